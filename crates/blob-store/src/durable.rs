@@ -1,0 +1,263 @@
+//! Local files whose writes survive a power cut.
+//!
+//! `object_store`'s local files are renamed into place but never flushed: after
+//! a crash a name may stand for an empty file, or be gone. Here an object is
+//! flushed, renamed into place, and every directory up to the root flushed,
+//! before the write is answered.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result, UploadPart,
+};
+use service_error::ServiceError;
+
+/// A directory as an object store.
+#[derive(Debug)]
+pub struct DurableFiles {
+    files: Arc<LocalFileSystem>,
+    root: Arc<FsPath>,
+}
+
+impl DurableFiles {
+    /// Opens a directory, making it and its parents if they are missing.
+    pub fn open(root: &FsPath) -> Result<Self, ServiceError> {
+        let refuse = |error: &dyn fmt::Display| {
+            let message = format!(
+                "the directory {} can't be used for objects: {error}",
+                root.display()
+            );
+            ServiceError::precondition(message).reason("OBJECT_STORE_REFUSED")
+        };
+        std::fs::create_dir_all(root).map_err(|error| refuse(&error))?;
+        let root = root.canonicalize().map_err(|error| refuse(&error))?;
+        let files = LocalFileSystem::new_with_prefix(&root).map_err(|error| refuse(&error))?;
+        Ok(Self {
+            files: Arc::new(files),
+            root: Arc::from(root),
+        })
+    }
+
+    async fn sync(&self, file: PathBuf) -> Result<()> {
+        let root = Arc::clone(&self.root);
+        blocking(move || {
+            File::open(&file)?.sync_all()?;
+            sync_dirs(&root, &file)
+        })
+        .await
+    }
+}
+
+impl fmt::Display for DurableFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "files in {}", self.root.display())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for DurableFiles {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
+        if matches!(opts.mode, PutMode::Update(_)) || !opts.attributes.is_empty() {
+            return self.files.put_opts(location, payload, opts).await;
+        }
+        let dest = self.files.path_to_filesystem(location)?;
+        let root = Arc::clone(&self.root);
+        let create = matches!(opts.mode, PutMode::Create);
+        let path = location.to_string();
+        let written = blocking(move || write_file(&root, &dest, &payload, create)).await;
+        written.map_err(|error| already_exists(error, path))?;
+        let meta = self.files.head(location).await?;
+        Ok(PutResult {
+            e_tag: meta.e_tag,
+            version: None,
+        })
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let upload = self.files.put_multipart_opts(location, opts).await?;
+        let file = self.files.path_to_filesystem(location)?;
+        Ok(Box::new(DurableUpload {
+            upload,
+            file,
+            root: Arc::clone(&self.root),
+        }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.files.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.files.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.files.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.files.list(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.files.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.files.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.files.copy_opts(from, to, options).await?;
+        self.sync(self.files.path_to_filesystem(to)?).await
+    }
+}
+
+/// An object in parts; flushed before `complete` answers.
+#[derive(Debug)]
+struct DurableUpload {
+    upload: Box<dyn MultipartUpload>,
+    file: PathBuf,
+    root: Arc<FsPath>,
+}
+
+#[async_trait]
+impl MultipartUpload for DurableUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.upload.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let result = self.upload.complete().await?;
+        let (root, file) = (Arc::clone(&self.root), self.file.clone());
+        blocking(move || {
+            File::open(&file)?.sync_all()?;
+            sync_dirs(&root, &file)
+        })
+        .await?;
+        Ok(result)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.upload.abort().await
+    }
+}
+
+/// Flushes the bytes before the name stands for them.
+fn write_file(root: &FsPath, dest: &FsPath, payload: &PutPayload, create: bool) -> io::Result<()> {
+    if let Some(parent) = dest.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let staged = staged_name(dest);
+    let placed = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&staged)?;
+        for piece in payload {
+            file.write_all(piece)?;
+        }
+        file.sync_all()?;
+        if create {
+            std::fs::hard_link(&staged, dest)
+        } else {
+            std::fs::rename(&staged, dest)
+        }
+    })();
+    if create || placed.is_err() {
+        // Of an error the first is told; a staged name is hidden from listings.
+        drop(std::fs::remove_file(&staged));
+    }
+    placed?;
+    sync_dirs(root, dest)
+}
+
+/// Digits after a `#`: what `object_store` hides from its listings.
+fn staged_name(dest: &FsPath) -> PathBuf {
+    let mut name = dest.as_os_str().to_owned();
+    name.push(format!("#{}", uuid::Uuid::new_v4().as_u128()));
+    PathBuf::from(name)
+}
+
+/// Flushes the directories from a file up to the root. All of them: another
+/// writer may have made one without having flushed it yet.
+fn sync_dirs(root: &FsPath, file: &FsPath) -> io::Result<()> {
+    for directory in file
+        .ancestors()
+        .skip(1)
+        .take_while(|directory| directory.starts_with(root))
+    {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Removes a directory and those below it if they hold nothing. Best effort: an
+/// empty directory harms nobody, and a writer may be making a file in one.
+pub async fn remove_empty_dirs(directory: PathBuf) {
+    fn remove(directory: &FsPath) {
+        let Ok(entries) = std::fs::read_dir(directory) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove(&entry.path());
+            }
+        }
+        drop(std::fs::remove_dir(directory));
+    }
+    drop(tokio::task::spawn_blocking(move || remove(&directory)).await);
+}
+
+async fn blocking<T, F>(work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+{
+    let outcome = tokio::task::spawn_blocking(work).await?;
+    outcome.map_err(|error| Error::Generic {
+        store: "files",
+        source: Box::new(error),
+    })
+}
+
+fn already_exists(error: Error, path: String) -> Error {
+    match error {
+        Error::Generic { source, .. }
+            if source
+                .downcast_ref::<io::Error>()
+                .is_some_and(|e| e.kind() == io::ErrorKind::AlreadyExists) =>
+        {
+            Error::AlreadyExists { path, source }
+        }
+        other => other,
+    }
+}
