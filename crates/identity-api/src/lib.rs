@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The contract of identity: users, tokens, grants, audit, and what the other roles
+//! ask of it.
+
+/// Messages, clients and servers of `quarry.identity.v1`.
+#[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("quarry.identity.v1");
+}
+
+/// The encoded descriptor set: this package and all it imports, with comments
+/// and options.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,1 +1,15 @@
-//! Placeholder.
+//! What each method of the platform needs before it is let in.
+
+/// Messages, clients and servers of `quarry.options.v1`.
+#[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("quarry.options.v1");
+}
+
+/// The encoded descriptor set: this package and all it imports, with comments
+/// and options.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+mod needs;
+
+pub use needs::{NeedError, NeedTable};

@@ -1,0 +1,12 @@
+//! Generates the item store's contract from `proto/quarry/items`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    proto_build::compile(&proto_build::Contract {
+        files: &["quarry/items/v1/items.proto"],
+        externs: &[
+            (".google.api.HttpBody", "crate::http_body::HttpBody"),
+            (".quarry.catalog.v1", "::catalog_api::v1"),
+            (".quarry.options.v1", "::options_api::v1"),
+        ],
+    })
+}
