@@ -1,0 +1,34 @@
+//! `cargo xtask bench NAME`: the release binary beside a peer, in the same run.
+
+use crate::Failure;
+use crate::machine::Machine;
+use crate::python;
+use crate::run::succeed;
+
+/// The benchmarks, each a program in `tests/bench/<name>/bench.py`.
+const BENCHMARKS: [&str; 1] = ["flight"];
+
+/// Builds the release binary and runs one benchmark; what it prints is its report.
+pub fn run(machine: &Machine, args: &[&str]) -> Result<(), Failure> {
+    let (name, rest) = args.split_first().ok_or_else(|| unknown("nothing"))?;
+    if !BENCHMARKS.contains(name) {
+        return Err(unknown(name));
+    }
+    let venv = python::environment(machine)?;
+    succeed(&mut machine.cargo(&["build", "--release", "--locked", "--package", "quarry"]))?;
+    let mut program = machine.command(venv.join("bin/python"));
+    program.arg(machine.root.join(format!("tests/bench/{name}/bench.py")));
+    program
+        .arg("--binary")
+        .arg(machine.quarry("release"))
+        .args(rest);
+    program.env("PYTHONDONTWRITEBYTECODE", "1");
+    succeed(&mut program)
+}
+
+fn unknown(name: &str) -> Failure {
+    format!(
+        "{name} is no benchmark; there are: {}",
+        BENCHMARKS.join(", ")
+    )
+}
