@@ -1,0 +1,62 @@
+//! Text that must not reach a log.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer};
+use service_error::ServiceError;
+
+/// A password, token or key. Neither `Debug` nor `Display` shows it, and it
+/// does not serialize.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Reads a secret from a file, without the white space around it.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` naming the file when it can't be read or is empty.
+    pub fn from_file(path: &Path) -> Result<Self, ServiceError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("the secret in {} can't be read: {error}", path.display());
+            ServiceError::precondition(message).reason("SECRET_UNREADABLE")
+        })?;
+        match text.trim() {
+            "" => {
+                let message = format!("{} holds no secret: it is empty", path.display());
+                Err(ServiceError::precondition(message).reason("SECRET_UNREADABLE"))
+            }
+            secret => Ok(Self::new(secret)),
+        }
+    }
+
+    /// The text itself, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
