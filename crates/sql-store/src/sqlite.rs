@@ -1,0 +1,62 @@
+//! SQLite: one connection that writes and a pool that only reads, so that
+//! readers never wait for the writer and writers queue in memory.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sea_orm::{DatabaseConnection, SqlxSqliteConnector};
+use service_error::ServiceError;
+
+/// Another process (a backup, `quarry db`) may hold the file this long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Writers queue for the one connection this long.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Connections {
+    pub read: DatabaseConnection,
+    pub write: DatabaseConnection,
+}
+
+pub(crate) async fn open(data_dir: &Path, schema: &str, readers: u32) -> Result<Connections, ServiceError> {
+    let file = data_dir.join(format!("{schema}.sqlite"));
+    prepare(data_dir, &file).map_err(|err| unusable(&file, err))?;
+    let options = SqliteConnectOptions::new()
+        .filename(&file)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging();
+    let write = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(QUEUE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options.clone())
+        .await
+        .map_err(|err| unusable(&file, err))?;
+    let read = SqlitePoolOptions::new()
+        .max_connections(readers.max(1))
+        .acquire_timeout(QUEUE_TIMEOUT)
+        .connect_with(options.read_only(true))
+        .await
+        .map_err(|err| unusable(&file, err))?;
+    Ok(Connections { read: SqlxSqliteConnector::from_sqlx_sqlite_pool(read), write: SqlxSqliteConnector::from_sqlx_sqlite_pool(write) })
+}
+
+/// The file holds hashes and keys: its owner alone may read it, and SQLite
+/// gives its WAL the same mode.
+fn prepare(data_dir: &Path, file: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
+}
+
+fn unusable(file: &Path, err: impl std::error::Error + Send + Sync + 'static) -> ServiceError {
+    ServiceError::precondition(format!("can't open the database file {}: {err}; check the data dir's owner, mode and free space", file.display()))
+        .reason("DATABASE_UNUSABLE")
+        .caused_by(err)
+}
