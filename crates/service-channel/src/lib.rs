@@ -1,1 +1,84 @@
-//! Placeholder.
+//! How services reach each other: one transport type, in memory or over a
+//! socket, with the same layers around the callee in both.
+
+mod deadline;
+mod door;
+mod panics;
+mod remote;
+mod service;
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use http::{Extensions, Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tower::util::BoxCloneSyncService;
+use tower::{Service as TowerService, ServiceExt};
+
+pub use door::{DoorSettings, serve};
+pub use remote::remote;
+pub use service::{Job, Readiness, Service};
+
+/// What a generated client is made from: the callee's own routes, or a
+/// connection to them. The error is a `Status` because a client inside a
+/// `Send` future does not compile with a boxed one.
+pub type Transport = BoxCloneSyncService<Request<Body>, Response<Body>, Status>;
+
+/// The largest message between roles, in bytes, where bulk does not stream:
+/// a manifest page with statistics is the largest of them.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// A callee in this process (`tonic::service::Routes`, a guarded one, …).
+///
+/// In memory nothing enforces a deadline, catches a panic or keeps request
+/// extensions apart, so these layers do, in both modes alike.
+pub fn local<S>(service: S) -> Transport
+where
+    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    let service = ServiceExt::<Request<Body>>::map_err(service, |never: Infallible| match never {});
+    let service = deadline::Deadline::new(panics::CatchPanics::new(service));
+    BoxCloneSyncService::new(ClearExtensions { inner: service })
+}
+
+/// An axum router as a callee, for plain HTTP surfaces.
+pub fn from_router(router: axum::Router) -> Transport {
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let router = router.clone();
+        async move {
+            let response = router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
+            Ok::<_, Status>(response.map(Body::new))
+        }
+    });
+    BoxCloneSyncService::new(service)
+}
+
+/// Drops what the caller left in the request's extensions: identity travels in
+/// metadata only, and a socket would not carry them either.
+#[derive(Clone)]
+struct ClearExtensions<S> {
+    inner: S,
+}
+
+impl<S> TowerService<Request<Body>> for ClearExtensions<S>
+where
+    S: TowerService<Request<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> S::Future {
+        *request.extensions_mut() = Extensions::new();
+        self.inner.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! What a service hands to the process that runs it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::Transport;
+
+/// One built role: how to call it, what runs beside it, when it is ready.
+pub struct Service {
+    /// The role's name, e.g. `"catalog"`.
+    pub name: &'static str,
+    /// Its gRPC services behind all their layers; the same in memory and
+    /// behind a door.
+    pub transport: Transport,
+    /// Plain HTTP surfaces of its own, if it has any.
+    pub http: Option<axum::Router>,
+    /// Background work, until the shutdown token that `build` was given fires.
+    pub jobs: Vec<Job>,
+    /// What must hold before traffic is sent to it.
+    pub readiness: Vec<Readiness>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("name", &self.name).field("jobs", &self.jobs).finish_non_exhaustive()
+    }
+}
+
+/// Background work of a role.
+pub struct Job {
+    /// For the log, e.g. `"catalog.outbox"`.
+    pub name: &'static str,
+    /// Ends when the role shuts down.
+    pub run: BoxFuture<'static, ()>,
+}
+
+impl Job {
+    /// A named piece of background work.
+    pub fn new(name: &'static str, run: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { name, run: Box::pin(run) }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+type Check = dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync;
+
+/// One thing that must hold before a role takes traffic.
+#[derive(Clone)]
+pub struct Readiness {
+    /// For `/readyz`, e.g. `"catalog.database"`.
+    pub name: &'static str,
+    check: Arc<Check>,
+}
+
+impl Readiness {
+    /// A named check; the text of a failure is shown to the operator.
+    pub fn new<F, Fut>(name: &'static str, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Self { name, check: Arc::new(move || Box::pin(check())) }
+    }
+
+    /// Whether it holds now.
+    ///
+    /// # Errors
+    /// What is missing, for the operator.
+    pub async fn check(&self) -> Result<(), String> {
+        (self.check)().await
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
