@@ -1,8 +1,7 @@
 //! Forged, stale and misdirected tokens at the guard.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::EncodePrivateKey;
+use ed25519_dalek::pkcs8::{EncodePrivateKey, KeypairBytes};
 use http::{Request, Response};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -20,8 +19,9 @@ struct Issuer {
 }
 
 fn issuer() -> Issuer {
-    let secret: [u8; 32] = rand::random();
-    let der = SigningKey::from_bytes(&secret).to_pkcs8_der().unwrap();
+    // PKCS #8 version 1: the library knows an Ed25519 key by its 48 bytes.
+    let keypair = KeypairBytes { secret_key: rand::random(), public_key: None };
+    let der = keypair.to_pkcs8_der().unwrap();
     let key = EncodingKey::from_ed_der(der.as_bytes());
     let mut jwk = Jwk::from_encoding_key(&key, Algorithm::EdDSA).unwrap();
     jwk.common.key_id = Some("k1".into());
