@@ -1,0 +1,322 @@
+//! A span and three metrics for every call.
+//!
+//! `quarry_rpc_requests_total{service,method,code}`,
+//! `quarry_rpc_duration_seconds{service,method}` and `quarry_rpc_in_flight{service}`
+//! count gRPC calls to the end of their body; `quarry_http_requests_total{method,code}`
+//! counts the rest.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use futures::future::BoxFuture;
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
+use opentelemetry::trace::TraceContextExt as _;
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+use tracing::field::Empty;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::extract;
+
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+const DURATIONS_S: [f64; 14] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0,
+];
+
+struct Instruments {
+    requests: Counter<u64>,
+    duration: Histogram<f64>,
+    in_flight: UpDownCounter<i64>,
+    http_requests: Counter<u64>,
+}
+
+/// Opens a span for each call and counts it. Wrap a role's routes in it.
+#[derive(Clone)]
+pub struct RpcLayer {
+    instruments: Arc<Instruments>,
+    role: &'static str,
+}
+
+impl RpcLayer {
+    /// For a role (`"catalog"`, …), measuring into the process's metrics:
+    /// [`crate::start`] comes first.
+    #[must_use]
+    pub fn new(role: &'static str) -> Self {
+        Self::with_meter(role, &opentelemetry::global::meter("quarry"))
+    }
+
+    /// Measuring into another meter.
+    #[must_use]
+    pub fn with_meter(role: &'static str, meter: &Meter) -> Self {
+        let duration = meter
+            .f64_histogram("quarry_rpc_duration")
+            .with_unit("s")
+            .with_boundaries(DURATIONS_S.to_vec())
+            .with_description("Time from a call's start to the end of its answer");
+        let instruments = Instruments {
+            requests: meter
+                .u64_counter("quarry_rpc_requests")
+                .with_description("gRPC calls by outcome")
+                .build(),
+            duration: duration.build(),
+            in_flight: meter
+                .i64_up_down_counter("quarry_rpc_in_flight")
+                .with_description("gRPC calls under way")
+                .build(),
+            http_requests: meter
+                .u64_counter("quarry_http_requests")
+                .with_description("HTTP requests that are no gRPC, by outcome")
+                .build(),
+        };
+        Self {
+            instruments: Arc::new(instruments),
+            role,
+        }
+    }
+}
+
+impl<S> Layer<S> for RpcLayer {
+    type Service = RpcService<S>;
+
+    fn layer(&self, inner: S) -> RpcService<S> {
+        RpcService {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// See [`RpcLayer`].
+#[derive(Clone)]
+pub struct RpcService<S> {
+    inner: S,
+    layer: RpcLayer,
+}
+
+impl<S, B, R> Service<Request<B>> for RpcService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = Response<MeasuredBody<R>>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut call = Call::begin(&self.layer, &request);
+        let span = call.span.clone();
+        let answer = span.in_scope(|| self.inner.call(request));
+        let measured = async move {
+            let response = match answer.await {
+                Ok(response) => response,
+                Err(error) => {
+                    call.finish("UNAVAILABLE");
+                    return Err(error);
+                }
+            };
+            if !call.is_grpc {
+                call.finish(response.status().as_str());
+            } else if let Some(code) = grpc_code(response.headers()) {
+                call.finish(code);
+            }
+            Ok(response.map(|body| MeasuredBody { body, call }))
+        };
+        Box::pin(measured.instrument(span))
+    }
+}
+
+/// A call from its start until its answer ends or is dropped.
+struct Call {
+    instruments: Arc<Instruments>,
+    role: &'static str,
+    service: String,
+    method: String,
+    is_grpc: bool,
+    is_done: bool,
+    started: Instant,
+    span: tracing::Span,
+}
+
+impl Call {
+    fn begin<B>(layer: &RpcLayer, request: &Request<B>) -> Self {
+        let is_grpc = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let path = request.uri().path().trim_start_matches('/');
+        let (service, method) = match path.split_once('/') {
+            Some((service, method)) if is_grpc => (service.to_owned(), method.to_owned()),
+            _ => ("http".to_owned(), http_method(request.method()).to_owned()),
+        };
+        let span = open_span(layer.role, &service, &method, request.headers());
+        if is_grpc {
+            layer
+                .instruments
+                .in_flight
+                .add(1, &[KeyValue::new("service", layer.role)]);
+        }
+        Self {
+            instruments: Arc::clone(&layer.instruments),
+            role: layer.role,
+            service,
+            method,
+            is_grpc,
+            is_done: false,
+            started: Instant::now(),
+            span,
+        }
+    }
+
+    fn finish(&mut self, code: &str) {
+        if self.is_done {
+            return;
+        }
+        self.is_done = true;
+        self.span.record("code", code);
+        if code == "UNIMPLEMENTED" || code == "404" {
+            // A path that nobody serves is the client's text: no label of ours.
+            "unknown".clone_into(&mut self.service);
+            "unknown".clone_into(&mut self.method);
+        }
+        let method = KeyValue::new("method", self.method.clone());
+        let code = KeyValue::new("code", code.to_owned());
+        if !self.is_grpc {
+            self.instruments.http_requests.add(1, &[method, code]);
+            return;
+        }
+        let service = KeyValue::new("service", self.service.clone());
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.instruments
+            .duration
+            .record(seconds, &[service.clone(), method.clone()]);
+        self.instruments.requests.add(1, &[service, method, code]);
+        self.instruments
+            .in_flight
+            .add(-1, &[KeyValue::new("service", self.role)]);
+        self.span
+            .in_scope(|| tracing::debug!(seconds, "call ended"));
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.finish(if self.is_grpc { "CANCELLED" } else { "499" });
+    }
+}
+
+/// At the highest level: a span is the context of the lines in it, whatever
+/// level is logged.
+fn open_span(role: &str, service: &str, method: &str, headers: &HeaderMap) -> tracing::Span {
+    let span = tracing::error_span!(
+        "call",
+        otel.name = format!("{service}/{method}"),
+        otel.kind = "server",
+        role,
+        rpc = method,
+        request_id = Empty,
+        trace_id = Empty,
+        code = Empty,
+    );
+    if let Some(id) = headers
+        .get("x-request-id")
+        .and_then(|value| value.to_str().ok())
+    {
+        span.record("request_id", id.chars().take(64).collect::<String>());
+    }
+    // Without the trace layer there is nothing to join.
+    if span.set_parent(extract(headers)).is_ok() {
+        let trace_id = span.context().span().span_context().trace_id();
+        span.record("trace_id", trace_id.to_string());
+    }
+    span
+}
+
+fn http_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn grpc_code(headers: &HeaderMap) -> Option<&'static str> {
+    let status = headers.get("grpc-status")?;
+    let number: Option<usize> = status.to_str().ok().and_then(|text| text.parse().ok());
+    Some(
+        number
+            .and_then(|number| CODES.get(number).copied())
+            .unwrap_or("UNKNOWN"),
+    )
+}
+
+/// A response body whose end is the end of the call.
+pub struct MeasuredBody<R> {
+    body: R,
+    call: Call,
+}
+
+impl<R: Body + Unpin> Body for MeasuredBody<R> {
+    type Data = R::Data;
+    type Error = R::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
+        let this = self.get_mut();
+        let entered = this.call.span.enter();
+        let polled = Pin::new(&mut this.body).poll_frame(task);
+        drop(entered);
+        let frame = ready!(polled);
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.call.finish(grpc_code(trailers).unwrap_or("UNKNOWN"));
+                }
+            }
+            Some(Err(_)) | None => this.call.finish("UNKNOWN"),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
