@@ -19,6 +19,7 @@ pub use claims::{Actor, Claims, ISSUER, LEEWAY_SECONDS, TOKEN_TYPE, scope};
 pub use guard::{AcceptAll, Guarded, Refused, guard};
 pub use keys::Keys;
 pub use outbound::{Bearer, TokenSource, authorized};
+pub use settings::Secret;
 
 /// The principal behind a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,29 +43,6 @@ pub struct Caller {
     pub jwt: Secret,
     /// When the internal token expires, in seconds since the epoch.
     pub expires_at: i64,
-}
-
-/// A token's text, which no log shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
-
-impl Secret {
-    /// Wraps a secret text.
-    pub fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, to send it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[secret]")
-    }
 }
 
 /// The caller of a request that passed the guard.

@@ -148,8 +148,3 @@ async fn a_revoked_caller_is_refused_though_its_token_verifies() {
     let door = door(&issuer, viewer(), Arc::new(Everybody));
     assert_eq!(call(&door, "/s/M", Some(format!("Bearer {jwt}"))).await, Code::Unauthenticated);
 }
-
-#[test]
-fn a_secret_is_not_shown() {
-    assert_eq!(format!("{:?}", Secret::new("canary")), "[secret]");
-}
