@@ -24,6 +24,12 @@ pub type Guarded = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible
 pub trait Refused: Send + Sync + 'static {
     /// Whether to refuse the caller now.
     fn refused(&self, caller: &Caller) -> bool;
+
+    /// Told of each call that the guard denies to a known caller, for the
+    /// audit; `path` is the method's.
+    fn denied(&self, caller: &Caller, path: &str, error: &ServiceError) {
+        let _ = (caller, path, error);
+    }
 }
 
 /// Refuses nobody; for a role that looks it up itself.
@@ -83,7 +89,10 @@ impl Gate {
         if self.refused.refused(&caller) {
             return Err(ServiceError::unauthenticated("the token was revoked or its owner disabled").reason("TOKEN_REVOKED"));
         }
-        enforce(need, &caller)?;
+        if let Err(error) = enforce(need, &caller) {
+            self.refused.denied(&caller, path, &error);
+            return Err(error);
+        }
         Ok(Some(caller))
     }
 }
