@@ -29,7 +29,14 @@ const PROTOS: Step = Step {
         buf(machine, &["lint", "proto"])?;
         buf(
             machine,
-            &["format", "--diff", "--exit-code", "proto/quarry"],
+            &[
+                "format",
+                "--diff",
+                "--exit-code",
+                "proto",
+                "--path",
+                "proto/quarry",
+            ],
         )
     },
 };
@@ -125,7 +132,10 @@ pub fn run(machine: &Machine, steps: &[Step]) -> Result<(), Failure> {
 /// `cargo xtask fmt`.
 pub fn format(machine: &Machine) -> Result<(), Failure> {
     succeed(&mut machine.cargo(&["fmt", "--all"]))?;
-    buf(machine, &["format", "--write", "proto/quarry"])
+    buf(
+        machine,
+        &["format", "--write", "proto", "--path", "proto/quarry"],
+    )
 }
 
 fn buf(machine: &Machine, args: &[&str]) -> Result<(), Failure> {

@@ -1,0 +1,191 @@
+//! A caller of the platform: gRPC clients and plain HTTP with one token.
+
+use std::net::SocketAddr;
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
+use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
+use identity_api::v1::audit_service_client::AuditServiceClient;
+use identity_api::v1::grants_service_client::GrantsServiceClient;
+use identity_api::v1::tokens_service_client::TokensServiceClient;
+use identity_api::v1::users_service_client::UsersServiceClient;
+use items_api::v1::items_service_client::ItemsServiceClient;
+use items_api::v1::media_service_client::MediaServiceClient;
+use reqwest::Method;
+use serde_json::Value;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// A connection that sends the session's token with every call.
+pub type Authed = InterceptedService<Channel, Bearer>;
+
+const MESSAGE_BYTES_MAX: usize = 256 << 20;
+
+/// One caller. Cheap to clone; clones share a connection.
+#[derive(Clone)]
+pub struct Session {
+    channel: Channel,
+    bearer: Bearer,
+    url: String,
+    http: reqwest::Client,
+}
+
+/// Adds `authorization: Bearer …`, or nothing.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// What plain HTTP answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// E.g. 404.
+    pub status: u16,
+    /// `content-type`, without parameters.
+    pub content_type: String,
+    /// The body, as it came.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON; ends the test if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|err| panic!("{err}: {self:?}"))
+    }
+}
+
+impl Session {
+    /// Connects when first used.
+    pub fn new(address: SocketAddr, token: Option<&str>) -> Self {
+        let url = format!("http://{address}");
+        let endpoint = Endpoint::from_shared(url.clone()).expect("an address");
+        let bearer = token.map(|token| format!("Bearer {token}").parse().expect("ASCII"));
+        Self {
+            channel: endpoint.tcp_nodelay(true).connect_lazy(),
+            bearer: Bearer(bearer),
+            url,
+            http: reqwest::Client::new(),
+        }
+    }
+
+    /// The same caller on a connection of its own.
+    pub fn apart(&self) -> Self {
+        let endpoint = Endpoint::from_shared(self.url.clone()).expect("an address");
+        Self {
+            channel: endpoint.tcp_nodelay(true).connect_lazy(),
+            ..self.clone()
+        }
+    }
+
+    /// The connection with the token, for clients that have no method here.
+    pub fn authed(&self) -> Authed {
+        InterceptedService::new(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// `quarry.identity.v1.UsersService`.
+    pub fn users(&self) -> UsersServiceClient<Authed> {
+        UsersServiceClient::new(self.authed())
+    }
+
+    /// `quarry.identity.v1.TokensService`.
+    pub fn tokens(&self) -> TokensServiceClient<Authed> {
+        TokensServiceClient::new(self.authed())
+    }
+
+    /// `quarry.identity.v1.GrantsService`.
+    pub fn grants(&self) -> GrantsServiceClient<Authed> {
+        GrantsServiceClient::new(self.authed())
+    }
+
+    /// `quarry.identity.v1.AuditService`.
+    pub fn audit(&self) -> AuditServiceClient<Authed> {
+        AuditServiceClient::new(self.authed())
+    }
+
+    /// `quarry.catalog.v1.NamespacesService`.
+    pub fn namespaces(&self) -> NamespacesServiceClient<Authed> {
+        NamespacesServiceClient::new(self.authed())
+    }
+
+    /// `quarry.catalog.v1.DatasetsService`.
+    pub fn datasets(&self) -> DatasetsServiceClient<Authed> {
+        DatasetsServiceClient::new(self.authed())
+    }
+
+    /// `quarry.items.v1.ItemsService`.
+    pub fn items(&self) -> ItemsServiceClient<Authed> {
+        ItemsServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.items.v1.MediaService`.
+    pub fn media(&self) -> MediaServiceClient<Authed> {
+        MediaServiceClient::new(self.authed())
+    }
+
+    /// Arrow Flight.
+    pub fn flight(&self) -> FlightServiceClient<Authed> {
+        FlightServiceClient::new(self.authed())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `GET` of a path.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.http(Method::GET, path, None).await
+    }
+
+    /// `POST` of a JSON body.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.http(Method::POST, path, Some(body.to_string())).await
+    }
+
+    /// `DELETE` of a path.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.http(Method::DELETE, path, None).await
+    }
+
+    /// Any method, with a body that need not be JSON.
+    pub async fn http(&self, method: Method, path: &str, body: Option<String>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(value) = &self.bearer.0 {
+            request = request.header("authorization", value.to_str().expect("ASCII"));
+        }
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
+        }
+        let response = request
+            .send()
+            .await
+            .unwrap_or_else(|err| panic!("{path}: {err}"));
+        let content_type = response.headers().get("content-type");
+        let content_type = content_type
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        Answer {
+            status: response.status().as_u16(),
+            content_type: content_type
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            text: response
+                .text()
+                .await
+                .unwrap_or_else(|err| panic!("{path}: {err}")),
+        }
+    }
+}
