@@ -2,7 +2,13 @@
 //! the item store reads and commits.
 
 /// Messages, clients and servers of `quarry.catalog.v1`.
-#[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("quarry.catalog.v1");
 }

@@ -1,7 +1,13 @@
 //! What each method of the platform needs before it is let in.
 
 /// Messages, clients and servers of `quarry.options.v1`.
-#[allow(missing_docs, clippy::all, clippy::too_many_lines, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("quarry.options.v1");
 }

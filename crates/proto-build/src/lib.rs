@@ -1,5 +1,10 @@
 //! Compiles the contracts in `proto/` for a build script, and fails the build
 //! for a method that does not say who may call it.
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a build script: it speaks to cargo by stdout and environment"
+)]
 
 use std::env;
 use std::error::Error;
