@@ -88,11 +88,7 @@ pub struct ItemColumn {
 }
 
 const fn column(name: &'static str, kind: ColumnKind) -> ItemColumn {
-    ItemColumn {
-        name,
-        kind,
-        width: None,
-    }
+    ItemColumn { name, kind }
 }
 
 impl ItemColumn {
