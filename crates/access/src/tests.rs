@@ -1,0 +1,1 @@
+//! The replica against an identity made of channels.
