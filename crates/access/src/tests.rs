@@ -1,1 +1,289 @@
 //! The replica against an identity made of channels.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use caller::{Caller, Refused, Secret, TokenSource};
+use futures::stream::BoxStream;
+use identity_api::v1 as api;
+use identity_api::v1::audit_service_server::{AuditService, AuditServiceServer};
+use identity_api::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
+use identity_api::v1::grant_change::Change;
+use identity_api::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
+use ids::{GrantId, PrincipalId, TokenId};
+use options_api::v1::{Level, ResourceKind, Role};
+use service_error::Code;
+use tokio::sync::{broadcast, watch};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::*;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Identity, as far as a replica meets it.
+#[derive(Clone)]
+struct Identity {
+    state: Arc<Mutex<Vec<api::GrantChange>>>,
+    changes: broadcast::Sender<api::WatchGrantsResponse>,
+    revision: Arc<AtomicI64>,
+    away: Arc<AtomicBool>,
+    asked: Arc<AtomicI64>,
+    answer: Arc<Mutex<api::CheckAccessResponse>>,
+    denials: watch::Sender<Vec<api::Denial>>,
+}
+
+impl Identity {
+    fn new() -> Self {
+        Self {
+            state: Arc::default(),
+            changes: broadcast::Sender::new(64),
+            revision: Arc::new(AtomicI64::new(1)),
+            away: Arc::default(),
+            asked: Arc::default(),
+            answer: Arc::default(),
+            denials: watch::Sender::default(),
+        }
+    }
+
+    fn publish(&self, change: Change) -> i64 {
+        let revision = self.revision.fetch_add(1, Ordering::SeqCst) + 1;
+        let changes = vec![api::GrantChange { change: Some(change) }];
+        self.state.lock().unwrap().extend(changes.clone());
+        let _ = self.changes.send(api::WatchGrantsResponse { revision, changes, ..Default::default() });
+        revision
+    }
+
+    fn present(&self) -> Result<(), Status> {
+        if self.away.load(Ordering::SeqCst) { Err(Status::unavailable("away")) } else { Ok(()) }
+    }
+}
+
+#[tonic::async_trait]
+impl ReplicaService for Identity {
+    type WatchGrantsStream = BoxStream<'static, Result<api::WatchGrantsResponse, Status>>;
+
+    async fn watch_grants(&self, _: Request<api::WatchGrantsRequest>) -> Answer<Self::WatchGrantsStream> {
+        self.present()?;
+        let first = api::WatchGrantsResponse {
+            revision: self.revision.load(Ordering::SeqCst),
+            reset: true,
+            changes: self.state.lock().unwrap().clone(),
+            partial: false,
+        };
+        let later = BroadcastStream::new(self.changes.subscribe()).map(|message| message.map_err(|_| Status::aborted("behind")));
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(first)).chain(later))))
+    }
+
+    async fn get_revision(&self, _: Request<api::GetRevisionRequest>) -> Answer<api::GetRevisionResponse> {
+        self.present()?;
+        Ok(Response::new(api::GetRevisionResponse { revision: self.revision.load(Ordering::SeqCst) }))
+    }
+
+    async fn check_access(&self, _: Request<api::CheckAccessRequest>) -> Answer<api::CheckAccessResponse> {
+        self.present()?;
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(*self.answer.lock().unwrap()))
+    }
+
+    async fn put_resource(&self, _: Request<api::PutResourceRequest>) -> Answer<api::PutResourceResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+}
+
+#[tonic::async_trait]
+impl ExchangeService for Identity {
+    async fn exchange_token(&self, _: Request<api::ExchangeTokenRequest>) -> Answer<api::ExchangeTokenResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn issue_token(&self, _: Request<api::IssueTokenRequest>) -> Answer<api::IssueTokenResponse> {
+        let expire_time = Some(prost_types::Timestamp { seconds: replica::now_seconds() + 60, nanos: 0 });
+        Ok(Response::new(api::IssueTokenResponse { jwt: "token".into(), expire_time }))
+    }
+
+    async fn get_keys(&self, _: Request<api::GetKeysRequest>) -> Answer<api::GetKeysResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Identity {
+    async fn list_audit_events(&self, _: Request<api::ListAuditEventsRequest>) -> Answer<api::ListAuditEventsResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn record_denials(&self, request: Request<api::RecordDenialsRequest>) -> Answer<api::RecordDenialsResponse> {
+        self.present()?;
+        self.denials.send_modify(|all| all.extend(request.into_inner().denials));
+        Ok(Response::new(api::RecordDenialsResponse {}))
+    }
+}
+
+struct House {
+    identity: Identity,
+    replica: GrantReplica,
+    end: CancellationToken,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
+async fn house() -> House {
+    let identity = Identity::new();
+    let mut routes = tonic::service::Routes::builder();
+    routes.add_service(ReplicaServiceServer::new(identity.clone()));
+    routes.add_service(ExchangeServiceServer::new(identity.clone()));
+    routes.add_service(AuditServiceServer::new(identity.clone()));
+    let transport = service_channel::local(routes.routes().prepare());
+    let end = CancellationToken::new();
+    let tokens = TokenSource::new(transport.clone(), Secret::new("secret"));
+    let (replica, jobs) = GrantReplica::new(transport, tokens, end.clone());
+    for job in jobs {
+        tokio::spawn(job.run);
+    }
+    replica.wait_for(1, Duration::from_secs(5)).await.unwrap();
+    while replica.lag().is_none() {
+        tokio::task::yield_now().await;
+    }
+    House { identity, replica, end }
+}
+
+fn user(role: Role) -> Caller {
+    Caller {
+        principal: PrincipalId::new(),
+        name: "ana".into(),
+        role,
+        read_only: false,
+        token: Some(TokenId::new()),
+        actor: None,
+        service: false,
+        jwt: Secret::new("jwt"),
+        expires_at: i64::MAX,
+    }
+}
+
+fn grant(caller: &Caller, resource: Resource, level: Level, expires_in: Option<i64>) -> api::Grant {
+    api::Grant {
+        id: GrantId::new().to_string(),
+        user_id: caller.principal.to_string(),
+        resource: Some(api::Resource { kind: resource.kind as i32, id: resource.id.to_string() }),
+        level: level as i32,
+        expire_time: expires_in.map(|s| prost_types::Timestamp { seconds: replica::now_seconds() + s, nanos: 0 }),
+        ..Default::default()
+    }
+}
+
+const SUBJECT: Subject<'static> = Subject { kind: "dataset", name: "vision/icons", action: "quarry.items.v1.ItemsService/ListItems" };
+
+#[tokio::test]
+async fn a_grant_counts_once_known_and_no_longer_once_removed() {
+    let house = house().await;
+    let (ana, dataset) = (user(Role::User), Resource::dataset(Uuid::now_v7()));
+    let chain = [dataset, Resource::namespace(Uuid::now_v7())];
+    assert_eq!(house.replica.level(&ana, &chain, false).await.unwrap(), None);
+
+    let grant = grant(&ana, chain[1], Level::Write, None);
+    let revision = house.identity.publish(Change::Grant(grant.clone()));
+    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(house.replica.level(&ana, &chain, false).await.unwrap(), Some(Level::Write));
+    let visible = house.replica.visible(&ana, ResourceKind::Namespace).await.unwrap();
+    assert_eq!(visible, Visible::Ids(vec![chain[1].id]));
+
+    let revision = house.identity.publish(Change::RemovedGrantId(grant.id));
+    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(house.replica.level(&ana, &chain, false).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn expiry_is_looked_at_when_the_decision_is_made() {
+    let house = house().await;
+    let (ana, dataset) = (user(Role::User), Resource::dataset(Uuid::now_v7()));
+    house.identity.publish(Change::Grant(grant(&ana, dataset, Level::Owner, Some(-1))));
+    let revision = house.identity.publish(Change::Grant(grant(&ana, dataset, Level::Read, Some(60))));
+    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Read));
+}
+
+#[tokio::test]
+async fn roles_and_reading_tokens_bound_the_level() {
+    let house = house().await;
+    let dataset = Resource::dataset(Uuid::now_v7());
+    let level = async |caller: &Caller, public| house.replica.level(caller, &[dataset], public).await.unwrap();
+    assert_eq!(level(&user(Role::Admin), false).await, Some(Level::Owner));
+    assert_eq!(level(&Caller { read_only: true, ..user(Role::Admin) }, false).await, Some(Level::Read));
+    assert_eq!(level(&user(Role::Viewer), true).await, Some(Level::Read));
+    assert_eq!(level(&user(Role::User), false).await, None);
+    let viewer = user(Role::Viewer);
+    let revision = house.identity.publish(Change::Grant(grant(&viewer, dataset, Level::Owner, None)));
+    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(level(&viewer, false).await, Some(Level::Read));
+}
+
+#[tokio::test]
+async fn what_may_not_be_seen_is_not_found_and_recorded() {
+    let house = house().await;
+    let (ana, dataset) = (user(Role::User), Resource::dataset(Uuid::now_v7()));
+    let require = async |need| house.replica.require(&ana, need, &[dataset], false, SUBJECT).await;
+    for _ in 0..3 {
+        assert_eq!(require(Level::Read).await.unwrap_err().code(), Code::NotFound);
+    }
+    let revision = house.identity.publish(Change::Grant(grant(&ana, dataset, Level::Read, None)));
+    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(require(Level::Write).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(require(Level::Read).await.unwrap(), Level::Read);
+
+    let mut denials = house.identity.denials.subscribe();
+    let counted = |all: &Vec<api::Denial>| all.iter().map(|denial| denial.count).sum::<i64>() == 4;
+    let all = tokio::time::timeout(Duration::from_secs(10), denials.wait_for(counted)).await.unwrap().unwrap();
+    assert!(all.iter().all(|denial| denial.principal_id == ana.principal.to_string() && denial.action == SUBJECT.action));
+    assert!(all.iter().any(|denial| denial.resource == dataset.to_string()));
+}
+
+#[tokio::test]
+async fn disabled_principals_revoked_tokens_and_old_roles_are_refused() {
+    let house = house().await;
+    let (ana, bob, eve) = (user(Role::User), user(Role::User), user(Role::Admin));
+    house.identity.publish(Change::DisabledPrincipalId(ana.principal.to_string()));
+    let forget_time = Some(prost_types::Timestamp { seconds: replica::now_seconds() + 60, nanos: 0 });
+    let token_id = bob.token.unwrap().to_string();
+    house.identity.publish(Change::RevokedToken(api::RevokedToken { token_id, forget_time }));
+    let change = api::RoleChange { principal_id: eve.principal.to_string(), role: Role::User as i32, forget_time };
+    let revision = house.identity.publish(Change::RoleChange(change));
+    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    assert!(house.replica.refused(&ana) && house.replica.refused(&bob) && house.replica.refused(&eve));
+    assert!(!house.replica.refused(&user(Role::Admin)));
+    assert!(!house.replica.refused(&Caller { role: Role::User, ..eve }));
+    let revision = house.identity.publish(Change::EnabledPrincipalId(ana.principal.to_string()));
+    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    assert!(!house.replica.refused(&ana));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_replica_asks_and_without_an_answer_denies() {
+    let house = house().await;
+    let (ana, dataset) = (user(Role::User), Resource::dataset(Uuid::now_v7()));
+    let revision = house.identity.publish(Change::Grant(grant(&ana, dataset, Level::Read, None)));
+    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    // Identity is ahead of the stream: the replica knows that it lags.
+    house.identity.revision.fetch_add(100, Ordering::SeqCst);
+    house.identity.answer.lock().unwrap().level = Level::Write as i32;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Write));
+    assert_eq!(house.identity.asked.load(Ordering::SeqCst), 1);
+
+    house.identity.away.store(true, Ordering::SeqCst);
+    assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Read));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let error = house.replica.level(&ana, &[dataset], false).await.unwrap_err();
+    assert!(error.reason_is("IDENTITY_AWAY"), "{error}");
+    assert!(house.replica.readiness().check().await.is_err());
+}

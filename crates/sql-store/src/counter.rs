@@ -24,8 +24,16 @@ pub async fn next_number(tx: &DatabaseTransaction, counter: &str) -> Result<i64,
 ///
 /// # Errors
 /// As [`db_error`].
-pub async fn next_numbers(tx: &DatabaseTransaction, counter: &str, count: u32) -> Result<i64, ServiceError> {
-    let take = Statement::from_sql_and_values(tx.get_database_backend(), TAKE, [counter.into(), i64::from(count).into()]);
+pub async fn next_numbers(
+    tx: &DatabaseTransaction,
+    counter: &str,
+    count: u32,
+) -> Result<i64, ServiceError> {
+    let take = Statement::from_sql_and_values(
+        tx.get_database_backend(),
+        TAKE,
+        [counter.into(), i64::from(count).into()],
+    );
     let row = tx.query_one_raw(take).await.map_err(db_error)?;
     let row = row.ok_or_else(|| db_error(DbErr::RecordNotUpdated))?;
     row.try_get("", "value").map_err(db_error)
@@ -35,7 +43,10 @@ pub async fn next_numbers(tx: &DatabaseTransaction, counter: &str, count: u32) -
 ///
 /// # Errors
 /// As [`db_error`].
-pub async fn current_number<C: ConnectionTrait>(db: &C, counter: &str) -> Result<i64, ServiceError> {
+pub async fn current_number<C: ConnectionTrait>(
+    db: &C,
+    counter: &str,
+) -> Result<i64, ServiceError> {
     let look = Statement::from_sql_and_values(db.get_database_backend(), LOOK, [counter.into()]);
     match db.query_one_raw(look).await.map_err(db_error)? {
         Some(row) => row.try_get("", "value").map_err(db_error),

@@ -10,18 +10,24 @@ use service_error::ServiceError;
 #[must_use]
 pub fn db_error(err: DbErr) -> ServiceError {
     match &err {
-        DbErr::ConnectionAcquire(_) => {
-            ServiceError::unavailable("the database has no free connection; try again, or raise its max_connections")
-                .reason("DATABASE_BUSY")
-        }
-        DbErr::Conn(RuntimeErr::SqlxError(cause)) | DbErr::Exec(RuntimeErr::SqlxError(cause)) | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
+        DbErr::ConnectionAcquire(_) => ServiceError::unavailable(
+            "the database has no free connection; try again, or raise its max_connections",
+        )
+        .reason("DATABASE_BUSY"),
+        DbErr::Conn(RuntimeErr::SqlxError(cause))
+        | DbErr::Exec(RuntimeErr::SqlxError(cause))
+        | DbErr::Query(RuntimeErr::SqlxError(cause)) => {
             if is_unique_violation(&err) {
-                ServiceError::conflict("another change took the same unique value; read again and retry").reason("UNIQUE_VIOLATION")
+                ServiceError::conflict(
+                    "another change took the same unique value; read again and retry",
+                )
+                .reason("UNIQUE_VIOLATION")
             } else {
                 of_cause(cause)
             }
         }
-        _ => ServiceError::internal("the database answered what was not expected").reason("DATABASE_DEFECT"),
+        _ => ServiceError::internal("the database answered what was not expected")
+            .reason("DATABASE_DEFECT"),
     }
     .caused_by(err)
 }
@@ -34,7 +40,11 @@ pub fn is_unique_violation(err: &DbErr) -> bool {
 
 fn of_cause(cause: &SqlxError) -> ServiceError {
     match cause {
-        SqlxError::Io(_) | SqlxError::Tls(_) | SqlxError::PoolTimedOut | SqlxError::PoolClosed | SqlxError::WorkerCrashed => away(),
+        SqlxError::Io(_)
+        | SqlxError::Tls(_)
+        | SqlxError::PoolTimedOut
+        | SqlxError::PoolClosed
+        | SqlxError::WorkerCrashed => away(),
         SqlxError::Database(refusal) => of_code(refusal.code().as_deref().unwrap_or_default()),
         _ => defect(),
     }
@@ -43,13 +53,21 @@ fn of_cause(cause: &SqlxError) -> ServiceError {
 /// SQLSTATE of Postgres, or SQLite's extended result code.
 fn of_code(code: &str) -> ServiceError {
     match code {
-        "40001" | "40P01" => ServiceError::conflict("the transaction lost a race; retry").reason("TRANSACTION_CONFLICT"),
+        "40001" | "40P01" => ServiceError::conflict("the transaction lost a race; retry")
+            .reason("TRANSACTION_CONFLICT"),
         "53300" | "57P01" | "57P02" | "57P03" => away(),
-        "53100" | "13" => ServiceError::exhausted("the database's disk is full; free some space").reason("DATABASE_FULL"),
+        "53100" | "13" => ServiceError::exhausted("the database's disk is full; free some space")
+            .reason("DATABASE_FULL"),
         _ => match code.parse::<u32>().map(|extended| extended & 0xff) {
             // SQLITE_BUSY and SQLITE_LOCKED.
-            Ok(5 | 6) if code.len() < 5 => ServiceError::unavailable("the database file is locked; try again").reason("DATABASE_BUSY"),
-            Ok(8) if code.len() < 5 => ServiceError::precondition("the database is read-only; check its owner and mode").reason("DATABASE_READ_ONLY"),
+            Ok(5 | 6) if code.len() < 5 => {
+                ServiceError::unavailable("the database file is locked; try again")
+                    .reason("DATABASE_BUSY")
+            }
+            Ok(8) if code.len() < 5 => {
+                ServiceError::precondition("the database is read-only; check its owner and mode")
+                    .reason("DATABASE_READ_ONLY")
+            }
             _ => defect(),
         },
     }
@@ -80,8 +98,16 @@ mod tests {
     fn codes_of_both_databases_map_by_meaning() {
         assert_eq!(of_code("40P01").code(), Code::Conflict);
         assert_eq!(of_code("57P03").code(), Code::Unavailable);
-        assert_eq!(of_code("517").code(), Code::Unavailable, "SQLITE_BUSY_SNAPSHOT");
-        assert_eq!(of_code("1032").code(), Code::FailedPrecondition, "SQLITE_READONLY_DBMOVED");
+        assert_eq!(
+            of_code("517").code(),
+            Code::Unavailable,
+            "SQLITE_BUSY_SNAPSHOT"
+        );
+        assert_eq!(
+            of_code("1032").code(),
+            Code::FailedPrecondition,
+            "SQLITE_READONLY_DBMOVED"
+        );
         assert_eq!(of_code("13").code(), Code::ResourceExhausted);
         assert_eq!(of_code("42601").code(), Code::Internal);
     }

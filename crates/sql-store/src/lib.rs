@@ -39,7 +39,11 @@ impl SqlSettings {
     /// SQLite in a directory.
     #[must_use]
     pub fn sqlite(data_dir: impl Into<PathBuf>) -> Self {
-        Self { database_url: None, data_dir: data_dir.into(), max_connections: Self::DEFAULT_MAX_CONNECTIONS }
+        Self {
+            database_url: None,
+            data_dir: data_dir.into(),
+            max_connections: Self::DEFAULT_MAX_CONNECTIONS,
+        }
     }
 }
 
@@ -57,7 +61,9 @@ impl fmt::Debug for SqlSettings {
 /// Now, in microseconds since 1970 UTC: the form of every time column.
 #[must_use]
 pub fn now_micros() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
 }
 

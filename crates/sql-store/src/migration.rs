@@ -1,7 +1,9 @@
 //! A service's migration list, run whole in one transaction so that servers
 //! started together wait for each other and a failed list leaves nothing.
 
-use sea_orm::sea_query::{ColumnDef, Expr, ExprTrait, Iden, Table, TableCreateStatement, TableDropStatement};
+use sea_orm::sea_query::{
+    ColumnDef, Expr, ExprTrait, Iden, Table, TableCreateStatement, TableDropStatement,
+};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait;
 use service_error::ServiceError;
@@ -43,8 +45,18 @@ impl Iden for Counter {
 pub fn create_counter_table() -> TableCreateStatement {
     Table::create()
         .table(Counter::Table)
-        .col(ColumnDef::new(Counter::Name).text().not_null().primary_key())
-        .col(ColumnDef::new(Counter::Value).big_integer().not_null().check(Expr::col(Counter::Value).gte(0)))
+        .col(
+            ColumnDef::new(Counter::Name)
+                .text()
+                .not_null()
+                .primary_key(),
+        )
+        .col(
+            ColumnDef::new(Counter::Value)
+                .big_integer()
+                .not_null()
+                .check(Expr::col(Counter::Value).gte(0)),
+        )
         .to_owned()
 }
 
@@ -66,9 +78,14 @@ impl SqlStore {
         let tx = self.begin().await?;
         self.take_migration_lock(&tx).await?;
         if self.is_newer::<M>(&tx).await? {
-            tracing::warn!(schema = self.schema(), "the database schema is newer than this binary; left as it is");
+            tracing::warn!(
+                schema = self.schema(),
+                "the database schema is newer than this binary; left as it is"
+            );
         } else {
-            M::up(&tx, None).await.map_err(|err| db_error(err).context(format!("migrating schema {}", self.schema())))?;
+            M::up(&tx, None).await.map_err(|err| {
+                db_error(err).context(format!("migrating schema {}", self.schema()))
+            })?;
         }
         tx.commit().await.map_err(db_error)
     }
@@ -80,7 +97,9 @@ impl SqlStore {
     pub async fn revert<M: MigratorTrait>(&self, steps: Option<u32>) -> Result<(), ServiceError> {
         let tx = self.begin().await?;
         self.take_migration_lock(&tx).await?;
-        M::down(&tx, steps).await.map_err(|err| db_error(err).context(format!("reverting schema {}", self.schema())))?;
+        M::down(&tx, steps)
+            .await
+            .map_err(|err| db_error(err).context(format!("reverting schema {}", self.schema())))?;
         tx.commit().await.map_err(db_error)
     }
 
@@ -88,11 +107,16 @@ impl SqlStore {
     ///
     /// # Errors
     /// As [`db_error`].
-    pub async fn migration_status<M: MigratorTrait>(&self) -> Result<Vec<MigrationStatus>, ServiceError> {
+    pub async fn migration_status<M: MigratorTrait>(
+        &self,
+    ) -> Result<Vec<MigrationStatus>, ServiceError> {
         let applied = self.applied(self.read()).await?;
         Ok(M::migrations()
             .iter()
-            .map(|migration| MigrationStatus { name: migration.name().to_owned(), applied: applied.iter().any(|name| name == migration.name()) })
+            .map(|migration| MigrationStatus {
+                name: migration.name().to_owned(),
+                applied: applied.iter().any(|name| name == migration.name()),
+            })
             .collect())
     }
 
@@ -101,18 +125,29 @@ impl SqlStore {
             return Ok(()); // BEGIN IMMEDIATE is the lock.
         }
         // One number for all schemas: CREATE SCHEMA itself races otherwise.
-        tx.execute_unprepared("SELECT pg_advisory_xact_lock(7070070)").await.map_err(db_error)?;
+        tx.execute_unprepared("SELECT pg_advisory_xact_lock(7070070)")
+            .await
+            .map_err(db_error)?;
         let create = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", self.schema());
         tx.execute_unprepared(&create).await.map_err(|err| {
-            db_error(err).context(format!("creating schema {} (the database user needs CREATE on the database)", self.schema()))
+            db_error(err).context(format!(
+                "creating schema {} (the database user needs CREATE on the database)",
+                self.schema()
+            ))
         })?;
         Ok(())
     }
 
     /// Everything of ours has run, and something unknown to us as well.
-    async fn is_newer<M: MigratorTrait>(&self, tx: &DatabaseTransaction) -> Result<bool, ServiceError> {
+    async fn is_newer<M: MigratorTrait>(
+        &self,
+        tx: &DatabaseTransaction,
+    ) -> Result<bool, ServiceError> {
         let applied = self.applied(tx).await?;
-        let ours: Vec<String> = M::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+        let ours: Vec<String> = M::migrations()
+            .iter()
+            .map(|migration| migration.name().to_owned())
+            .collect();
         let foreign: Vec<&String> = applied.iter().filter(|name| !ours.contains(name)).collect();
         if foreign.is_empty() {
             return Ok(false);
@@ -136,13 +171,21 @@ impl SqlStore {
                 "SELECT 1 AS found FROM information_schema.tables WHERE table_schema = $1 AND table_name = 'seaql_migrations'",
                 [self.schema().into()],
             ),
-            _ => Statement::from_string(backend, "SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'"),
+            _ => Statement::from_string(
+                backend,
+                "SELECT 1 AS found FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'",
+            ),
         };
         if db.query_one_raw(exists).await.map_err(db_error)?.is_none() {
             return Ok(Vec::new());
         }
-        let list = Statement::from_string(backend, "SELECT version FROM seaql_migrations ORDER BY version");
+        let list = Statement::from_string(
+            backend,
+            "SELECT version FROM seaql_migrations ORDER BY version",
+        );
         let rows = db.query_all_raw(list).await.map_err(db_error)?;
-        rows.iter().map(|row| row.try_get("", "version").map_err(db_error)).collect()
+        rows.iter()
+            .map(|row| row.try_get("", "version").map_err(db_error))
+            .collect()
     }
 }

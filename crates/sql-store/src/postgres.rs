@@ -7,15 +7,23 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sea_orm::sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Error as SqlxError, Executor as _};
+use sea_orm::sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Error as SqlxError, Executor as _,
+};
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use service_error::ServiceError;
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(crate) async fn open(url: &str, schema: &'static str, max_connections: u32) -> Result<DatabaseConnection, ServiceError> {
-    let options = options_of(url)?.application_name(&format!("quarry-{schema}")).disable_statement_logging();
+pub(crate) async fn open(
+    url: &str,
+    schema: &'static str,
+    max_connections: u32,
+) -> Result<DatabaseConnection, ServiceError> {
+    let options = options_of(url)?
+        .application_name(&format!("quarry-{schema}"))
+        .disable_statement_logging();
     probe(&options).await?;
     // public stays in the path: extensions such as pgvector live there.
     let search_path = format!("SET search_path = \"{schema}\",public");
@@ -24,7 +32,12 @@ pub(crate) async fn open(url: &str, schema: &'static str, max_connections: u32) 
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(move |connection, _| {
             let search_path = search_path.clone();
-            Box::pin(async move { connection.execute(AssertSqlSafe(search_path)).await.map(drop) })
+            Box::pin(async move {
+                connection
+                    .execute(AssertSqlSafe(search_path))
+                    .await
+                    .map(drop)
+            })
         })
         .connect_with(options.clone())
         .await
@@ -44,37 +57,61 @@ pub(crate) fn options_of(url: &str) -> Result<PgConnectOptions, ServiceError> {
     })?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
-    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
-    let user = user.map(|user| user.strip_suffix(':').unwrap_or(user)).filter(|user| !user.is_empty());
+    let (user, host) = authority
+        .rsplit_once('@')
+        .map_or((None, authority), |(user, host)| (Some(user), host));
+    let user = user
+        .map(|user| user.strip_suffix(':').unwrap_or(user))
+        .filter(|user| !user.is_empty());
     let host = if host.is_empty() { "localhost" } else { host };
     let at = user.map(|user| format!("{user}@")).unwrap_or_default();
     PgConnectOptions::from_str(&format!("postgres://{at}{host}{tail}")).map_err(|err| {
         // The parser's own message may quote the URL and its password.
-        ServiceError::invalid("database_url", "not a URL of the form postgres://user:password@host:5432/database").caused_by(err)
+        ServiceError::invalid(
+            "database_url",
+            "not a URL of the form postgres://user:password@host:5432/database",
+        )
+        .caused_by(err)
     })
 }
 
 async fn probe(options: &PgConnectOptions) -> Result<(), ServiceError> {
     match tokio::time::timeout(PROBE_TIMEOUT, PgConnection::connect_with(options)).await {
-        Ok(Ok(connection)) => connection.close().await.map_err(|err| unusable(options, err)),
+        Ok(Ok(connection)) => connection
+            .close()
+            .await
+            .map_err(|err| unusable(options, err)),
         Ok(Err(err)) => Err(unusable(options, err)),
-        Err(_) => Err(away(options, "it did not answer within 5 s; check host, port and firewall")),
+        Err(_) => Err(away(
+            options,
+            "it did not answer within 5 s; check host, port and firewall",
+        )),
     }
 }
 
 fn unusable(options: &PgConnectOptions, err: SqlxError) -> ServiceError {
     let user = options.get_username();
     let error = match &err {
-        SqlxError::Io(io) if io.kind() == ErrorKind::ConnectionRefused => away(options, "nothing listens there; is Postgres running?"),
-        SqlxError::Io(io) if io.kind() == ErrorKind::NotFound => away(options, "there is no such socket; is Postgres running?"),
+        SqlxError::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
+            away(options, "nothing listens there; is Postgres running?")
+        }
+        SqlxError::Io(io) if io.kind() == ErrorKind::NotFound => {
+            away(options, "there is no such socket; is Postgres running?")
+        }
         SqlxError::Io(io) => away(options, &io.to_string()),
         SqlxError::Database(refusal) => match refusal.code().as_deref() {
-            Some("28P01" | "28000") => {
-                ServiceError::precondition(format!("Postgres at {} refuses user {user}: {}", place(options), refusal.message()))
-                    .reason("DATABASE_LOGIN_REFUSED")
-            }
-            Some("3D000") => ServiceError::precondition(format!("Postgres at {}: {}; create it first", place(options), refusal.message()))
-                .reason("DATABASE_MISSING"),
+            Some("28P01" | "28000") => ServiceError::precondition(format!(
+                "Postgres at {} refuses user {user}: {}",
+                place(options),
+                refusal.message()
+            ))
+            .reason("DATABASE_LOGIN_REFUSED"),
+            Some("3D000") => ServiceError::precondition(format!(
+                "Postgres at {}: {}; create it first",
+                place(options),
+                refusal.message()
+            ))
+            .reason("DATABASE_MISSING"),
             _ => away(options, refusal.message()),
         },
         SqlxError::Tls(tls) => away(options, &format!("TLS failed: {tls}")),
@@ -84,7 +121,8 @@ fn unusable(options: &PgConnectOptions, err: SqlxError) -> ServiceError {
 }
 
 fn away(options: &PgConnectOptions, why: &str) -> ServiceError {
-    ServiceError::unavailable(format!("Postgres at {} is away: {why}", place(options))).reason("DATABASE_AWAY")
+    ServiceError::unavailable(format!("Postgres at {} is away: {why}", place(options)))
+        .reason("DATABASE_AWAY")
 }
 
 fn place(options: &PgConnectOptions) -> String {
@@ -104,15 +142,25 @@ mod tests {
     fn urls_of_both_schemes_and_of_sockets_are_taken() {
         let socket = options_of("postgresql://postgres:@/postgres?host=/tmp/pg").unwrap();
         assert_eq!(socket.get_socket().unwrap().to_str(), Some("/tmp/pg"));
-        assert_eq!((socket.get_username(), socket.get_database()), ("postgres", Some("postgres")));
+        assert_eq!(
+            (socket.get_username(), socket.get_database()),
+            ("postgres", Some("postgres"))
+        );
         let tcp = options_of("postgres://quarry:p%40ss@db.example:5433/q?sslmode=disable").unwrap();
         assert_eq!((tcp.get_host(), tcp.get_port()), ("db.example", 5433));
-        assert_eq!(options_of("postgresql:///only").unwrap().get_database(), Some("only"));
+        assert_eq!(
+            options_of("postgresql:///only").unwrap().get_database(),
+            Some("only")
+        );
     }
 
     #[test]
     fn other_schemes_are_refused_without_echoing_the_secret() {
-        for url in ["mysql://u:hunter2@h/d", "u:hunter2@h/d", "postgres://u:hunter2@h:port/d"] {
+        for url in [
+            "mysql://u:hunter2@h/d",
+            "u:hunter2@h/d",
+            "postgres://u:hunter2@h:port/d",
+        ] {
             let error = options_of(url).unwrap_err();
             assert_eq!(error.code(), Code::InvalidArgument);
             assert_eq!(error.field_name(), Some("database_url"));
@@ -125,10 +173,14 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let error = open(&format!("postgres://q@127.0.0.1:{port}/q"), "sample", 2).await.unwrap_err();
+        let error = open(&format!("postgres://q@127.0.0.1:{port}/q"), "sample", 2)
+            .await
+            .unwrap_err();
         assert_eq!(error.code(), Code::Unavailable);
         assert!(error.message().contains("nothing listens"), "{error}");
-        let error = open("postgres://q@/q?host=/nowhere/at/all", "sample", 2).await.unwrap_err();
+        let error = open("postgres://q@/q?host=/nowhere/at/all", "sample", 2)
+            .await
+            .unwrap_err();
         assert!(error.message().contains("no such socket"), "{error}");
     }
 }

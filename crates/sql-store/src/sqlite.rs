@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use sea_orm::sqlx::ConnectOptions as _;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sea_orm::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
 use sea_orm::{DatabaseConnection, SqlxSqliteConnector};
 use service_error::ServiceError;
 
@@ -21,7 +23,11 @@ pub(crate) struct Connections {
     pub write: DatabaseConnection,
 }
 
-pub(crate) async fn open(data_dir: &Path, schema: &str, readers: u32) -> Result<Connections, ServiceError> {
+pub(crate) async fn open(
+    data_dir: &Path,
+    schema: &str,
+    readers: u32,
+) -> Result<Connections, ServiceError> {
     let file = data_dir.join(format!("{schema}.sqlite"));
     prepare(data_dir, &file).map_err(|err| unusable(&file, err))?;
     let options = SqliteConnectOptions::new()
@@ -45,18 +51,32 @@ pub(crate) async fn open(data_dir: &Path, schema: &str, readers: u32) -> Result<
         .connect_with(options.read_only(true))
         .await
         .map_err(|err| unusable(&file, err))?;
-    Ok(Connections { read: SqlxSqliteConnector::from_sqlx_sqlite_pool(read), write: SqlxSqliteConnector::from_sqlx_sqlite_pool(write) })
+    Ok(Connections {
+        read: SqlxSqliteConnector::from_sqlx_sqlite_pool(read),
+        write: SqlxSqliteConnector::from_sqlx_sqlite_pool(write),
+    })
 }
 
 /// The file holds hashes and keys: its owner alone may read it, and SQLite
 /// gives its WAL the same mode.
 fn prepare(data_dir: &Path, file: &Path) -> std::io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)?;
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(file)
+        .map(drop)
 }
 
 fn unusable(file: &Path, err: impl std::error::Error + Send + Sync + 'static) -> ServiceError {
-    ServiceError::precondition(format!("can't open the database file {}: {err}; check the data dir's owner, mode and free space", file.display()))
-        .reason("DATABASE_UNUSABLE")
-        .caused_by(err)
+    ServiceError::precondition(format!(
+        "can't open the database file {}: {err}; check the data dir's owner, mode and free space",
+        file.display()
+    ))
+    .reason("DATABASE_UNUSABLE")
+    .caused_by(err)
 }

@@ -1,7 +1,8 @@
 //! The handle a service holds: reads, write transactions, liveness.
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait,
 };
 use service_error::ServiceError;
 
@@ -26,11 +27,22 @@ impl SqlStore {
     /// a server that is away; each says what to do.
     pub async fn open(settings: &SqlSettings, schema: &'static str) -> Result<Self, ServiceError> {
         let Some(url) = &settings.database_url else {
-            let sqlite::Connections { read, write } = sqlite::open(&settings.data_dir, schema, settings.max_connections).await?;
-            return Ok(Self { schema, backend: DbBackend::Sqlite, read, write });
+            let sqlite::Connections { read, write } =
+                sqlite::open(&settings.data_dir, schema, settings.max_connections).await?;
+            return Ok(Self {
+                schema,
+                backend: DbBackend::Sqlite,
+                read,
+                write,
+            });
         };
         let pool = postgres::open(url, schema, settings.max_connections).await?;
-        Ok(Self { schema, backend: DbBackend::Postgres, read: pool.clone(), write: pool })
+        Ok(Self {
+            schema,
+            backend: DbBackend::Postgres,
+            read: pool.clone(),
+            write: pool,
+        })
     }
 
     /// For queries outside a transaction. Read-only on SQLite.
@@ -71,8 +83,14 @@ impl SqlStore {
     /// # Errors
     /// As [`db_error`].
     pub async fn begin(&self) -> Result<DatabaseTransaction, ServiceError> {
-        let options = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
-        self.write.begin_with_options(options).await.map_err(db_error)
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        self.write
+            .begin_with_options(options)
+            .await
+            .map_err(db_error)
     }
 
     /// Which database it is.
@@ -92,7 +110,11 @@ impl SqlStore {
     /// # Errors
     /// As [`db_error`].
     pub async fn ping(&self) -> Result<(), ServiceError> {
-        self.read.execute_unprepared("SELECT 1").await.map(drop).map_err(db_error)
+        self.read
+            .execute_unprepared("SELECT 1")
+            .await
+            .map(drop)
+            .map_err(db_error)
     }
 
     /// Closes the connections; SQLite folds its WAL into the file.

@@ -1,5 +1,10 @@
 //! The same behaviour on every database that this machine offers.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -7,11 +12,16 @@ use std::os::unix::fs::PermissionsExt;
 use futures::future::{join_all, try_join_all};
 use sea_orm::sea_query::{ColumnDef, Table};
 use sea_orm::{ConnectionTrait, Statement};
-use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, SchemaManager, async_trait};
 use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::{
+    DbErr, MigrationName, MigrationTrait, SchemaManager, async_trait,
+};
 use service_error::{Code, ServiceError};
 
-use crate::{SqlSettings, SqlStore, current_number, db_error, is_unique_violation, migration, next_number, testing};
+use crate::{
+    SqlSettings, SqlStore, current_number, db_error, is_unique_violation, migration, next_number,
+    testing,
+};
 
 struct First;
 struct Second;
@@ -36,7 +46,9 @@ impl MigrationName for Broken {
 #[async_trait::async_trait]
 impl MigrationTrait for First {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.create_table(migration::create_counter_table()).await
+        manager
+            .create_table(migration::create_counter_table())
+            .await
     }
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.drop_table(migration::drop_counter_table()).await
@@ -54,14 +66,19 @@ impl MigrationTrait for Second {
         manager.create_table(table).await
     }
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.drop_table(Table::drop().table("thing").to_owned()).await
+        manager
+            .drop_table(Table::drop().table("thing").to_owned())
+            .await
     }
 }
 
 #[async_trait::async_trait]
 impl MigrationTrait for Broken {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.get_connection().execute_unprepared("CREATE TABLE half (id BIGINT)").await?;
+        manager
+            .get_connection()
+            .execute_unprepared("CREATE TABLE half (id BIGINT)")
+            .await?;
         Err(DbErr::Custom("broken on purpose".to_owned()))
     }
 }
@@ -101,13 +118,24 @@ async fn migrated(settings: &SqlSettings) -> SqlStore {
 }
 
 async fn add(tx: &impl ConnectionTrait, id: i64, name: &str) -> Result<(), ServiceError> {
-    let insert = Statement::from_sql_and_values(tx.get_database_backend(), "INSERT INTO thing (id, name) VALUES ($1, $2)", [id.into(), name.into()]);
+    let insert = Statement::from_sql_and_values(
+        tx.get_database_backend(),
+        "INSERT INTO thing (id, name) VALUES ($1, $2)",
+        [id.into(), name.into()],
+    );
     tx.execute_raw(insert).await.map(drop).map_err(db_error)
 }
 
 async fn count(store: &SqlStore) -> i64 {
     let count = Statement::from_string(store.backend(), "SELECT COUNT(*) AS n FROM thing");
-    store.read().query_one_raw(count).await.unwrap().unwrap().try_get("", "n").unwrap()
+    store
+        .read()
+        .query_one_raw(count)
+        .await
+        .unwrap()
+        .unwrap()
+        .try_get("", "n")
+        .unwrap()
 }
 
 #[tokio::test]
@@ -120,7 +148,10 @@ async fn four_servers_started_at_once_all_migrate() {
         });
         let stores = try_join_all(starts).await.unwrap();
         let status = stores[3].migration_status::<Sample>().await.unwrap();
-        assert!(status.len() == 2 && status.iter().all(|migration| migration.applied), "{status:?}");
+        assert!(
+            status.len() == 2 && status.iter().all(|migration| migration.applied),
+            "{status:?}"
+        );
     })
     .await;
 }
@@ -130,7 +161,13 @@ async fn the_list_runs_up_down_up() {
     on_each(|settings| async move {
         let store = migrated(&settings).await;
         store.revert::<Sample>(Some(1)).await.unwrap();
-        let applied: Vec<bool> = store.migration_status::<Sample>().await.unwrap().iter().map(|m| m.applied).collect();
+        let applied: Vec<bool> = store
+            .migration_status::<Sample>()
+            .await
+            .unwrap()
+            .iter()
+            .map(|m| m.applied)
+            .collect();
         assert_eq!(applied, [true, false]);
         store.revert::<Sample>(None).await.unwrap();
         store.migrate::<Sample>().await.unwrap();
@@ -145,8 +182,21 @@ async fn a_failed_list_leaves_nothing_behind() {
     on_each(|settings| async move {
         let store = SqlStore::open(&settings, "sample").await.unwrap();
         store.migrate::<Failing>().await.unwrap_err();
-        assert!(store.read().execute_unprepared("SELECT * FROM half").await.is_err());
-        assert!(store.migration_status::<Failing>().await.unwrap().iter().all(|m| !m.applied));
+        assert!(
+            store
+                .read()
+                .execute_unprepared("SELECT * FROM half")
+                .await
+                .is_err()
+        );
+        assert!(
+            store
+                .migration_status::<Failing>()
+                .await
+                .unwrap()
+                .iter()
+                .all(|m| !m.applied)
+        );
     })
     .await;
 }
@@ -174,7 +224,10 @@ async fn four_hundred_concurrent_read_then_write_transactions_all_succeed() {
                 tokio::spawn(async move {
                     store
                         .write(async |tx| {
-                            let look = Statement::from_string(tx.get_database_backend(), "SELECT COUNT(*) AS n FROM thing");
+                            let look = Statement::from_string(
+                                tx.get_database_backend(),
+                                "SELECT COUNT(*) AS n FROM thing",
+                            );
                             tx.query_one_raw(look).await.map_err(db_error)?;
                             let id = next_number(tx, "things").await?;
                             add(tx, id, &format!("thing {task}")).await
@@ -199,7 +252,10 @@ async fn a_number_is_never_visible_before_a_smaller_one() {
         let slow = store.begin().await.unwrap();
         let first = next_number(&slow, "feed").await.unwrap();
         let other = store.clone();
-        let second = tokio::spawn(async move { other.write(async |tx| next_number(tx, "feed").await).await });
+        let second =
+            tokio::spawn(
+                async move { other.write(async |tx| next_number(tx, "feed").await).await },
+            );
         // The second writer waits for the row, so nothing of it can be seen.
         assert_eq!(current_number(store.read(), "feed").await.unwrap(), 0);
         slow.commit().await.unwrap();
@@ -224,7 +280,10 @@ async fn an_error_and_a_dropped_transaction_roll_back() {
         add(&dropped, 2, "two").await.unwrap();
         drop(dropped);
         assert_eq!(count(&store).await, 0);
-        store.write(async |tx| add(tx, 3, "three").await).await.unwrap();
+        store
+            .write(async |tx| add(tx, 3, "three").await)
+            .await
+            .unwrap();
         assert_eq!(count(&store).await, 1);
     })
     .await;
@@ -234,10 +293,26 @@ async fn an_error_and_a_dropped_transaction_roll_back() {
 async fn a_taken_unique_value_is_a_conflict() {
     on_each(|settings| async move {
         let store = migrated(&settings).await;
-        store.write(async |tx| add(tx, 1, "same").await).await.unwrap();
-        let error = store.write(async |tx| add(tx, 2, "same").await).await.unwrap_err();
-        assert_eq!((error.code(), error.reason_text()), (Code::Conflict, "UNIQUE_VIOLATION"));
-        let raw = store.write(async |tx| Ok::<_, ServiceError>(tx.execute_unprepared("INSERT INTO thing (id, name) VALUES (1, 'x')").await)).await;
+        store
+            .write(async |tx| add(tx, 1, "same").await)
+            .await
+            .unwrap();
+        let error = store
+            .write(async |tx| add(tx, 2, "same").await)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.code(), error.reason_text()),
+            (Code::Conflict, "UNIQUE_VIOLATION")
+        );
+        let raw = store
+            .write(async |tx| {
+                Ok::<_, ServiceError>(
+                    tx.execute_unprepared("INSERT INTO thing (id, name) VALUES (1, 'x')")
+                        .await,
+                )
+            })
+            .await;
         assert!(raw.is_err() || is_unique_violation(&raw.unwrap().unwrap_err()));
     })
     .await;
@@ -262,17 +337,31 @@ async fn the_file_is_its_owners_alone_and_a_bad_place_says_so() {
     let place = dir.path().join("made/by/us");
     let store = migrated(&SqlSettings::sqlite(&place)).await;
     store.ping().await.unwrap();
-    let mode = |path: &str| std::fs::metadata(place.join(path)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("."), mode("sample.sqlite"), mode("sample.sqlite-wal")), (0o700, 0o600, 0o600));
+    let mode = |path: &str| {
+        std::fs::metadata(place.join(path))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(
+        (mode("."), mode("sample.sqlite"), mode("sample.sqlite-wal")),
+        (0o700, 0o600, 0o600)
+    );
     store.close().await.unwrap();
     std::fs::write(dir.path().join("file"), "x").unwrap();
-    let error = SqlStore::open(&SqlSettings::sqlite(dir.path().join("file")), "sample").await.unwrap_err();
+    let error = SqlStore::open(&SqlSettings::sqlite(dir.path().join("file")), "sample")
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(error.message().contains("sample.sqlite"), "{error}");
 }
 
 #[test]
 fn settings_never_print_the_url() {
-    let settings = SqlSettings { database_url: Some("postgres://q:hunter2@h/d".to_owned()), ..SqlSettings::sqlite("/tmp") };
+    let settings = SqlSettings {
+        database_url: Some("postgres://q:hunter2@h/d".to_owned()),
+        ..SqlSettings::sqlite("/tmp")
+    };
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
