@@ -13,10 +13,6 @@ use uuid::Uuid;
 use crate::replica::{GrantReplica, IDENTITY, now_seconds};
 use crate::{Resource, Subject};
 
-/// A replica that lags more than this asks identity.
-const ASK_AFTER: Duration = Duration::from_secs(2);
-/// A replica that lags more than this, with identity away, denies.
-pub(crate) const DENY_AFTER: Duration = Duration::from_secs(5);
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The resources of a kind that a caller may see, for the query of a list.
@@ -85,7 +81,7 @@ impl GrantReplica {
         }
         if !self.is_fresh() {
             // One question, to be refused or let pass; identity answers no
-            // lists, and the state is at most as old as DENY_AFTER.
+            // lists, and the state is at most as old as the patience to deny.
             self.asked_level(caller, &[]).await?;
         }
         if caller.role == Role::Admin {
@@ -95,7 +91,7 @@ impl GrantReplica {
     }
 
     fn is_fresh(&self) -> bool {
-        self.lag().is_some_and(|lag| lag <= ASK_AFTER)
+        self.lag().is_some_and(|lag| lag <= self.inner.patience.ask_after)
     }
 
     fn known_level(&self, caller: &Caller, chain: &[Resource]) -> Option<Level> {
@@ -108,8 +104,8 @@ impl GrantReplica {
                 Err(ServiceError::unauthenticated("the token was revoked or its owner disabled").reason("TOKEN_REVOKED"))
             }
             Ok(Ok(answer)) => Ok(Level::try_from(answer.level).ok().filter(|level| *level != Level::Unspecified)),
-            // Between two and five seconds the last known state still decides.
-            _ if self.lag().is_some_and(|lag| lag <= DENY_AFTER) => Ok(self.known_level(caller, chain)),
+            // Until patience ends the last known state still decides.
+            _ if self.lag().is_some_and(|lag| lag <= self.inner.patience.deny_after) => Ok(self.known_level(caller, chain)),
             _ => Err(ServiceError::unavailable("access cannot be decided: identity does not answer; try again shortly")
                 .reason("IDENTITY_AWAY")),
         }

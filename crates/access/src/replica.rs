@@ -29,11 +29,27 @@ pub struct GrantReplica {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// How stale the replica may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// With more lag, identity is asked for each decision.
+    pub ask_after: Duration,
+    /// With more lag and identity away, nothing is allowed.
+    pub deny_after: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { ask_after: Duration::from_secs(2), deny_after: Duration::from_secs(5) }
+    }
+}
+
 pub(crate) struct Inner {
     pub identity: Transport,
     pub tokens: TokenSource,
     pub state: RwLock<State>,
     pub denials: Denials,
+    pub patience: Patience,
     /// The newest revision that has been applied.
     applied: watch::Sender<i64>,
     /// When the last ping was sent whose answer named a revision that has been
@@ -52,12 +68,22 @@ impl GrantReplica {
     /// `shutdown`.
     #[must_use]
     pub fn new(identity: Transport, tokens: TokenSource, shutdown: CancellationToken) -> (Self, Vec<Job>) {
+        Self::with_patience(identity, tokens, shutdown, Patience::default())
+    }
+
+    pub(crate) fn with_patience(
+        identity: Transport,
+        tokens: TokenSource,
+        shutdown: CancellationToken,
+        patience: Patience,
+    ) -> (Self, Vec<Job>) {
         let (denials, queue) = Denials::new();
         let inner = Arc::new(Inner {
             identity,
             tokens,
             state: RwLock::default(),
             denials,
+            patience,
             applied: watch::Sender::new(0),
             confirmed: watch::Sender::new(None),
         });
@@ -102,10 +128,10 @@ impl GrantReplica {
     pub fn readiness(&self) -> Readiness {
         let replica = self.clone();
         Readiness::new("grants", move || {
-            let lag = replica.lag();
+            let (lag, deny_after) = (replica.lag(), replica.inner.patience.deny_after);
             async move {
                 match lag {
-                    Some(lag) if lag < crate::decision::DENY_AFTER => Ok(()),
+                    Some(lag) if lag < deny_after => Ok(()),
                     Some(lag) => Err(format!("identity has not answered for {} s", lag.as_secs())),
                     None => Err("identity has not answered yet".to_owned()),
                 }

@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use crate::replica::Patience;
+
 use super::*;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -55,7 +57,8 @@ impl Identity {
         let revision = self.revision.fetch_add(1, Ordering::SeqCst) + 1;
         let changes = vec![api::GrantChange { change: Some(change) }];
         self.state.lock().unwrap().extend(changes.clone());
-        let _ = self.changes.send(api::WatchGrantsResponse { revision, changes, ..Default::default() });
+        let message = api::WatchGrantsResponse { revision, changes, ..Default::default() };
+        let _ = self.changes.send(message);
         revision
     }
 
@@ -68,42 +71,63 @@ impl Identity {
 impl ReplicaService for Identity {
     type WatchGrantsStream = BoxStream<'static, Result<api::WatchGrantsResponse, Status>>;
 
-    async fn watch_grants(&self, _: Request<api::WatchGrantsRequest>) -> Answer<Self::WatchGrantsStream> {
+    async fn watch_grants(
+        &self,
+        _: Request<api::WatchGrantsRequest>,
+    ) -> Answer<Self::WatchGrantsStream> {
         self.present()?;
+        // Subscribed first: what is published in between comes twice, not never.
+        let later = BroadcastStream::new(self.changes.subscribe());
         let first = api::WatchGrantsResponse {
             revision: self.revision.load(Ordering::SeqCst),
             reset: true,
             changes: self.state.lock().unwrap().clone(),
             partial: false,
         };
-        let later = BroadcastStream::new(self.changes.subscribe()).map(|message| message.map_err(|_| Status::aborted("behind")));
+        let later = later.map(|message| message.map_err(|_| Status::aborted("behind")));
         Ok(Response::new(Box::pin(tokio_stream::once(Ok(first)).chain(later))))
     }
 
-    async fn get_revision(&self, _: Request<api::GetRevisionRequest>) -> Answer<api::GetRevisionResponse> {
+    async fn get_revision(
+        &self,
+        _: Request<api::GetRevisionRequest>,
+    ) -> Answer<api::GetRevisionResponse> {
         self.present()?;
-        Ok(Response::new(api::GetRevisionResponse { revision: self.revision.load(Ordering::SeqCst) }))
+        let revision = self.revision.load(Ordering::SeqCst);
+        Ok(Response::new(api::GetRevisionResponse { revision }))
     }
 
-    async fn check_access(&self, _: Request<api::CheckAccessRequest>) -> Answer<api::CheckAccessResponse> {
+    async fn check_access(
+        &self,
+        _: Request<api::CheckAccessRequest>,
+    ) -> Answer<api::CheckAccessResponse> {
         self.present()?;
         self.asked.fetch_add(1, Ordering::SeqCst);
         Ok(Response::new(*self.answer.lock().unwrap()))
     }
 
-    async fn put_resource(&self, _: Request<api::PutResourceRequest>) -> Answer<api::PutResourceResponse> {
+    async fn put_resource(
+        &self,
+        _: Request<api::PutResourceRequest>,
+    ) -> Answer<api::PutResourceResponse> {
         Err(Status::unimplemented("not asked here"))
     }
 }
 
 #[tonic::async_trait]
 impl ExchangeService for Identity {
-    async fn exchange_token(&self, _: Request<api::ExchangeTokenRequest>) -> Answer<api::ExchangeTokenResponse> {
+    async fn exchange_token(
+        &self,
+        _: Request<api::ExchangeTokenRequest>,
+    ) -> Answer<api::ExchangeTokenResponse> {
         Err(Status::unimplemented("not asked here"))
     }
 
-    async fn issue_token(&self, _: Request<api::IssueTokenRequest>) -> Answer<api::IssueTokenResponse> {
-        let expire_time = Some(prost_types::Timestamp { seconds: replica::now_seconds() + 60, nanos: 0 });
+    async fn issue_token(
+        &self,
+        _: Request<api::IssueTokenRequest>,
+    ) -> Answer<api::IssueTokenResponse> {
+        let expire_time = Some(in_seconds(60));
         Ok(Response::new(api::IssueTokenResponse { jwt: "token".into(), expire_time }))
     }
 
@@ -114,11 +138,17 @@ impl ExchangeService for Identity {
 
 #[tonic::async_trait]
 impl AuditService for Identity {
-    async fn list_audit_events(&self, _: Request<api::ListAuditEventsRequest>) -> Answer<api::ListAuditEventsResponse> {
+    async fn list_audit_events(
+        &self,
+        _: Request<api::ListAuditEventsRequest>,
+    ) -> Answer<api::ListAuditEventsResponse> {
         Err(Status::unimplemented("not asked here"))
     }
 
-    async fn record_denials(&self, request: Request<api::RecordDenialsRequest>) -> Answer<api::RecordDenialsResponse> {
+    async fn record_denials(
+        &self,
+        request: Request<api::RecordDenialsRequest>,
+    ) -> Answer<api::RecordDenialsResponse> {
         self.present()?;
         self.denials.send_modify(|all| all.extend(request.into_inner().denials));
         Ok(Response::new(api::RecordDenialsResponse {}))
@@ -138,6 +168,10 @@ impl Drop for House {
 }
 
 async fn house() -> House {
+    house_with(Patience::default()).await
+}
+
+async fn house_with(patience: Patience) -> House {
     let identity = Identity::new();
     let mut routes = tonic::service::Routes::builder();
     routes.add_service(ReplicaServiceServer::new(identity.clone()));
@@ -146,7 +180,7 @@ async fn house() -> House {
     let transport = service_channel::local(routes.routes().prepare());
     let end = CancellationToken::new();
     let tokens = TokenSource::new(transport.clone(), Secret::new("secret"));
-    let (replica, jobs) = GrantReplica::new(transport, tokens, end.clone());
+    let (replica, jobs) = GrantReplica::with_patience(transport, tokens, end.clone(), patience);
     for job in jobs {
         tokio::spawn(job.run);
     }
@@ -155,6 +189,13 @@ async fn house() -> House {
         tokio::task::yield_now().await;
     }
     House { identity, replica, end }
+}
+
+impl House {
+    async fn publish(&self, change: Change) {
+        let revision = self.identity.publish(change);
+        self.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    }
 }
 
 fn user(role: Role) -> Caller {
@@ -171,18 +212,29 @@ fn user(role: Role) -> Caller {
     }
 }
 
+fn in_seconds(seconds: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: replica::now_seconds() + seconds, nanos: 0 }
+}
+
 fn grant(caller: &Caller, resource: Resource, level: Level, expires_in: Option<i64>) -> api::Grant {
     api::Grant {
         id: GrantId::new().to_string(),
         user_id: caller.principal.to_string(),
-        resource: Some(api::Resource { kind: resource.kind as i32, id: resource.id.to_string() }),
+        resource: Some(api::Resource {
+            kind: resource.kind as i32,
+            id: resource.id.to_string(),
+        }),
         level: level as i32,
-        expire_time: expires_in.map(|s| prost_types::Timestamp { seconds: replica::now_seconds() + s, nanos: 0 }),
+        expire_time: expires_in.map(in_seconds),
         ..Default::default()
     }
 }
 
-const SUBJECT: Subject<'static> = Subject { kind: "dataset", name: "vision/icons", action: "quarry.items.v1.ItemsService/ListItems" };
+const SUBJECT: Subject<'static> = Subject {
+    kind: "dataset",
+    name: "vision/icons",
+    action: "quarry.items.v1.ItemsService/ListItems",
+};
 
 #[tokio::test]
 async fn a_grant_counts_once_known_and_no_longer_once_removed() {
@@ -192,14 +244,12 @@ async fn a_grant_counts_once_known_and_no_longer_once_removed() {
     assert_eq!(house.replica.level(&ana, &chain, false).await.unwrap(), None);
 
     let grant = grant(&ana, chain[1], Level::Write, None);
-    let revision = house.identity.publish(Change::Grant(grant.clone()));
-    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    house.publish(Change::Grant(grant.clone())).await;
     assert_eq!(house.replica.level(&ana, &chain, false).await.unwrap(), Some(Level::Write));
     let visible = house.replica.visible(&ana, ResourceKind::Namespace).await.unwrap();
     assert_eq!(visible, Visible::Ids(vec![chain[1].id]));
 
-    let revision = house.identity.publish(Change::RemovedGrantId(grant.id));
-    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    house.publish(Change::RemovedGrantId(grant.id)).await;
     assert_eq!(house.replica.level(&ana, &chain, false).await.unwrap(), None);
 }
 
@@ -207,9 +257,8 @@ async fn a_grant_counts_once_known_and_no_longer_once_removed() {
 async fn expiry_is_looked_at_when_the_decision_is_made() {
     let house = house().await;
     let (ana, dataset) = (user(Role::User), Resource::dataset(Uuid::now_v7()));
-    house.identity.publish(Change::Grant(grant(&ana, dataset, Level::Owner, Some(-1))));
-    let revision = house.identity.publish(Change::Grant(grant(&ana, dataset, Level::Read, Some(60))));
-    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    house.publish(Change::Grant(grant(&ana, dataset, Level::Owner, Some(-1)))).await;
+    house.publish(Change::Grant(grant(&ana, dataset, Level::Read, Some(60)))).await;
     assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Read));
 }
 
@@ -217,14 +266,16 @@ async fn expiry_is_looked_at_when_the_decision_is_made() {
 async fn roles_and_reading_tokens_bound_the_level() {
     let house = house().await;
     let dataset = Resource::dataset(Uuid::now_v7());
-    let level = async |caller: &Caller, public| house.replica.level(caller, &[dataset], public).await.unwrap();
+    let level = async |caller: &Caller, public| {
+        house.replica.level(caller, &[dataset], public).await.unwrap()
+    };
     assert_eq!(level(&user(Role::Admin), false).await, Some(Level::Owner));
-    assert_eq!(level(&Caller { read_only: true, ..user(Role::Admin) }, false).await, Some(Level::Read));
+    let reading = Caller { read_only: true, ..user(Role::Admin) };
+    assert_eq!(level(&reading, false).await, Some(Level::Read));
     assert_eq!(level(&user(Role::Viewer), true).await, Some(Level::Read));
     assert_eq!(level(&user(Role::User), false).await, None);
     let viewer = user(Role::Viewer);
-    let revision = house.identity.publish(Change::Grant(grant(&viewer, dataset, Level::Owner, None)));
-    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    house.publish(Change::Grant(grant(&viewer, dataset, Level::Owner, None))).await;
     assert_eq!(level(&viewer, false).await, Some(Level::Read));
 }
 
@@ -236,15 +287,16 @@ async fn what_may_not_be_seen_is_not_found_and_recorded() {
     for _ in 0..3 {
         assert_eq!(require(Level::Read).await.unwrap_err().code(), Code::NotFound);
     }
-    let revision = house.identity.publish(Change::Grant(grant(&ana, dataset, Level::Read, None)));
-    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    house.publish(Change::Grant(grant(&ana, dataset, Level::Read, None))).await;
     assert_eq!(require(Level::Write).await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(require(Level::Read).await.unwrap(), Level::Read);
 
     let mut denials = house.identity.denials.subscribe();
-    let counted = |all: &Vec<api::Denial>| all.iter().map(|denial| denial.count).sum::<i64>() == 4;
-    let all = tokio::time::timeout(Duration::from_secs(10), denials.wait_for(counted)).await.unwrap().unwrap();
-    assert!(all.iter().all(|denial| denial.principal_id == ana.principal.to_string() && denial.action == SUBJECT.action));
+    let whole = |all: &Vec<api::Denial>| all.iter().map(|denial| denial.count).sum::<i64>() == 4;
+    let all = tokio::time::timeout(Duration::from_secs(10), denials.wait_for(whole)).await;
+    let all = all.unwrap().unwrap();
+    assert!(all.iter().all(|denial| denial.principal_id == ana.principal.to_string()));
+    assert!(all.iter().all(|denial| denial.action == SUBJECT.action));
     assert!(all.iter().any(|denial| denial.resource == dataset.to_string()));
 }
 
@@ -252,38 +304,48 @@ async fn what_may_not_be_seen_is_not_found_and_recorded() {
 async fn disabled_principals_revoked_tokens_and_old_roles_are_refused() {
     let house = house().await;
     let (ana, bob, eve) = (user(Role::User), user(Role::User), user(Role::Admin));
-    house.identity.publish(Change::DisabledPrincipalId(ana.principal.to_string()));
-    let forget_time = Some(prost_types::Timestamp { seconds: replica::now_seconds() + 60, nanos: 0 });
+    house.publish(Change::DisabledPrincipalId(ana.principal.to_string())).await;
     let token_id = bob.token.unwrap().to_string();
-    house.identity.publish(Change::RevokedToken(api::RevokedToken { token_id, forget_time }));
-    let change = api::RoleChange { principal_id: eve.principal.to_string(), role: Role::User as i32, forget_time };
-    let revision = house.identity.publish(Change::RoleChange(change));
-    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
-    assert!(house.replica.refused(&ana) && house.replica.refused(&bob) && house.replica.refused(&eve));
+    let forget_time = Some(in_seconds(60));
+    house.publish(Change::RevokedToken(api::RevokedToken { token_id, forget_time })).await;
+    let principal_id = eve.principal.to_string();
+    let change = api::RoleChange { principal_id, role: Role::User as i32, forget_time };
+    house.publish(Change::RoleChange(change)).await;
+    for caller in [&ana, &bob, &eve] {
+        assert!(house.replica.refused(caller));
+    }
     assert!(!house.replica.refused(&user(Role::Admin)));
     assert!(!house.replica.refused(&Caller { role: Role::User, ..eve }));
-    let revision = house.identity.publish(Change::EnabledPrincipalId(ana.principal.to_string()));
-    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
+    house.publish(Change::EnabledPrincipalId(ana.principal.to_string())).await;
     assert!(!house.replica.refused(&ana));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stale_replica_asks_and_without_an_answer_denies() {
-    let house = house().await;
+#[tokio::test]
+async fn a_stale_replica_asks_and_without_an_answer_goes_on_for_a_while() {
+    let patience = Patience { ask_after: Duration::ZERO, deny_after: Duration::MAX };
+    let house = house_with(patience).await;
     let (ana, dataset) = (user(Role::User), Resource::dataset(Uuid::now_v7()));
-    let revision = house.identity.publish(Change::Grant(grant(&ana, dataset, Level::Read, None)));
-    house.replica.wait_for(revision, Duration::from_secs(5)).await.unwrap();
-    // Identity is ahead of the stream: the replica knows that it lags.
-    house.identity.revision.fetch_add(100, Ordering::SeqCst);
+    house.publish(Change::Grant(grant(&ana, dataset, Level::Read, None))).await;
     house.identity.answer.lock().unwrap().level = Level::Write as i32;
-    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Write));
     assert_eq!(house.identity.asked.load(Ordering::SeqCst), 1);
 
+    house.identity.answer.lock().unwrap().refused = true;
+    let refused = house.replica.level(&ana, &[dataset], false).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+
     house.identity.away.store(true, Ordering::SeqCst);
     assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Read));
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let error = house.replica.level(&ana, &[dataset], false).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_replica_out_of_patience_denies() {
+    let patience = Patience { ask_after: Duration::ZERO, deny_after: Duration::ZERO };
+    let house = house_with(patience).await;
+    house.identity.away.store(true, Ordering::SeqCst);
+    let dataset = Resource::dataset(Uuid::now_v7());
+    let error = house.replica.level(&user(Role::Admin), &[dataset], true).await.unwrap_err();
     assert!(error.reason_is("IDENTITY_AWAY"), "{error}");
+    assert!(house.replica.visible(&user(Role::User), ResourceKind::Dataset).await.is_err());
     assert!(house.replica.readiness().check().await.is_err());
 }
