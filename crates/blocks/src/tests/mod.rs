@@ -1,0 +1,143 @@
+//! Blocks written and read back, whole and damaged.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod damage;
+mod keys;
+mod round_trip;
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, FixedSizeBinaryArray, Int32Array, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, StructArray, TimestampMicrosecondArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use blob_store::BlobStore;
+use filter::Filter;
+use futures::TryStreamExt;
+use service_error::ServiceError;
+
+use crate::{
+    BlockLocation, BlockOptions, BlockReader, BlockWriter, ByteBudget, KeyedBlock, ReaderSettings, ScanPlan, ScanRange,
+    WrittenBlock,
+};
+
+pub(crate) struct Shelf {
+    pub store: BlobStore,
+    pub reader: BlockReader,
+    pub options: BlockOptions,
+    pub budget: ByteBudget,
+}
+
+impl Shelf {
+    pub async fn new() -> Self {
+        let store = BlobStore::open("memory://", "items").await.unwrap();
+        let reader = BlockReader::new(store.inner(), &ReaderSettings::default());
+        let options = BlockOptions { row_group_rows: 4_096, threads: 2, ..BlockOptions::default() };
+        Self { store, reader, options, budget: ByteBudget::new(64 << 20) }
+    }
+
+    pub async fn write(&self, batches: &[RecordBatch], key: Option<&str>) -> Result<Vec<WrittenBlock>, ServiceError> {
+        let schema = batches[0].schema();
+        let (store, budget) = (self.store.clone(), self.budget.clone());
+        let mut writer = BlockWriter::new(store, budget, self.options.clone(), schema, key, "set/upload".into())?;
+        for batch in batches {
+            writer.write(batch.clone()).await?;
+        }
+        writer.finish().await
+    }
+
+    pub async fn scan(&self, blocks: &[WrittenBlock], filter: Option<&str>, schema: SchemaRef, all: SchemaRef) -> RecordBatch {
+        let filter = filter.map(|text| Arc::new(Filter::parse(text, &all).unwrap()));
+        let ranges = blocks.iter().map(|b| ScanRange { location: location(b), rows: 0..b.row_count }).collect();
+        let plan = ScanPlan { ranges, schema: schema.clone(), dataset_schema: all, filter, limit: None, batch_bytes: 100_000 };
+        let batches: Vec<RecordBatch> = self.reader.scan(plan).try_collect().await.unwrap();
+        concat_batches(&schema, &batches).unwrap()
+    }
+
+    /// All pages of some blocks, one after the other.
+    pub async fn pages(&self, blocks: &[WrittenBlock], filter: Option<&str>, all: &SchemaRef, rows: usize) -> RecordBatch {
+        let filter = filter.map(|text| Arc::new(Filter::parse(text, all).unwrap()));
+        let mut found = Vec::new();
+        for block in blocks {
+            let mut begin = 0;
+            loop {
+                let schemas = (all.clone(), all.clone());
+                let place = location(block);
+                let page = self.reader.page(&place, begin, (rows, 1 << 30), filter.clone(), schemas);
+                let page = page.await.unwrap();
+                assert!(page.batch.num_rows() <= rows);
+                found.push(page.batch);
+                match page.next {
+                    Some(next) => begin = next,
+                    None => break,
+                }
+            }
+        }
+        concat_batches(all, &found).unwrap()
+    }
+}
+
+pub(crate) fn location(block: &WrittenBlock) -> BlockLocation {
+    BlockLocation {
+        object_key: block.object_key.clone(),
+        row_count: block.row_count,
+        byte_count: block.byte_count,
+        footer_length: block.footer_length,
+    }
+}
+
+pub(crate) fn keyed(block: &WrittenBlock) -> KeyedBlock {
+    let stats = &block.columns[0];
+    KeyedBlock { location: location(block), range: stats.min.clone().zip(stats.max.clone()) }
+}
+
+/// A scrambled but repeatable number.
+pub(crate) fn scramble(n: u64) -> u64 {
+    let mixed = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+}
+
+pub(crate) fn id_of(n: u64) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&scramble(n).to_be_bytes());
+    id[8..].copy_from_slice(&n.to_be_bytes());
+    id
+}
+
+/// Rows with many types, keys in scrambled order.
+pub(crate) fn rows(range: std::ops::Range<u64>) -> RecordBatch {
+    let ids = FixedSizeBinaryArray::try_from_iter(range.clone().map(id_of)).unwrap();
+    let width: Int32Array = range.clone().map(|n| (n % 11 != 0).then_some((n % 4_000) as i32)).collect();
+    let title: StringArray = range.clone().map(|n| Some(format!("title {}", scramble(n) % 1_000))).collect();
+    let flag: BooleanArray = range.clone().map(|n| Some(n % 3 == 0)).collect();
+    let at = TimestampMicrosecondArray::from_iter_values(range.clone().map(|n| n as i64)).with_timezone("UTC");
+    let mut tags = ListBuilder::new(StringBuilder::new());
+    for n in range.clone() {
+        if n % 7 == 0 {
+            tags.append_null();
+        } else {
+            tags.append_value((0..n % 3).map(|i| Some(format!("t{i}"))));
+        }
+    }
+    let inner: ArrayRef = Arc::new(Int32Array::from_iter_values(range.map(|n| n as i32)));
+    let shape = StructArray::from(vec![(Arc::new(Field::new("x", DataType::Int32, true)), inner)]);
+    RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(ids) as ArrayRef, false),
+        ("width", Arc::new(width), true),
+        ("title", Arc::new(title), true),
+        ("flag", Arc::new(flag), true),
+        ("at", Arc::new(at), true),
+        ("tags", Arc::new(tags.finish()), true),
+        ("shape", Arc::new(shape), true),
+    ])
+    .unwrap()
+}
+
+/// The same rows in key order.
+pub(crate) fn by_id(batch: &RecordBatch) -> RecordBatch {
+    let order = arrow::compute::sort_to_indices(batch.column(0), None, None).unwrap();
+    arrow::compute::take_record_batch(batch, &order).unwrap()
+}

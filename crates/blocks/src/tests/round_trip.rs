@@ -1,0 +1,160 @@
+//! What goes in comes out, however it is asked for.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
+use filter::Filter;
+
+use super::{Shelf, by_id, location, rows};
+
+fn naive(batch: &RecordBatch, filter: &str) -> RecordBatch {
+    let mask = Filter::parse(filter, &batch.schema()).unwrap().evaluate(batch).unwrap();
+    filter_record_batch(batch, &mask).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_thousand_unsorted_rows_come_back_sorted() {
+    let mut shelf = Shelf::new().await;
+    shelf.options.row_group_rows = 131_072;
+    let batches: Vec<RecordBatch> = (0..30).map(|i| rows(i * 10_000..(i + 1) * 10_000)).collect();
+    let written = shelf.write(&batches, Some("id")).await.unwrap();
+    assert_eq!(written.len(), 1);
+    assert_eq!(written[0].row_count, 300_000);
+    let all = batches[0].schema();
+    let expected = by_id(&concat_batches(&all, &batches).unwrap());
+    assert_eq!(shelf.scan(&written, None, all.clone(), all.clone()).await, expected);
+    let object = shelf.store.get(&written[0].object_key).await.unwrap();
+    assert_eq!(object.len() as u64, written[0].byte_count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_pages_and_counts_agree_with_the_naive_twin() {
+    let mut shelf = Shelf::new().await;
+    shelf.options.block_rows_max = 9_000;
+    let batches: Vec<RecordBatch> = (0..5).map(|i| rows(i * 5_000..(i + 1) * 5_000)).collect();
+    let written = shelf.write(&batches, Some("id")).await.unwrap();
+    assert_eq!(written.len(), 3);
+    let all = batches[0].schema();
+    let whole = shelf.scan(&written, None, all.clone(), all.clone()).await;
+    assert_eq!(whole.num_rows(), 25_000);
+    assert_eq!(shelf.pages(&written, None, &all, 777).await, whole);
+    for text in [
+        "width > 3900 AND flag = true",
+        "width = null",
+        "title = \"title 7\" OR tags:\"t1\"",
+        "NOT shape.x < 24000",
+        "width > 100000",
+        "width != null OR width = null",
+        "at < \"1970-01-01T00:00:00.001Z\"",
+    ] {
+        let expected = naive(&whole, text);
+        assert_eq!(shelf.scan(&written, Some(text), all.clone(), all.clone()).await, expected, "{text}");
+        assert_eq!(shelf.pages(&written, Some(text), &all, 13).await, expected, "{text}");
+        let filter = Arc::new(Filter::parse(text, &all).unwrap());
+        let mut count = 0;
+        for block in &written {
+            count += shelf.reader.count(&location(block), filter.clone(), all.clone()).await.unwrap();
+        }
+        assert_eq!(count, expected.num_rows() as u64, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projection_answers_its_columns_in_its_order() {
+    let shelf = Shelf::new().await;
+    let batch = rows(0..6_000);
+    let written = shelf.write(std::slice::from_ref(&batch), Some("id")).await.unwrap();
+    let all = batch.schema();
+    let few: SchemaRef = Arc::new(all.project(&[3, 1]).unwrap());
+    let found = shelf.scan(&written, Some("title = \"title 5\""), few.clone(), all.clone()).await;
+    assert_eq!(found.schema(), few);
+    assert_eq!(found, naive(&by_id(&batch), "title = \"title 5\"").project(&[3, 1]).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_found_and_a_strange_one_is_not() {
+    let shelf = Shelf::new().await;
+    let batch = rows(0..20_000);
+    let written = shelf.write(std::slice::from_ref(&batch), Some("id")).await.unwrap();
+    let all = batch.schema();
+    for (n, expected) in [(12_345u64, 1), (20_001, 0)] {
+        let id = uuid::Uuid::from_bytes(super::id_of(n)).to_string();
+        let filter = Arc::new(Filter::equals(&all, "id", &id).unwrap());
+        let schemas = (all.clone(), all.clone());
+        let page = shelf.reader.page(&location(&written[0]), 0, (1, 1 << 20), Some(filter), schemas).await.unwrap();
+        assert_eq!(page.batch.num_rows(), expected);
+        if expected == 1 {
+            let shape = page.batch.column_by_name("shape").unwrap().as_struct().column(0).clone();
+            assert_eq!(shape.as_primitive::<Int32Type>().value(0), 12_345);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_are_those_of_the_rows() {
+    let shelf = Shelf::new().await;
+    let numbers: Int64Array = (0..10_000).map(|n| (n % 10 != 0).then_some(n)).collect();
+    let long: StringArray = (0..10_000).map(|n| Some(format!("{n:05}{}", "x".repeat(100)))).collect();
+    let batch =
+        RecordBatch::try_from_iter_with_nullable([("n", Arc::new(numbers) as ArrayRef, true), ("s", Arc::new(long), true)]);
+    let written = shelf.write(&[batch.unwrap()], None).await.unwrap();
+    let [n, s] = written[0].columns.as_slice() else { panic!() };
+    assert_eq!((n.null_count, n.exact), (1_000, true));
+    assert_eq!(n.min.as_ref().unwrap().as_primitive::<Int64Type>().value(0), 1);
+    assert_eq!(n.max.as_ref().unwrap().as_primitive::<Int64Type>().value(0), 9_999);
+    assert!(!s.exact);
+    assert!(s.max.as_ref().unwrap().as_string::<i32>().value(0).len() <= 64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_come_back_as_they_were() {
+    let shelf = Shelf::new().await;
+    let words: DictionaryArray<Int32Type> = (0..5_000).map(|n| if n % 5 == 0 { None } else { Some(["a", "b"][n % 2]) }).collect();
+    let views = arrow::compute::cast(&StringArray::from(vec!["v"; 5_000]), &arrow::datatypes::DataType::Utf8View).unwrap();
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("d", Arc::new(words) as ArrayRef, true),
+        ("v", views, true),
+    ])
+    .unwrap();
+    let written = shelf.write(std::slice::from_ref(&batch), None).await.unwrap();
+    let found = shelf.scan(&written, None, batch.schema(), batch.schema()).await;
+    assert_eq!(found.schema(), batch.schema());
+    assert_eq!(format!("{:?}", found.column(1)), format!("{:?}", batch.column(1)));
+    assert_eq!(found.column(0).null_count(), 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_a_block_is_older_than_are_null() {
+    let shelf = Shelf::new().await;
+    let batch = rows(0..100);
+    let written = shelf.write(std::slice::from_ref(&batch), Some("id")).await.unwrap();
+    let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(arrow::datatypes::Field::new("late", arrow::datatypes::DataType::Int64, true)));
+    let all: SchemaRef = Arc::new(Schema::new(fields));
+    let found = shelf.scan(&written, None, all.clone(), all.clone()).await;
+    assert_eq!(found.column_by_name("late").unwrap().null_count(), 100);
+    assert_eq!(shelf.scan(&written, Some("late = 3"), all.clone(), all.clone()).await.num_rows(), 0);
+    assert_eq!(shelf.scan(&written, Some("late = null AND flag"), all.clone(), all).await.num_rows(), 34);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_share_a_budget_without_waiting_for_each_other_for_ever() {
+    let mut shelf = Shelf::new().await;
+    shelf.budget = crate::ByteBudget::new(2 << 20);
+    let shelf = Arc::new(shelf);
+    let puts = (0..4u64).map(|put| {
+        let shelf = shelf.clone();
+        tokio::spawn(async move {
+            let batches: Vec<RecordBatch> =
+                (0..20).map(|i| rows(put * 100_000 + i * 1_000..put * 100_000 + (i + 1) * 1_000)).collect();
+            let written = shelf.write(&batches, Some("id")).await.unwrap();
+            written.iter().map(|block| block.row_count).sum::<u64>()
+        })
+    });
+    for put in futures::future::join_all(puts).await {
+        assert_eq!(put.unwrap(), 20_000);
+    }
+    assert_eq!(shelf.budget.free(), 2 << 20);
+}
