@@ -10,8 +10,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::readiness::report;
 use crate::Drain;
+use crate::readiness::report;
 
 /// How often a watched verdict is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -19,8 +19,18 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// The health service of a door. It knows the whole (`""`) and `services`, all
 /// with one verdict.
 #[must_use]
-pub fn health(services: &[String], readiness: Vec<Readiness>, drain: Drain) -> HealthServer<impl Health + use<>> {
-    HealthServer::new(Service { state: Arc::new(State { services: services.to_vec(), readiness, drain }) })
+pub fn health(
+    services: &[String],
+    readiness: Vec<Readiness>,
+    drain: Drain,
+) -> HealthServer<impl Health + use<>> {
+    HealthServer::new(Service {
+        state: Arc::new(State {
+            services: services.to_vec(),
+            readiness,
+            drain,
+        }),
+    })
 }
 
 struct Service {
@@ -35,7 +45,11 @@ struct State {
 
 impl State {
     async fn verdict(&self) -> ServingStatus {
-        if report(&self.readiness, &self.drain).await.ready { ServingStatus::Serving } else { ServingStatus::NotServing }
+        if report(&self.readiness, &self.drain).await.ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        }
     }
 
     fn knows(&self, service: &str) -> bool {
@@ -57,12 +71,17 @@ impl State {
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {
-    HealthCheckResponse { status: status.into() }
+    HealthCheckResponse {
+        status: status.into(),
+    }
 }
 
 #[tonic::async_trait]
 impl Health for Service {
-    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
         if !self.state.knows(&request.get_ref().service) {
             return Err(Status::not_found("no such service at this door"));
         }
@@ -71,12 +90,18 @@ impl Health for Service {
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
-    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let state = Arc::clone(&self.state);
         if !state.knows(&request.get_ref().service) {
             // The protocol answers an unknown service so, and stays open.
-            let unknown = stream::iter([Ok(answer(ServingStatus::ServiceUnknown))]).chain(stream::pending());
-            return Ok(Response::new(unknown.take_until(until_drained(state)).boxed()));
+            let unknown =
+                stream::iter([Ok(answer(ServingStatus::ServiceUnknown))]).chain(stream::pending());
+            return Ok(Response::new(
+                unknown.take_until(until_drained(state)).boxed(),
+            ));
         }
         let verdicts = stream::unfold((state, None), |(state, last)| async move {
             let next = match last {

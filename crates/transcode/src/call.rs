@@ -28,7 +28,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { request_bytes_max: 4 << 20, message_bytes_max: 64 << 20 }
+        Self {
+            request_bytes_max: 4 << 20,
+            message_bytes_max: 64 << 20,
+        }
     }
 }
 
@@ -49,7 +52,12 @@ pub struct Inbound {
 
 /// Answers a call by asking `upstream`. Never fails: every failure is the JSON
 /// status object.
-pub async fn call<S>(matched: MatchedRoute, inbound: Inbound, limits: Limits, upstream: S) -> Response<Body>
+pub async fn call<S>(
+    matched: MatchedRoute,
+    inbound: Inbound,
+    limits: Limits,
+    upstream: S,
+) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error: Into<Status>>,
 {
@@ -60,10 +68,16 @@ where
         Err(refusal) => Err(refusal),
     };
     let response = answer.unwrap_or_else(|refusal| match refusal {
-        Refusal::BodyTooLarge(error) => error_response_as(StatusCode::PAYLOAD_TOO_LARGE, &error.into()),
+        Refusal::BodyTooLarge(error) => {
+            error_response_as(StatusCode::PAYLOAD_TOO_LARGE, &error.into())
+        }
         Refusal::Status(status) => error_response(&status),
     });
-    if is_head { response.map(|_| Body::empty()) } else { response }
+    if is_head {
+        response.map(|_| Body::empty())
+    } else {
+        response
+    }
 }
 
 /// Why there is no answer to render.
@@ -75,7 +89,11 @@ pub(crate) enum Refusal {
 impl Refusal {
     fn from_upload(status: &Status) -> Self {
         let error = ServiceError::from_status(status);
-        if error.reason_is(TOO_LARGE) { Self::BodyTooLarge(error) } else { Self::Status(status.clone()) }
+        if error.reason_is(TOO_LARGE) {
+            Self::BodyTooLarge(error)
+        } else {
+            Self::Status(status.clone())
+        }
     }
 }
 
@@ -91,14 +109,28 @@ impl From<ServiceError> for Refusal {
     }
 }
 
-async fn ask<S>(matched: MatchedRoute, inbound: Inbound, limits: Limits, upstream: S) -> Result<Response<Body>, Refusal>
+async fn ask<S>(
+    matched: MatchedRoute,
+    inbound: Inbound,
+    limits: Limits,
+    upstream: S,
+) -> Result<Response<Body>, Refusal>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error: Into<Status>>,
 {
-    let content_type = inbound.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = inbound
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let path = matched.route.grpc_path().to_owned();
     if matched.route.method().is_client_streaming() {
-        let (body, failure) = upload::body(matched, inbound.query.as_deref(), content_type, inbound.body, limits)?;
+        let (body, failure) = upload::body(
+            matched,
+            inbound.query.as_deref(),
+            content_type,
+            inbound.body,
+            limits,
+        )?;
         let answer = send(&path, inbound.metadata, body, upstream).await;
         // A line that does not parse ends the stream; say so rather than
         // repeat what the service made of the cut.
@@ -114,37 +146,63 @@ where
 }
 
 async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Refusal> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(Refusal::BodyTooLarge(too_large(limit)));
     }
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::BodyTooLarge(too_large(limit))),
-        Err(error) => Err(ServiceError::new(Code::Cancelled, "the request body was cut").caused_by(error).into()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Refusal::BodyTooLarge(too_large(limit)))
+        }
+        Err(error) => Err(
+            ServiceError::new(Code::Cancelled, "the request body was cut")
+                .caused_by(error)
+                .into(),
+        ),
     }
 }
 
 pub(crate) fn too_large(limit: usize) -> ServiceError {
-    let message = format!("body: more than {limit} bytes, the limit of JSON calls; send less at once, or use gRPC or Arrow Flight");
-    ServiceError::exhausted(message).reason(TOO_LARGE).field("body").with("limit_bytes", limit)
+    let message = format!(
+        "body: more than {limit} bytes, the limit of JSON calls; send less at once, or use gRPC or Arrow Flight"
+    );
+    ServiceError::exhausted(message)
+        .reason(TOO_LARGE)
+        .field("body")
+        .with("limit_bytes", limit)
 }
 
-async fn send<S>(path: &str, metadata: HeaderMap, body: Body, upstream: S) -> Result<Response<Body>, Status>
+async fn send<S>(
+    path: &str,
+    metadata: HeaderMap,
+    body: Body,
+    upstream: S,
+) -> Result<Response<Body>, Status>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error: Into<Status>>,
 {
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.version_mut() = http::Version::HTTP_2;
-    *request.uri_mut() = path.parse().map_err(|_| Status::internal("the method has no usable path"))?;
+    *request.uri_mut() = path
+        .parse()
+        .map_err(|_| Status::internal("the method has no usable path"))?;
     *request.headers_mut() = metadata;
     let headers = request.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     let response = upstream.oneshot(request).await.map_err(Into::into)?;
     if response.status() != StatusCode::OK {
-        return Err(Status::unavailable(format!("the service answered HTTP {}", response.status())));
+        return Err(Status::unavailable(format!(
+            "the service answered HTTP {}",
+            response.status()
+        )));
     }
     if response.headers().contains_key("grpc-status") {
         frame::ok_or_status(response.headers())?;

@@ -13,7 +13,11 @@ use prost::Message;
 /// `{"error":{"code","status","message","details"}}`.
 #[must_use]
 pub fn error_response(status: &Status) -> Response<Body> {
-    error_response_as(StatusCode::from_u16(http_status(status.code())).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), status)
+    error_response_as(
+        StatusCode::from_u16(http_status(status.code()))
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        status,
+    )
 }
 
 /// The same under another HTTP status, for failures that HTTP names more
@@ -24,11 +28,20 @@ pub fn error_response_as(http: StatusCode, status: &Status) -> Response<Body> {
     let mut response = Response::new(Body::new(http_body_util::Full::from(body)));
     *response.status_mut() = http;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     match http {
         StatusCode::UNAUTHORIZED => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"quarry\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"quarry\""),
+            );
         }
         StatusCode::SERVICE_UNAVAILABLE => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -92,41 +105,62 @@ fn code_name(code: Code) -> &'static str {
 /// stay.
 fn details(status: &Status) -> Vec<Value> {
     use tonic_types::StatusExt;
-    let Ok(whole) = pb::Status::decode(status.details()) else { return Vec::new() };
+    let Ok(whole) = pb::Status::decode(status.details()) else {
+        return Vec::new();
+    };
     let one = |any| {
-        let alone = pb::Status { code: 0, message: String::new(), details: vec![any] };
+        let alone = pb::Status {
+            code: 0,
+            message: String::new(),
+            details: vec![any],
+        };
         let status = Status::with_details(status.code(), "", alone.encode_to_vec().into());
-        status.get_error_details_vec().into_iter().next().and_then(detail_json)
+        status
+            .get_error_details_vec()
+            .into_iter()
+            .next()
+            .and_then(detail_json)
     };
     whole.details.into_iter().filter_map(one).collect()
 }
 
 fn detail_json(detail: ErrorDetail) -> Option<Value> {
     let (name, mut fields) = match detail {
-        ErrorDetail::ErrorInfo(info) => {
-            ("ErrorInfo", json!({ "reason": info.reason, "domain": info.domain, "metadata": info.metadata }))
-        }
+        ErrorDetail::ErrorInfo(info) => (
+            "ErrorInfo",
+            json!({ "reason": info.reason, "domain": info.domain, "metadata": info.metadata }),
+        ),
         ErrorDetail::BadRequest(bad) => {
             let violation = |v: tonic_types::FieldViolation| json!({ "field": v.field, "description": v.description });
-            ("BadRequest", json!({ "field_violations": bad.field_violations.into_iter().map(violation).collect::<Vec<_>>() }))
+            (
+                "BadRequest",
+                json!({ "field_violations": bad.field_violations.into_iter().map(violation).collect::<Vec<_>>() }),
+            )
         }
         ErrorDetail::RetryInfo(retry) => {
-            let delay = retry.retry_delay.map(|delay| format!("{}s", delay.as_secs_f64()));
+            let delay = retry
+                .retry_delay
+                .map(|delay| format!("{}s", delay.as_secs_f64()));
             ("RetryInfo", json!({ "retry_delay": delay }))
         }
         ErrorDetail::QuotaFailure(quota) => {
             let violation = |v: tonic_types::QuotaViolation| json!({ "subject": v.subject, "description": v.description });
-            ("QuotaFailure", json!({ "violations": quota.violations.into_iter().map(violation).collect::<Vec<_>>() }))
+            (
+                "QuotaFailure",
+                json!({ "violations": quota.violations.into_iter().map(violation).collect::<Vec<_>>() }),
+            )
         }
         ErrorDetail::PreconditionFailure(failure) => {
-            let violation = |v: tonic_types::PreconditionViolation| {
-                json!({ "type": v.r#type, "subject": v.subject, "description": v.description })
-            };
-            ("PreconditionFailure", json!({ "violations": failure.violations.into_iter().map(violation).collect::<Vec<_>>() }))
+            let violation = |v: tonic_types::PreconditionViolation| json!({ "type": v.r#type, "subject": v.subject, "description": v.description });
+            (
+                "PreconditionFailure",
+                json!({ "violations": failure.violations.into_iter().map(violation).collect::<Vec<_>>() }),
+            )
         }
-        ErrorDetail::RequestInfo(request) => {
-            ("RequestInfo", json!({ "request_id": request.request_id, "serving_data": request.serving_data }))
-        }
+        ErrorDetail::RequestInfo(request) => (
+            "RequestInfo",
+            json!({ "request_id": request.request_id, "serving_data": request.serving_data }),
+        ),
         ErrorDetail::ResourceInfo(resource) => (
             "ResourceInfo",
             json!({
@@ -135,14 +169,24 @@ fn detail_json(detail: ErrorDetail) -> Option<Value> {
             }),
         ),
         ErrorDetail::Help(help) => {
-            let link = |l: tonic_types::HelpLink| json!({ "description": l.description, "url": l.url });
-            ("Help", json!({ "links": help.links.into_iter().map(link).collect::<Vec<_>>() }))
+            let link =
+                |l: tonic_types::HelpLink| json!({ "description": l.description, "url": l.url });
+            (
+                "Help",
+                json!({ "links": help.links.into_iter().map(link).collect::<Vec<_>>() }),
+            )
         }
-        ErrorDetail::LocalizedMessage(text) => ("LocalizedMessage", json!({ "locale": text.locale, "message": text.message })),
+        ErrorDetail::LocalizedMessage(text) => (
+            "LocalizedMessage",
+            json!({ "locale": text.locale, "message": text.message }),
+        ),
         // A stack trace is not for the outside.
         _ => return None,
     };
-    fields.as_object_mut()?.insert("@type".to_owned(), json!(format!("type.googleapis.com/google.rpc.{name}")));
+    fields.as_object_mut()?.insert(
+        "@type".to_owned(),
+        json!(format!("type.googleapis.com/google.rpc.{name}")),
+    );
     Some(fields)
 }
 
@@ -154,13 +198,24 @@ mod tests {
 
     #[test]
     fn a_service_error_keeps_reason_field_and_metadata() {
-        let error = ServiceError::invalid("page_size", "too large").reason("PAGE_TOO_LARGE").with("max", 10);
+        let error = ServiceError::invalid("page_size", "too large")
+            .reason("PAGE_TOO_LARGE")
+            .with("max", 10);
         let json = error_json(400, &error.into());
         assert_eq!(json["error"]["status"], "INVALID_ARGUMENT");
         let details = json["error"]["details"].as_array().unwrap();
-        let info = details.iter().find(|d| d["@type"] == "type.googleapis.com/google.rpc.ErrorInfo").unwrap();
-        assert_eq!((&info["reason"], &info["domain"], &info["metadata"]["max"]), (&json!("PAGE_TOO_LARGE"), &json!("quarry"), &json!("10")));
-        let bad = details.iter().find(|d| d["@type"] == "type.googleapis.com/google.rpc.BadRequest").unwrap();
+        let info = details
+            .iter()
+            .find(|d| d["@type"] == "type.googleapis.com/google.rpc.ErrorInfo")
+            .unwrap();
+        assert_eq!(
+            (&info["reason"], &info["domain"], &info["metadata"]["max"]),
+            (&json!("PAGE_TOO_LARGE"), &json!("quarry"), &json!("10"))
+        );
+        let bad = details
+            .iter()
+            .find(|d| d["@type"] == "type.googleapis.com/google.rpc.BadRequest")
+            .unwrap();
         assert_eq!(bad["field_violations"][0]["field"], "page_size");
     }
 
@@ -174,7 +229,11 @@ mod tests {
         damaged.value = vec![0xff, 0xff];
         whole.details.insert(0, strange);
         whole.details.insert(0, damaged);
-        let status = Status::with_details(status.code(), status.message(), whole.encode_to_vec().into());
+        let status = Status::with_details(
+            status.code(),
+            status.message(),
+            whole.encode_to_vec().into(),
+        );
         let json = error_json(404, &status);
         assert_eq!(json["error"]["details"].as_array().unwrap().len(), 1);
         let garbage = Status::with_details(Code::NotFound, "x", bytes::Bytes::from_static(b"\xff"));

@@ -60,14 +60,21 @@ impl Tree {
         let mut ends_in_many = false;
         for segment in route.template().segments() {
             match segment {
-                Segment::Literal(literal) => node = node.literals.entry(literal.clone()).or_default(),
+                Segment::Literal(literal) => {
+                    node = node.literals.entry(literal.clone()).or_default()
+                }
                 Segment::One => node = node.one.get_or_insert_default(),
                 Segment::Many => ends_in_many = true,
             }
         }
-        let routes = if ends_in_many { &mut node.many } else { &mut node.ends };
+        let routes = if ends_in_many {
+            &mut node.many
+        } else {
+            &mut node.ends
+        };
         let same = |other: &&Arc<Route>| {
-            other.template().verb() == route.template().verb() && other.http_method() == route.http_method()
+            other.template().verb() == route.template().verb()
+                && other.http_method() == route.http_method()
         };
         if let Some(other) = routes.iter().find(same) {
             return Err(Arc::clone(other));
@@ -78,8 +85,15 @@ impl Tree {
 
     /// The route of a method and an undecoded path.
     pub fn find(&self, method: &Method, path: &str) -> Result<MatchedRoute, Miss> {
-        let raw: Vec<&str> = path.strip_prefix('/').ok_or(Miss::NotFound)?.split('/').collect();
-        let mut search = Search { method, allowed: Vec::new() };
+        let raw: Vec<&str> = path
+            .strip_prefix('/')
+            .ok_or(Miss::NotFound)?
+            .split('/')
+            .collect();
+        let mut search = Search {
+            method,
+            allowed: Vec::new(),
+        };
         // A verb is split off the undecoded text: `%3A` is part of a name.
         if let Some((name, verb)) = raw.last().and_then(|last| last.rsplit_once(':')) {
             let mut parts = parts_of(&raw[..raw.len() - 1])?;
@@ -92,7 +106,11 @@ impl Tree {
         if let Some(route) = search.walk(&self.root, &parts, None) {
             return Ok(matched(route, &parts));
         }
-        if search.allowed.is_empty() { Err(Miss::NotFound) } else { Err(Miss::MethodNotAllowed(search.allowed)) }
+        if search.allowed.is_empty() {
+            Err(Miss::NotFound)
+        } else {
+            Err(Miss::MethodNotAllowed(search.allowed))
+        }
     }
 }
 
@@ -102,9 +120,16 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn walk<'n>(&mut self, node: &'n Node, parts: &[Part], verb: Option<&str>) -> Option<&'n Arc<Route>> {
+    fn walk<'n>(
+        &mut self,
+        node: &'n Node,
+        parts: &[Part],
+        verb: Option<&str>,
+    ) -> Option<&'n Arc<Route>> {
         let Some((part, rest)) = parts.split_first() else {
-            return self.choose(&node.ends, verb).or_else(|| self.choose(&node.many, verb));
+            return self
+                .choose(&node.ends, verb)
+                .or_else(|| self.choose(&node.many, verb));
         };
         if let Some(next) = node.literals.get(&part.text)
             && let Some(route) = self.walk(next, rest, verb)
@@ -120,8 +145,16 @@ impl Search<'_> {
         self.choose(&node.many, verb)
     }
 
-    fn choose<'n>(&mut self, routes: &'n [Arc<Route>], verb: Option<&str>) -> Option<&'n Arc<Route>> {
-        let of_verb = || routes.iter().filter(|route| route.template().verb() == verb);
+    fn choose<'n>(
+        &mut self,
+        routes: &'n [Arc<Route>],
+        verb: Option<&str>,
+    ) -> Option<&'n Arc<Route>> {
+        let of_verb = || {
+            routes
+                .iter()
+                .filter(|route| route.template().verb() == verb)
+        };
         let exact = of_verb().find(|route| route.http_method() == Some(self.method));
         let chosen = exact.or_else(|| of_verb().find(|route| route.http_method().is_none()));
         if chosen.is_none() {
@@ -151,12 +184,23 @@ fn matched(route: &Arc<Route>, parts: &[Part]) -> MatchedRoute {
     let template = route.template();
     let text_of = |variable: &crate::template::Variable| {
         let segments = &template.segments()[variable.span.clone()];
-        let end = if segments.last() == Some(&Segment::Many) { parts.len() } else { variable.span.end };
+        let end = if segments.last() == Some(&Segment::Many) {
+            parts.len()
+        } else {
+            variable.span.end
+        };
         let covered = parts.get(variable.span.start..end).unwrap_or_default();
         match (segments, covered) {
             ([Segment::One | Segment::Literal(_)], [part]) => part.text.clone(),
-            _ => covered.iter().map(|part| part.with_slashes_encoded.as_str()).collect::<Vec<_>>().join("/"),
+            _ => covered
+                .iter()
+                .map(|part| part.with_slashes_encoded.as_str())
+                .collect::<Vec<_>>()
+                .join("/"),
         }
     };
-    MatchedRoute { route: Arc::clone(route), variables: template.variables().iter().map(text_of).collect() }
+    MatchedRoute {
+        route: Arc::clone(route),
+        variables: template.variables().iter().map(text_of).collect(),
+    }
 }

@@ -21,7 +21,11 @@ pub fn decode_form(text: &str) -> Result<String, Malformed> {
     decode_with(text, |_| true, true)
 }
 
-fn decode_with(text: &str, wanted: impl Fn(u8) -> bool, plus_is_space: bool) -> Result<String, Malformed> {
+fn decode_with(
+    text: &str,
+    wanted: impl Fn(u8) -> bool,
+    plus_is_space: bool,
+) -> Result<String, Malformed> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -62,7 +66,10 @@ mod tests {
     #[test]
     fn an_encoded_slash_is_kept_where_segments_matter() {
         assert_eq!(decode("a%2Fb%20c"), Ok("a/b c".to_owned()));
-        assert_eq!(decode_but_slash("a%2Fb%2fc%20d"), Ok("a%2Fb%2fc d".to_owned()));
+        assert_eq!(
+            decode_but_slash("a%2Fb%2fc%20d"),
+            Ok("a%2Fb%2fc d".to_owned())
+        );
     }
 
     #[test]

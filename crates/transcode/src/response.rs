@@ -41,7 +41,11 @@ impl Wanted {
             .get_all(header::ACCEPT)
             .iter()
             .filter_map(|value| value.to_str().ok())
-            .any(|value| value.split(',').any(|one| one.trim().starts_with("text/event-stream")));
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|one| one.trim().starts_with("text/event-stream"))
+            });
         let shape = if route.answers_http_body() {
             Shape::Raw
         } else if !route.method().is_server_streaming() {
@@ -51,20 +55,31 @@ impl Wanted {
         } else {
             Shape::Lines
         };
-        Self { output: route.method().output(), field: route.response_body.clone(), shape }
+        Self {
+            output: route.method().output(),
+            field: route.response_body.clone(),
+            shape,
+        }
     }
 
     fn json(&self, message: Bytes) -> Result<Vec<u8>, Status> {
-        let broken = |error: &dyn std::fmt::Display| Status::internal(format!("the service's answer cannot be read: {error}"));
-        let message = DynamicMessage::decode(self.output.clone(), message).map_err(|error| broken(&error))?;
+        let broken = |error: &dyn std::fmt::Display| {
+            Status::internal(format!("the service's answer cannot be read: {error}"))
+        };
+        let message =
+            DynamicMessage::decode(self.output.clone(), message).map_err(|error| broken(&error))?;
         let mut out = Vec::with_capacity(256);
         // Empty lists, zeros and empty texts are shown, so that a field's
         // absence always means that it is unset.
-        let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
+        let options = SerializeOptions::new()
+            .use_proto_field_name(true)
+            .skip_default_fields(false);
         match &self.field {
             None => {
                 let mut json = serde_json::Serializer::new(&mut out);
-                message.serialize_with_options(&mut json, &options).map_err(|error| broken(&error))?;
+                message
+                    .serialize_with_options(&mut json, &options)
+                    .map_err(|error| broken(&error))?;
             }
             Some(field) => {
                 let whole = message
@@ -79,19 +94,32 @@ impl Wanted {
 }
 
 /// Renders an answer whose headers said no error.
-pub(crate) async fn render(answer: Response<Body>, wanted: &Wanted, limits: Limits) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn render(
+    answer: Response<Body>,
+    wanted: &Wanted,
+    limits: Limits,
+) -> Result<Response<Body>, Refusal> {
     let mut frames = Frames::new(answer.into_body(), limits.message_bytes_max);
     match wanted.shape {
         Shape::Document => {
-            let message = frames.next().await?.ok_or_else(|| Status::internal("the service answered nothing"))?;
+            let message = frames
+                .next()
+                .await?
+                .ok_or_else(|| Status::internal("the service answered nothing"))?;
             let json = wanted.json(message)?;
             // The status comes after the message.
             while frames.next().await?.is_some() {}
             Ok(with_type(Body::new(Full::from(json)), "application/json"))
         }
         Shape::Raw => render_raw(frames, wanted.output.clone()).await,
-        Shape::Lines => Ok(with_type(documents(frames, wanted, Shape::Lines), "application/x-ndjson")),
-        Shape::Events => Ok(with_type(documents(frames, wanted, Shape::Events), "text/event-stream")),
+        Shape::Lines => Ok(with_type(
+            documents(frames, wanted, Shape::Lines),
+            "application/x-ndjson",
+        )),
+        Shape::Events => Ok(with_type(
+            documents(frames, wanted, Shape::Events),
+            "text/event-stream",
+        )),
     }
 }
 
@@ -99,7 +127,10 @@ fn with_type(body: Body, content_type: &'static str) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -107,7 +138,11 @@ fn with_type(body: Body, content_type: &'static str) -> Response<Body> {
 /// A document for each message. A failure is the last document; the client
 /// sees by it that the stream is not whole.
 fn documents(frames: Frames, wanted: &Wanted, shape: Shape) -> Body {
-    let wanted = Wanted { output: wanted.output.clone(), field: wanted.field.clone(), shape };
+    let wanted = Wanted {
+        output: wanted.output.clone(),
+        field: wanted.field.clone(),
+        shape,
+    };
     let stream = stream::unfold(Some((frames, wanted)), move |state| async move {
         let (mut frames, wanted) = state?;
         let next = match frames.next().await {
@@ -139,7 +174,10 @@ fn framed(json: &[u8], shape: Shape, failed: bool) -> Vec<u8> {
     [before, json, after].concat()
 }
 
-async fn render_raw(mut frames: Frames, output: MessageDescriptor) -> Result<Response<Body>, Refusal> {
+async fn render_raw(
+    mut frames: Frames,
+    output: MessageDescriptor,
+) -> Result<Response<Body>, Refusal> {
     let first = match frames.next().await? {
         Some(message) => raw_part(&output, message)?,
         None => (String::new(), Bytes::new()),
@@ -168,16 +206,23 @@ async fn render_raw(mut frames: Frames, output: MessageDescriptor) -> Result<Res
         headers.insert(header::CONTENT_TYPE, value);
     }
     // The type is a user's word: a browser must not run what it says.
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox; default-src 'none'"),
+    );
     Ok(response)
 }
 
 fn raw_part(output: &MessageDescriptor, message: Bytes) -> Result<(String, Bytes), Status> {
-    let message = DynamicMessage::decode(output.clone(), message).map_err(|error| Status::internal(error.to_string()))?;
+    let message = DynamicMessage::decode(output.clone(), message)
+        .map_err(|error| Status::internal(error.to_string()))?;
     let content_type = message.get_field_by_name("content_type");
     let data = message.get_field_by_name("data");
     Ok((
-        content_type.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default(),
-        data.and_then(|value| value.as_bytes().cloned()).unwrap_or_default(),
+        content_type
+            .and_then(|value| value.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+        data.and_then(|value| value.as_bytes().cloned())
+            .unwrap_or_default(),
     ))
 }

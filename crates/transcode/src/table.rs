@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+};
 
 use crate::path::{MatchedRoute, Miss, Tree};
 use crate::template::Template;
@@ -130,9 +132,14 @@ impl RouteTable {
     /// # Errors
     /// A template outside the grammar, a variable or body that names no field
     /// of the request, two routes with the same method and path.
-    pub fn new(pool: &DescriptorPool, exposure: impl Fn(&MethodDescriptor) -> Exposure) -> Result<Self, TableError> {
+    pub fn new(
+        pool: &DescriptorPool,
+        exposure: impl Fn(&MethodDescriptor) -> Exposure,
+    ) -> Result<Self, TableError> {
         let mut table = Self::default();
-        let Some(option) = pool.get_extension_by_name(HTTP_OPTION) else { return Ok(table) };
+        let Some(option) = pool.get_extension_by_name(HTTP_OPTION) else {
+            return Ok(table);
+        };
         for service in pool.services() {
             for method in service.methods() {
                 let exposure = exposure(&method);
@@ -141,7 +148,9 @@ impl RouteTable {
                     continue;
                 }
                 if let Some(rule) = options.get_extension(&option).as_message() {
-                    table.add(&method, rule, exposure).map_err(|problem| TableError(format!("{}: {problem}", method.full_name())))?;
+                    table.add(&method, rule, exposure).map_err(|problem| {
+                        TableError(format!("{}: {problem}", method.full_name()))
+                    })?;
                 }
             }
         }
@@ -154,7 +163,11 @@ impl RouteTable {
     /// # Errors
     /// What the answer must be when there is none.
     pub fn find(&self, method: &Method, path: &str) -> Result<MatchedRoute, Miss> {
-        let method = if method == Method::HEAD { &Method::GET } else { method };
+        let method = if method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
         self.tree.find(method, path)
     }
 
@@ -163,14 +176,27 @@ impl RouteTable {
         self.routes.iter().map(AsRef::as_ref)
     }
 
-    fn add(&mut self, method: &MethodDescriptor, rule: &DynamicMessage, exposure: Exposure) -> Result<(), String> {
+    fn add(
+        &mut self,
+        method: &MethodDescriptor,
+        rule: &DynamicMessage,
+        exposure: Exposure,
+    ) -> Result<(), String> {
         let additional = rule.get_field_by_name("additional_bindings");
-        let additional = additional.as_deref().and_then(|value| value.as_list()).unwrap_or_default();
-        let rules = std::iter::once(rule).chain(additional.iter().filter_map(|value| value.as_message()));
+        let additional = additional
+            .as_deref()
+            .and_then(|value| value.as_list())
+            .unwrap_or_default();
+        let rules =
+            std::iter::once(rule).chain(additional.iter().filter_map(|value| value.as_message()));
         for (ordinal, rule) in rules.enumerate() {
             let route = Arc::new(bind(method, rule, exposure, ordinal)?);
             self.tree.insert(&route).map_err(|other| {
-                format!("{} is already answered by {}", route.template(), other.method().full_name())
+                format!(
+                    "{} is already answered by {}",
+                    route.template(),
+                    other.method().full_name()
+                )
             })?;
             self.routes.push(route);
         }
@@ -178,7 +204,12 @@ impl RouteTable {
     }
 }
 
-fn bind(method: &MethodDescriptor, rule: &DynamicMessage, exposure: Exposure, ordinal: usize) -> Result<Route, String> {
+fn bind(
+    method: &MethodDescriptor,
+    rule: &DynamicMessage,
+    exposure: Exposure,
+    ordinal: usize,
+) -> Result<Route, String> {
     let (http_method, path) = pattern_of(rule)?;
     let template = Template::parse(&path).map_err(|error| error.to_string())?;
     let input = method.input();
@@ -195,32 +226,59 @@ fn bind(method: &MethodDescriptor, rule: &DynamicMessage, exposure: Exposure, or
         name => Some(field_of(&method.output(), name)?),
     };
     let grpc_path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    Ok(Route { method: method.clone(), grpc_path, http_method, template, body, response_body, exposure, ordinal })
+    Ok(Route {
+        method: method.clone(),
+        grpc_path,
+        http_method,
+        template,
+        body,
+        response_body,
+        exposure,
+        ordinal,
+    })
 }
 
 fn pattern_of(rule: &DynamicMessage) -> Result<(Option<Method>, String), String> {
-    let named =
-        [("get", Method::GET), ("put", Method::PUT), ("post", Method::POST), ("delete", Method::DELETE), ("patch", Method::PATCH)];
+    let named = [
+        ("get", Method::GET),
+        ("put", Method::PUT),
+        ("post", Method::POST),
+        ("delete", Method::DELETE),
+        ("patch", Method::PATCH),
+    ];
     for (name, method) in named {
         if rule.has_field_by_name(name) {
             return Ok((Some(method), text_of(rule, name)));
         }
     }
-    let custom = rule.get_field_by_name("custom").filter(|_| rule.has_field_by_name("custom"));
-    let custom = custom.as_deref().and_then(|value| value.as_message()).ok_or("the http option has no path")?;
+    let custom = rule
+        .get_field_by_name("custom")
+        .filter(|_| rule.has_field_by_name("custom"));
+    let custom = custom
+        .as_deref()
+        .and_then(|value| value.as_message())
+        .ok_or("the http option has no path")?;
     let method = match text_of(custom, "kind").as_str() {
         "*" => None,
-        kind => Some(Method::from_bytes(kind.as_bytes()).map_err(|_| format!("{kind:?} is no HTTP method"))?),
+        kind => Some(
+            Method::from_bytes(kind.as_bytes())
+                .map_err(|_| format!("{kind:?} is no HTTP method"))?,
+        ),
     };
     Ok((method, text_of(custom, "path")))
 }
 
 fn text_of(message: &DynamicMessage, name: &str) -> String {
-    message.get_field_by_name(name).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    message
+        .get_field_by_name(name)
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 fn field_of(message: &MessageDescriptor, name: &str) -> Result<FieldDescriptor, String> {
-    message.get_field_by_name(name).ok_or_else(|| format!("{} has no field {name}", message.full_name()))
+    message
+        .get_field_by_name(name)
+        .ok_or_else(|| format!("{} has no field {name}", message.full_name()))
 }
 
 fn check_variable(input: &MessageDescriptor, path: &[String]) -> Result<(), String> {
@@ -230,8 +288,12 @@ fn check_variable(input: &MessageDescriptor, path: &[String]) -> Result<(), Stri
         let last = depth + 1 == path.len();
         match field.kind() {
             Kind::Message(inner) if !last && !field.is_list() => message = inner,
-            Kind::Message(_) => return Err(format!("{} cannot stand in a path", field.full_name())),
-            _ if !last || field.is_list() => return Err(format!("{} cannot stand in a path", field.full_name())),
+            Kind::Message(_) => {
+                return Err(format!("{} cannot stand in a path", field.full_name()));
+            }
+            _ if !last || field.is_list() => {
+                return Err(format!("{} cannot stand in a path", field.full_name()));
+            }
             _ => {}
         }
     }

@@ -29,7 +29,11 @@ impl Schemas {
             return json!({ "type": "object", "additionalProperties": self.of_kind(&entry.map_entry_value_field().kind()) });
         }
         let one = self.of_kind(&field.kind());
-        if field.is_list() { json!({ "type": "array", "items": one }) } else { one }
+        if field.is_list() {
+            json!({ "type": "array", "items": one })
+        } else {
+            one
+        }
     }
 
     /// The schema of one value.
@@ -37,24 +41,38 @@ impl Schemas {
         match kind {
             Kind::Double => json!({ "type": "number", "format": "double" }),
             Kind::Float => json!({ "type": "number", "format": "float" }),
-            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => json!({ "type": "integer", "format": "int32" }),
-            Kind::Uint32 | Kind::Fixed32 => json!({ "type": "integer", "format": "uint32", "minimum": 0 }),
-            Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => json!({ "type": "string", "format": "int64" }),
+            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
+                json!({ "type": "integer", "format": "int32" })
+            }
+            Kind::Uint32 | Kind::Fixed32 => {
+                json!({ "type": "integer", "format": "uint32", "minimum": 0 })
+            }
+            Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
+                json!({ "type": "string", "format": "int64" })
+            }
             Kind::Uint64 | Kind::Fixed64 => json!({ "type": "string", "format": "uint64" }),
             Kind::Bool => json!({ "type": "boolean" }),
             Kind::String => json!({ "type": "string" }),
             Kind::Bytes => json!({ "type": "string", "contentEncoding": "base64" }),
             Kind::Message(message) => self.of_message(message),
-            Kind::Enum(found) if found.full_name() == "google.protobuf.NullValue" => json!({ "type": "null" }),
-            Kind::Enum(found) => self.refer(found.full_name().to_owned(), Named::Enum(found.clone())),
+            Kind::Enum(found) if found.full_name() == "google.protobuf.NullValue" => {
+                json!({ "type": "null" })
+            }
+            Kind::Enum(found) => {
+                self.refer(found.full_name().to_owned(), Named::Enum(found.clone()))
+            }
         }
     }
 
     /// The schema of a message: of a well-known type its own, of others a
     /// reference.
     pub fn of_message(&mut self, message: &MessageDescriptor) -> Value {
-        well_known(message.full_name())
-            .unwrap_or_else(|| self.refer(message.full_name().to_owned(), Named::Message(message.clone())))
+        well_known(message.full_name()).unwrap_or_else(|| {
+            self.refer(
+                message.full_name().to_owned(),
+                Named::Message(message.clone()),
+            )
+        })
     }
 
     /// Every schema that is referred to, and those they refer to in turn.
@@ -62,7 +80,10 @@ impl Schemas {
         let mut written = Map::new();
         while let Some(named) = self.waiting.pop() {
             let (name, schema) = match named {
-                Named::Message(message) => (message.full_name().to_owned(), self.message(&message, comments)),
+                Named::Message(message) => (
+                    message.full_name().to_owned(),
+                    self.message(&message, comments),
+                ),
                 Named::Enum(found) => (found.full_name().to_owned(), enumeration(&found, comments)),
             };
             written.insert(name, schema);
@@ -99,7 +120,10 @@ impl Schemas {
 }
 
 fn enumeration(found: &EnumDescriptor, comments: &mut Comments) -> Value {
-    let names: Vec<String> = found.values().map(|value| value.name().to_owned()).collect();
+    let names: Vec<String> = found
+        .values()
+        .map(|value| value.name().to_owned())
+        .collect();
     let mut schema = json!({ "type": "string", "enum": names });
     let text = comments.of(&found.parent_file(), found.path());
     if !text.is_empty() {
@@ -117,7 +141,9 @@ fn well_known(name: &str) -> Option<Value> {
         "ListValue" => json!({ "type": "array" }),
         "Value" => json!({}),
         "Empty" => json!({ "type": "object" }),
-        "Any" => json!({ "type": "object", "properties": { "@type": { "type": "string" } }, "required": ["@type"] }),
+        "Any" => {
+            json!({ "type": "object", "properties": { "@type": { "type": "string" } }, "required": ["@type"] })
+        }
         "BoolValue" => json!({ "type": ["boolean", "null"] }),
         "StringValue" => json!({ "type": ["string", "null"] }),
         "BytesValue" => json!({ "type": ["string", "null"], "contentEncoding": "base64" }),

@@ -1,0 +1,73 @@
+//! The gRPC services that the door answers itself: health and reflection.
+
+use ops_door::{Drain, health};
+use service_channel::{Transport, local};
+use service_error::ServiceError;
+use tonic::service::Routes;
+use tonic_reflection::server::Builder;
+
+use crate::Upstream;
+use crate::methods::{FLIGHT_DESCRIPTORS, Methods};
+
+const HEALTH: &str = "grpc.health.v1.Health";
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
+const REFLECTION_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
+
+/// Whether a gRPC path is answered here, without a credential.
+pub fn is_own(path: &str) -> bool {
+    service_of(path)
+        .is_some_and(|service| [HEALTH, REFLECTION, REFLECTION_ALPHA].contains(&service))
+}
+
+/// Whether a path is health's, which is answered however busy the door is.
+pub fn is_health(path: &str) -> bool {
+    service_of(path) == Some(HEALTH)
+}
+
+fn service_of(path: &str) -> Option<&str> {
+    Some(path.strip_prefix('/')?.split_once('/')?.0)
+}
+
+/// Health of the door and, if it is on, reflection of all that the outside may
+/// call.
+///
+/// # Errors
+/// Contracts that cannot be described.
+pub fn services(
+    upstreams: &[Upstream],
+    methods: &Methods,
+    reflection: bool,
+    drain: Drain,
+) -> Result<Transport, ServiceError> {
+    let mut routes = Routes::new(health(methods.services(), Vec::new(), drain));
+    if reflection {
+        let broken = |error| ServiceError::internal(format!("reflection: {error}"));
+        routes = routes
+            .add_service(describe(upstreams, methods).build_v1().map_err(broken)?)
+            .add_service(
+                describe(upstreams, methods)
+                    .build_v1alpha()
+                    .map_err(broken)?,
+            );
+    }
+    Ok(local(routes.prepare()))
+}
+
+fn describe<'a>(upstreams: &[Upstream], methods: &Methods) -> Builder<'a> {
+    let mut builder = Builder::configure()
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    for upstream in upstreams {
+        builder = builder.register_encoded_file_descriptor_set(upstream.descriptors);
+    }
+    builder = builder.register_encoded_file_descriptor_set(FLIGHT_DESCRIPTORS);
+    for service in
+        methods
+            .services()
+            .iter()
+            .map(String::as_str)
+            .chain([HEALTH, REFLECTION, REFLECTION_ALPHA])
+    {
+        builder = builder.with_service_name(service);
+    }
+    builder
+}
