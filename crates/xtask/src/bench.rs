@@ -18,17 +18,11 @@ pub fn run(machine: &Machine, args: &[&str]) -> Result<(), Failure> {
     succeed(&mut machine.cargo(&["build", "--release", "--locked", "--package", "quarry"]))?;
     let mut program = machine.command(venv.join("bin/python"));
     program.arg(machine.root.join(format!("tests/bench/{name}/bench.py")));
-    program
-        .arg("--binary")
-        .arg(machine.quarry("release"))
-        .args(rest);
+    program.arg("--binary").arg(machine.quarry("release")).args(rest);
     program.env("PYTHONDONTWRITEBYTECODE", "1");
     succeed(&mut program)
 }
 
 fn unknown(name: &str) -> Failure {
-    format!(
-        "{name} is no benchmark; there are: {}",
-        BENCHMARKS.join(", ")
-    )
+    format!("{name} is no benchmark; there are: {}", BENCHMARKS.join(", "))
 }

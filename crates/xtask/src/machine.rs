@@ -21,11 +21,7 @@ impl Machine {
     /// Looks at the environment; fails only where there is no home directory.
     pub fn here() -> Result<Self, Failure> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = manifest
-            .ancestors()
-            .nth(2)
-            .ok_or("xtask is not in crates/xtask")?
-            .to_path_buf();
+        let root = manifest.ancestors().nth(2).ok_or("xtask is not in crates/xtask")?.to_path_buf();
         let cache = match filled("XDG_CACHE_HOME") {
             Some(dir) => PathBuf::from(dir),
             None => {
@@ -37,20 +33,13 @@ impl Machine {
             Some(dir) => root.join(dir),
             None => cache.join("target"),
         };
-        Ok(Self {
-            root,
-            target,
-            cache,
-        })
+        Ok(Self { root, target, cache })
     }
 
     /// A command in the checkout, with the build directory set and nothing on its input.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command
-            .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.target)
-            .stdin(Stdio::null());
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target).stdin(Stdio::null());
         for name in OF_THE_OUTER_CARGO {
             command.env_remove(name);
         }

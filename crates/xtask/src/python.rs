@@ -18,9 +18,7 @@ pub fn environment(machine: &Machine) -> Result<PathBuf, Failure> {
     let text = fs::read_to_string(&requirements)
         .map_err(|err| format!("{}: {err}", requirements.display()))?;
     let python = interpreter()?;
-    let venv = machine
-        .cache
-        .join(format!("venv-{:016x}", fingerprint(&text, python)));
+    let venv = machine.cache.join(format!("venv-{:016x}", fingerprint(&text, python)));
     fs::create_dir_all(&machine.cache)
         .map_err(|err| format!("{}: {err}", machine.cache.display()))?;
     // Two runs at once: the second waits for the first one's environment.
@@ -39,25 +37,16 @@ fn make(machine: &Machine, python: &str, venv: &Path, requirements: &Path) -> Re
         format!("{err}; the tests need Python's venv (Debian: apt-get install python3-venv)")
     })?;
     let mut pip = machine.command(venv.join("bin/python"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-input",
-        "--disable-pip-version-check",
-    ])
-    .args(["--only-binary", ":all:", "--requirement"])
-    .arg(requirements);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"])
+        .args(["--only-binary", ":all:", "--requirement"])
+        .arg(requirements);
     quiet(&mut pip)?;
     fs::write(venv.join(COMPLETE), "").map_err(|err| format!("{}: {err}", venv.display()))
 }
 
 /// As `succeed`, but what it says goes to stderr: `cargo xtask venv` prints a path alone.
 fn quiet(command: &mut std::process::Command) -> Result<(), Failure> {
-    let output = command
-        .output()
-        .map_err(|err| format!("{:?}: {err}", command.get_program()))?;
+    let output = command.output().map_err(|err| format!("{:?}: {err}", command.get_program()))?;
     if output.status.success() {
         return Ok(());
     }
@@ -81,17 +70,13 @@ fn fingerprint(requirements: &str, python: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     requirements.hash(&mut hasher);
     let version = std::process::Command::new(python).arg("--version").output();
-    version
-        .map(|output| output.stdout)
-        .unwrap_or_default()
-        .hash(&mut hasher);
+    version.map(|output| output.stdout).unwrap_or_default().hash(&mut hasher);
     hasher.finish()
 }
 
 fn locked(path: &Path) -> Result<File, Failure> {
     let file = File::create(path).map_err(|err| format!("{}: {err}", path.display()))?;
-    file.lock()
-        .map_err(|err| format!("{}: {err}", path.display()))?;
+    file.lock().map_err(|err| format!("{}: {err}", path.display()))?;
     Ok(file)
 }
 

@@ -86,19 +86,13 @@ pub fn succeed(command: &mut Command) -> Result<(), Failure> {
     let shown = shown(command);
     println!("$ {shown}");
     let status = command.status().map_err(|err| format!("{shown}: {err}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{shown}` ended with {status}"))
-    }
+    if status.success() { Ok(()) } else { Err(format!("`{shown}` ended with {status}")) }
 }
 
 fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
     let name = program.rsplit('/').next().unwrap_or(&program).to_owned();
-    command.get_args().fold(name, |line, arg| {
-        format!("{line} {}", arg.to_string_lossy())
-    })
+    command.get_args().fold(name, |line, arg| format!("{line} {}", arg.to_string_lossy()))
 }
 
 #[cfg(test)]
@@ -109,18 +103,8 @@ mod tests {
         Machine::here().unwrap()
     }
 
-    const GOOD: Step = Step {
-        name: "good",
-        title: "",
-        needs: &[],
-        run: |_| Ok(()),
-    };
-    const BAD: Step = Step {
-        name: "bad",
-        title: "",
-        needs: &[],
-        run: |_| Err("broken".into()),
-    };
+    const GOOD: Step = Step { name: "good", title: "", needs: &[], run: |_| Ok(()) };
+    const BAD: Step = Step { name: "bad", title: "", needs: &[], run: |_| Err("broken".into()) };
     const NEEDY: Step = Step {
         name: "needy",
         title: "",
@@ -136,12 +120,7 @@ mod tests {
 
     #[test]
     fn a_need_outside_the_chosen_steps_is_taken_for_granted() {
-        const ALONE: Step = Step {
-            name: "alone",
-            title: "",
-            needs: &["build"],
-            run: |_| Ok(()),
-        };
+        const ALONE: Step = Step { name: "alone", title: "", needs: &["build"], run: |_| Ok(()) };
         assert_eq!(steps(&machine(), &[ALONE]), Ok(()));
     }
 

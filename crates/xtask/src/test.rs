@@ -1,7 +1,5 @@
 //! `cargo xtask test`: every check of the repository, in the order that fails fastest.
 
-use std::path::Path;
-use std::process::Command;
 use std::{env, fs, process};
 
 use crate::Failure;
@@ -9,12 +7,8 @@ use crate::machine::{Machine, filled, installed};
 use crate::python;
 use crate::run::{self, Step, succeed};
 
-const PYTHON: Step = Step {
-    name: "python",
-    title: "the tests' Python environment",
-    needs: &[],
-    run: python::step,
-};
+const PYTHON: Step =
+    Step { name: "python", title: "the tests' Python environment", needs: &[], run: python::step };
 const FORMAT: Step = Step {
     name: "format",
     title: "cargo fmt",
@@ -27,17 +21,7 @@ const PROTOS: Step = Step {
     needs: &["python"],
     run: |machine| {
         buf(machine, &["lint", "proto"])?;
-        buf(
-            machine,
-            &[
-                "format",
-                "--diff",
-                "--exit-code",
-                "proto",
-                "--path",
-                "proto/quarry",
-            ],
-        )
+        buf(machine, &["format", "--diff", "--exit-code", "proto", "--path", "proto/quarry"])
     },
 };
 const CLIPPY: Step = Step {
@@ -45,15 +29,7 @@ const CLIPPY: Step = Step {
     title: "no warning anywhere",
     needs: &[],
     run: |machine| {
-        let args = [
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ];
+        let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
         succeed(&mut machine.cargo(&args))
     },
 };
@@ -81,25 +57,11 @@ const CLIENTS: Step = Step {
     needs: &["python", "build"],
     run: clients,
 };
-const DEMO: Step = Step {
-    name: "demo",
-    title: "the first command of the README",
-    needs: &["build"],
-    run: demo,
-};
+const DEMO: Step =
+    Step { name: "demo", title: "the first command of the README", needs: &["build"], run: demo };
 
 /// All steps, in order.
-const ALL: [Step; 9] = [
-    PYTHON,
-    FORMAT,
-    PROTOS,
-    CLIPPY,
-    DEPENDENCIES,
-    BUILD,
-    TESTS,
-    CLIENTS,
-    DEMO,
-];
+const ALL: [Step; 9] = [PYTHON, FORMAT, PROTOS, CLIPPY, DEPENDENCIES, BUILD, TESTS, CLIENTS, DEMO];
 
 /// The steps that run nothing of ours.
 pub const LINT: [Step; 5] = [PYTHON, FORMAT, PROTOS, CLIPPY, DEPENDENCIES];
@@ -117,10 +79,7 @@ pub fn chosen(args: &[&str]) -> Result<Vec<Step>, Failure> {
             _ => return Err(format!("expected --only STEP, found {}", pair.join(" "))),
         }
     }
-    Ok(ALL
-        .into_iter()
-        .filter(|step| names.is_empty() || names.contains(&step.name))
-        .collect())
+    Ok(ALL.into_iter().filter(|step| names.is_empty() || names.contains(&step.name)).collect())
 }
 
 /// Runs the steps.
@@ -132,10 +91,7 @@ pub fn run(machine: &Machine, steps: &[Step]) -> Result<(), Failure> {
 /// `cargo xtask fmt`.
 pub fn format(machine: &Machine) -> Result<(), Failure> {
     succeed(&mut machine.cargo(&["fmt", "--all"]))?;
-    buf(
-        machine,
-        &["format", "--write", "proto", "--path", "proto/quarry"],
-    )
+    buf(machine, &["format", "--write", "proto", "--path", "proto/quarry"])
 }
 
 fn buf(machine: &Machine, args: &[&str]) -> Result<(), Failure> {
@@ -154,58 +110,37 @@ fn dependencies(machine: &Machine) -> Result<(), Failure> {
 
 fn tests(machine: &Machine) -> Result<(), Failure> {
     let venv = python::environment(machine)?;
+    // Unit tests that want both databases are told of a Postgres that lives as long as they do.
+    succeed(&mut machine.cargo(&["build", "--locked", "--package", "harness", "--bins"]))?;
+    let cargo = |args: &[&str]| {
+        let mut command = machine.command(machine.target.join("debug/with_postgres"));
+        command.arg("cargo").args(args);
+        command.env("QUARRY_TEST_BINARY", machine.quarry("debug")).env("QUARRY_TEST_VENV", &venv);
+        command
+    };
     if installed("cargo-nextest", "--version") {
-        let mut nextest = machine.cargo(&["nextest", "run", "--workspace", "--locked"]);
+        let mut nextest = cargo(&["nextest", "run", "--workspace", "--locked"]);
         if filled("CI").is_some() {
             nextest.args(["--profile", "ci"]);
         }
-        return succeed(with_parts(machine, &venv, &mut nextest));
+        return succeed(&mut nextest);
     }
     // The API tests start platforms and time them: never two at once.
-    let others = [
-        "test",
-        "--workspace",
-        "--locked",
-        "--exclude",
-        "api",
-        "--no-fail-fast",
-    ];
-    let others = succeed(with_parts(machine, &venv, &mut machine.cargo(&others)));
-    let api = [
-        "test",
-        "--locked",
-        "--package",
-        "api",
-        "--no-fail-fast",
-        "--",
-        "--test-threads=1",
-    ];
-    succeed(with_parts(machine, &venv, &mut machine.cargo(&api)))?;
+    let others = ["test", "--workspace", "--locked", "--exclude", "api", "--no-fail-fast"];
+    let others = succeed(&mut cargo(&others));
+    let api = ["test", "--locked", "--package", "api", "--no-fail-fast", "--", "--test-threads=1"];
+    succeed(&mut cargo(&api))?;
     others
 }
 
 fn clients(machine: &Machine) -> Result<(), Failure> {
     let venv = python::environment(machine)?;
     let mut pytest = machine.command(venv.join("bin/python"));
-    pytest.args([
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-q",
-        "-ra",
-        "--durations=5",
-    ]);
+    pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "-q", "-ra", "--durations=5"]);
     pytest.args(["--rootdir", "tests/compatibility", "tests/compatibility"]);
     pytest.env("PYTHONDONTWRITEBYTECODE", "1");
-    succeed(with_parts(machine, &venv, &mut pytest))
-}
-
-/// Tells the tests where the parts are that this command has just made.
-fn with_parts<'a>(machine: &Machine, venv: &Path, command: &'a mut Command) -> &'a mut Command {
-    command
-        .env("QUARRY_TEST_BINARY", machine.quarry("debug"))
-        .env("QUARRY_TEST_VENV", venv)
+    pytest.env("QUARRY_TEST_BINARY", machine.quarry("debug")).env("QUARRY_TEST_VENV", &venv);
+    succeed(&mut pytest)
 }
 
 /// As on a newcomer's machine: an empty data directory, nothing configured.
@@ -243,10 +178,7 @@ mod tests {
     #[test]
     fn an_unknown_step_names_the_known_ones() {
         let failure = chosen(&["--only", "tset"]).err().unwrap();
-        assert!(
-            failure.contains("no step `tset`") && failure.contains("clients"),
-            "{failure}"
-        );
+        assert!(failure.contains("no step `tset`") && failure.contains("clients"), "{failure}");
         assert!(chosen(&["--fast"]).is_err());
     }
 
@@ -254,11 +186,7 @@ mod tests {
     fn every_need_is_an_earlier_step() {
         for (at, step) in ALL.iter().enumerate() {
             for need in step.needs {
-                assert!(
-                    names(&ALL[..at]).contains(need),
-                    "{} needs {need}",
-                    step.name
-                );
+                assert!(names(&ALL[..at]).contains(need), "{} needs {need}", step.name);
             }
         }
     }

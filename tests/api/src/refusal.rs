@@ -18,16 +18,10 @@ pub fn refused<T: Debug>(answer: Result<Response<T>, Status>, code: Code) -> Sta
 
 /// Every error says what to do in words and why in one upper-case reason of our domain.
 pub fn well_formed(status: &Status) {
-    assert!(
-        !status.message().is_empty(),
-        "an error without words: {status:?}"
-    );
+    assert!(!status.message().is_empty(), "an error without words: {status:?}");
     let info = status.get_details_error_info();
     let info = info.unwrap_or_else(|| panic!("an error without ErrorInfo: {status:?}"));
     assert_eq!(info.domain, "quarry", "{status:?}");
     let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-    assert!(
-        !info.reason.is_empty() && info.reason.chars().all(upper),
-        "{info:?}"
-    );
+    assert!(!info.reason.is_empty() && info.reason.chars().all(upper), "{info:?}");
 }

@@ -42,71 +42,37 @@ impl Stage {
 
     /// A new namespace of somebody's.
     pub async fn namespace_of(&self, owner: &Session) -> Namespace {
-        let request = CreateNamespaceRequest {
-            name: unique("ns"),
-            ..Default::default()
-        };
-        let answer = owner
-            .namespaces()
-            .create_namespace(request)
-            .await
-            .expect("a namespace");
+        let request = CreateNamespaceRequest { name: unique("ns"), ..Default::default() };
+        let answer = owner.namespaces().create_namespace(request).await.expect("a namespace");
         answer.into_inner().namespace.expect("a namespace")
     }
 
     /// A new user of a role, with a session of its own.
     pub async fn user(&self, role: Role) -> (User, Session) {
-        let request = CreateUserRequest {
-            name: unique("user"),
-            role: role.into(),
-            ..Default::default()
-        };
-        let user = self
-            .admin
-            .users()
-            .create_user(request)
-            .await
-            .expect("a user");
+        let request =
+            CreateUserRequest { name: unique("user"), role: role.into(), ..Default::default() };
+        let user = self.admin.users().create_user(request).await.expect("a user");
         let user = user.into_inner().user.expect("a user");
-        let session = self
-            .platform
-            .session(&self.token(&user.name, TokenScope::Full).await);
+        let session = self.platform.session(&self.token(&user.name, TokenScope::Full).await);
         (user, session)
     }
 
     /// A token's secret, made by the admin for somebody.
     pub async fn token(&self, user: &str, scope: TokenScope) -> String {
-        let request = CreateTokenRequest {
-            user: user.to_owned(),
-            scope: scope.into(),
-            ..Default::default()
-        };
-        self.admin
-            .tokens()
-            .create_token(request)
-            .await
-            .expect("a token")
-            .into_inner()
-            .secret
+        let request =
+            CreateTokenRequest { user: user.to_owned(), scope: scope.into(), ..Default::default() };
+        self.admin.tokens().create_token(request).await.expect("a token").into_inner().secret
     }
 
     /// Lets a user do something with a resource.
     pub async fn grant(&self, user: &User, kind: ResourceKind, id: &str, level: Level) -> Grant {
         let request = AddGrantRequest {
             user: user.name.clone(),
-            resource: Some(Resource {
-                kind: kind.into(),
-                id: id.to_owned(),
-            }),
+            resource: Some(Resource { kind: kind.into(), id: id.to_owned() }),
             level: level.into(),
             ..Default::default()
         };
-        let answer = self
-            .admin
-            .grants()
-            .add_grant(request)
-            .await
-            .expect("a grant");
+        let answer = self.admin.grants().add_grant(request).await.expect("a grant");
         answer.into_inner().grant.expect("a grant")
     }
 }
@@ -127,11 +93,7 @@ pub async fn run(topology: Topology, database: Database) {
         .filter_map(async |outcome| outcome.err())
         .collect()
         .await;
-    assert!(
-        failures.is_empty(),
-        "{topology:?} {database:?}:\n  {}",
-        failures.join("\n  ")
-    );
+    assert!(failures.is_empty(), "{topology:?} {database:?}:\n  {}", failures.join("\n  "));
 }
 
 async fn attempt(case: &Case, stage: &Stage) -> Result<(), String> {
@@ -143,17 +105,11 @@ async fn attempt(case: &Case, stage: &Stage) -> Result<(), String> {
         Err(_) => Err(format!("no end within {CASE_WITHIN:?}")),
     };
     let said = if outcome.is_ok() { "ok" } else { "FAILED" };
-    println!(
-        "{said:>6} {:>6} ms  {}",
-        begin.elapsed().as_millis(),
-        case.name
-    );
+    println!("{said:>6} {:>6} ms  {}", begin.elapsed().as_millis(), case.name);
     outcome.map_err(|words| format!("{}: {words}", case.name))
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic")
-        .to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
 }

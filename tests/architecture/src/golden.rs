@@ -11,26 +11,11 @@ pub struct Room {
 
 /// DESIGN §1: the same rooms in every service.
 pub const ROOMS: &[Room] = &[
-    Room {
-        name: "lib.rs",
-        without: &["sea_orm", "sqlx"],
-    },
-    Room {
-        name: "settings.rs",
-        without: &["env ::", "tonic", "sea_orm"],
-    },
-    Room {
-        name: "grpc",
-        without: &["sea_orm", "sqlx", "crate :: store"],
-    },
-    Room {
-        name: "http",
-        without: &["sea_orm", "sqlx", "crate :: store", "tonic"],
-    },
-    Room {
-        name: "app",
-        without: &["tonic", "sea_orm", "sqlx", "axum"],
-    },
+    Room { name: "lib.rs", without: &["sea_orm", "sqlx"] },
+    Room { name: "settings.rs", without: &["env ::", "tonic", "sea_orm"] },
+    Room { name: "grpc", without: &["sea_orm", "sqlx", "crate :: store"] },
+    Room { name: "http", without: &["sea_orm", "sqlx", "crate :: store", "tonic"] },
+    Room { name: "app", without: &["tonic", "sea_orm", "sqlx", "axum"] },
     Room {
         name: "model",
         without: &[
@@ -46,19 +31,9 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         name: "store",
-        without: &[
-            "tonic",
-            "axum",
-            "identity_api",
-            "catalog_api",
-            "items_api",
-            "crate :: app",
-        ],
+        without: &["tonic", "axum", "identity_api", "catalog_api", "items_api", "crate :: app"],
     },
-    Room {
-        name: "jobs",
-        without: &["tonic", "sea_orm", "sqlx", "axum", "crate :: store"],
-    },
+    Room { name: "jobs", without: &["tonic", "sea_orm", "sqlx", "axum", "crate :: store"] },
 ];
 
 /// Services made of these rooms and nothing else at the top of `src/`.
@@ -66,23 +41,16 @@ pub const SERVICES: &[&str] = &["catalog", "identity", "item-store"];
 
 /// Crates on the services' floor that are no such service, and why.
 pub const OTHER_SERVICES: &[(&str, &str)] = &[
-    (
-        "gateway",
-        "holds no data: its rooms are the lanes of DESIGN §9",
-    ),
-    (
-        "quarry",
-        "the binary: the command line and the composition of the services",
-    ),
+    ("gateway", "holds no data: its rooms are the lanes of DESIGN §9"),
+    ("quarry", "the binary: the command line and the composition of the services"),
 ];
 
 /// (file, word of its room's list, reason).
 pub const ROOM_EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// Names that say nothing about what is inside.
-pub const EMPTY_NAMES: &[&str] = &[
-    "common", "core", "helper", "helpers", "misc", "shared", "types", "util", "utils",
-];
+pub const EMPTY_NAMES: &[&str] =
+    &["common", "core", "helper", "helpers", "misc", "shared", "types", "util", "utils"];
 
 /// One of each is compiled. The lock file may list another one that nothing builds:
 /// sea-orm's optional `sea-orm-arrow` names arrow 60.

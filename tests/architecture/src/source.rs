@@ -61,9 +61,7 @@ pub fn sources() -> &'static [Source] {
     SOURCES.get_or_init(|| {
         let mut paths = Vec::new();
         for floor in ["crates", "services", "tests"] {
-            let files = WalkDir::new(root().join(floor))
-                .into_iter()
-                .map_while(Result::ok);
+            let files = WalkDir::new(root().join(floor)).into_iter().map_while(Result::ok);
             let rust = files.filter(|file| file.path().extension().is_some_and(|ext| ext == "rs"));
             paths.extend(rust.map(walkdir::DirEntry::into_path));
         }
@@ -109,10 +107,7 @@ fn without_tests(tokens: &TokenStream) -> TokenStream {
             && trees[*at].to_string().replace(' ', "") == "[cfg(test)]"
             && matches!(trees.get(at + 1), Some(TokenTree::Ident(ident)) if ident == "mod")
     });
-    trees[..at.map_or(trees.len(), |at| at - 1)]
-        .iter()
-        .cloned()
-        .collect()
+    trees[..at.map_or(trees.len(), |at| at - 1)].iter().cloned().collect()
 }
 
 /// Tokens in one form whatever the layout was: `crate :: store`, `env :: var`.
@@ -155,11 +150,7 @@ impl Seen {
     fn function(&mut self, signature: &syn::Signature, block: &syn::Block) {
         let line = signature.span().start().line;
         let lines = block.span().end().line + 1 - line;
-        self.functions.push(Function {
-            name: signature.ident.to_string(),
-            line,
-            lines,
-        });
+        self.functions.push(Function { name: signature.ident.to_string(), line, lines });
     }
 
     fn public(&mut self, visibility: &syn::Visibility, attributes: &[syn::Attribute]) {
@@ -172,8 +163,7 @@ impl Seen {
 
     fn panicking(&mut self, name: &syn::Ident) {
         if self.tests == 0 {
-            self.panics
-                .push(format!("{name} in line {}", name.span().start().line));
+            self.panics.push(format!("{name} in line {}", name.span().start().line));
         }
     }
 }
@@ -242,9 +232,7 @@ impl<'ast> Visit<'ast> for Seen {
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         if let Some(name) = call.path.get_ident()
-            && ["panic", "todo", "unimplemented", "dbg"]
-                .iter()
-                .any(|banned| name == banned)
+            && ["panic", "todo", "unimplemented", "dbg"].iter().any(|banned| name == banned)
         {
             self.panicking(name);
         }
@@ -258,15 +246,8 @@ mod tests {
 
     #[test]
     fn words_in_comments_and_texts_are_no_code() {
-        let source = parse(
-            "crates/a/src/lib.rs",
-            "//! tonic\nconst A: &str = \"tonic\"; // tonic",
-        );
-        assert!(
-            !source.code.contains("tonic") || source.code.contains("doc"),
-            "{}",
-            source.code
-        );
+        let source = parse("crates/a/src/lib.rs", "//! tonic\nconst A: &str = \"tonic\"; // tonic");
+        assert!(!source.code.contains("tonic") || source.code.contains("doc"), "{}", source.code);
         assert!(source.introduced);
     }
 
@@ -290,13 +271,7 @@ mod tests {
 
     #[test]
     fn a_function_is_as_long_as_from_signature_to_brace() {
-        let source = parse(
-            "crates/a/src/lib.rs",
-            "/// Doc.\n#[must_use]\nfn a()\n{\n}\n",
-        );
-        assert_eq!(
-            (source.functions[0].line, source.functions[0].lines),
-            (3, 3)
-        );
+        let source = parse("crates/a/src/lib.rs", "/// Doc.\n#[must_use]\nfn a()\n{\n}\n");
+        assert_eq!((source.functions[0].line, source.functions[0].lines), (3, 3));
     }
 }

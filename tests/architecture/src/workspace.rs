@@ -25,10 +25,7 @@ pub struct Crate {
 
 /// The checkout.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .expect("tests/architecture")
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/architecture")
 }
 
 /// Every crate of the workspace, by name.
@@ -37,10 +34,7 @@ pub fn crates() -> Vec<Crate> {
     let metadata: Value = serde_json::from_str(&metadata).expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages");
     let names: BTreeSet<&str> = packages.iter().filter_map(|p| p["name"].as_str()).collect();
-    let mut crates: Vec<Crate> = packages
-        .iter()
-        .map(|package| read(package, &names))
-        .collect();
+    let mut crates: Vec<Crate> = packages.iter().map(|package| read(package, &names)).collect();
     crates.sort_by(|a, b| a.name.cmp(&b.name));
     crates
 }
@@ -49,12 +43,7 @@ fn read(package: &Value, names: &BTreeSet<&str>) -> Crate {
     let manifest = PathBuf::from(package["manifest_path"].as_str().expect("a manifest"));
     let dir = manifest.parent().expect("a directory").to_path_buf();
     let within = dir.strip_prefix(root()).expect("a crate of this checkout");
-    let floor = within
-        .iter()
-        .next()
-        .expect("a floor")
-        .to_string_lossy()
-        .into_owned();
+    let floor = within.iter().next().expect("a floor").to_string_lossy().into_owned();
     let mut read = Crate {
         name: package["name"].as_str().expect("a name").to_owned(),
         floor,
@@ -77,23 +66,10 @@ fn read(package: &Value, names: &BTreeSet<&str>) -> Crate {
 
 /// `name version` of everything that the workspace's binaries are compiled from.
 pub fn compiled() -> BTreeSet<String> {
-    let args = [
-        "tree",
-        "--workspace",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-        "--locked",
-    ];
+    let args = ["tree", "--workspace", "--edges", "normal", "--prefix", "none", "--locked"];
     let tree = cargo(&[&args[..], &["--format", "{p}"]].concat());
     tree.lines()
-        .map(|line| {
-            line.split_whitespace()
-                .take(2)
-                .collect::<Vec<_>>()
-                .join(" ")
-        })
+        .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
         .filter(|line| !line.is_empty())
         .collect()
 }
@@ -107,10 +83,6 @@ fn cargo(args: &[&str]) -> String {
         .output()
         .expect("cargo");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "cargo {}: {stderr}",
-        args.join(" ")
-    );
+    assert!(output.status.success(), "cargo {}: {stderr}", args.join(" "));
     String::from_utf8(output.stdout).expect("text")
 }

@@ -1,10 +1,5 @@
 //! Every method of every contract says who may call it and how HTTP reaches it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
 
@@ -28,9 +23,8 @@ fn methods() -> Vec<MethodDescriptor> {
     let pools = SETS.map(|set| DescriptorPool::decode(set).expect("a descriptor set"));
     let services = pools.iter().flat_map(DescriptorPool::services);
     let ours = services.filter(|service| service.full_name().starts_with("quarry."));
-    let mut methods: Vec<_> = ours
-        .flat_map(|service| service.methods().collect::<Vec<_>>())
-        .collect();
+    let mut methods: Vec<_> =
+        ours.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
     methods.sort_by(|a, b| a.full_name().cmp(b.full_name()));
     methods.dedup_by(|a, b| a.full_name() == b.full_name());
     methods
@@ -47,10 +41,7 @@ fn every_method_of_the_proto_files_is_in_a_descriptor_set() {
     let mut written = 0;
     let mut breaches = Vec::new();
     for (path, text) in files {
-        for line in text
-            .lines()
-            .filter_map(|line| line.trim_start().strip_prefix("rpc "))
-        {
+        for line in text.lines().filter_map(|line| line.trim_start().strip_prefix("rpc ")) {
             let name = line.split(['(', ' ']).next().expect("a name");
             written += 1;
             if !known.contains(name) {
@@ -63,9 +54,7 @@ fn every_method_of_the_proto_files_is_in_a_descriptor_set() {
 }
 
 fn walk(dir: &std::path::Path) -> Vec<(String, String)> {
-    let files = walkdir::WalkDir::new(dir)
-        .into_iter()
-        .map(|entry| entry.expect("a file"));
+    let files = walkdir::WalkDir::new(dir).into_iter().map(|entry| entry.expect("a file"));
     files
         .filter(|file| file.path().extension().is_some_and(|ext| ext == "proto"))
         .map(|file| {
@@ -103,22 +92,13 @@ fn a_read_only_token_reads_and_nothing_else() {
     for method in methods() {
         let need = needs.need(&path(&method)).expect("a need");
         let descriptor = method.method_descriptor_proto();
-        let level = descriptor
-            .options
-            .as_ref()
-            .and_then(|options| options.idempotency_level);
+        let level = descriptor.options.as_ref().and_then(|options| options.idempotency_level);
         let has_no_effects = level == Some(1);
         if need.read_only && !has_no_effects {
-            breaches.push(format!(
-                "{} is read_only but may change something",
-                method.full_name()
-            ));
+            breaches.push(format!("{} is read_only but may change something", method.full_name()));
         }
     }
-    refuse(
-        "read_only goes with idempotency_level = NO_SIDE_EFFECTS:",
-        &breaches,
-    );
+    refuse("read_only goes with idempotency_level = NO_SIDE_EFFECTS:", &breaches);
 }
 
 #[test]
@@ -128,9 +108,7 @@ fn every_outward_method_is_reachable_by_http() {
     for method in methods() {
         let need = needs.need(&path(&method)).expect("a need");
         let pool = method.parent_pool();
-        let http = pool
-            .get_extension_by_name("google.api.http")
-            .expect("google.api.http");
+        let http = pool.get_extension_by_name("google.api.http").expect("google.api.http");
         let inward = need.service_only || need.public || method.is_client_streaming();
         if !inward && !method.options().has_extension(&http) {
             breaches.push(method.full_name().to_owned());

@@ -1,10 +1,5 @@
 //! Who may use whom: Cargo's own graph against the golden table.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -17,15 +12,10 @@ use architecture::workspace::{Crate, crates, root};
 fn golden() -> BTreeMap<String, BTreeSet<String>> {
     let path = root().join("tests/architecture/edges.golden");
     let text = std::fs::read_to_string(path).expect("edges.golden");
-    let rows = text
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    let rows = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
     rows.map(|row| {
         let (name, uses) = row.split_once(':').expect("crate: dependencies");
-        (
-            name.to_owned(),
-            uses.split_whitespace().map(str::to_owned).collect(),
-        )
+        (name.to_owned(), uses.split_whitespace().map(str::to_owned).collect())
     })
     .collect()
 }
@@ -53,32 +43,20 @@ fn every_edge_is_a_row_of_the_golden_table_and_every_row_an_edge() {
             None => breaches.push(format!("no row `{}`", row.trim())),
         }
     }
-    for name in golden
-        .keys()
-        .filter(|name| !all.iter().any(|found| found.name == **name))
-    {
+    for name in golden.keys().filter(|name| !all.iter().any(|found| found.name == **name)) {
         breaches.push(format!("a row for {name}, which is no crate"));
     }
-    refuse(
-        "tests/architecture/edges.golden says who may use whom:",
-        &breaches,
-    );
+    refuse("tests/architecture/edges.golden says who may use whom:", &breaches);
 }
 
 fn joined(names: &BTreeSet<String>) -> String {
-    names
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(" ")
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 fn no_service_depends_on_another_and_only_the_binary_names_two() {
     let all = crates();
-    let services: BTreeSet<&str> = on_floor(&all, "services")
-        .map(|c| c.name.as_str())
-        .collect();
+    let services: BTreeSet<&str> = on_floor(&all, "services").map(|c| c.name.as_str()).collect();
     let mut breaches = Vec::new();
     for found in all.iter().filter(|found| found.name != "quarry") {
         let uses = found.uses.iter().chain(&found.uses_in_tests);
@@ -91,19 +69,11 @@ fn no_service_depends_on_another_and_only_the_binary_names_two() {
 
 #[test]
 fn every_service_is_named_in_the_tables() {
-    let known: BTreeSet<&str> = SERVICES
-        .iter()
-        .copied()
-        .chain(OTHER_SERVICES.iter().map(|(name, _)| *name))
-        .collect();
+    let known: BTreeSet<&str> =
+        SERVICES.iter().copied().chain(OTHER_SERVICES.iter().map(|(name, _)| *name)).collect();
     let all = crates();
-    let found: BTreeSet<&str> = on_floor(&all, "services")
-        .map(|c| c.name.as_str())
-        .collect();
-    assert_eq!(
-        found, known,
-        "SERVICES and OTHER_SERVICES of golden.rs name the services"
-    );
+    let found: BTreeSet<&str> = on_floor(&all, "services").map(|c| c.name.as_str()).collect();
+    assert_eq!(found, known, "SERVICES and OTHER_SERVICES of golden.rs name the services");
 }
 
 #[test]
@@ -116,19 +86,13 @@ fn contracts_depend_on_contracts_only() {
             breaches.push(format!("{} uses {other}", contract.name));
         }
     }
-    refuse(
-        "an -api crate holds a contract and nothing that implements it:",
-        &breaches,
-    );
+    refuse("an -api crate holds a contract and nothing that implements it:", &breaches);
 }
 
 #[test]
 fn the_gateway_holds_no_data() {
     let all = crates();
-    let gateway = all
-        .iter()
-        .find(|found| found.name == "gateway")
-        .expect("a gateway");
+    let gateway = all.iter().find(|found| found.name == "gateway").expect("a gateway");
     let banned = ["sql-store", "blob-store", "blocks", "filter"];
     let foreign = ["sea-orm", "object_store", "parquet", "arrow"];
     let uses = gateway.uses.iter().chain(&gateway.foreign);
@@ -136,10 +100,7 @@ fn the_gateway_holds_no_data() {
         .filter(|name| banned.iter().chain(&foreign).any(|banned| name == banned))
         .map(|name| format!("gateway uses {name}"))
         .collect();
-    refuse(
-        "the gateway relays and transcodes; it stores and decodes nothing:",
-        &breaches,
-    );
+    refuse("the gateway relays and transcodes; it stores and decodes nothing:", &breaches);
 }
 
 #[test]
@@ -147,19 +108,9 @@ fn a_small_crate_stands_on_few_others() {
     let all = crates();
     let breaches: Vec<String> = on_floor(&all, "crates")
         .filter(|found| found.uses.len() > DEPENDENCIES_MAX)
-        .map(|found| {
-            format!(
-                "{} uses {}: {}",
-                found.name,
-                found.uses.len(),
-                joined(&found.uses)
-            )
-        })
+        .map(|found| format!("{} uses {}: {}", found.name, found.uses.len(), joined(&found.uses)))
         .collect();
-    refuse(
-        &format!("more than {DEPENDENCIES_MAX} workspace crates:"),
-        &breaches,
-    );
+    refuse(&format!("more than {DEPENDENCIES_MAX} workspace crates:"), &breaches);
 }
 
 #[test]
@@ -171,10 +122,7 @@ fn errors_are_typed_and_names_say_something() {
         }
         for dependency in ["anyhow", "eyre", "color-eyre"] {
             if found.foreign.contains(dependency) {
-                breaches.push(format!(
-                    "{} uses {dependency}: errors are types here",
-                    found.name
-                ));
+                breaches.push(format!("{} uses {dependency}: errors are types here", found.name));
             }
         }
     }

@@ -1,10 +1,5 @@
 //! What may stand in which room of a service (DESIGN §1).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use architecture::golden::{ENVIRONMENT_READERS, ROOM_EXCEPTIONS, ROOMS, Room, SERVICES};
 use architecture::refuse;
@@ -21,9 +16,7 @@ fn rooms() -> impl Iterator<Item = (&'static Source, &'static str)> {
 fn room_of(place: &str) -> Option<&'static Room> {
     let first = place.split('/').next()?;
     let stem = first.strip_suffix(".rs").unwrap_or(first);
-    ROOMS
-        .iter()
-        .find(|room| room.name == first || room.name == stem)
+    ROOMS.iter().find(|room| room.name == first || room.name == stem)
 }
 
 #[test]
@@ -42,14 +35,10 @@ fn each_room_keeps_to_its_own() {
     for (source, place) in rooms().filter(|(source, _)| !source.is_test) {
         let Some(room) = room_of(place) else { continue };
         for word in room.without {
-            let excepted = ROOM_EXCEPTIONS
-                .iter()
-                .any(|(file, w, _)| *file == source.path && w == word);
+            let excepted =
+                ROOM_EXCEPTIONS.iter().any(|(file, w, _)| *file == source.path && w == word);
             if source.code.contains(&format!(" {word} ")) && !excepted {
-                breaches.push(format!(
-                    "{}: `{word}` may not stand in {}",
-                    source.path, room.name
-                ));
+                breaches.push(format!("{}: `{word}` may not stand in {}", source.path, room.name));
             }
         }
     }
@@ -71,46 +60,22 @@ fn no_exception_is_left_over() {
 
 #[test]
 fn only_settings_read_the_environment() {
-    let words = [
-        "env :: var ",
-        "env :: vars ",
-        "env :: var_os ",
-        "env :: vars_os ",
-    ];
+    let words = ["env :: var ", "env :: vars ", "env :: var_os ", "env :: vars_os "];
     let breaches: Vec<String> = sources()
         .iter()
         .filter(|source| !ENVIRONMENT_READERS.contains(&source.home.as_str()))
         .filter(|source| words.iter().any(|word| source.all_code.contains(word)))
         .map(|source| source.path.clone())
         .collect();
-    refuse(
-        "these read the environment; the crate `settings` does it for all:",
-        &breaches,
-    );
+    refuse("these read the environment; the crate `settings` does it for all:", &breaches);
 }
 
 /// A construct that is refused, where, and what goes wrong with it.
 const REFUSED: &[(&str, &str, &str)] = &[
-    (
-        "unbounded_channel",
-        "",
-        "a queue without a bound is a leak under load",
-    ),
-    (
-        "join_all",
-        "",
-        "as many at once as there are; use a bounded buffer",
-    ),
-    (
-        "lock_exclusive",
-        "",
-        "SQLite drops FOR UPDATE silently; use a revision compare-and-swap",
-    ),
-    (
-        ". offset (",
-        "services/",
-        "OFFSET paging skips and repeats; page by key",
-    ),
+    ("unbounded_channel", "", "a queue without a bound is a leak under load"),
+    ("join_all", "", "as many at once as there are; use a bounded buffer"),
+    ("lock_exclusive", "", "SQLite drops FOR UPDATE silently; use a revision compare-and-swap"),
+    (". offset (", "services/", "OFFSET paging skips and repeats; page by key"),
     ("sleep", "tests/", "a test waits for the event itself"),
     ("thread :: sleep", "", "blocks a worker"),
     ("lazy_static", "", "no global state"),

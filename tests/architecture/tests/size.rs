@@ -1,10 +1,5 @@
 //! How big, how documented, how safe (STYLE ★).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 
@@ -30,11 +25,7 @@ fn no_file_is_too_long() {
 fn no_function_is_too_long() {
     let mut breaches = Vec::new();
     for source in sources() {
-        for function in source
-            .functions
-            .iter()
-            .filter(|f| f.lines > FUNCTION_LINES_MAX)
-        {
+        for function in source.functions.iter().filter(|f| f.lines > FUNCTION_LINES_MAX) {
             let (name, line, lines) = (&function.name, function.line, function.lines);
             breaches.push(format!("{}:{line}: {name} has {lines} lines", source.path));
         }
@@ -53,10 +44,7 @@ fn no_crate_is_too_big() {
         .filter(|(_, lines)| *lines > CRATE_LINES_MAX)
         .map(|(home, lines)| format!("{home}: {lines} lines"))
         .collect();
-    refuse(
-        &format!("more than {CRATE_LINES_MAX} lines in one crate:"),
-        &breaches,
-    );
+    refuse(&format!("more than {CRATE_LINES_MAX} lines in one crate:"), &breaches);
 }
 
 #[test]
@@ -86,12 +74,7 @@ fn every_file_and_directory_has_a_name_that_says_something() {
 fn nothing_panics_outside_tests() {
     let mut breaches = Vec::new();
     for source in sources().iter().filter(|source| !source.is_test) {
-        breaches.extend(
-            source
-                .panics
-                .iter()
-                .map(|panic| format!("{}: {panic}", source.path)),
-        );
+        breaches.extend(source.panics.iter().map(|panic| format!("{}: {panic}", source.path)));
     }
     refuse("a panic is an answer nobody can act on:", &breaches);
 }
@@ -109,10 +92,7 @@ fn public_surfaces_are_documented() {
         .filter(|(_, p)| p.documented * 100 < p.items * DOCUMENTED_PERCENT_MIN)
         .map(|(home, p)| format!("{home}: {} of {}", p.documented, p.items))
         .collect();
-    refuse(
-        &format!("less than {DOCUMENTED_PERCENT_MIN} % of `pub` documented:"),
-        &breaches,
-    );
+    refuse(&format!("less than {DOCUMENTED_PERCENT_MIN} % of `pub` documented:"), &breaches);
 }
 
 #[test]
@@ -122,16 +102,11 @@ fn every_crate_has_a_readme_of_a_page() {
         let path = found.dir.join("README.md");
         match std::fs::read_to_string(&path) {
             Ok(text) if README_LINES.contains(&text.lines().count()) => {}
-            Ok(text) => breaches.push(format!(
-                "{}: {} lines",
-                path.display(),
-                text.lines().count()
-            )),
+            Ok(text) => {
+                breaches.push(format!("{}: {} lines", path.display(), text.lines().count()))
+            }
             Err(_) => breaches.push(format!("{} is missing", path.display())),
         }
     }
-    refuse(
-        &format!("a README of {README_LINES:?} lines in every crate:"),
-        &breaches,
-    );
+    refuse(&format!("a README of {README_LINES:?} lines in every crate:"), &breaches);
 }

@@ -1,10 +1,5 @@
 //! One Arrow, one tonic, one prost, one sqlx: two of them are two sets of types.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use architecture::golden::ONE_VERSION;
 use architecture::refuse;
@@ -16,10 +11,8 @@ fn one_version_of_what_must_be_one_is_compiled() {
     let mut breaches = Vec::new();
     for name in ONE_VERSION {
         let prefix = format!("{name} ");
-        let found: Vec<&String> = compiled
-            .iter()
-            .filter(|line| line.starts_with(&prefix))
-            .collect();
+        let found: Vec<&String> =
+            compiled.iter().filter(|line| line.starts_with(&prefix)).collect();
         if found.len() != 1 {
             breaches.push(format!("{name}: {found:?}"));
         }

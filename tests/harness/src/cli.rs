@@ -50,12 +50,8 @@ impl Platform {
             ("QUARRY_SERVER".to_owned(), self.url()),
             ("QUARRY_TOKEN".to_owned(), self.admin_token().to_owned()),
         ]);
-        let launch = Launch {
-            name: "cli".to_owned(),
-            args: Vec::new(),
-            variables,
-            dir: self.scratch(),
-        };
+        let launch =
+            Launch { name: "cli".to_owned(), args: Vec::new(), variables, dir: self.scratch() };
         let mut command = Command::new(quarry_binary());
         // `--server` and `--token` are global flags; the token goes by its variable, so that
         // no process list shows it.
@@ -70,10 +66,7 @@ impl Process {
     pub fn run(launch: &Launch) -> CliOutput {
         let mut command = Command::new(quarry_binary());
         command.args(&launch.args);
-        let output = launch
-            .apply(&mut command)
-            .output()
-            .expect("the quarry binary");
+        let output = launch.apply(&mut command).output().expect("the quarry binary");
         CliOutput {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -29,11 +29,7 @@ pub fn rows(from: i64, to: i64) -> RecordBatch {
         Arc::new(Int64Array::from_iter_values(ids().map(width))),
         Arc::new(ids().map(score).collect::<Float64Array>()),
         Arc::new(StringArray::from_iter_values(ids().map(section))),
-        Arc::new(
-            ids()
-                .map(|id| Some(is_favorite(id)))
-                .collect::<BooleanArray>(),
-        ),
+        Arc::new(ids().map(|id| Some(is_favorite(id))).collect::<BooleanArray>()),
     ];
     RecordBatch::try_new(schema(), columns).expect("columns that fit the schema")
 }
@@ -61,4 +57,22 @@ pub fn is_favorite(id: i64) -> bool {
 pub fn joined(batches: &[RecordBatch]) -> RecordBatch {
     let schema = batches.first().map_or_else(schema, RecordBatch::schema);
     concat_batches(&schema, batches).expect("batches of one schema")
+}
+
+/// Rows of about 1 KiB that no codec makes smaller: `id` and `noise`.
+pub fn noisy_rows(from: i64, to: i64) -> RecordBatch {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::try_from(from).expect("a row's number");
+    let mut noise = || {
+        let words = (0..64).map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            format!("{state:016x}")
+        });
+        words.collect::<String>()
+    };
+    let ids = Int64Array::from_iter_values(from..to);
+    let texts = StringArray::from_iter_values((from..to).map(|_| noise()));
+    let columns: Vec<(&str, ArrayRef)> = vec![("id", Arc::new(ids)), ("noise", Arc::new(texts))];
+    RecordBatch::try_from_iter(columns).expect("columns of one length")
 }

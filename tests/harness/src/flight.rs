@@ -23,11 +23,7 @@ impl Put {
     /// To a dataset by its path, `append`, as pyarrow would without any option.
     pub fn to(namespace: &str, dataset: &str, schema: SchemaRef) -> Self {
         let path = vec![namespace.to_owned(), dataset.to_owned()];
-        Self {
-            descriptor: FlightDescriptor::new_path(path),
-            schema,
-            options: Value::Null,
-        }
+        Self { descriptor: FlightDescriptor::new_path(path), schema, options: Value::Null }
     }
 
     /// Says one of the options in the JSON command, e.g. `mode`, `rows`, `idempotency_key`.
@@ -63,11 +59,7 @@ impl Put {
         session: &Session,
         batches: impl Stream<Item = RecordBatch> + Send + 'static,
     ) -> Result<Value, Status> {
-        let mut answers = session
-            .flight()
-            .do_put(self.messages(batches))
-            .await?
-            .into_inner();
+        let mut answers = session.flight().do_put(self.messages(batches)).await?.into_inner();
         let mut said = Value::Null;
         while let Some(answer) = answers.message().await? {
             if let Ok(json) = serde_json::from_slice(&answer.app_metadata) {
@@ -86,9 +78,7 @@ pub async fn put(
     batches: Vec<RecordBatch>,
 ) -> Result<Value, Status> {
     let schema = batches.first().expect("a batch").schema();
-    Put::to(namespace, dataset, schema)
-        .send(session, futures::stream::iter(batches))
-        .await
+    Put::to(namespace, dataset, schema).send(session, futures::stream::iter(batches)).await
 }
 
 /// All rows that a descriptor leads to, endpoint after endpoint.
@@ -96,11 +86,7 @@ pub async fn get_all(
     session: &Session,
     descriptor: FlightDescriptor,
 ) -> Result<Vec<RecordBatch>, Status> {
-    let info = session
-        .flight()
-        .get_flight_info(descriptor)
-        .await?
-        .into_inner();
+    let info = session.flight().get_flight_info(descriptor).await?.into_inner();
     let mut batches = Vec::new();
     for endpoint in info.endpoint {
         let ticket = endpoint.ticket.expect("a ticket");

@@ -19,9 +19,7 @@ fn build_beside_this_test() -> PathBuf {
     let profile = test.ancestors().nth(2).expect("a target directory");
     let target = profile.parent().expect("a target directory");
     let mut cargo = cargo();
-    cargo
-        .args(["build", "--quiet", "--package", "quarry"])
-        .env("CARGO_TARGET_DIR", target);
+    cargo.args(["build", "--quiet", "--package", "quarry"]).env("CARGO_TARGET_DIR", target);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
@@ -42,11 +40,7 @@ pub fn venv() -> &'static Path {
             .stderr(Stdio::inherit())
             .output()
             .expect("cargo");
-        assert!(
-            output.status.success(),
-            "cargo xtask venv: {}",
-            output.status
-        );
+        assert!(output.status.success(), "cargo xtask venv: {}", output.status);
         PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
     })
 }
@@ -54,8 +48,6 @@ pub fn venv() -> &'static Path {
 fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdin(Stdio::null());
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
     command
 }

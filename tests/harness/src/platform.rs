@@ -44,12 +44,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, a neighbour before those who call it.
-    pub const ALL: [Self; 4] = [
-        Self::Identity,
-        Self::Catalog,
-        Self::ItemStore,
-        Self::Gateway,
-    ];
+    pub const ALL: [Self; 4] = [Self::Identity, Self::Catalog, Self::ItemStore, Self::Gateway];
 
     /// As `--roles` takes it.
     pub fn name(self) -> &'static str {
@@ -82,11 +77,7 @@ pub struct Platform {
 impl Setup {
     /// Defaults, on the given ground.
     pub fn new(topology: Topology, database: Database) -> Self {
-        Self {
-            topology,
-            database,
-            variables: BTreeMap::new(),
-        }
+        Self { topology, database, variables: BTreeMap::new() }
     }
 
     /// Adds a setting by its variable, e.g. `QUARRY_TELEMETRY__LEVEL`.
@@ -98,10 +89,7 @@ impl Setup {
 
     /// Starts it and waits until it serves.
     pub async fn start(self) -> Platform {
-        let dir = tempfile::Builder::new()
-            .prefix("quarry-test")
-            .tempdir()
-            .expect("a directory");
+        let dir = tempfile::Builder::new().prefix("quarry-test").tempdir().expect("a directory");
         let postgres = (self.database == Database::Postgres).then(Postgres::start);
         let mut variables = self.variables;
         if let Some(postgres) = &postgres {
@@ -112,13 +100,7 @@ impl Setup {
             Topology::Split => split(dir.path(), &variables).await,
         };
         let admin_token = admin_token(&parts, &data_dir(dir.path(), self.topology)).await;
-        Platform {
-            topology: self.topology,
-            parts,
-            postgres,
-            dir,
-            admin_token,
-        }
+        Platform { topology: self.topology, parts, postgres, dir, admin_token }
     }
 }
 
@@ -137,10 +119,7 @@ async fn split(dir: &Path, variables: &BTreeMap<String, String>) -> Vec<Process>
         let mut own = variables.clone();
         if role != Role::Identity {
             let file = secrets.join(role.name());
-            own.insert(
-                "QUARRY_SERVICE_TOKEN_FILE".into(),
-                file.display().to_string(),
-            );
+            own.insert("QUARRY_SERVICE_TOKEN_FILE".into(), file.display().to_string());
         }
         let mut launch = launch(dir, role.name(), own);
         launch.args.extend(["--roles".into(), role.name().into()]);
@@ -157,15 +136,7 @@ async fn split(dir: &Path, variables: &BTreeMap<String, String>) -> Vec<Process>
 fn launch(dir: &Path, name: &str, variables: BTreeMap<String, String>) -> Launch {
     let data_dir = dir.join(name).display().to_string();
     let door = "127.0.0.1:0";
-    let args = [
-        "serve",
-        "--data-dir",
-        &data_dir,
-        "--listen",
-        door,
-        "--ops-listen",
-        door,
-    ];
+    let args = ["serve", "--data-dir", &data_dir, "--listen", door, "--ops-listen", door];
     Launch {
         name: name.to_owned(),
         args: args.map(str::to_owned).to_vec(),
@@ -184,15 +155,10 @@ fn data_dir(dir: &Path, topology: Topology) -> PathBuf {
 async fn admin_token(parts: &[Process], data_dir: &Path) -> String {
     let file = data_dir.join("admin-token");
     let token = eventually("an admin token", Duration::from_secs(5), async || {
-        std::fs::read_to_string(&file)
-            .ok()
-            .filter(|token| !token.trim().is_empty())
+        std::fs::read_to_string(&file).ok().filter(|token| !token.trim().is_empty())
     });
     let token = token.await.trim().to_owned();
-    assert!(
-        !parts.iter().any(|part| part.log().contains(&token)),
-        "the log holds a secret"
-    );
+    assert!(!parts.iter().any(|part| part.log().contains(&token)), "the log holds a secret");
     token
 }
 

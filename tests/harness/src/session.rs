@@ -40,9 +40,7 @@ pub struct Bearer(Option<MetadataValue<Ascii>>);
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(value) = &self.0 {
-            request
-                .metadata_mut()
-                .insert("authorization", value.clone());
+            request.metadata_mut().insert("authorization", value.clone());
         }
         Ok(request)
     }
@@ -83,10 +81,7 @@ impl Session {
     /// The same caller on a connection of its own.
     pub fn apart(&self) -> Self {
         let endpoint = Endpoint::from_shared(self.url.clone()).expect("an address");
-        Self {
-            channel: endpoint.tcp_nodelay(true).connect_lazy(),
-            ..self.clone()
-        }
+        Self { channel: endpoint.tcp_nodelay(true).connect_lazy(), ..self.clone() }
     }
 
     /// The connection with the token, for clients that have no method here.
@@ -163,29 +158,15 @@ impl Session {
             request = request.header("authorization", value.to_str().expect("ASCII"));
         }
         if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body);
+            request = request.header("content-type", "application/json").body(body);
         }
-        let response = request
-            .send()
-            .await
-            .unwrap_or_else(|err| panic!("{path}: {err}"));
+        let response = request.send().await.unwrap_or_else(|err| panic!("{path}: {err}"));
         let content_type = response.headers().get("content-type");
-        let content_type = content_type
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
+        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
         Answer {
             status: response.status().as_u16(),
-            content_type: content_type
-                .split(';')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-            text: response
-                .text()
-                .await
-                .unwrap_or_else(|err| panic!("{path}: {err}")),
+            content_type: content_type.split(';').next().unwrap_or_default().to_owned(),
+            text: response.text().await.unwrap_or_else(|err| panic!("{path}: {err}")),
         }
     }
 }

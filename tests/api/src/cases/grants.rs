@@ -22,14 +22,7 @@ use crate::stage::{Stage, unique};
 /// A namespace of the admin's with one dataset of ten rows.
 async fn filled(stage: &Stage) -> Namespace {
     let namespace = stage.namespace_of(&stage.admin).await;
-    put(
-        &stage.admin,
-        &namespace.name,
-        "rows",
-        vec![data::rows(0, 10)],
-    )
-    .await
-    .unwrap();
+    put(&stage.admin, &namespace.name, "rows", vec![data::rows(0, 10)]).await.unwrap();
     namespace
 }
 
@@ -40,34 +33,23 @@ async fn reading(session: &Session, namespace: &str) -> Code {
         dataset: "rows".into(),
         ..Default::default()
     };
-    session
-        .items()
-        .list_items(request)
-        .await
-        .map_or_else(|status| status.code(), |_| Code::Ok)
+    session.items().list_items(request).await.map_or_else(|status| status.code(), |_| Code::Ok)
 }
 
 async fn writing(session: &Session, namespace: &str, from: i64) -> Code {
     let rows = vec![data::rows(from, from + 1)];
-    put(session, namespace, "rows", rows)
-        .await
-        .map_or_else(|status| status.code(), |_| Code::Ok)
+    put(session, namespace, "rows", rows).await.map_or_else(|status| status.code(), |_| Code::Ok)
 }
 
 /// Waits until reading answers with `code`, no longer than is promised.
 async fn reading_becomes(session: &Session, namespace: &str, code: Code) {
     let since = Instant::now();
-    eventually(
-        &format!("reading answers {code:?}"),
-        IN_FORCE_WITHIN * 3,
-        async || (reading(session, namespace).await == code).then_some(()),
-    )
+    eventually(&format!("reading answers {code:?}"), IN_FORCE_WITHIN * 3, async || {
+        (reading(session, namespace).await == code).then_some(())
+    })
     .await;
     let took = since.elapsed();
-    assert!(
-        took < IN_FORCE_WITHIN + Duration::from_millis(500),
-        "it took {took:?}"
-    );
+    assert!(took < IN_FORCE_WITHIN + Duration::from_millis(500), "it took {took:?}");
 }
 
 /// What may not be seen is not found; a grant opens it, and its end closes it again.
@@ -76,18 +58,11 @@ pub async fn lifecycle(stage: &Stage) {
     let (user, session) = stage.user(Role::User).await;
     assert_eq!(reading(&session, &namespace.name).await, Code::NotFound);
     let ns = &namespace.name;
-    let grant = stage
-        .grant(&user, ResourceKind::Namespace, &namespace.id, Level::Read)
-        .await;
+    let grant = stage.grant(&user, ResourceKind::Namespace, &namespace.id, Level::Read).await;
     reading_becomes(&session, ns, Code::Ok).await;
     assert_eq!(writing(&session, ns, 100).await, Code::PermissionDenied);
-    let again = stage
-        .grant(&user, ResourceKind::Namespace, &namespace.id, Level::Read)
-        .await;
-    assert_eq!(
-        again.id, grant.id,
-        "a second grant on the same resource replaces the first"
-    );
+    let again = stage.grant(&user, ResourceKind::Namespace, &namespace.id, Level::Read).await;
+    assert_eq!(again.id, grant.id, "a second grant on the same resource replaces the first");
     let remove = RemoveGrantRequest { id: grant.id };
     stage.admin.grants().remove_grant(remove).await.unwrap();
     reading_becomes(&session, ns, Code::NotFound).await;
@@ -98,63 +73,25 @@ pub async fn lifecycle(stage: &Stage) {
 pub async fn levels(stage: &Stage) {
     let namespace = filled(stage).await;
     let ns = namespace.name.clone();
-    let get = GetDatasetRequest {
-        namespace: ns.clone(),
-        name: "rows".into(),
-    };
-    let dataset = stage
-        .admin
-        .datasets()
-        .get_dataset(get)
-        .await
-        .unwrap()
-        .into_inner();
+    let get = GetDatasetRequest { namespace: ns.clone(), name: "rows".into() };
+    let dataset = stage.admin.datasets().get_dataset(get).await.unwrap().into_inner();
     let dataset = dataset.dataset.unwrap();
     let (user, session) = stage.user(Role::User).await;
-    stage
-        .grant(&user, ResourceKind::Dataset, &dataset.id, Level::Write)
-        .await;
+    stage.grant(&user, ResourceKind::Dataset, &dataset.id, Level::Write).await;
     reading_becomes(&session, &ns, Code::Ok).await;
     assert_eq!(writing(&session, &ns, 100).await, Code::Ok);
-    let delete = DeleteDatasetRequest {
-        namespace: ns.clone(),
-        name: "rows".into(),
-    };
-    refused(
-        session.datasets().delete_dataset(delete.clone()).await,
-        Code::PermissionDenied,
-    );
-    let sibling = put(&session, &ns, "other", vec![data::rows(0, 1)])
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(sibling.code(), Code::NotFound | Code::PermissionDenied),
-        "{sibling:?}"
-    );
+    let delete = DeleteDatasetRequest { namespace: ns.clone(), name: "rows".into() };
+    refused(session.datasets().delete_dataset(delete.clone()).await, Code::PermissionDenied);
+    let sibling = put(&session, &ns, "other", vec![data::rows(0, 1)]).await.unwrap_err();
+    assert!(matches!(sibling.code(), Code::NotFound | Code::PermissionDenied), "{sibling:?}");
     let (owner, owners_session) = stage.user(Role::User).await;
-    stage
-        .grant(&owner, ResourceKind::Namespace, &namespace.id, Level::Owner)
-        .await;
+    stage.grant(&owner, ResourceKind::Namespace, &namespace.id, Level::Owner).await;
     reading_becomes(&owners_session, &ns, Code::Ok).await;
-    owners_session
-        .datasets()
-        .delete_dataset(delete)
-        .await
-        .expect("an owner of the namespace");
+    owners_session.datasets().delete_dataset(delete).await.expect("an owner of the namespace");
     let (viewer, viewers_session) = stage.user(Role::Viewer).await;
-    stage
-        .grant(
-            &viewer,
-            ResourceKind::Namespace,
-            &namespace.id,
-            Level::Owner,
-        )
-        .await;
+    stage.grant(&viewer, ResourceKind::Namespace, &namespace.id, Level::Owner).await;
     let delete = DeleteNamespaceRequest { name: ns };
-    refused(
-        viewers_session.namespaces().delete_namespace(delete).await,
-        Code::PermissionDenied,
-    );
+    refused(viewers_session.namespaces().delete_namespace(delete).await, Code::PermissionDenied);
 }
 
 /// A grant's end is looked at when the decision is made.
@@ -191,62 +128,23 @@ pub async fn no_escalation(stage: &Stage) {
     let namespace = stage.namespace_of(&owner).await;
     let (writer, writers_session) = stage.user(Role::User).await;
     let (stranger, strangers_session) = stage.user(Role::User).await;
-    owner
-        .grants()
-        .add_grant(add(&writer, &namespace.id, Level::Write))
-        .await
-        .unwrap();
+    owner.grants().add_grant(add(&writer, &namespace.id, Level::Write)).await.unwrap();
     let give = add(&stranger, &namespace.id, Level::Read);
-    refused(
-        writers_session.grants().add_grant(give.clone()).await,
-        Code::PermissionDenied,
-    );
-    refused(
-        strangers_session.grants().add_grant(give).await,
-        Code::NotFound,
-    );
+    refused(writers_session.grants().add_grant(give.clone()).await, Code::PermissionDenied);
+    refused(strangers_session.grants().add_grant(give).await, Code::NotFound);
     let (keeper, keepers_session) = stage.user(Role::User).await;
-    owner
-        .grants()
-        .add_grant(add(&keeper, &namespace.id, Level::Admin))
-        .await
-        .unwrap();
+    owner.grants().add_grant(add(&keeper, &namespace.id, Level::Admin)).await.unwrap();
     let more = add(&stranger, &namespace.id, Level::Owner);
-    refused(
-        keepers_session.grants().add_grant(more).await,
-        Code::PermissionDenied,
-    );
-    keepers_session
-        .grants()
-        .add_grant(add(&stranger, &namespace.id, Level::Read))
-        .await
-        .unwrap();
+    refused(keepers_session.grants().add_grant(more).await, Code::PermissionDenied);
+    keepers_session.grants().add_grant(add(&stranger, &namespace.id, Level::Read)).await.unwrap();
     let resource = add(&writer, &namespace.id, Level::Read).resource;
-    let list = ListGrantsRequest {
-        resource,
-        ..Default::default()
-    };
-    refused(
-        strangers_session.grants().list_grants(list.clone()).await,
-        Code::PermissionDenied,
-    );
-    let all = owner
-        .grants()
-        .list_grants(list)
-        .await
-        .unwrap()
-        .into_inner()
-        .grants;
+    let list = ListGrantsRequest { resource, ..Default::default() };
+    refused(strangers_session.grants().list_grants(list.clone()).await, Code::PermissionDenied);
+    let all = owner.grants().list_grants(list).await.unwrap().into_inner().grants;
     assert_eq!(all.len(), 4);
-    let own = all
-        .iter()
-        .find(|grant| grant.level == i32::from(Level::Owner))
-        .unwrap();
+    let own = all.iter().find(|grant| grant.level == i32::from(Level::Owner)).unwrap();
     let remove = RemoveGrantRequest { id: own.id.clone() };
-    refused(
-        owner.grants().remove_grant(remove).await,
-        Code::FailedPrecondition,
-    );
+    refused(owner.grants().remove_grant(remove).await, Code::FailedPrecondition);
     let nowhere = add(&writer, &uuid::Uuid::now_v7().to_string(), Level::Read);
     refused(owner.grants().add_grant(nowhere).await, Code::NotFound);
 }
@@ -256,108 +154,50 @@ pub async fn lists(stage: &Stage) {
     let hidden = filled(stage).await;
     let shown = filled(stage).await;
     let (user, session) = stage.user(Role::User).await;
-    stage
-        .grant(&user, ResourceKind::Namespace, &shown.id, Level::Read)
-        .await;
+    stage.grant(&user, ResourceKind::Namespace, &shown.id, Level::Read).await;
     reading_becomes(&session, &shown.name, Code::Ok).await;
-    let namespaces = session
-        .namespaces()
-        .list_namespaces(ListNamespacesRequest::default())
-        .await;
+    let namespaces = session.namespaces().list_namespaces(ListNamespacesRequest::default()).await;
     let namespaces = namespaces.unwrap().into_inner().namespaces;
     let names: Vec<&str> = namespaces.iter().map(|ns| ns.name.as_str()).collect();
     assert_eq!(names, [shown.name.as_str()]);
-    let datasets = session
-        .datasets()
-        .list_datasets(ListDatasetsRequest::default())
-        .await;
+    let datasets = session.datasets().list_datasets(ListDatasetsRequest::default()).await;
     let datasets = datasets.unwrap().into_inner().datasets;
-    let seen: Vec<&str> = datasets
-        .iter()
-        .map(|dataset| dataset.namespace.as_str())
-        .collect();
+    let seen: Vec<&str> = datasets.iter().map(|dataset| dataset.namespace.as_str()).collect();
     assert_eq!(seen, [shown.name.as_str()]);
     let get = GetNamespaceRequest { name: hidden.name };
-    let hidden = refused(
-        session.namespaces().get_namespace(get).await,
-        Code::NotFound,
-    );
+    let hidden = refused(session.namespaces().get_namespace(get).await, Code::NotFound);
     let get = GetNamespaceRequest { name: unique("ns") };
-    let absent = refused(
-        session.namespaces().get_namespace(get).await,
-        Code::NotFound,
-    );
+    let absent = refused(session.namespaces().get_namespace(get).await, Code::NotFound);
     let shape = |message: &str| message.split('"').step_by(2).collect::<String>();
-    assert_eq!(
-        shape(hidden.message()),
-        shape(absent.message()),
-        "hidden and absent look alike"
-    );
+    assert_eq!(shape(hidden.message()), shape(absent.message()), "hidden and absent look alike");
 }
 
 /// Grants and denials are in the audit trail; only a global admin reads it.
 pub async fn audit(stage: &Stage) {
     let namespace = filled(stage).await;
     let (user, session) = stage.user(Role::User).await;
-    let grant = stage
-        .grant(&user, ResourceKind::Namespace, &namespace.id, Level::Read)
-        .await;
+    let grant = stage.grant(&user, ResourceKind::Namespace, &namespace.id, Level::Read).await;
     reading_becomes(&session, &namespace.name, Code::Ok).await;
-    assert_eq!(
-        writing(&session, &namespace.name, 100).await,
-        Code::PermissionDenied
-    );
+    assert_eq!(writing(&session, &namespace.name, 100).await, Code::PermissionDenied);
     let of = |principal: &str| ListAuditEventsRequest {
         principal: principal.to_owned(),
         page_size: 1_000,
         ..Default::default()
     };
-    let granted = stage
-        .admin
-        .audit()
-        .list_audit_events(of("admin"))
-        .await
-        .unwrap()
-        .into_inner();
+    let granted = stage.admin.audit().list_audit_events(of("admin")).await.unwrap().into_inner();
     let is_grant = |event: &&AuditEvent| {
         event.action.ends_with("AddGrant")
             && event.outcome == i32::from(Outcome::Allowed)
             && (event.resource.contains(&namespace.id) || event.detail.contains(&grant.id))
     };
-    assert!(
-        granted.events.iter().any(|event| is_grant(&event)),
-        "{:?}",
-        granted.events
-    );
-    eventually(
-        "the denial in the audit trail",
-        Duration::from_secs(10),
-        async || {
-            let events = stage
-                .admin
-                .audit()
-                .list_audit_events(of(&user.name))
-                .await
-                .unwrap();
-            let denied = i32::from(Outcome::Denied);
-            events
-                .into_inner()
-                .events
-                .into_iter()
-                .find(|event| event.outcome == denied)
-        },
-    )
+    assert!(granted.events.iter().any(|event| is_grant(&event)), "{:?}", granted.events);
+    eventually("the denial in the audit trail", Duration::from_secs(10), async || {
+        let events = stage.admin.audit().list_audit_events(of(&user.name)).await.unwrap();
+        let denied = i32::from(Outcome::Denied);
+        events.into_inner().events.into_iter().find(|event| event.outcome == denied)
+    })
     .await;
-    refused(
-        session.audit().list_audit_events(of("admin")).await,
-        Code::PermissionDenied,
-    );
-    let create = CreateNamespaceRequest {
-        name: "..".into(),
-        ..Default::default()
-    };
-    refused(
-        session.namespaces().create_namespace(create).await,
-        Code::InvalidArgument,
-    );
+    refused(session.audit().list_audit_events(of("admin")).await, Code::PermissionDenied);
+    let create = CreateNamespaceRequest { name: "..".into(), ..Default::default() };
+    refused(session.namespaces().create_namespace(create).await, Code::InvalidArgument);
 }

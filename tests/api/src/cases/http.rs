@@ -23,42 +23,25 @@ fn error_of(answer: &harness::Answer, status: u16, name: &str) -> Value {
     let error = answer.json()["error"].clone();
     assert_eq!(error["status"], name, "{answer:?}");
     assert_eq!(error["code"], status, "{answer:?}");
-    assert!(
-        error["message"]
-            .as_str()
-            .is_some_and(|words| !words.is_empty()),
-        "{answer:?}"
-    );
+    assert!(error["message"].as_str().is_some_and(|words| !words.is_empty()), "{answer:?}");
     let details = error["details"].as_array().expect("details");
     let info = details.iter().find(|detail| {
-        detail["@type"]
-            .as_str()
-            .is_some_and(|kind| kind.ends_with("google.rpc.ErrorInfo"))
+        detail["@type"].as_str().is_some_and(|kind| kind.ends_with("google.rpc.ErrorInfo"))
     });
     let info = info.unwrap_or_else(|| panic!("no ErrorInfo: {answer:?}"));
     assert_eq!(info["domain"], "quarry");
-    assert!(
-        info["reason"]
-            .as_str()
-            .is_some_and(|reason| !reason.is_empty())
-    );
+    assert!(info["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
     error
 }
 
 /// Without a token nothing is told but that one is needed.
 pub async fn unauthenticated(stage: &Stage) {
     let anonymous = stage.platform.anonymous();
-    for path in [
-        "/v1/namespaces",
-        "/v1/datasets",
-        "/v1/users",
-        "/v1/namespaces/x/datasets/y/items",
-    ] {
+    for path in ["/v1/namespaces", "/v1/datasets", "/v1/users", "/v1/namespaces/x/datasets/y/items"]
+    {
         error_of(&anonymous.get(path).await, 401, "UNAUTHENTICATED");
     }
-    let answer = anonymous
-        .post("/v1/namespaces", &json!({ "name": "x" }))
-        .await;
+    let answer = anonymous.post("/v1/namespaces", &json!({ "name": "x" })).await;
     error_of(&answer, 401, "UNAUTHENTICATED");
 }
 
@@ -66,48 +49,26 @@ pub async fn unauthenticated(stage: &Stage) {
 pub async fn round_trip(stage: &Stage) {
     let name = unique("ns");
     let admin = &stage.admin;
-    let made = admin
-        .post(
-            "/v1/namespaces",
-            &json!({ "name": name, "description": "ü" }),
-        )
-        .await;
+    let made = admin.post("/v1/namespaces", &json!({ "name": name, "description": "ü" })).await;
     assert_eq!(made.status, 200, "{made:?}");
     assert_eq!(made.json()["namespace"]["description"], "ü");
     let read = admin.get(&format!("/v1/namespaces/{name}")).await.json();
     assert_eq!(read["namespace"]["name"], name.as_str());
-    put(admin, &name, "rows", vec![data::rows(0, 10)])
-        .await
-        .unwrap();
-    let page = admin
-        .get(&format!(
-            "/v1/namespaces/{name}/datasets/rows/items?page_size=3"
-        ))
-        .await;
+    put(admin, &name, "rows", vec![data::rows(0, 10)]).await.unwrap();
+    let page = admin.get(&format!("/v1/namespaces/{name}/datasets/rows/items?page_size=3")).await;
     let page = page.json();
     assert_eq!(page["items"].as_array().unwrap().len(), 3, "{page}");
     assert_eq!(page["version"], "1", "64-bit numbers are texts: {page}");
     assert_eq!(page["columns"][0]["name"], "id");
     assert_eq!(page["items"][1]["values"][0]["int_value"], "1", "{page}");
-    let camel = admin
-        .get(&format!(
-            "/v1/namespaces/{name}/datasets/rows/items?pageSize=3"
-        ))
-        .await;
+    let camel = admin.get(&format!("/v1/namespaces/{name}/datasets/rows/items?pageSize=3")).await;
     assert_eq!(camel.json()["items"].as_array().unwrap().len(), 3);
     let filter = "filter=width%20%3E%203000%20AND%20is_favorite%20%3D%20true";
-    let count = admin
-        .get(&format!(
-            "/v1/namespaces/{name}/datasets/rows/items:count?{filter}"
-        ))
-        .await;
-    let expected = (0..10)
-        .filter(|id| data::width(*id) > 3_000 && data::is_favorite(*id))
-        .count();
+    let count =
+        admin.get(&format!("/v1/namespaces/{name}/datasets/rows/items:count?{filter}")).await;
+    let expected = (0..10).filter(|id| data::width(*id) > 3_000 && data::is_favorite(*id)).count();
     assert_eq!(count.json()["count"], expected.to_string(), "{count:?}");
-    let gone = admin
-        .delete(&format!("/v1/namespaces/{name}/datasets/rows"))
-        .await;
+    let gone = admin.delete(&format!("/v1/namespaces/{name}/datasets/rows")).await;
     assert_eq!(gone.status, 200, "{gone:?}");
 }
 
@@ -115,49 +76,24 @@ pub async fn round_trip(stage: &Stage) {
 pub async fn errors(stage: &Stage) {
     let admin = &stage.admin;
     error_of(&admin.get("/v1/nothing").await, 404, "NOT_FOUND");
-    error_of(
-        &admin.get("/v1/namespaces/no-such-namespace").await,
-        404,
-        "NOT_FOUND",
-    );
-    error_of(
-        &admin.get("/v1/namespaces/..%2Fx").await,
-        400,
-        "INVALID_ARGUMENT",
-    );
-    let post = async |body: &str| {
-        admin
-            .http(Method::POST, "/v1/namespaces", Some(body.to_owned()))
-            .await
-    };
+    error_of(&admin.get("/v1/namespaces/no-such-namespace").await, 404, "NOT_FOUND");
+    error_of(&admin.get("/v1/namespaces/..%2Fx").await, 400, "INVALID_ARGUMENT");
+    let post =
+        async |body: &str| admin.http(Method::POST, "/v1/namespaces", Some(body.to_owned())).await;
     error_of(&post("{\"name\": ").await, 400, "INVALID_ARGUMENT");
     error_of(&post("[]").await, 400, "INVALID_ARGUMENT");
     error_of(&post("{\"nome\": \"x\"}").await, 400, "INVALID_ARGUMENT");
     error_of(&post("{\"name\": 7}").await, 400, "INVALID_ARGUMENT");
-    error_of(
-        &post("{\"name\": \"a\\u0000b\"}").await,
-        400,
-        "INVALID_ARGUMENT",
-    );
+    error_of(&post("{\"name\": \"a\\u0000b\"}").await, 400, "INVALID_ARGUMENT");
     error_of(&post("").await, 400, "INVALID_ARGUMENT");
     let twice = json!({ "name": unique("ns") });
     assert_eq!(admin.post("/v1/namespaces", &twice).await.status, 200);
-    error_of(
-        &admin.post("/v1/namespaces", &twice).await,
-        409,
-        "ALREADY_EXISTS",
-    );
-    let put = admin
-        .http(Method::PUT, "/v1/namespaces", Some("{}".into()))
-        .await;
+    error_of(&admin.post("/v1/namespaces", &twice).await, 409, "ALREADY_EXISTS");
+    let put = admin.http(Method::PUT, "/v1/namespaces", Some("{}".into())).await;
     assert!(put.status == 404 || put.status == 405, "{put:?}");
     let deep = "[".repeat(100_000);
     error_of(&post(&deep).await, 400, "INVALID_ARGUMENT");
-    assert_eq!(
-        admin.get("/v1/namespaces").await.status,
-        200,
-        "and the server serves on"
-    );
+    assert_eq!(admin.get("/v1/namespaces").await.status, 200, "and the server serves on");
 }
 
 /// One OpenAPI document with every method that HTTP reaches; tests/compatibility validates it.
@@ -172,18 +108,11 @@ pub async fn openapi(stage: &Stage) {
         "/v1/users/{name}",
         "/v1/namespaces/{namespace}/datasets/{dataset}/items",
     ] {
-        assert!(
-            paths.contains_key(path),
-            "{path} is not among {:?}",
-            paths.keys()
-        );
+        assert!(paths.contains_key(path), "{path} is not among {:?}", paths.keys());
     }
-    let operations = paths
-        .values()
-        .flat_map(|path| path.as_object().unwrap().values());
-    let ids: Vec<&str> = operations
-        .filter_map(|operation| operation["operationId"].as_str())
-        .collect();
+    let operations = paths.values().flat_map(|path| path.as_object().unwrap().values());
+    let ids: Vec<&str> =
+        operations.filter_map(|operation| operation["operationId"].as_str()).collect();
     let distinct: BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!(ids.len(), distinct.len(), "an operationId stands twice");
     assert!(ids.len() > 25, "{ids:?}");
@@ -195,9 +124,7 @@ pub async fn forged_headers(stage: &Stage) {
     let mut namespaces = client.namespaces();
     let mut request = tonic::Request::new(Default::default());
     for name in ["x-quarry-principal", "x-quarry-role", "x-forwarded-user"] {
-        request
-            .metadata_mut()
-            .insert(name, "admin".parse().unwrap());
+        request.metadata_mut().insert(name, "admin".parse().unwrap());
     }
     let status = namespaces.list_namespaces(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unauthenticated);
@@ -212,26 +139,15 @@ pub async fn reflection_and_health(stage: &Stage) {
         "quarry.items.v1.ItemsService",
         "arrow.flight.protocol.FlightService",
     ] {
-        assert!(
-            services.contains(service),
-            "{service} is not among {services:?}"
-        );
+        assert!(services.contains(service), "{service} is not among {services:?}");
     }
     assert!(
         !services.contains("quarry.catalog.v1.ManifestService"),
         "inner services are not shown"
     );
     let mut health = HealthClient::new(stage.platform.anonymous().authed());
-    let answer = health
-        .check(HealthCheckRequest {
-            service: String::new(),
-        })
-        .await
-        .unwrap();
-    assert_eq!(
-        answer.into_inner().status,
-        i32::from(ServingStatus::Serving)
-    );
+    let answer = health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
+    assert_eq!(answer.into_inner().status, i32::from(ServingStatus::Serving));
 }
 
 async fn services(session: &Session) -> BTreeSet<String> {
@@ -240,22 +156,12 @@ async fn services(session: &Session) -> BTreeSet<String> {
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let mut client = ServerReflectionClient::new(session.authed());
-    let answers = client
-        .server_reflection_info(futures::stream::iter([request]))
-        .await
-        .unwrap();
-    let answer = answers
-        .into_inner()
-        .message()
-        .await
-        .unwrap()
-        .expect("an answer");
+    let answers = client.server_reflection_info(futures::stream::iter([request])).await.unwrap();
+    let answer = answers.into_inner().message().await.unwrap().expect("an answer");
     match answer.message_response {
-        Some(MessageResponse::ListServicesResponse(list)) => list
-            .service
-            .into_iter()
-            .map(|service| service.name)
-            .collect(),
+        Some(MessageResponse::ListServicesResponse(list)) => {
+            list.service.into_iter().map(|service| service.name).collect()
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -264,10 +170,7 @@ async fn services(session: &Session) -> BTreeSet<String> {
 pub async fn operations(stage: &Stage) {
     for part in Part::ALL {
         let url = stage.platform.operations_url(part);
-        let address = url
-            .trim_start_matches("http://")
-            .parse()
-            .expect("an address");
+        let address = url.trim_start_matches("http://").parse().expect("an address");
         let door = Session::new(address, None);
         assert_eq!(door.get("/healthz").await.status, 200, "{part:?}");
         eventually("ready", Duration::from_secs(10), async || {
@@ -277,20 +180,9 @@ pub async fn operations(stage: &Stage) {
         let metrics = door.get("/metrics").await;
         assert_eq!(metrics.status, 200);
         assert!(metrics.text.contains("# TYPE"), "{metrics:?}");
-        assert!(
-            door.get("/v1/namespaces").await.status == 404,
-            "no data at this door"
-        );
+        assert!(door.get("/v1/namespaces").await.status == 404, "no data at this door");
         let mut health = HealthClient::new(door.authed());
-        let answer = health
-            .check(HealthCheckRequest {
-                service: String::new(),
-            })
-            .await
-            .unwrap();
-        assert_eq!(
-            answer.into_inner().status,
-            i32::from(ServingStatus::Serving)
-        );
+        let answer = health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
+        assert_eq!(answer.into_inner().status, i32::from(ServingStatus::Serving));
     }
 }

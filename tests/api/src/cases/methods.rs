@@ -21,15 +21,10 @@ const SETS: [&[u8]; 3] = [
 /// Calls a method with an empty message, whatever its shape; an answer is `Ok`.
 async fn call(session: &Session, path: &str) -> Result<(), Status> {
     let mut grpc = Grpc::new(session.authed());
-    grpc.ready()
-        .await
-        .map_err(|err| Status::unavailable(err.to_string()))?;
+    grpc.ready().await.map_err(|err| Status::unavailable(err.to_string()))?;
     let path: PathAndQuery = path.parse().expect("a path");
     let request = Request::new(futures::stream::iter([Bytes::new()]));
-    let mut answers = grpc
-        .streaming(request, path, BytesCodec)
-        .await?
-        .into_inner();
+    let mut answers = grpc.streaming(request, path, BytesCodec).await?.into_inner();
     while answers.message().await?.is_some() {}
     Ok(())
 }
@@ -42,12 +37,8 @@ fn breach(need: &Authz, role: Option<Role>, outcome: &Result<(), Status>) -> Opt
     let is_enough = role.is_some_and(|role| i32::from(role) >= need.role);
     let expected = if need.service_only {
         // Closed to whoever comes through the public door; how it says so does not matter.
-        let closed = [
-            Code::Unauthenticated,
-            Code::PermissionDenied,
-            Code::NotFound,
-            Code::Unimplemented,
-        ];
+        let closed =
+            [Code::Unauthenticated, Code::PermissionDenied, Code::NotFound, Code::Unimplemented];
         closed.contains(&code).then_some(())
     } else if need.public {
         // Asks for a credential of another kind in the message, which was empty.
@@ -56,19 +47,13 @@ fn breach(need: &Authz, role: Option<Role>, outcome: &Result<(), Status>) -> Opt
         (code == Code::Unauthenticated).then_some(())
     } else if is_enough {
         // An empty message is wrong or leads nowhere, but it came through.
-        let closed = [
-            Code::Unauthenticated,
-            Code::PermissionDenied,
-            Code::Unimplemented,
-        ];
+        let closed = [Code::Unauthenticated, Code::PermissionDenied, Code::Unimplemented];
         let broken = [Code::Internal, Code::Unknown, Code::Unavailable];
         (!closed.contains(&code) && !broken.contains(&code)).then_some(())
     } else {
         (code == Code::PermissionDenied).then_some(())
     };
-    expected
-        .is_none()
-        .then(|| format!("{role:?} got {outcome:?}"))
+    expected.is_none().then(|| format!("{role:?} got {outcome:?}"))
 }
 
 /// Walks the whole table.
@@ -91,11 +76,7 @@ pub async fn walk(stage: &Stage) {
         }
     }
     breaches.sort();
-    assert!(
-        breaches.is_empty(),
-        "methods × roles:\n    {}",
-        breaches.join("\n    ")
-    );
+    assert!(breaches.is_empty(), "methods × roles:\n    {}", breaches.join("\n    "));
     assert!(needs.iter().count() > 30, "the table is there");
 }
 

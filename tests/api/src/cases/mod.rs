@@ -12,6 +12,9 @@ mod namespaces;
 mod puts;
 mod secrecy;
 
+pub use flight::path;
+pub use puts::count;
+
 use futures::future::LocalBoxFuture;
 
 use crate::{Case, Stage};
@@ -23,133 +26,57 @@ const fn case(name: &'static str, run: for<'a> fn(&'a Stage) -> LocalBoxFuture<'
 
 /// All of them.
 pub const CASES: &[Case] = &[
-    case("namespaces: made, read, listed, deleted", |s| {
-        Box::pin(namespaces::lifecycle(s))
-    }),
-    case("namespaces: names outside the grammar", |s| {
-        Box::pin(namespaces::bad_names(s))
-    }),
-    case("namespaces: pages are the whole list", |s| {
-        Box::pin(namespaces::pages(s))
-    }),
-    case("namespaces: not deleted while in use", |s| {
-        Box::pin(namespaces::in_use(s))
-    }),
-    case("datasets: made, read, listed, deleted", |s| {
-        Box::pin(datasets::lifecycle(s))
-    }),
-    case("datasets: names and schemas refused", |s| {
-        Box::pin(datasets::refused(s))
-    }),
+    case("namespaces: made, read, listed, deleted", |s| Box::pin(namespaces::lifecycle(s))),
+    case("namespaces: names outside the grammar", |s| Box::pin(namespaces::bad_names(s))),
+    case("namespaces: pages are the whole list", |s| Box::pin(namespaces::pages(s))),
+    case("namespaces: not deleted while in use", |s| Box::pin(namespaces::in_use(s))),
+    case("datasets: made, read, listed, deleted", |s| Box::pin(datasets::lifecycle(s))),
+    case("datasets: names and schemas refused", |s| Box::pin(datasets::refused(s))),
     case("datasets: versions", |s| Box::pin(datasets::versions(s))),
-    case("datasets: public ones are readable", |s| {
-        Box::pin(datasets::public(s))
-    }),
-    case("users: made, changed, disabled", |s| {
-        Box::pin(accounts::users(s))
-    }),
-    case("users: the last admin stays", |s| {
-        Box::pin(accounts::last_admin(s))
-    }),
-    case("tokens: listed without secret, revoked", |s| {
-        Box::pin(accounts::tokens(s))
-    }),
-    case("tokens: read-only ones change nothing", |s| {
-        Box::pin(accounts::read_only(s))
-    }),
-    case("tokens: wrong, cut and expired ones", |s| {
-        Box::pin(accounts::bad_tokens(s))
-    }),
-    case("tokens: of another user", |s| {
-        Box::pin(accounts::foreign_tokens(s))
-    }),
-    case("grants: given and taken within a second", |s| {
-        Box::pin(grants::lifecycle(s))
-    }),
-    case("grants: levels include each other", |s| {
-        Box::pin(grants::levels(s))
-    }),
-    case("grants: end with their time", |s| {
-        Box::pin(grants::expiry(s))
-    }),
-    case("grants: nobody gives what it has not", |s| {
-        Box::pin(grants::no_escalation(s))
-    }),
-    case("grants: lists show what may be seen", |s| {
-        Box::pin(grants::lists(s))
-    }),
+    case("datasets: public ones are readable", |s| Box::pin(datasets::public(s))),
+    case("users: made, changed, disabled", |s| Box::pin(accounts::users(s))),
+    case("users: the last admin stays", |s| Box::pin(accounts::last_admin(s))),
+    case("tokens: listed without secret, revoked", |s| Box::pin(accounts::tokens(s))),
+    case("tokens: read-only ones change nothing", |s| Box::pin(accounts::read_only(s))),
+    case("tokens: wrong, cut and expired ones", |s| Box::pin(accounts::bad_tokens(s))),
+    case("tokens: of another user", |s| Box::pin(accounts::foreign_tokens(s))),
+    case("grants: given and taken within a second", |s| Box::pin(grants::lifecycle(s))),
+    case("grants: levels include each other", |s| Box::pin(grants::levels(s))),
+    case("grants: end with their time", |s| Box::pin(grants::expiry(s))),
+    case("grants: nobody gives what it has not", |s| Box::pin(grants::no_escalation(s))),
+    case("grants: lists show what may be seen", |s| Box::pin(grants::lists(s))),
     case("audit: grants and denials", |s| Box::pin(grants::audit(s))),
     case("methods × roles", |s| Box::pin(methods::walk(s))),
     case("methods: unknown ones", |s| Box::pin(methods::unknown(s))),
-    case("http: a token is needed", |s| {
-        Box::pin(http::unauthenticated(s))
-    }),
+    case("http: a token is needed", |s| Box::pin(http::unauthenticated(s))),
     case("http: JSON in and out", |s| Box::pin(http::round_trip(s))),
     case("http: errors are JSON", |s| Box::pin(http::errors(s))),
-    case("http: OpenAPI names every method", |s| {
-        Box::pin(http::openapi(s))
-    }),
-    case("http: internal headers are stripped", |s| {
-        Box::pin(http::forged_headers(s))
-    }),
-    case("grpc: reflection and health", |s| {
-        Box::pin(http::reflection_and_health(s))
-    }),
-    case("operations: health, readiness, metrics", |s| {
-        Box::pin(http::operations(s))
-    }),
-    case("flight: a table comes back equal", |s| {
-        Box::pin(flight::round_trip(s))
-    }),
-    case("flight: columns, filter, limit, version", |s| {
-        Box::pin(flight::commands(s))
-    }),
+    case("http: OpenAPI names every method", |s| Box::pin(http::openapi(s))),
+    case("http: internal headers are stripped", |s| Box::pin(http::forged_headers(s))),
+    case("grpc: reflection and health", |s| Box::pin(http::reflection_and_health(s))),
+    case("operations: health, readiness, metrics", |s| Box::pin(http::operations(s))),
+    case("flight: a table comes back equal", |s| Box::pin(flight::round_trip(s))),
+    case("flight: columns, filter, limit, version", |s| Box::pin(flight::commands(s))),
     case("flight: handshake", |s| Box::pin(flight::handshake(s))),
     case("flight: lists and actions", |s| Box::pin(flight::lists(s))),
-    case("flight: tickets are no credentials", |s| {
-        Box::pin(flight::tickets(s))
-    }),
-    case("flight: descriptors that lead nowhere", |s| {
-        Box::pin(flight::bad_descriptors(s))
-    }),
+    case("flight: tickets are no credentials", |s| Box::pin(flight::tickets(s))),
+    case("flight: descriptors that lead nowhere", |s| Box::pin(flight::bad_descriptors(s))),
     case("puts: append, overwrite", |s| Box::pin(puts::modes(s))),
-    case("puts: one commit for one key", |s| {
-        Box::pin(puts::idempotent(s))
-    }),
+    case("puts: one commit for one key", |s| Box::pin(puts::idempotent(s))),
     case("puts: a key twice", |s| Box::pin(puts::duplicate_keys(s))),
-    case("puts: cut streams commit nothing", |s| {
-        Box::pin(puts::truncated(s))
-    }),
-    case("puts: schemas that do not fit", |s| {
-        Box::pin(puts::schemas(s))
-    }),
-    case("puts: many writers, no row lost", |s| {
-        Box::pin(puts::at_once(s))
-    }),
+    case("puts: cut streams commit nothing", |s| Box::pin(puts::truncated(s))),
+    case("puts: schemas that do not fit", |s| Box::pin(puts::schemas(s))),
+    case("puts: many writers, no row lost", |s| Box::pin(puts::at_once(s))),
     case("puts: who may", |s| Box::pin(puts::permissions(s))),
     case("puts: garbage on the wire", |s| Box::pin(puts::garbage(s))),
     case("items: pages are the scan", |s| Box::pin(items::pages(s))),
-    case("items: pages under writes", |s| {
-        Box::pin(items::pages_under_writes(s))
-    }),
-    case("items: page tokens are bound", |s| {
-        Box::pin(items::page_tokens(s))
-    }),
-    case("items: look-up, count, statistics", |s| {
-        Box::pin(items::look_up(s))
-    }),
+    case("items: pages under writes", |s| Box::pin(items::pages_under_writes(s))),
+    case("items: page tokens are bound", |s| Box::pin(items::page_tokens(s))),
+    case("items: look-up, count, statistics", |s| Box::pin(items::look_up(s))),
     case("items: filters", |s| Box::pin(items::filters(s))),
-    case("items: filters refused", |s| {
-        Box::pin(items::bad_filters(s))
-    }),
-    case("cli: import, list, count, export", |s| {
-        Box::pin(cli::round_trip(s))
-    }),
-    case("cli: a bad row imports nothing", |s| {
-        Box::pin(cli::bad_rows(s))
-    }),
+    case("items: filters refused", |s| Box::pin(items::bad_filters(s))),
+    case("cli: import, list, count, export", |s| Box::pin(cli::round_trip(s))),
+    case("cli: a bad row imports nothing", |s| Box::pin(cli::bad_rows(s))),
     case("cli: exit codes", |s| Box::pin(cli::exit_codes(s))),
-    case("secrecy: no token in any log", |s| {
-        Box::pin(secrecy::canary(s))
-    }),
+    case("secrecy: no token in any log", |s| Box::pin(secrecy::canary(s))),
 ];

@@ -11,51 +11,31 @@ use crate::refusal::refused;
 use crate::stage::{Stage, unique};
 
 /// Names that no namespace and no dataset may have.
-pub const BAD_NAMES: [&str; 12] = [
-    "", ".", "..", "../etc", "a/b", "a\0b", "a b", "Upper", "-dash", "naïve", "a\n", "a..%2f",
-];
+pub const BAD_NAMES: [&str; 12] =
+    ["", ".", "..", "../etc", "a/b", "a\0b", "a b", "Upper", "-dash", "naïve", "a\n", "a..%2f"];
 
 fn create(name: &str) -> CreateNamespaceRequest {
-    CreateNamespaceRequest {
-        name: name.to_owned(),
-        ..Default::default()
-    }
+    CreateNamespaceRequest { name: name.to_owned(), ..Default::default() }
 }
 
 fn get(name: &str) -> GetNamespaceRequest {
-    GetNamespaceRequest {
-        name: name.to_owned(),
-    }
+    GetNamespaceRequest { name: name.to_owned() }
 }
 
 /// A namespace is there from its creation to its deletion, and its name is taken meanwhile.
 pub async fn lifecycle(stage: &Stage) {
     let name = unique("ns");
     let mut namespaces = stage.admin.namespaces();
-    let made = namespaces
-        .create_namespace(create(&name))
-        .await
-        .unwrap()
-        .into_inner();
+    let made = namespaces.create_namespace(create(&name)).await.unwrap().into_inner();
     let made = made.namespace.unwrap();
     assert_eq!(made.name, name);
-    let read = namespaces
-        .get_namespace(get(&name))
-        .await
-        .unwrap()
-        .into_inner();
+    let read = namespaces.get_namespace(get(&name)).await.unwrap().into_inner();
     assert_eq!(read.namespace.unwrap(), made);
-    refused(
-        namespaces.create_namespace(create(&name)).await,
-        Code::AlreadyExists,
-    );
+    refused(namespaces.create_namespace(create(&name)).await, Code::AlreadyExists);
     let delete = DeleteNamespaceRequest { name: name.clone() };
     namespaces.delete_namespace(delete).await.unwrap();
     refused(namespaces.get_namespace(get(&name)).await, Code::NotFound);
-    namespaces
-        .create_namespace(create(&name))
-        .await
-        .expect("the name is free again");
+    namespaces.create_namespace(create(&name)).await.expect("the name is free again");
 }
 
 /// `..`, `/`, NUL, over-long and others: a typed error that names the field.
@@ -63,26 +43,14 @@ pub async fn bad_names(stage: &Stage) {
     let long = "a".repeat(129);
     for name in BAD_NAMES.iter().copied().chain([long.as_str()]) {
         let status = refused(
-            stage
-                .admin
-                .namespaces()
-                .create_namespace(create(name))
-                .await,
+            stage.admin.namespaces().create_namespace(create(name)).await,
             Code::InvalidArgument,
         );
-        assert!(
-            status.message().len() < 1_000,
-            "a message of a page: {status:?}"
-        );
+        assert!(status.message().len() < 1_000, "a message of a page: {status:?}");
     }
     let longest = format!("{}{}", unique("n"), "x".repeat(94));
     assert_eq!(longest.len(), 128);
-    stage
-        .admin
-        .namespaces()
-        .create_namespace(create(&longest))
-        .await
-        .expect("128 are allowed");
+    stage.admin.namespaces().create_namespace(create(&longest)).await.expect("128 are allowed");
 }
 
 /// One by one or all at once: the same names in the same order, each once.
@@ -96,38 +64,18 @@ pub async fn pages(stage: &Stage) {
     assert_eq!(listed(&user, 1).await, made);
     assert_eq!(listed(&user, 2).await, made);
     assert_eq!(listed(&user, 0).await, made);
-    let wrong = ListNamespacesRequest {
-        page_token: "nonsense".into(),
-        ..Default::default()
-    };
-    refused(
-        user.namespaces().list_namespaces(wrong).await,
-        Code::InvalidArgument,
-    );
-    let negative = ListNamespacesRequest {
-        page_size: -1,
-        ..Default::default()
-    };
-    refused(
-        user.namespaces().list_namespaces(negative).await,
-        Code::InvalidArgument,
-    );
+    let wrong = ListNamespacesRequest { page_token: "nonsense".into(), ..Default::default() };
+    refused(user.namespaces().list_namespaces(wrong).await, Code::InvalidArgument);
+    let negative = ListNamespacesRequest { page_size: -1, ..Default::default() };
+    refused(user.namespaces().list_namespaces(negative).await, Code::InvalidArgument);
 }
 
 async fn listed(session: &Session, page_size: i32) -> Vec<String> {
     let mut names = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = ListNamespacesRequest {
-            page_size,
-            page_token,
-        };
-        let page = session
-            .namespaces()
-            .list_namespaces(request)
-            .await
-            .unwrap()
-            .into_inner();
+        let request = ListNamespacesRequest { page_size, page_token };
+        let page = session.namespaces().list_namespaces(request).await.unwrap().into_inner();
         assert!(page_size == 0 || page.namespaces.len() <= usize::try_from(page_size).unwrap());
         names.extend(page.namespaces.into_iter().map(|namespace| namespace.name));
         page_token = page.next_page_token;
@@ -140,18 +88,8 @@ async fn listed(session: &Session, page_size: i32) -> Vec<String> {
 /// A namespace that holds a dataset stays.
 pub async fn in_use(stage: &Stage) {
     let name = stage.namespace().await;
-    put(&stage.admin, &name, "rows", vec![data::rows(0, 10)])
-        .await
-        .unwrap();
+    put(&stage.admin, &name, "rows", vec![data::rows(0, 10)]).await.unwrap();
     let delete = DeleteNamespaceRequest { name: name.clone() };
-    refused(
-        stage.admin.namespaces().delete_namespace(delete).await,
-        Code::FailedPrecondition,
-    );
-    stage
-        .admin
-        .namespaces()
-        .get_namespace(get(&name))
-        .await
-        .expect("it is still there");
+    refused(stage.admin.namespaces().delete_namespace(delete).await, Code::FailedPrecondition);
+    stage.admin.namespaces().get_namespace(get(&name)).await.expect("it is still there");
 }

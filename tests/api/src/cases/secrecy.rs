@@ -14,33 +14,15 @@ pub async fn canary(stage: &Stage) {
     let canary = stage.token(&user.name, TokenScope::Full).await;
     let session = stage.platform.session(&canary);
     let ns = stage.namespace_of(&session).await.name;
-    put(&session, &ns, "rows", vec![data::rows(0, 3)])
-        .await
-        .unwrap();
+    put(&session, &ns, "rows", vec![data::rows(0, 3)]).await.unwrap();
     session.get("/v1/namespaces").await;
     session.get("/v1/nothing/at/all").await;
-    session
-        .get(&format!("/v1/namespaces?page_token={canary}"))
-        .await;
-    session
-        .post(
-            "/v1/namespaces",
-            &json!({ "name": "..", "description": canary }),
-        )
-        .await;
+    session.get(&format!("/v1/namespaces?page_token={canary}")).await;
+    session.post("/v1/namespaces", &json!({ "name": "..", "description": canary })).await;
     session.delete("/v1/namespaces/no-such-namespace").await;
     let mut basic = Request::new(Default::default());
-    basic
-        .metadata_mut()
-        .insert("authorization", format!("Basic {canary}").parse().unwrap());
-    drop(
-        stage
-            .platform
-            .anonymous()
-            .namespaces()
-            .list_namespaces(basic)
-            .await,
-    );
+    basic.metadata_mut().insert("authorization", format!("Basic {canary}").parse().unwrap());
+    drop(stage.platform.anonymous().namespaces().list_namespaces(basic).await);
     let listed = stage.platform.cli(&["tokens", "list", "-o", "json"]).await;
     assert!(!listed.stdout.contains(&canary));
     let (_, secret) = canary.split_once('_').expect("a prefix");

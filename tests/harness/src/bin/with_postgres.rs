@@ -15,9 +15,5 @@ fn main() -> ExitCode {
         .env("QUARRY_TEST_POSTGRES_URL", postgres.url("postgres"))
         .status()
         .expect("the command");
-    if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
