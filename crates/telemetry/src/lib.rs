@@ -80,18 +80,15 @@ pub fn start(settings: &TelemetrySettings, service_name: &str) -> Result<Telemet
 
 impl Telemetry {
     fn build(settings: &TelemetrySettings, service_name: &str) -> Result<Self, ServiceError> {
-        let resource = Resource::builder()
-            .with_service_name(service_name.to_owned())
-            .build();
+        let resource = Resource::builder().with_service_name(service_name.to_owned()).build();
         let registry = prometheus::Registry::new();
         let prometheus = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .scope_info_enabled(false)
             .build()
             .map_err(|error| wrong("metrics", &error))?;
-        let mut meters = SdkMeterProvider::builder()
-            .with_resource(resource.clone())
-            .with_reader(prometheus);
+        let mut meters =
+            SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(prometheus);
         let mut tracers = SdkTracerProvider::builder().with_resource(resource.clone());
         let mut loggers = None;
         match settings.endpoint()? {
@@ -102,9 +99,8 @@ impl Telemetry {
             Some(endpoint) => {
                 let ratio = Sampler::TraceIdRatioBased(settings.trace_sample_ratio);
                 let exporters = Exporters::to(endpoint)?;
-                let reader = PeriodicReader::builder(exporters.metrics)
-                    .with_interval(METRICS_EVERY)
-                    .build();
+                let reader =
+                    PeriodicReader::builder(exporters.metrics).with_interval(METRICS_EVERY).build();
                 meters = meters.with_reader(reader);
                 tracers = tracers
                     .with_sampler(Sampler::ParentBased(Box::new(ratio)))
@@ -117,12 +113,7 @@ impl Telemetry {
         }
         let meters = meters.build();
         process::observe(&meters.meter("quarry"));
-        Ok(Self {
-            registry,
-            meters,
-            tracers: tracers.build(),
-            loggers,
-        })
+        Ok(Self { registry, meters, tracers: tracers.build(), loggers })
     }
 
     /// Everything measured so far, in Prometheus' text format.
@@ -149,14 +140,8 @@ impl Telemetry {
     }
 
     fn flush_blocking(&self) -> OTelSdkResult {
-        let logs = self
-            .loggers
-            .as_ref()
-            .map_or(Ok(()), SdkLoggerProvider::force_flush);
-        self.tracers
-            .force_flush()
-            .and(self.meters.force_flush())
-            .and(logs)
+        let logs = self.loggers.as_ref().map_or(Ok(()), SdkLoggerProvider::force_flush);
+        self.tracers.force_flush().and(self.meters.force_flush()).and(logs)
     }
 }
 
@@ -174,19 +159,11 @@ impl Exporters {
         }
         let refuse = |error| wrong("otlp_endpoint", &error);
         let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
-        let metrics = MetricExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint);
+        let metrics = MetricExporter::builder().with_tonic().with_endpoint(endpoint);
         let logs = LogExporter::builder().with_tonic().with_endpoint(endpoint);
         Ok(Self {
-            spans: spans
-                .with_timeout(EXPORT_TIME_MAX)
-                .build()
-                .map_err(refuse)?,
-            metrics: metrics
-                .with_timeout(EXPORT_TIME_MAX)
-                .build()
-                .map_err(refuse)?,
+            spans: spans.with_timeout(EXPORT_TIME_MAX).build().map_err(refuse)?,
+            metrics: metrics.with_timeout(EXPORT_TIME_MAX).build().map_err(refuse)?,
             logs: logs.with_timeout(EXPORT_TIME_MAX).build().map_err(refuse)?,
         })
     }

@@ -20,10 +20,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::builder().parse(&settings.log).map_err(|error| {
-        let message = format!(
-            "{:?}: {error}; write e.g. info or info,catalog=debug",
-            settings.log
-        );
+        let message = format!("{:?}: {error}; write e.g. info or info,catalog=debug", settings.log);
         ServiceError::invalid("telemetry.log", message).reason("INVALID_SETTINGS")
     })?;
     let on_terminal = std::io::stderr().is_terminal();
@@ -33,16 +30,9 @@ where
         LogFormat::Json => false,
     };
     Ok(if is_human {
-        fmt::layer()
-            .with_ansi(on_terminal)
-            .with_writer(writer)
-            .with_filter(filter)
-            .boxed()
+        fmt::layer().with_ansi(on_terminal).with_writer(writer).with_filter(filter).boxed()
     } else {
-        let json = fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_span_list(false);
+        let json = fmt::layer().json().flatten_event(true).with_span_list(false);
         json.with_writer(writer).with_filter(filter).boxed()
     })
 }

@@ -1,9 +1,9 @@
 //! A span and three metrics for every call.
 //!
-//! `quarry_rpc_requests_total{service,method,code}`,
-//! `quarry_rpc_duration_seconds{service,method}` and `quarry_rpc_in_flight{service}`
-//! count gRPC calls to the end of their body; `quarry_http_requests_total{method,code}`
-//! counts the rest.
+//! `quarry_rpc_requests_total{role,service,method,code}`,
+//! `quarry_rpc_duration_seconds{role,service,method}` and `quarry_rpc_in_flight{role}`
+//! count gRPC calls to the end of their body; `quarry_http_requests_total{role,method,code}`
+//! counts the rest. A call through the gateway is counted by each role it passes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,9 +42,8 @@ const CODES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
-const DURATIONS_S: [f64; 14] = [
-    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0,
-];
+const DURATIONS_S: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0];
 
 struct Instruments {
     requests: Counter<u64>,
@@ -91,10 +90,7 @@ impl RpcLayer {
                 .with_description("HTTP requests that are no gRPC, by outcome")
                 .build(),
         };
-        Self {
-            instruments: Arc::new(instruments),
-            role,
-        }
+        Self { instruments: Arc::new(instruments), role }
     }
 }
 
@@ -102,10 +98,7 @@ impl<S> Layer<S> for RpcLayer {
     type Service = RpcService<S>;
 
     fn layer(&self, inner: S) -> RpcService<S> {
-        RpcService {
-            inner,
-            layer: self.clone(),
-        }
+        RpcService { inner, layer: self.clone() }
     }
 }
 
@@ -178,10 +171,7 @@ impl Call {
         };
         let span = open_span(layer.role, &service, &method, request.headers());
         if is_grpc {
-            layer
-                .instruments
-                .in_flight
-                .add(1, &[KeyValue::new("service", layer.role)]);
+            layer.instruments.in_flight.add(1, &[KeyValue::new("role", layer.role)]);
         }
         Self {
             instruments: Arc::clone(&layer.instruments),
@@ -206,23 +196,19 @@ impl Call {
             "unknown".clone_into(&mut self.service);
             "unknown".clone_into(&mut self.method);
         }
+        let role = KeyValue::new("role", self.role);
         let method = KeyValue::new("method", self.method.clone());
         let code = KeyValue::new("code", code.to_owned());
         if !self.is_grpc {
-            self.instruments.http_requests.add(1, &[method, code]);
+            self.instruments.http_requests.add(1, &[role, method, code]);
             return;
         }
         let service = KeyValue::new("service", self.service.clone());
         let seconds = self.started.elapsed().as_secs_f64();
-        self.instruments
-            .duration
-            .record(seconds, &[service.clone(), method.clone()]);
-        self.instruments.requests.add(1, &[service, method, code]);
-        self.instruments
-            .in_flight
-            .add(-1, &[KeyValue::new("service", self.role)]);
-        self.span
-            .in_scope(|| tracing::debug!(seconds, "call ended"));
+        self.instruments.duration.record(seconds, &[role.clone(), service.clone(), method.clone()]);
+        self.instruments.requests.add(1, &[role.clone(), service, method, code]);
+        self.instruments.in_flight.add(-1, &[role]);
+        self.span.in_scope(|| tracing::debug!(seconds, "call ended"));
     }
 }
 
@@ -245,10 +231,7 @@ fn open_span(role: &str, service: &str, method: &str, headers: &HeaderMap) -> tr
         trace_id = Empty,
         code = Empty,
     );
-    if let Some(id) = headers
-        .get("x-request-id")
-        .and_then(|value| value.to_str().ok())
-    {
+    if let Some(id) = headers.get("x-request-id").and_then(|value| value.to_str().ok()) {
         span.record("request_id", id.chars().take(64).collect::<String>());
     }
     // Without the trace layer there is nothing to join.
@@ -275,11 +258,7 @@ fn http_method(method: &Method) -> &'static str {
 fn grpc_code(headers: &HeaderMap) -> Option<&'static str> {
     let status = headers.get("grpc-status")?;
     let number: Option<usize> = status.to_str().ok().and_then(|text| text.parse().ok());
-    Some(
-        number
-            .and_then(|number| CODES.get(number).copied())
-            .unwrap_or("UNKNOWN"),
-    )
+    Some(number.and_then(|number| CODES.get(number).copied()).unwrap_or("UNKNOWN"))
 }
 
 /// A response body whose end is the end of the call.

@@ -33,10 +33,8 @@ impl TelemetrySettings {
     pub(crate) fn endpoint(&self) -> Result<Option<&str>, ServiceError> {
         if !(0.0..=1.0).contains(&self.trace_sample_ratio) {
             let message = format!("{} is not between 0 and 1", self.trace_sample_ratio);
-            return Err(
-                ServiceError::invalid("telemetry.trace_sample_ratio", message)
-                    .reason("INVALID_SETTINGS"),
-            );
+            return Err(ServiceError::invalid("telemetry.trace_sample_ratio", message)
+                .reason("INVALID_SETTINGS"));
         }
         match self.otlp_endpoint.as_deref() {
             None | Some("") => Ok(None),

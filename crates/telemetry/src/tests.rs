@@ -1,10 +1,5 @@
 //! What is counted, what is logged, and that tokens are not.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -26,9 +21,7 @@ fn answer(status: &'static str) -> TestBody {
         http::HeaderName::from_static("grpc-status"),
         HeaderValue::from_static(status),
     )]);
-    Full::new(Bytes::from("x"))
-        .with_trailers(async { Some(Ok(trailers)) })
-        .boxed()
+    Full::new(Bytes::from("x")).with_trailers(async { Some(Ok(trailers)) }).boxed()
 }
 
 async fn call(telemetry: &Telemetry, path: &str, status: &'static str, read: bool) {
@@ -36,11 +29,8 @@ async fn call(telemetry: &Telemetry, path: &str, status: &'static str, read: boo
         Ok::<_, Infallible>(Response::new(answer(status)))
     });
     let layer = RpcLayer::with_meter("catalog", &telemetry.meters.meter("test"));
-    let request = Request::builder()
-        .uri(path)
-        .header("content-type", "application/grpc")
-        .body(())
-        .unwrap();
+    let request =
+        Request::builder().uri(path).header("content-type", "application/grpc").body(()).unwrap();
     let response = layer.layer(inner).oneshot(request).await.unwrap();
     if read {
         response.into_body().collect().await.unwrap();
@@ -54,42 +44,18 @@ fn telemetry() -> Telemetry {
 #[tokio::test]
 async fn calls_are_counted_by_method_and_by_the_code_in_their_trailers() {
     let telemetry = telemetry();
-    call(
-        &telemetry,
-        "/quarry.catalog.v1.DatasetsService/GetDataset",
-        "0",
-        true,
-    )
-    .await;
-    call(
-        &telemetry,
-        "/quarry.catalog.v1.DatasetsService/GetDataset",
-        "5",
-        true,
-    )
-    .await;
-    call(
-        &telemetry,
-        "/quarry.catalog.v1.DatasetsService/GetDataset",
-        "0",
-        false,
-    )
-    .await;
+    call(&telemetry, "/quarry.catalog.v1.DatasetsService/GetDataset", "0", true).await;
+    call(&telemetry, "/quarry.catalog.v1.DatasetsService/GetDataset", "5", true).await;
+    call(&telemetry, "/quarry.catalog.v1.DatasetsService/GetDataset", "0", false).await;
     let text = telemetry.metrics_text();
     for code in ["OK", "NOT_FOUND", "CANCELLED"] {
         let line = format!(
-            "quarry_rpc_requests_total{{code=\"{code}\",method=\"GetDataset\",service=\"quarry.catalog.v1.DatasetsService\"}} 1"
+            "quarry_rpc_requests_total{{code=\"{code}\",method=\"GetDataset\",role=\"catalog\",service=\"quarry.catalog.v1.DatasetsService\"}} 1"
         );
         assert!(text.contains(&line), "{code}: {text}");
     }
-    assert!(
-        text.contains("quarry_rpc_duration_seconds_bucket"),
-        "{text}"
-    );
-    assert!(
-        text.contains("quarry_rpc_in_flight{service=\"catalog\"} 0"),
-        "{text}"
-    );
+    assert!(text.contains("quarry_rpc_duration_seconds_bucket"), "{text}");
+    assert!(text.contains("quarry_rpc_in_flight{role=\"catalog\"} 0"), "{text}");
 }
 
 #[tokio::test]
@@ -99,10 +65,7 @@ async fn a_path_that_nobody_serves_makes_no_label() {
         call(&telemetry, &format!("/x{n}.Y/Z{n}"), "12", true).await;
     }
     let text = telemetry.metrics_text();
-    assert!(
-        text.contains("method=\"unknown\",service=\"unknown\"} 50"),
-        "{text}"
-    );
+    assert!(text.contains("method=\"unknown\",role=\"catalog\",service=\"unknown\"} 50"), "{text}");
     assert!(!text.contains("x7.Y"), "{text}");
 }
 
@@ -110,9 +73,7 @@ async fn a_path_that_nobody_serves_makes_no_label() {
 async fn the_process_reports_memory_and_uptime() {
     let text = telemetry().metrics_text();
     assert!(text.contains("process_uptime_seconds"), "{text}");
-    let memory = text
-        .lines()
-        .find(|line| line.starts_with("process_resident_memory_bytes"));
+    let memory = text.lines().find(|line| line.starts_with("process_resident_memory_bytes"));
     let bytes: f64 = memory.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     assert!(bytes > 1e6, "{bytes}");
 }
@@ -148,16 +109,10 @@ fn logged(settings: &TelemetrySettings, work: impl FnOnce()) -> String {
 
 #[test]
 fn lines_are_json_and_tokens_in_them_are_masked() {
-    let settings = TelemetrySettings {
-        log_format: LogFormat::Json,
-        ..Default::default()
-    };
+    let settings = TelemetrySettings { log_format: LogFormat::Json, ..Default::default() };
     let text = logged(&settings, || {
         let token = "qpat_7n42DGM5Tflk9n8mt7Fhc7_canary_0aB1cD";
-        tracing::info!(
-            url = format!("http://h/?t={token}&x=1"),
-            "asked with Bearer {token}."
-        );
+        tracing::info!(url = format!("http://h/?t={token}&x=1"), "asked with Bearer {token}.");
         tracing::debug!("not at this level");
     });
     let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
@@ -207,38 +162,19 @@ fn trace_context_survives_a_hop() {
         span.in_scope(|| inject(&mut outgoing));
     });
     let sent = outgoing["traceparent"].to_str().unwrap();
-    assert!(
-        sent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"),
-        "{sent}"
-    );
+    assert!(sent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{sent}");
     assert_ne!(sent, incoming);
 }
 
 #[tokio::test]
 async fn settings_that_can_not_be_followed_are_refused_by_name() {
-    let with_endpoint = |url: &str| TelemetrySettings {
-        otlp_endpoint: Some(url.to_owned()),
-        ..Default::default()
-    };
+    let with_endpoint =
+        |url: &str| TelemetrySettings { otlp_endpoint: Some(url.to_owned()), ..Default::default() };
     let error = Telemetry::build(&with_endpoint("collector:4317"), "test").unwrap_err();
-    assert!(
-        error.message().contains("telemetry.otlp_endpoint"),
-        "{error}"
-    );
-    let ratio = TelemetrySettings {
-        trace_sample_ratio: 2.0,
-        ..Default::default()
-    };
-    assert!(
-        Telemetry::build(&ratio, "test")
-            .unwrap_err()
-            .message()
-            .contains("between 0 and 1")
-    );
-    let filter = TelemetrySettings {
-        log: "a=b=c".to_owned(),
-        ..Default::default()
-    };
+    assert!(error.message().contains("telemetry.otlp_endpoint"), "{error}");
+    let ratio = TelemetrySettings { trace_sample_ratio: 2.0, ..Default::default() };
+    assert!(Telemetry::build(&ratio, "test").unwrap_err().message().contains("between 0 and 1"));
+    let filter = TelemetrySettings { log: "a=b=c".to_owned(), ..Default::default() };
     let refused = log::layer::<Registry, _>(&filter, Captured::default());
     assert!(refused.err().unwrap().message().contains("telemetry.log"));
 }
