@@ -1,0 +1,139 @@
+//! Commits.
+
+use std::collections::BTreeMap;
+
+use caller::Caller;
+use ids::UploadId;
+use item_schema::Profile;
+use options_api::v1::Level;
+use service_error::ServiceError;
+use sql_store::now_micros;
+
+use crate::app::Catalog;
+use crate::model::block::check_blocks;
+use crate::model::commit::Idempotency;
+use crate::model::dataset::check_message;
+use crate::model::schema::{Shape, column_names};
+use crate::model::{
+    Block, CommitMode, CommitPlan, Committed, DatasetRef, Name, NewDataset, Upload,
+};
+
+const COMMIT: &str = "quarry.catalog.v1.ManifestService/CommitVersion";
+
+/// A dataset that its first commit makes.
+#[derive(Debug, Clone)]
+pub struct CreateInCommit {
+    pub namespace: String,
+    pub name: String,
+    pub profile: Option<Profile>,
+    pub schema_ipc: Vec<u8>,
+    pub key_column: String,
+}
+
+/// What a commit says.
+#[derive(Debug, Clone)]
+pub struct CommitRequest {
+    pub upload: UploadId,
+    pub mode: CommitMode,
+    pub create: Option<CreateInCommit>,
+    pub blocks: Vec<Block>,
+    pub base_snapshot: i64,
+    pub keys_checked: bool,
+    pub message: String,
+    pub idempotency: Option<Idempotency>,
+}
+
+impl Catalog {
+    /// Makes an upload's blocks a version, once, however often it is asked.
+    ///
+    /// # Errors
+    /// As [`crate::store::Store::commit`]; `InvalidArgument` for blocks that are
+    /// not sound; `Unavailable` with reason `GRANT_PENDING` when the version is
+    /// committed but its new dataset not yet accessible.
+    pub async fn commit(
+        &self,
+        caller: &Caller,
+        request: CommitRequest,
+    ) -> Result<Committed, ServiceError> {
+        check_message(&request.message)?;
+        let upload = self.store.find_upload(request.upload).await?.owned_by(caller.principal)?;
+        let plan = match &request.create {
+            Some(create) => self.plan_of_new(caller, &upload, create, &request).await?,
+            None => self.plan_of_existing(caller, &upload, &request).await?,
+        };
+        let until = now_micros() + self.settings.idempotency_micros();
+        let (committed, event) = self.store.commit(&plan, until).await?;
+        if let Some(event) = event {
+            self.await_grant(&event).await?;
+        } else if committed.replayed && plan.create.is_some() {
+            // The first try may have ended before identity knew.
+            let resources = [committed.dataset.uuid(), upload.namespace_id.uuid()];
+            let announced = self.outbox.announce_waiting(&resources).await;
+            self.await_revision(announced).await?;
+        }
+        Ok(committed)
+    }
+
+    async fn plan_of_existing(
+        &self,
+        caller: &Caller,
+        upload: &Upload,
+        request: &CommitRequest,
+    ) -> Result<CommitPlan, ServiceError> {
+        let reference = DatasetRef::Id(upload.dataset_id);
+        let dataset = self.dataset_for(caller, Level::Write, &reference, COMMIT).await?.dataset;
+        check_blocks(&request.blocks, upload.id, &column_names(&dataset.schema_ipc)?)?;
+        Ok(plan(caller, upload, request, None, dataset.path()))
+    }
+
+    async fn plan_of_new(
+        &self,
+        caller: &Caller,
+        upload: &Upload,
+        create: &CreateInCommit,
+        request: &CommitRequest,
+    ) -> Result<CommitPlan, ServiceError> {
+        let namespace = Name::parse("create.namespace", &create.namespace)?;
+        let name = Name::parse("create.name", &create.name)?;
+        let path = format!("{namespace}/{name}");
+        let within = self.namespace_of_new(caller, &namespace, &path, COMMIT).await?;
+        if within.id != upload.namespace_id {
+            let message = "is another namespace than the upload was opened for";
+            return Err(ServiceError::invalid("create.namespace", message));
+        }
+        let shape = Shape::of(create.profile, &create.schema_ipc, &create.key_column)?;
+        check_blocks(&request.blocks, upload.id, &column_names(&shape.schema_ipc)?)?;
+        let new = NewDataset {
+            name,
+            description: String::new(),
+            profile: shape.profile,
+            schema_ipc: shape.schema_ipc,
+            key_column: shape.key_column,
+            public: false,
+            properties: BTreeMap::new(),
+        };
+        Ok(plan(caller, upload, request, Some((within.id, new)), path))
+    }
+}
+
+fn plan(
+    caller: &Caller,
+    upload: &Upload,
+    request: &CommitRequest,
+    create: Option<(ids::NamespaceId, NewDataset)>,
+    path: String,
+) -> CommitPlan {
+    CommitPlan {
+        upload: upload.id,
+        principal: caller.principal,
+        mode: request.mode,
+        create,
+        dataset: upload.dataset_id,
+        path,
+        blocks: request.blocks.clone(),
+        base_snapshot: request.base_snapshot,
+        keys_checked: request.keys_checked,
+        message: request.message.clone(),
+        idempotency: request.idempotency.clone(),
+    }
+}

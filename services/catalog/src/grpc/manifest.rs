@@ -1,0 +1,238 @@
+//! `quarry.catalog.v1.ManifestService`.
+
+use catalog_api::v1 as wire;
+use catalog_api::v1::get_head_request::At;
+use catalog_api::v1::manifest_service_server::ManifestService;
+use service_error::ServiceError;
+use tonic::{Request, Response, Status};
+
+use crate::app::{BlockPage, Catalog, CommitRequest, CreateInCommit};
+use crate::grpc::datasets::{dataset_to_wire, profile_from_wire, version_to_wire};
+use crate::grpc::{answer, parse_id, timestamp, value};
+use crate::model::commit::Idempotency;
+use crate::model::{Block, BlockCursor, CommitMode, DatasetRef, Head, ManifestEntry, VersionRef};
+
+/// Blocks on a page with statistics, which are many times larger.
+const BLOCKS_WITH_STATISTICS_MAX: u32 = 200;
+
+/// The service over the use cases.
+pub struct Manifest(pub Catalog);
+
+#[tonic::async_trait]
+impl ManifestService for Manifest {
+    async fn get_head(
+        &self,
+        request: Request<wire::GetHeadRequest>,
+    ) -> Result<Response<wire::GetHeadResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let found = async {
+            let dataset = reference(asked.dataset)?;
+            let at = match asked.at {
+                None => VersionRef::Latest,
+                Some(At::Version(text)) => VersionRef::parse("version", &text)?,
+                Some(At::Snapshot(number)) => VersionRef::Snapshot(number),
+            };
+            let head = self.0.get_head(&caller, &dataset, at).await?;
+            Ok::<_, ServiceError>(wire::GetHeadResponse { head: Some(head_to_wire(head)?) })
+        };
+        answer(found.await)
+    }
+
+    async fn list_blocks(
+        &self,
+        request: Request<wire::ListBlocksRequest>,
+    ) -> Result<Response<wire::ListBlocksResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let page = async {
+            let size = paging::page_size(asked.page_size, paging::PAGE_SIZE_MAX)?;
+            let size =
+                if asked.with_statistics { size.min(BLOCKS_WITH_STATISTICS_MAX) } else { size };
+            let list =
+                format!("blocks:{}:{}:{}", asked.dataset_id, asked.snapshot, asked.added_after);
+            let cursor: Option<BlockCursor> = paging::key(&list, &asked.page_token)?;
+            let page = BlockPage {
+                dataset: parse_id("dataset_id", &asked.dataset_id)?,
+                snapshot: asked.snapshot,
+                added_after: asked.added_after,
+                with_statistics: asked.with_statistics,
+                cursor,
+                limit: size + 1,
+            };
+            let entries = self.0.list_blocks(&caller, page).await?;
+            let (entries, next_page_token) =
+                paging::cut(entries, size, &list, ManifestEntry::cursor);
+            let blocks = entries.into_iter().map(entry_to_wire).collect();
+            Ok::<_, ServiceError>(wire::ListBlocksResponse { blocks, next_page_token })
+        };
+        answer(page.await)
+    }
+
+    async fn open_upload(
+        &self,
+        request: Request<wire::OpenUploadRequest>,
+    ) -> Result<Response<wire::OpenUploadResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let opened = async {
+            let opened = self.0.open_upload(&caller, &reference(asked.dataset)?).await?;
+            Ok::<_, ServiceError>(wire::OpenUploadResponse {
+                upload_id: opened.id.to_string(),
+                expire_time: timestamp(opened.expires_at),
+                head: opened.head.map(head_to_wire).transpose()?,
+                dataset_id: opened.dataset.to_string(),
+            })
+        };
+        answer(opened.await)
+    }
+
+    async fn renew_upload(
+        &self,
+        request: Request<wire::RenewUploadRequest>,
+    ) -> Result<Response<wire::RenewUploadResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let id = parse_id("upload_id", &request.into_inner().upload_id)?;
+        let renewed = self.0.renew_upload(&caller, id).await;
+        answer(
+            renewed
+                .map(|expires_at| wire::RenewUploadResponse { expire_time: timestamp(expires_at) }),
+        )
+    }
+
+    async fn commit_version(
+        &self,
+        request: Request<wire::CommitVersionRequest>,
+    ) -> Result<Response<wire::CommitVersionResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let committed = async {
+            let committed = self.0.commit(&caller, commit_from_wire(asked)?).await?;
+            Ok::<_, ServiceError>(wire::CommitVersionResponse {
+                version: Some(version_to_wire(committed.version)),
+                dataset_id: committed.dataset.to_string(),
+                replayed: committed.replayed,
+            })
+        };
+        answer(committed.await)
+    }
+
+    async fn abort_upload(
+        &self,
+        request: Request<wire::AbortUploadRequest>,
+    ) -> Result<Response<wire::AbortUploadResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let id = parse_id("upload_id", &request.into_inner().upload_id)?;
+        let aborted = self.0.abort_upload(&caller, id).await;
+        answer(aborted.map(|()| wire::AbortUploadResponse {}))
+    }
+
+    async fn sweep_uploads(
+        &self,
+        request: Request<wire::SweepUploadsRequest>,
+    ) -> Result<Response<wire::SweepUploadsResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let size = paging::page_size(request.into_inner().page_size, paging::PAGE_SIZE_MAX)?;
+        let swept = self.0.sweep_uploads(&caller, size).await;
+        answer(swept.map(|uploads| {
+            let uploads = uploads.into_iter().map(|upload| wire::SweptUpload {
+                upload_id: upload.id.to_string(),
+                dataset_id: upload.dataset_id.to_string(),
+            });
+            wire::SweepUploadsResponse { uploads: uploads.collect() }
+        }))
+    }
+
+    async fn confirm_swept(
+        &self,
+        request: Request<wire::ConfirmSweptRequest>,
+    ) -> Result<Response<wire::ConfirmSweptResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner().upload_ids;
+        let confirmed = async {
+            if asked.len() > paging::PAGE_SIZE_MAX as usize {
+                let message = format!("at most {} at once", paging::PAGE_SIZE_MAX);
+                return Err(ServiceError::invalid("upload_ids", message));
+            }
+            let ids =
+                asked.iter().map(|id| parse_id("upload_ids", id)).collect::<Result<Vec<_>, _>>()?;
+            self.0.confirm_swept(&caller, &ids).await
+        };
+        answer(confirmed.await.map(|()| wire::ConfirmSweptResponse {}))
+    }
+}
+
+fn reference(dataset: Option<wire::DatasetRef>) -> Result<DatasetRef, ServiceError> {
+    let named = dataset.ok_or_else(|| ServiceError::invalid("dataset", "is missing"))?;
+    if named.dataset_id.is_empty() {
+        return DatasetRef::named(&named.namespace, ("name", &named.name));
+    }
+    Ok(DatasetRef::Id(parse_id("dataset_id", &named.dataset_id)?))
+}
+
+fn head_to_wire(head: Head) -> Result<wire::Head, ServiceError> {
+    Ok(wire::Head {
+        namespace_id: head.dataset.namespace_id.to_string(),
+        dataset: Some(dataset_to_wire(head.dataset)?),
+        snapshot: head.snapshot.number,
+        version: head.version,
+        row_count: head.snapshot.row_count,
+        byte_count: head.snapshot.byte_count,
+        block_count: head.snapshot.block_count,
+        watermark: head.snapshot.watermark,
+    })
+}
+
+fn entry_to_wire(entry: ManifestEntry) -> wire::Block {
+    wire::Block {
+        id: entry.block.id.to_string(),
+        object_key: entry.block.object_key,
+        row_count: entry.block.row_count,
+        byte_count: entry.block.byte_count,
+        footer_length: entry.block.footer_length,
+        content_hash: entry.block.content_hash,
+        columns: entry.block.columns.iter().map(value::to_wire).collect(),
+        row_begin: entry.row_begin,
+        snapshot_begin: entry.snapshot_begin,
+    }
+}
+
+fn commit_from_wire(asked: wire::CommitVersionRequest) -> Result<CommitRequest, ServiceError> {
+    let mode = match wire::CommitMode::try_from(asked.mode) {
+        Ok(wire::CommitMode::Append) => CommitMode::Append,
+        Ok(wire::CommitMode::Overwrite) => CommitMode::Overwrite,
+        _ => return Err(ServiceError::invalid("mode", "is missing: append or overwrite")),
+    };
+    let create = match asked.create {
+        None => None,
+        Some(create) => Some(CreateInCommit {
+            namespace: create.namespace,
+            name: create.name,
+            profile: profile_from_wire(create.profile)?,
+            schema_ipc: create.arrow_schema,
+            key_column: create.key_column,
+        }),
+    };
+    Ok(CommitRequest {
+        upload: parse_id("upload_id", &asked.upload_id)?,
+        mode,
+        create,
+        blocks: asked.blocks.into_iter().map(block_from_wire).collect::<Result<_, _>>()?,
+        base_snapshot: asked.base_snapshot,
+        keys_checked: asked.keys_checked,
+        message: asked.message,
+        idempotency: Idempotency::of(&asked.idempotency_key, &asked.body_hash)?,
+    })
+}
+
+fn block_from_wire(block: wire::Block) -> Result<Block, ServiceError> {
+    Ok(Block {
+        id: parse_id("blocks.id", &block.id)?,
+        object_key: block.object_key,
+        row_count: block.row_count,
+        byte_count: block.byte_count,
+        footer_length: block.footer_length,
+        content_hash: block.content_hash,
+        columns: block.columns.into_iter().map(value::from_wire).collect::<Result<_, _>>()?,
+    })
+}

@@ -1,0 +1,14 @@
+//! The tables, one module each.
+
+pub mod block;
+pub mod block_column_stats;
+pub mod block_use;
+pub mod branch;
+pub mod dataset;
+pub mod dataset_property;
+pub mod idempotency;
+pub mod namespace;
+pub mod outbox;
+pub mod snapshot;
+pub mod upload;
+pub mod version;
