@@ -53,9 +53,7 @@ fn malformed(what: &str) -> ServiceError {
 }
 
 fn authorization(text: &str) -> Result<Credential, ServiceError> {
-    let (scheme, rest) = text
-        .split_once(' ')
-        .ok_or_else(|| malformed("has no scheme"))?;
+    let (scheme, rest) = text.split_once(' ').ok_or_else(|| malformed("has no scheme"))?;
     let rest = rest.trim();
     if rest.is_empty() {
         return Err(malformed("is empty"));
@@ -70,10 +68,7 @@ fn authorization(text: &str) -> Result<Credential, ServiceError> {
     let (name, password) = decoded
         .split_once(':')
         .ok_or_else(|| malformed("has no colon between name and password"))?;
-    Ok(Credential::Basic {
-        name: name.to_owned(),
-        password: Secret::new(password),
-    })
+    Ok(Credential::Basic { name: name.to_owned(), password: Secret::new(password) })
 }
 
 fn flight_token(encoded: &[u8]) -> Result<Credential, ServiceError> {
@@ -87,10 +82,7 @@ fn flight_token(encoded: &[u8]) -> Result<Credential, ServiceError> {
 }
 
 fn decode(encoded: &[u8]) -> Option<String> {
-    let bytes = STANDARD
-        .decode(encoded)
-        .or_else(|_| STANDARD_NO_PAD.decode(encoded))
-        .ok()?;
+    let bytes = STANDARD.decode(encoded).or_else(|_| STANDARD_NO_PAD.decode(encoded)).ok()?;
     String::from_utf8(bytes).ok()
 }
 
@@ -130,15 +122,7 @@ mod tests {
     #[test]
     fn nothing_is_no_credential_and_nonsense_is_refused() {
         assert!(presented(&HeaderMap::new()).unwrap().is_none());
-        for value in [
-            "",
-            "Bearer",
-            "Bearer ",
-            "Digest x",
-            "Basic !!!",
-            "Basic YWRh",
-            "qpat_x",
-        ] {
+        for value in ["", "Bearer", "Bearer ", "Digest x", "Basic !!!", "Basic YWRh", "qpat_x"] {
             assert_eq!(
                 of("authorization", value).unwrap_err().reason_text(),
                 "TOKEN_MALFORMED",

@@ -75,11 +75,7 @@ impl Lane {
 
     fn refuse(self, error: ServiceError) -> Response<Body> {
         let status = Status::from(error);
-        if self == Self::Http {
-            error_response(&status)
-        } else {
-            status.into_http()
-        }
+        if self == Self::Http { error_response(&status) } else { status.into_http() }
     }
 }
 
@@ -95,12 +91,7 @@ impl Door {
         let methods = Methods::read(&upstreams)?;
         let routes = RouteTable::new(methods.pool(), |method| methods.exposure(method))
             .map_err(|error| ServiceError::internal(format!("the HTTP routes: {error}")))?;
-        let own = own::services(
-            &upstreams,
-            &methods,
-            settings.reflection,
-            Drain::from(draining),
-        )?;
+        let own = own::services(&upstreams, &methods, settings.reflection, Drain::from(draining))?;
         let openapi = documents::openapi(&routes);
         let load = Load::new(settings.in_flight_max);
         Ok(Self {
@@ -140,7 +131,7 @@ impl Door {
 
 async fn answer(state: Arc<State>, request: Request<Body>) -> Response<Body> {
     let lane = Lane::of(&request);
-    if lane == Lane::Grpc && own::is_health(request.uri().path()) {
+    if lane == Lane::Grpc && own::is_health_check(request.uri().path()) {
         return relay::relay(state, request).await;
     }
     let place = match state.load.enter() {
@@ -148,11 +139,9 @@ async fn answer(state: Arc<State>, request: Request<Body>) -> Response<Body> {
         Err(error) => return lane.refuse(error),
     };
     let response = match lane {
-        Lane::Grpc => state
-            .grpc()
-            .oneshot(request)
-            .await
-            .unwrap_or_else(|status| status.into_http()),
+        Lane::Grpc => {
+            state.grpc().oneshot(request).await.unwrap_or_else(|status| status.into_http())
+        }
         Lane::GrpcWeb => web::answer(state, request).await,
         Lane::Http => json::answer(state, request).await,
     };
@@ -166,18 +155,9 @@ mod tests {
     #[test]
     fn the_content_type_alone_chooses_the_lane() {
         let of = |content_type: &str| {
-            Lane::of(
-                &Request::builder()
-                    .header(CONTENT_TYPE, content_type)
-                    .body(())
-                    .unwrap(),
-            )
+            Lane::of(&Request::builder().header(CONTENT_TYPE, content_type).body(()).unwrap())
         };
-        for text in [
-            "application/grpc",
-            "application/grpc+proto",
-            "Application/gRPC;x=1",
-        ] {
+        for text in ["application/grpc", "application/grpc+proto", "Application/gRPC;x=1"] {
             assert_eq!(of(text), Lane::Grpc, "{text}");
         }
         for text in [

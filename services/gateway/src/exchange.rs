@@ -14,6 +14,7 @@ use moka::future::Cache;
 use service_channel::Transport;
 use service_error::{Code, ServiceError};
 use sha2::{Digest, Sha256};
+use tonic::Status;
 
 use crate::credentials::Credential;
 use crate::settings::Settings;
@@ -24,6 +25,7 @@ const SPARE: Duration = Duration::from_secs(5);
 /// A refusal is kept so long: a client that retries in a loop does not reach
 /// identity each time.
 const REFUSED_TIME: Duration = Duration::from_secs(1);
+const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 const KEYS_TIME: Duration = Duration::from_secs(30);
 
 /// Exchanges credentials. Clones share what is kept.
@@ -74,20 +76,9 @@ impl Exchange {
             .max_capacity(settings.cached_tokens_max)
             .expire_after(KeepAsSaid)
             .build();
-        let keys = Cache::builder()
-            .max_capacity(1)
-            .time_to_live(KEYS_TIME)
-            .build();
+        let keys = Cache::builder().max_capacity(1).time_to_live(KEYS_TIME).build();
         let token_time = settings.cached_token_time();
-        Self {
-            inner: Arc::new(Inner {
-                identity,
-                secret,
-                token_time,
-                tokens,
-                keys,
-            }),
-        }
+        Self { inner: Arc::new(Inner { identity, secret, token_time, tokens, keys }) }
     }
 
     /// The `authorization` header with which the call goes on to `audience`.
@@ -110,11 +101,9 @@ impl Exchange {
         })?;
         match entry.answer {
             Answer::Granted(header) => Ok(header),
-            Answer::Refused {
-                code,
-                reason,
-                message,
-            } => Err(ServiceError::new(code, message).reason(reason)),
+            Answer::Refused { code, reason, message } => {
+                Err(ServiceError::new(code, message).reason(reason))
+            }
         }
     }
 
@@ -125,8 +114,7 @@ impl Exchange {
     pub async fn jwks(&self) -> Result<Bytes, ServiceError> {
         let asked = self.inner.keys.try_get_with((), async {
             let mut client = ExchangeServiceClient::new(self.inner.identity.clone());
-            let answer = client
-                .get_keys(GetKeysRequest {})
+            let answer = in_time(client.get_keys(GetKeysRequest {}))
                 .await
                 .map_err(|status| ServiceError::from_status(&status))?;
             Ok(Bytes::from(answer.into_inner().jwks_json))
@@ -150,7 +138,7 @@ impl Exchange {
             credential: Some(credential),
         };
         let mut client = ExchangeServiceClient::new(self.inner.identity.clone());
-        match client.exchange_token(request).await {
+        match in_time(client.exchange_token(request)).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 let expires = answer.expire_time.map_or(0, |time| time.seconds);
@@ -167,6 +155,13 @@ impl Exchange {
             Err(status) => refusal(&ServiceError::from_status(&status)),
         }
     }
+}
+
+/// Nobody waits longer for identity, whatever deadline the call has.
+async fn in_time<T>(asked: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(ASK_TIME_MAX, asked)
+        .await
+        .unwrap_or_else(|_| Err(Status::unavailable("identity does not answer; try again")))
 }
 
 /// A refusal of the credential is an answer; anything else is a failure.
@@ -189,14 +184,9 @@ fn refusal(error: &ServiceError) -> Result<Entry, ServiceError> {
 }
 
 fn keep(expires_at_seconds: i64, token_time: Duration) -> Duration {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let expires = Duration::from_secs(u64::try_from(expires_at_seconds).unwrap_or_default());
-    expires
-        .saturating_sub(now)
-        .saturating_sub(SPARE)
-        .min(token_time)
+    expires.saturating_sub(now).saturating_sub(SPARE).min(token_time)
 }
 
 fn key(credential: &Credential, audience: &str) -> [u8; 32] {

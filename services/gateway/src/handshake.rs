@@ -1,6 +1,8 @@
 //! Arrow Flight's handshake, answered at the door: a name with a token becomes
 //! the bearer token of the calls that follow.
 
+use std::time::Duration;
+
 use ::settings::Secret;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::stream;
@@ -19,6 +21,7 @@ const PATH: &str = "/arrow.flight.protocol.FlightService/Handshake";
 const FRAME_HEADER_BYTES: usize = 5;
 /// Room for a name and a password; nobody is known yet.
 const PAYLOAD_BYTES_MAX: usize = 16 << 10;
+const PAYLOAD_TIME_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone, PartialEq, Message)]
 struct HandshakeMessage {
@@ -55,7 +58,9 @@ pub async fn answer(
     let (parts, body) = request.into_parts();
     let (credential, version) = match credentials::presented(&parts.headers)? {
         Some(credential) => (credential, 0),
-        None => from_payload(body).await?,
+        None => tokio::time::timeout(PAYLOAD_TIME_MAX, from_payload(body))
+            .await
+            .map_err(|_| credentials::missing())??,
     };
     exchange.token(&credential, audience).await?;
     let token = match &credential {
@@ -66,9 +71,7 @@ pub async fn answer(
 }
 
 async fn from_payload(body: Body) -> Result<(Credential, u64), ServiceError> {
-    let message = first_message(body)
-        .await?
-        .ok_or_else(credentials::missing)?;
+    let message = first_message(body).await?.ok_or_else(credentials::missing)?;
     let malformed = |_| {
         ServiceError::unauthenticated(
             "the handshake's payload is no BasicAuth message: send a name and a token",
@@ -80,10 +83,8 @@ async fn from_payload(body: Body) -> Result<(Credential, u64), ServiceError> {
     if basic.password.is_empty() {
         return Err(credentials::missing());
     }
-    let credential = Credential::Basic {
-        name: basic.username,
-        password: Secret::new(basic.password),
-    };
+    let credential =
+        Credential::Basic { name: basic.username, password: Secret::new(basic.password) };
     Ok((credential, handshake.protocol_version))
 }
 
@@ -128,15 +129,11 @@ fn respond(token: &Secret, protocol_version: u64) -> Result<Response<Body>, Serv
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     trailers.insert(header::AUTHORIZATION, bearer.clone());
-    let frames = [
-        Ok::<_, Status>(Frame::data(frame.freeze())),
-        Ok(Frame::trailers(trailers)),
-    ];
+    let frames = [Ok::<_, Status>(Frame::data(frame.freeze())), Ok(Frame::trailers(trailers))];
     let mut response = Response::new(Body::new(StreamBody::new(stream::iter(frames))));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response.headers_mut().insert(header::AUTHORIZATION, bearer);
     Ok(response)
 }

@@ -64,10 +64,8 @@ pub fn to_upstream(headers: &mut HeaderMap, token: Option<HeaderValue>) {
 /// The gRPC metadata of a JSON call.
 pub fn for_json(headers: &HeaderMap, token: Option<HeaderValue>) -> HeaderMap {
     let mut metadata = HeaderMap::new();
-    for name in PASSED_FROM_JSON
-        .iter()
-        .map(|name| HeaderName::from_static(name))
-        .chain([REQUEST_ID])
+    for name in
+        PASSED_FROM_JSON.iter().map(|name| HeaderName::from_static(name)).chain([REQUEST_ID])
     {
         if let Some(value) = headers.get(&name) {
             metadata.insert(name, value.clone());
@@ -97,10 +95,8 @@ fn strip(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    let internal = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(INTERNAL_PREFIX))
-        .cloned();
+    let internal =
+        headers.keys().filter(|name| name.as_str().starts_with(INTERNAL_PREFIX)).cloned();
     let gone: Vec<HeaderName> = internal.chain(named).chain(OF_THE_HOP).collect();
     for name in gone {
         headers.remove(name);
@@ -134,28 +130,13 @@ mod tests {
             ("x-custom-bin", "AA"),
             ("cookie", "a=b"),
         ]);
-        to_upstream(
-            &mut inbound,
-            Some(HeaderValue::from_static("Bearer internal")),
-        );
+        to_upstream(&mut inbound, Some(HeaderValue::from_static("Bearer internal")));
         let mut names: Vec<_> = inbound.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(
-            names,
-            [
-                "authorization",
-                "grpc-timeout",
-                "te",
-                "traceparent",
-                "x-custom-bin"
-            ]
-        );
+        assert_eq!(names, ["authorization", "grpc-timeout", "te", "traceparent", "x-custom-bin"]);
         assert_eq!(
             (&inbound["authorization"], &inbound["te"]),
-            (
-                &"Bearer internal".parse().unwrap(),
-                &"trailers".parse().unwrap()
-            )
+            (&"Bearer internal".parse().unwrap(), &"trailers".parse().unwrap())
         );
     }
 

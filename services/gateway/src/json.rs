@@ -17,18 +17,12 @@ use crate::headers;
 /// Answers one HTTP request that is no gRPC.
 pub async fn answer(state: Arc<State>, request: Request<Body>) -> Response<Body> {
     let is_head = request.method() == Method::HEAD;
-    let caught = AssertUnwindSafe(route(&state, request))
-        .catch_unwind()
-        .await;
+    let caught = AssertUnwindSafe(route(&state, request)).catch_unwind().await;
     let response = caught.unwrap_or_else(|_| {
         tracing::error!("the JSON lane panicked");
         error_response(&ServiceError::internal("the gateway failed").into())
     });
-    if is_head {
-        response.map(|_| Body::empty())
-    } else {
-        response
-    }
+    if is_head { response.map(|_| Body::empty()) } else { response }
 }
 
 async fn route(state: &State, request: Request<Body>) -> Response<Body> {
@@ -60,22 +54,16 @@ async fn call(state: &State, matched: MatchedRoute, request: Request<Body>) -> R
         headers: parts.headers,
         body,
     };
-    let answer = transcode::call(
-        matched,
-        inbound,
-        state.settings.json_limits(),
-        upstream.transport.clone(),
-    );
+    let answer =
+        transcode::call(matched, inbound, state.settings.json_limits(), upstream.transport.clone());
     if is_stream {
         return answer.await;
     }
     let limit = state.settings.json_timeout();
-    tokio::time::timeout(limit, answer)
-        .await
-        .unwrap_or_else(|_| {
-            let message = format!("the call took longer than {} s", limit.as_secs());
-            error_response(&ServiceError::new(Code::DeadlineExceeded, message).into())
-        })
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        let message = format!("the call took longer than {} s", limit.as_secs());
+        error_response(&ServiceError::new(Code::DeadlineExceeded, message).into())
+    })
 }
 
 async fn token(
@@ -98,20 +86,14 @@ fn missed(request: &Request<Body>, miss: Miss) -> Response<Body> {
         Miss::NotFound => {
             let message = format!("there is no {path}; /docs lists what there is");
             error_response(
-                &ServiceError::new(Code::NotFound, message)
-                    .reason("ROUTE_NOT_FOUND")
-                    .into(),
+                &ServiceError::new(Code::NotFound, message).reason("ROUTE_NOT_FOUND").into(),
             )
         }
         Miss::MalformedPath => error_response(
             &ServiceError::invalid("path", "a '%' escape is cut or is not UTF-8").into(),
         ),
         Miss::MethodNotAllowed(allowed) => {
-            let allowed = allowed
-                .iter()
-                .map(Method::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
+            let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             let message = format!("{method} is not offered at {path}; it takes {allowed}");
             let error = ServiceError::unimplemented(message)
                 .reason("METHOD_NOT_ALLOWED")

@@ -75,11 +75,7 @@ pub async fn build(
     neighbours: Neighbours,
     draining: CancellationToken,
 ) -> Result<Service, ServiceError> {
-    let Neighbours {
-        identity,
-        service_secret,
-        upstreams,
-    } = neighbours;
+    let Neighbours { identity, service_secret, upstreams } = neighbours;
     let exchange = Exchange::new(identity.clone(), service_secret, &settings);
     let readiness = vec![identity_answers(exchange.clone())];
     let door = Door::new(settings, exchange, upstreams, draining)?;

@@ -24,10 +24,7 @@ impl Load {
     /// At most so many calls at once.
     pub fn new(calls_max: usize) -> Self {
         let calls_max = calls_max.clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            places: Arc::new(Semaphore::new(calls_max)),
-            calls_max,
-        }
+        Self { places: Arc::new(Semaphore::new(calls_max)), calls_max }
     }
 
     /// A place for one call.
@@ -47,12 +44,7 @@ impl Load {
 
 /// Keeps the place until the answer's body ends or is dropped.
 pub fn hold(response: Response<Body>, place: OwnedSemaphorePermit) -> Response<Body> {
-    response.map(|body| {
-        Body::new(Held {
-            body,
-            _place: place,
-        })
-    })
+    response.map(|body| Body::new(Held { body, _place: place }))
 }
 
 struct Held {

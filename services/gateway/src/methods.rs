@@ -42,21 +42,14 @@ impl Methods {
         let broken = |error: &dyn std::fmt::Display| {
             ServiceError::internal(format!("the contracts cannot be read: {error}"))
         };
-        let sets: Vec<&[u8]> = upstreams
-            .iter()
-            .map(|upstream| upstream.descriptors)
-            .collect();
+        let sets: Vec<&[u8]> = upstreams.iter().map(|upstream| upstream.descriptors).collect();
         let needs = NeedTable::from_descriptor_sets(&sets).map_err(|error| broken(&error))?;
         let mut pool = DescriptorPool::new();
         for set in sets.into_iter().chain([FLIGHT_DESCRIPTORS]) {
-            pool.decode_file_descriptor_set(set)
-                .map_err(|error| broken(&error))?;
+            pool.decode_file_descriptor_set(set).map_err(|error| broken(&error))?;
         }
-        let mut methods = Self {
-            by_path: HashMap::new(),
-            services: Vec::new(),
-            pool: pool.clone(),
-        };
+        let mut methods =
+            Self { by_path: HashMap::new(), services: Vec::new(), pool: pool.clone() };
         for service in pool.services() {
             let Some(upstream) = answering(upstreams, service.full_name()) else {
                 continue;
@@ -112,9 +105,7 @@ fn answering(upstreams: &[Upstream], service: &str) -> Option<usize> {
             .filter(|prefix| service.starts_with(**prefix))
             .map(move |prefix| (prefix.len(), index))
     });
-    candidates
-        .max_by_key(|(length, _)| *length)
-        .map(|(_, index)| index)
+    candidates.max_by_key(|(length, _)| *length).map(|(_, index)| index)
 }
 
 /// Whether the outside may call a method at all, and if so without a

@@ -10,6 +10,7 @@ use crate::Upstream;
 use crate::methods::{FLIGHT_DESCRIPTORS, Methods};
 
 const HEALTH: &str = "grpc.health.v1.Health";
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
 const REFLECTION_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
@@ -19,9 +20,10 @@ pub fn is_own(path: &str) -> bool {
         .is_some_and(|service| [HEALTH, REFLECTION, REFLECTION_ALPHA].contains(&service))
 }
 
-/// Whether a path is health's, which is answered however busy the door is.
-pub fn is_health(path: &str) -> bool {
-    service_of(path) == Some(HEALTH)
+/// Whether a path is the health check, which is answered however busy the door
+/// is. Watching health stays open, so it takes a place like any stream.
+pub fn is_health_check(path: &str) -> bool {
+    path == HEALTH_CHECK
 }
 
 fn service_of(path: &str) -> Option<&str> {
@@ -44,11 +46,7 @@ pub fn services(
         let broken = |error| ServiceError::internal(format!("reflection: {error}"));
         routes = routes
             .add_service(describe(upstreams, methods).build_v1().map_err(broken)?)
-            .add_service(
-                describe(upstreams, methods)
-                    .build_v1alpha()
-                    .map_err(broken)?,
-            );
+            .add_service(describe(upstreams, methods).build_v1alpha().map_err(broken)?);
     }
     Ok(local(routes.prepare()))
 }
@@ -61,11 +59,7 @@ fn describe<'a>(upstreams: &[Upstream], methods: &Methods) -> Builder<'a> {
     }
     builder = builder.register_encoded_file_descriptor_set(FLIGHT_DESCRIPTORS);
     for service in
-        methods
-            .services()
-            .iter()
-            .map(String::as_str)
-            .chain([HEALTH, REFLECTION, REFLECTION_ALPHA])
+        methods.services().iter().map(String::as_str).chain([HEALTH, REFLECTION, REFLECTION_ALPHA])
     {
         builder = builder.with_service_name(service);
     }

@@ -56,9 +56,7 @@ async fn forward(state: &State, request: Request<Body>) -> Result<Response<Body>
 }
 
 fn path_only(uri: &Uri) -> Result<Uri, ServiceError> {
-    uri.path()
-        .parse()
-        .map_err(|_| ServiceError::invalid("path", "is no gRPC path"))
+    uri.path().parse().map_err(|_| ServiceError::invalid("path", "is no gRPC path"))
 }
 
 fn unknown(path: &str) -> ServiceError {

@@ -25,17 +25,11 @@ pub async fn answer(state: Arc<State>, mut request: Request<Body>) -> Response<B
         // tonic-web frames answers only: an error would pass it by.
         async move {
             Ok::<_, Infallible>(
-                grpc.oneshot(request)
-                    .await
-                    .unwrap_or_else(|status| status.into_http()),
+                grpc.oneshot(request).await.unwrap_or_else(|status| status.into_http()),
             )
         }
     });
-    GrpcWebLayer::new()
-        .layer(inner)
-        .oneshot(request)
-        .await
-        .unwrap_or_else(|never| match never {})
+    GrpcWebLayer::new().layer(inner).oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 
 /// tonic-web knows four content types to the letter; parameters are dropped.
@@ -45,19 +39,12 @@ fn normalise(request: &mut Request<Body>) {
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let bare = text
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let bare = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let known = match bare.as_str() {
         "application/grpc-web-text" | "application/grpc-web-text+proto" => {
             "application/grpc-web-text+proto"
         }
         _ => "application/grpc-web+proto",
     };
-    request
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(known));
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(known));
 }

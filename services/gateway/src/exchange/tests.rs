@@ -8,7 +8,7 @@ use identity_api::v1::{
     ExchangeTokenResponse, GetKeysResponse, IssueTokenRequest, IssueTokenResponse,
 };
 use prost_types::Timestamp;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use super::*;
 
@@ -30,14 +30,8 @@ impl ExchangeService for Identity {
         // Long enough that calls at once meet here.
         tokio::task::yield_now().await;
         let life = self.answer.lock().unwrap().clone()?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
-        let expire_time = Timestamp {
-            seconds: i64::try_from(now).unwrap() + life,
-            nanos: 0,
-        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let expire_time = Timestamp { seconds: i64::try_from(now).unwrap() + life, nanos: 0 };
         let jwt = format!("jwt-{}-{number}", request.get_ref().audience);
         Ok(Response::new(ExchangeTokenResponse {
             jwt,
@@ -66,17 +60,11 @@ impl ExchangeService for Identity {
 }
 
 fn exchange(answer: Result<i64, Status>) -> (Identity, Exchange) {
-    let identity = Identity {
-        asked: Arc::default(),
-        answer: Arc::new(Mutex::new(answer)),
-    };
+    let identity = Identity { asked: Arc::default(), answer: Arc::new(Mutex::new(answer)) };
     let transport = service_channel::local(
         tonic::service::Routes::new(ExchangeServiceServer::new(identity.clone())).prepare(),
     );
-    (
-        identity,
-        Exchange::new(transport, Secret::new("qsvc_gateway"), &Settings::default()),
-    )
+    (identity, Exchange::new(transport, Secret::new("qsvc_gateway"), &Settings::default()))
 }
 
 fn bearer(token: &str) -> Credential {
@@ -89,10 +77,7 @@ async fn calls_at_once_ask_once_and_later_ones_not_at_all() {
     let credential = bearer("qpat_a");
     let all =
         futures::future::join_all((0..50).map(|_| exchange.token(&credential, "catalog"))).await;
-    assert!(
-        all.iter()
-            .all(|token| token.as_ref().unwrap() == "Bearer jwt-catalog-0")
-    );
+    assert!(all.iter().all(|token| token.as_ref().unwrap() == "Bearer jwt-catalog-0"));
     exchange.token(&credential, "catalog").await.unwrap();
     assert_eq!(identity.asked.load(Ordering::SeqCst), 1);
 }
@@ -104,10 +89,7 @@ async fn another_audience_or_credential_is_another_token() {
     exchange.token(&bearer("a"), "identity").await.unwrap();
     exchange.token(&bearer("b"), "catalog").await.unwrap();
     for (name, password) in [("ab", "c"), ("a", "bc")] {
-        let basic = Credential::Basic {
-            name: name.into(),
-            password: Secret::new(password),
-        };
+        let basic = Credential::Basic { name: name.into(), password: Secret::new(password) };
         exchange.token(&basic, "catalog").await.unwrap();
     }
     assert_eq!(identity.asked.load(Ordering::SeqCst), 5);
@@ -120,10 +102,7 @@ async fn a_token_about_to_expire_is_not_kept() {
         exchange.token(&bearer("a"), "catalog").await.unwrap();
     }
     assert_eq!(identity.asked.load(Ordering::SeqCst), 3);
-    assert_eq!(
-        keep(i64::MAX, Duration::from_secs(30)),
-        Duration::from_secs(30)
-    );
+    assert_eq!(keep(i64::MAX, Duration::from_secs(30)), Duration::from_secs(30));
     assert_eq!(keep(-1, Duration::from_secs(30)), Duration::ZERO);
 }
 
@@ -133,10 +112,7 @@ async fn a_refusal_is_kept_and_a_failure_is_not() {
     let (identity, exchange) = exchange(Err(refused.into()));
     for _ in 0..3 {
         let error = exchange.token(&bearer("a"), "catalog").await.unwrap_err();
-        assert_eq!(
-            (error.code(), error.reason_text()),
-            (Code::Unauthenticated, "TOKEN_UNKNOWN")
-        );
+        assert_eq!((error.code(), error.reason_text()), (Code::Unauthenticated, "TOKEN_UNKNOWN"));
     }
     assert_eq!(identity.asked.load(Ordering::SeqCst), 1);
 
