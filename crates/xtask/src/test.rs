@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check of the repository, in the order that fails fastest.
 
+use std::process::Command;
 use std::{env, fs, process};
 
 use crate::Failure;
@@ -109,38 +110,40 @@ fn dependencies(machine: &Machine) -> Result<(), Failure> {
 }
 
 fn tests(machine: &Machine) -> Result<(), Failure> {
-    let venv = python::environment(machine)?;
-    // Unit tests that want both databases are told of a Postgres that lives as long as they do.
-    succeed(&mut machine.cargo(&["build", "--locked", "--package", "harness", "--bins"]))?;
-    let cargo = |args: &[&str]| {
-        let mut command = machine.command(machine.target.join("debug/with_postgres"));
-        command.arg("cargo").args(args);
-        command.env("QUARRY_TEST_BINARY", machine.quarry("debug")).env("QUARRY_TEST_VENV", &venv);
-        command
-    };
     if installed("cargo-nextest", "--version") {
-        let mut nextest = cargo(&["nextest", "run", "--workspace", "--locked"]);
+        let mut nextest = with_parts(machine)?;
+        nextest.args(["cargo", "nextest", "run", "--workspace", "--locked"]);
         if filled("CI").is_some() {
             nextest.args(["--profile", "ci"]);
         }
         return succeed(&mut nextest);
     }
+    let cargo = ["cargo", "test", "--locked", "--no-fail-fast"];
+    let others = ["--workspace", "--exclude", "api"];
+    let others = succeed(with_parts(machine)?.args(cargo).args(others));
     // The API tests start platforms and time them: never two at once.
-    let others = ["test", "--workspace", "--locked", "--exclude", "api", "--no-fail-fast"];
-    let others = succeed(&mut cargo(&others));
-    let api = ["test", "--locked", "--package", "api", "--no-fail-fast", "--", "--test-threads=1"];
-    succeed(&mut cargo(&api))?;
+    let api = ["--package", "api", "--", "--test-threads=1"];
+    succeed(with_parts(machine)?.args(cargo).args(api))?;
     others
 }
 
 fn clients(machine: &Machine) -> Result<(), Failure> {
-    let venv = python::environment(machine)?;
-    let mut pytest = machine.command(venv.join("bin/python"));
+    let mut pytest = with_parts(machine)?;
+    pytest.arg(python::environment(machine)?.join("bin/python"));
     pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "-q", "-ra", "--durations=5"]);
     pytest.args(["--rootdir", "tests/compatibility", "tests/compatibility"]);
     pytest.env("PYTHONDONTWRITEBYTECODE", "1");
-    pytest.env("QUARRY_TEST_BINARY", machine.quarry("debug")).env("QUARRY_TEST_VENV", &venv);
     succeed(&mut pytest)
+}
+
+/// A command, still to be named by its first argument, that finds the binary under test, the
+/// Python environment, and a Postgres that lives as long as the command.
+fn with_parts(machine: &Machine) -> Result<Command, Failure> {
+    succeed(&mut machine.cargo(&["build", "--locked", "--package", "harness", "--bins"]))?;
+    let mut command = machine.command(machine.target.join("debug/with_postgres"));
+    command.env("QUARRY_TEST_BINARY", machine.quarry("debug"));
+    command.env("QUARRY_TEST_VENV", python::environment(machine)?);
+    Ok(command)
 }
 
 /// As on a newcomer's machine: an empty data directory, nothing configured.
