@@ -73,13 +73,7 @@ pub const ONE_VERSION: &[&str] = &[
 ];
 
 /// Where the environment may be read: settings, and what is no part of the server.
-pub const ENVIRONMENT_READERS: &[&str] = &[
-    "crates/settings",
-    "crates/xtask",
-    "crates/proto-build",
-    "tests/harness",
-    "tests/architecture",
-];
+pub const ENVIRONMENT_READERS: &[&str] = &["crates/settings", "crates/xtask", "crates/proto-build"];
 
 /// At most this many other workspace crates below one small crate.
 pub const DEPENDENCIES_MAX: usize = 8;

@@ -102,9 +102,9 @@ class Server:
     def cli(self, *args, check=True):
         """Runs the command line as the first admin."""
         done = subprocess.run(
-            [self.executable, "--server", self.url, *map(str, args)],
+            [self.executable, *map(str, args)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=self.dir,
-            env=environment({"QUARRY_TOKEN": self.token}),
+            env=environment({"QUARRY_SERVER": self.url, "QUARRY_TOKEN": self.token}),
         )
         if check and done.returncode != 0:
             raise AssertionError(f"quarry {args}: {done.returncode}\n{done.stdout}{done.stderr}")

@@ -53,9 +53,7 @@ impl Platform {
         let launch =
             Launch { name: "cli".to_owned(), args: Vec::new(), variables, dir: self.scratch() };
         let mut command = Command::new(quarry_binary());
-        // `--server` and `--token` are global flags; the token goes by its variable, so that
-        // no process list shows it.
-        command.args(["--server", &self.url()]).args(args);
+        command.args(args);
         launch.apply(&mut command);
         command
     }
