@@ -1,0 +1,61 @@
+//! What an operator can set about identity, and what the process gives it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use settings::Secret;
+use sql_store::SqlSettings;
+use tokio_util::sync::CancellationToken;
+
+/// The section `[identity]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Seconds that an internal token lives: 5 to 60.
+    pub internal_token_seconds: u64,
+    /// Days after which a new signing key takes over.
+    pub signing_key_days: u64,
+    /// Hours for which changes of grants are kept; a replica that was away for
+    /// longer takes the whole state.
+    pub change_log_hours: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { internal_token_seconds: 60, signing_key_days: 90, change_log_hours: 24 }
+    }
+}
+
+impl Settings {
+    /// Within the bound that everybody who verifies a token relies on.
+    pub(crate) fn token_life(&self) -> Duration {
+        Duration::from_secs(self.internal_token_seconds.clamp(5, 60))
+    }
+}
+
+/// What the process gives identity.
+#[derive(Clone)]
+pub struct Platform {
+    /// Where the rows are.
+    pub sql: SqlSettings,
+    /// Where the first admin's token is written.
+    pub data_dir: PathBuf,
+    /// A token that claims the admin account.
+    pub admin_token_file: Option<PathBuf>,
+    /// The platform's roles and their secrets, e.g. `("catalog", …)`.
+    pub service_secrets: Vec<(String, Secret)>,
+    /// Endless streams end when it fires; work and jobs go on until the
+    /// shutdown that `build` is given.
+    pub draining: CancellationToken,
+}
+
+impl fmt::Debug for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Platform")
+            .field("sql", &self.sql)
+            .field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
+    }
+}
