@@ -119,3 +119,6 @@ fn database_readiness(store: Store) -> Readiness {
         async move { store.ping().await.map_err(|error| error.to_string()) }
     })
 }
+
+#[cfg(test)]
+mod tests;
