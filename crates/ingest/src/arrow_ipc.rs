@@ -64,12 +64,7 @@ pub(crate) fn open(path: &Path, batch_bytes_max: u64) -> Result<Opened, IngestEr
         dictionaries: HashMap::new(),
         done: false,
     };
-    Ok(Opened {
-        schema,
-        batches: Box::new(batches),
-        done: read,
-        rows: None,
-    })
+    Ok(Opened { schema, batches: Box::new(batches), done: read, rows: None })
 }
 
 impl Messages {
@@ -80,11 +75,8 @@ impl Messages {
         let mut input = BufReader::with_capacity(256 << 10, file);
         let mut head = Vec::new();
         input.by_ref().take(8).read_to_end(&mut head).map_err(io)?;
-        let begin = if head.starts_with(MAGIC) {
-            first_message(&mut input).map_err(io)?
-        } else {
-            0
-        };
+        let begin =
+            if head.starts_with(MAGIC) { first_message(&mut input).map_err(io)? } else { 0 };
         if begin == 0 && !head.starts_with(&[0xff; 4]) {
             return Err(IngestError::new(
                 ErrorKind::Format,
@@ -158,9 +150,7 @@ impl Messages {
     }
 
     fn take(&mut self, buf: &mut [u8]) -> Result<(), IngestError> {
-        self.input
-            .read_exact(buf)
-            .map_err(|err| IngestError::io(&self.path, err))?;
+        self.input.read_exact(buf).map_err(|err| IngestError::io(&self.path, err))?;
         self.left = self.left.saturating_sub(buf.len() as u64);
         self.read.fetch_add(buf.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -181,20 +171,17 @@ impl Messages {
 impl IpcBatches {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, IngestError> {
         while let Some(metadata) = self.messages.next_metadata()? {
-            let length = self
-                .messages
-                .parse(&metadata, |message| Ok(message.bodyLength()))?;
+            let length = self.messages.parse(&metadata, |message| Ok(message.bodyLength()))?;
             let body = self.messages.body(length)?;
-            let claimed = self
-                .messages
-                .parse(&metadata, |message| Ok(uncompressed_bytes(message, &body)))?;
+            let claimed =
+                self.messages.parse(&metadata, |message| Ok(uncompressed_bytes(message, &body)))?;
             if claimed > self.messages.batch_bytes_max {
                 return Err(self.messages.too_large(claimed));
             }
             let (schema, dictionaries) = (&self.schema, &mut self.dictionaries);
-            let batch = self.messages.parse(&metadata, |message| {
-                read_message(message, &body, schema, dictionaries)
-            })?;
+            let batch = self
+                .messages
+                .parse(&metadata, |message| read_message(message, &body, schema, dictionaries))?;
             if let Some(batch) = batch.filter(|batch| batch.num_rows() > 0) {
                 return Ok(Some(batch));
             }
@@ -214,15 +201,8 @@ fn read_message(
     match message.header_type() {
         MessageHeader::RecordBatch => {
             let batch = message.header_as_record_batch().ok_or_else(empty)?;
-            read_record_batch(
-                body,
-                batch,
-                Arc::clone(schema),
-                dictionaries,
-                None,
-                &version,
-            )
-            .map(Some)
+            read_record_batch(body, batch, Arc::clone(schema), dictionaries, None, &version)
+                .map(Some)
         }
         MessageHeader::DictionaryBatch => {
             let batch = message.header_as_dictionary_batch().ok_or_else(empty)?;
@@ -252,25 +232,18 @@ fn first_message(input: &mut impl Read) -> std::io::Result<u64> {
 /// What the compressed buffers of a message claim to be when decompressed.
 fn uncompressed_bytes(message: Message<'_>, body: &Buffer) -> u64 {
     let batch = match message.header_type() {
-        MessageHeader::DictionaryBatch => message
-            .header_as_dictionary_batch()
-            .and_then(|batch| batch.data()),
+        MessageHeader::DictionaryBatch => {
+            message.header_as_dictionary_batch().and_then(|batch| batch.data())
+        }
         _ => message.header_as_record_batch(),
     };
     let Some(batch) = batch.filter(|batch| batch.compression().is_some()) else {
         return 0;
     };
-    let buffers = batch
-        .buffers()
-        .into_iter()
-        .flatten()
-        .filter(|buffer| buffer.length() >= 8);
+    let buffers = batch.buffers().into_iter().flatten().filter(|buffer| buffer.length() >= 8);
     buffers.fold(0, |sum: u64, buffer| {
         let begin = usize::try_from(buffer.offset()).unwrap_or(usize::MAX);
-        let head = body
-            .as_slice()
-            .get(begin..)
-            .and_then(|rest| rest.first_chunk::<8>());
+        let head = body.as_slice().get(begin..).and_then(|rest| rest.first_chunk::<8>());
         let claimed = head.map_or(0, |head| i64::from_le_bytes(*head));
         sum.saturating_add(u64::try_from(claimed).unwrap_or(0))
     })
@@ -301,14 +274,12 @@ mod tests {
     use super::*;
 
     fn batch() -> RecordBatch {
-        let numbers: ArrayRef = Arc::new(Int64Array::from_iter(
-            (0..1000).map(|n| (n % 7 != 0).then_some(n)),
-        ));
+        let numbers: ArrayRef =
+            Arc::new(Int64Array::from_iter((0..1000).map(|n| (n % 7 != 0).then_some(n))));
         let words: DictionaryArray<Int32Type> =
             (0..1000).map(|n| Some(["a", "b", "c"][n % 3])).collect();
-        let text: ArrayRef = Arc::new(StringArray::from_iter_values(
-            (0..1000).map(|n| format!("row {n}")),
-        ));
+        let text: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..1000).map(|n| format!("row {n}"))));
         RecordBatch::try_from_iter([
             ("n", numbers),
             ("w", Arc::new(words) as ArrayRef),
@@ -319,9 +290,7 @@ mod tests {
 
     fn file(stream: bool, codec: Option<CompressionType>) -> Vec<u8> {
         let batch = batch();
-        let options = IpcWriteOptions::default()
-            .try_with_compression(codec)
-            .unwrap();
+        let options = IpcWriteOptions::default().try_with_compression(codec).unwrap();
         if stream {
             let mut writer =
                 StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options).unwrap();
@@ -347,11 +316,7 @@ mod tests {
     #[test]
     fn files_and_streams_compressed_or_not_come_back_equal() {
         for stream in [false, true] {
-            for codec in [
-                None,
-                Some(CompressionType::LZ4_FRAME),
-                Some(CompressionType::ZSTD),
-            ] {
+            for codec in [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)] {
                 let batches = read(&file(stream, codec), 1 << 30).unwrap();
                 assert_eq!(batches, [batch(), batch()], "stream {stream}, {codec:?}");
             }

@@ -35,24 +35,17 @@ impl Records {
             .flexible(true)
             .buffer_capacity(256 << 10)
             .from_reader(file);
-        Ok(Self {
-            path: path.to_owned(),
-            reader,
-            meter,
-            line: 1,
-        })
+        Ok(Self { path: path.to_owned(), reader, meter, line: 1 })
     }
 
     /// The next record into `record`, and its line; `None` at the end.
     fn next(&mut self, record: &mut ByteRecord) -> Result<Option<u64>, IngestError> {
         self.line = self.reader.position().line();
         let more =
-            self.reader
-                .read_byte_record(record)
-                .map_err(|err| match self.meter.is_over() {
-                    true => self.meter.over(&self.path, self.line),
-                    false => IngestError::broken(&self.path, "cannot be read", err).line(self.line),
-                })?;
+            self.reader.read_byte_record(record).map_err(|err| match self.meter.is_over() {
+                true => self.meter.over(&self.path, self.line),
+                false => IngestError::broken(&self.path, "cannot be read", err).line(self.line),
+            })?;
         self.meter.row_done();
         let line = record.position().map_or(self.line, csv::Position::line);
         Ok(more.then_some(line))
@@ -95,12 +88,7 @@ pub(crate) fn open(
         record: ByteRecord::new(),
         done: false,
     };
-    Ok(Opened {
-        schema,
-        batches: Box::new(batches),
-        done: read,
-        rows: None,
-    })
+    Ok(Opened { schema, batches: Box::new(batches), done: read, rows: None })
 }
 
 fn header(records: &mut Records) -> Result<Vec<String>, IngestError> {
@@ -115,16 +103,8 @@ fn header(records: &mut Records) -> Result<Vec<String>, IngestError> {
     let mut names: Vec<String> = Vec::with_capacity(record.len());
     for (at, bytes) in record.iter().enumerate() {
         let text = std::str::from_utf8(bytes).map_err(|_| not_utf8(&records.path, line))?;
-        let text = if at == 0 {
-            text.trim_start_matches('\u{feff}')
-        } else {
-            text
-        };
-        let name = if text.is_empty() {
-            format!("column_{}", at + 1)
-        } else {
-            text.to_owned()
-        };
+        let text = if at == 0 { text.trim_start_matches('\u{feff}') } else { text };
+        let name = if text.is_empty() { format!("column_{}", at + 1) } else { text.to_owned() };
         if names.contains(&name) {
             let message = "two columns have this name; rename one";
             return Err(IngestError::new(ErrorKind::Schema, &records.path, message)
@@ -160,12 +140,8 @@ fn sample(records: &mut Records, names: &[String]) -> Result<Sample, IngestError
 }
 
 fn not_utf8(path: &Path, line: u64) -> IngestError {
-    IngestError::new(
-        ErrorKind::Format,
-        path,
-        "the text is not UTF-8; convert the file first",
-    )
-    .line(line)
+    IngestError::new(ErrorKind::Format, path, "the text is not UTF-8; convert the file first")
+        .line(line)
 }
 
 impl CsvBatches {
@@ -207,11 +183,9 @@ impl CsvBatches {
                 Err(_) => "the text is not UTF-8; convert the file first".to_owned(),
             };
             let name = self.schema.field(at).name();
-            return Err(
-                IngestError::new(ErrorKind::Value, &self.records.path, fault)
-                    .line(line)
-                    .column(name),
-            );
+            return Err(IngestError::new(ErrorKind::Value, &self.records.path, fault)
+                .line(line)
+                .column(name));
         }
         Ok(())
     }

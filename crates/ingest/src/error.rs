@@ -50,11 +50,8 @@ impl IngestError {
         } else {
             ErrorKind::Io
         };
-        Self {
-            source: Some(Box::new(err)),
-            ..Self::new(kind, path, "cannot be read or written")
-        }
-        .with_cause()
+        Self { source: Some(Box::new(err)), ..Self::new(kind, path, "cannot be read or written") }
+            .with_cause()
     }
 
     pub(crate) fn broken(
@@ -62,11 +59,8 @@ impl IngestError {
         what: &str,
         err: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            source: Some(Box::new(err)),
-            ..Self::new(ErrorKind::Format, path, what)
-        }
-        .with_cause()
+        Self { source: Some(Box::new(err)), ..Self::new(ErrorKind::Format, path, what) }
+            .with_cause()
     }
 
     /// Adds the line, counted from 1.
@@ -163,17 +157,11 @@ mod tests {
 
     #[test]
     fn an_error_names_file_line_and_column() {
-        let err = IngestError::new(
-            ErrorKind::Value,
-            Path::new("a/b.csv"),
-            "\"x\" is not an integer",
-        )
-        .line(7)
-        .column("width");
-        assert_eq!(
-            err.to_string(),
-            "a/b.csv:7: column \"width\": \"x\" is not an integer"
-        );
+        let err =
+            IngestError::new(ErrorKind::Value, Path::new("a/b.csv"), "\"x\" is not an integer")
+                .line(7)
+                .column("width");
+        assert_eq!(err.to_string(), "a/b.csv:7: column \"width\": \"x\" is not an integer");
     }
 
     #[test]

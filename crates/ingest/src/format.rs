@@ -28,15 +28,8 @@ pub enum Format {
 
 impl Format {
     /// Every format, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
-        Self::Csv,
-        Self::Tsv,
-        Self::Jsonl,
-        Self::Json,
-        Self::Parquet,
-        Self::Arrow,
-        Self::Images,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Csv, Self::Tsv, Self::Jsonl, Self::Json, Self::Parquet, Self::Arrow, Self::Images];
 
     /// The name on the command line.
     #[must_use]
@@ -97,22 +90,17 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.name() == text)
-            .ok_or_else(|| {
-                let names: Vec<_> = Self::ALL.iter().map(|format| format.name()).collect();
-                format!("no format {text:?}; one of {}", names.join(", "))
-            })
+        Self::ALL.into_iter().find(|format| format.name() == text).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|format| format.name()).collect();
+            format!("no format {text:?}; one of {}", names.join(", "))
+        })
     }
 }
 
 fn first_bytes(path: &Path) -> Result<Vec<u8>, IngestError> {
     let file = File::open(path).map_err(|err| IngestError::io(path, err))?;
     let mut head = Vec::with_capacity(16);
-    file.take(16)
-        .read_to_end(&mut head)
-        .map_err(|err| IngestError::io(path, err))?;
+    file.take(16).read_to_end(&mut head).map_err(|err| IngestError::io(path, err))?;
     Ok(head)
 }
 
@@ -134,10 +122,7 @@ fn compressed_by(head: &[u8]) -> Option<&'static str> {
         (b"BZh", "bzip2"),
         (&[0xfd, b'7', b'z', b'X', b'Z'], "xz"),
     ];
-    MAGICS
-        .iter()
-        .find(|(magic, _)| head.starts_with(magic))
-        .map(|(_, tool)| *tool)
+    MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, tool)| *tool)
 }
 
 #[cfg(test)]
@@ -157,10 +142,7 @@ mod tests {
     fn magic_wins_over_the_name() {
         assert_eq!(detect("a.csv", b"PAR1....").unwrap(), Format::Parquet);
         assert_eq!(detect("a", b"ARROW1\0\0").unwrap(), Format::Arrow);
-        assert_eq!(
-            detect("a", &[0xff, 0xff, 0xff, 0xff, 8, 0, 0, 0]).unwrap(),
-            Format::Arrow
-        );
+        assert_eq!(detect("a", &[0xff, 0xff, 0xff, 0xff, 8, 0, 0, 0]).unwrap(), Format::Arrow);
     }
 
     #[test]
@@ -172,22 +154,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_an_error_that_says_so() {
-        assert!(
-            detect("a.dat", b"hello")
-                .unwrap_err()
-                .to_string()
-                .contains("--format")
-        );
-        assert!(
-            detect("a.csv.gz", &[0x1f, 0x8b, 8])
-                .unwrap_err()
-                .to_string()
-                .contains("gzip")
-        );
-        assert_eq!(
-            Format::detect(Path::new("/no/such")).unwrap_err().kind(),
-            ErrorKind::NotFound
-        );
+        assert!(detect("a.dat", b"hello").unwrap_err().to_string().contains("--format"));
+        assert!(detect("a.csv.gz", &[0x1f, 0x8b, 8]).unwrap_err().to_string().contains("gzip"));
+        assert_eq!(Format::detect(Path::new("/no/such")).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

@@ -9,10 +9,6 @@ use crate::error::{ErrorKind, IngestError};
 /// Runs a decoder; a panic becomes a typed error.
 pub(crate) fn guarded<T>(path: &Path, decode: impl FnOnce() -> T) -> Result<T, IngestError> {
     catch_unwind(AssertUnwindSafe(decode)).map_err(|_| {
-        IngestError::new(
-            ErrorKind::Format,
-            path,
-            "the file is broken: it cannot be decoded",
-        )
+        IngestError::new(ErrorKind::Format, path, "the file is broken: it cannot be decoded")
     })
 }

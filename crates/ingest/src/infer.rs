@@ -44,27 +44,15 @@ impl Guess {
         match json {
             Json::Null => Self::Unknown,
             Json::Bool(_) => Self::Bool,
-            Json::Int(value) => Self::Int {
-                negative: *value < 0,
-                large: false,
-            },
-            Json::Uint(_) => Self::Int {
-                negative: false,
-                large: true,
-            },
+            Json::Int(value) => Self::Int { negative: *value < 0, large: false },
+            Json::Uint(_) => Self::Int { negative: false, large: true },
             Json::Float(_) => Self::Float,
             Json::Text(text) => moment(text).unwrap_or(Self::Text),
             Json::List(items) => Self::List(Box::new(
-                items
-                    .iter()
-                    .map(Self::of_json)
-                    .fold(Self::Unknown, Self::merge),
+                items.iter().map(Self::of_json).fold(Self::Unknown, Self::merge),
             )),
             Json::Object(fields) => Self::Struct(
-                fields
-                    .iter()
-                    .map(|(name, value)| (name.clone(), Self::of_json(value)))
-                    .collect(),
+                fields.iter().map(|(name, value)| (name.clone(), Self::of_json(value))).collect(),
             ),
         }
     }
@@ -74,16 +62,7 @@ impl Guess {
         match (self, other) {
             (a, b) if a == b => a,
             (Self::Unknown, known) | (known, Self::Unknown) => known,
-            (
-                Self::Int {
-                    negative: a,
-                    large: b,
-                },
-                Self::Int {
-                    negative: c,
-                    large: d,
-                },
-            ) => {
+            (Self::Int { negative: a, large: b }, Self::Int { negative: c, large: d }) => {
                 match (a || c, b || d) {
                     // No integer type holds both ends.
                     (true, true) => Self::Text,
@@ -96,10 +75,7 @@ impl Guess {
             (Self::Date, stamp @ Self::Stamp { zone: false, .. })
             | (stamp @ Self::Stamp { zone: false, .. }, Self::Date) => stamp,
             (Self::Stamp { zone: a, nanos: b }, Self::Stamp { zone: c, nanos: d }) if a == c => {
-                Self::Stamp {
-                    zone: a,
-                    nanos: b || d,
-                }
+                Self::Stamp { zone: a, nanos: b || d }
             }
             (Self::List(a), Self::List(b)) => Self::List(Box::new(a.merge(*b))),
             (Self::Struct(a), Self::Struct(b)) => Self::Struct(merge_fields(a, b)),
@@ -117,11 +93,7 @@ impl Guess {
             Self::Float => DataType::Float64,
             Self::Date => DataType::Date32,
             Self::Stamp { zone, nanos } => {
-                let unit = if *nanos {
-                    TimeUnit::Nanosecond
-                } else {
-                    TimeUnit::Microsecond
-                };
+                let unit = if *nanos { TimeUnit::Nanosecond } else { TimeUnit::Microsecond };
                 DataType::Timestamp(unit, zone.then(|| "UTC".into()))
             }
             Self::List(item) => {
@@ -149,11 +121,8 @@ pub(crate) fn merge_fields(
     for (at, (name, guess)) in more.into_iter().enumerate() {
         // Rows of one file mostly agree on the order.
         let same = known.get(at).is_some_and(|(other, _)| *other == name);
-        let found = if same {
-            Some(at)
-        } else {
-            known.iter().position(|(other, _)| *other == name)
-        };
+        let found =
+            if same { Some(at) } else { known.iter().position(|(other, _)| *other == name) };
         match found {
             Some(at) => {
                 let before = std::mem::replace(&mut known[at].1, Guess::Unknown);
@@ -176,15 +145,9 @@ fn number(text: &str) -> Option<Guess> {
             return None;
         }
         if text.parse::<i64>().is_ok() {
-            return Some(Guess::Int {
-                negative: digits.len() < text.len(),
-                large: false,
-            });
+            return Some(Guess::Int { negative: digits.len() < text.len(), large: false });
         }
-        return text.parse::<u64>().ok().map(|_| Guess::Int {
-            negative: false,
-            large: true,
-        });
+        return text.parse::<u64>().ok().map(|_| Guess::Int { negative: false, large: true });
     }
     let plain = digits.starts_with(|letter: char| letter.is_ascii_digit() || letter == '.');
     let padded =
@@ -211,13 +174,10 @@ fn moment(text: &str) -> Option<Guess> {
     }
     let rest = &text[11..];
     let zone = rest.ends_with(['Z', 'z']) || rest.contains(['+', '-']);
-    let fraction = rest.split_once('.').map_or(0, |(_, tail)| {
-        tail.bytes().take_while(u8::is_ascii_digit).count()
-    });
-    Some(Guess::Stamp {
-        zone,
-        nanos: fraction > 6,
-    })
+    let fraction = rest
+        .split_once('.')
+        .map_or(0, |(_, tail)| tail.bytes().take_while(u8::is_ascii_digit).count());
+    Some(Guess::Stamp { zone, nanos: fraction > 6 })
 }
 
 #[cfg(test)]
@@ -227,11 +187,7 @@ mod tests {
     use super::*;
 
     fn of(cells: &[&str]) -> DataType {
-        cells
-            .iter()
-            .map(|cell| Guess::of_text(cell))
-            .fold(Guess::Unknown, Guess::merge)
-            .data_type()
+        cells.iter().map(|cell| Guess::of_text(cell)).fold(Guess::Unknown, Guess::merge).data_type()
     }
 
     #[test]
@@ -271,30 +227,19 @@ mod tests {
             of(&["2024-01-01 10:00:00.123456789"]),
             DataType::Timestamp(TimeUnit::Nanosecond, None)
         );
-        assert_eq!(
-            of(&["2024-01-01T10:00:00Z", "2024-01-01 10:00:00"]),
-            DataType::Utf8
-        );
+        assert_eq!(of(&["2024-01-01T10:00:00Z", "2024-01-01 10:00:00"]), DataType::Utf8);
     }
 
     #[test]
     fn json_shapes_merge_by_name() {
-        let rows = [
-            r#"{"a":[{"x":1}],"b":null}"#,
-            r#"{"c":true,"a":[{"y":"t","x":2.5}],"b":[]}"#,
-        ];
+        let rows = [r#"{"a":[{"x":1}],"b":null}"#, r#"{"c":true,"a":[{"y":"t","x":2.5}],"b":[]}"#];
         let guess = rows
             .iter()
             .map(|row| Guess::of_json(&serde_json::from_str(row).unwrap()))
             .fold(Guess::Unknown, Guess::merge);
-        let DataType::Struct(fields) = guess.data_type() else {
-            panic!("struct")
-        };
+        let DataType::Struct(fields) = guess.data_type() else { panic!("struct") };
         let names: Vec<_> = fields.iter().map(|field| field.name().as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
-        assert_eq!(
-            fields[1].data_type(),
-            &Guess::List(Box::new(Guess::Unknown)).data_type()
-        );
+        assert_eq!(fields[1].data_type(), &Guess::List(Box::new(Guess::Unknown)).data_type());
     }
 }

@@ -114,38 +114,25 @@ fn open_as(path: &Path, format: Format, options: &ReadOptions) -> Result<Opened,
         Format::Jsonl => json::open(path, true, &given, limits.row_bytes_max),
         Format::Json => json::open(path, false, &given, limits.row_bytes_max),
         Format::Parquet | Format::Arrow if !options.types.is_empty() => {
-            let message = format!(
-                "--schema is for text formats; a {} file carries its types",
-                format.name()
-            );
+            let message =
+                format!("--schema is for text formats; a {} file carries its types", format.name());
             Err(IngestError::new(ErrorKind::Schema, path, message))
         }
         Format::Parquet => parquet_file::open(path, limits),
         Format::Arrow => arrow_ipc::open(path, limits.batch_bytes_max),
-        Format::Images => Err(IngestError::new(
-            ErrorKind::Format,
-            path,
-            "images are read from a folder",
-        )),
+        Format::Images => {
+            Err(IngestError::new(ErrorKind::Format, path, "images are read from a folder"))
+        }
     }
 }
 
 fn given_types(options: &ReadOptions) -> GivenTypes {
-    let must_exist = options
-        .types
+    let must_exist = options.types.iter().map(|field| field.name().clone()).collect();
+    let expected = options
+        .expected
         .iter()
-        .map(|field| field.name().clone())
-        .collect();
-    let expected = options.expected.iter().filter(|field| {
-        !options
-            .types
-            .iter()
-            .any(|given| given.name() == field.name())
-    });
-    GivenTypes {
-        fields: options.types.iter().chain(expected).cloned().collect(),
-        must_exist,
-    }
+        .filter(|field| !options.types.iter().any(|given| given.name() == field.name()));
+    GivenTypes { fields: options.types.iter().chain(expected).cloned().collect(), must_exist }
 }
 
 impl Source {

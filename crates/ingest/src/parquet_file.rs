@@ -29,10 +29,7 @@ struct ParquetBatches {
 /// Opens a Parquet file.
 pub(crate) fn open(path: &Path, limits: &Limits) -> Result<Opened, IngestError> {
     let file = File::open(path).map_err(|err| IngestError::io(path, err))?;
-    let size = file
-        .metadata()
-        .map_err(|err| IngestError::io(path, err))?
-        .len();
+    let size = file.metadata().map_err(|err| IngestError::io(path, err))?.len();
     let broken = |err| IngestError::broken(path, "not a whole Parquet file", err);
     let builder =
         guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(broken)?;
@@ -50,12 +47,7 @@ pub(crate) fn open(path: &Path, limits: &Limits) -> Result<Opened, IngestError> 
         cell_bytes_max: limits.row_bytes_max,
         done: false,
     };
-    Ok(Opened {
-        schema,
-        batches: Box::new(batches),
-        done: rows_read,
-        rows: Some(rows_total),
-    })
+    Ok(Opened { schema, batches: Box::new(batches), done: rows_read, rows: Some(rows_total) })
 }
 
 /// Refuses a footer that lies about the file or asks for too much; answers the
@@ -87,9 +79,8 @@ fn check_footer(
         let count = u64::try_from(group.num_rows())
             .map_err(|_| wrong(format!("row group {at} claims a negative number of rows")))?;
         for column in group.columns() {
-            let begin = column
-                .dictionary_page_offset()
-                .unwrap_or_else(|| column.data_page_offset());
+            let begin =
+                column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
             let end = begin.checked_add(column.compressed_size());
             let inside = begin >= 4
                 && end.is_some_and(|end| {
@@ -150,10 +141,8 @@ impl ParquetBatches {
         let next = guarded(&self.path, || reader.next())?;
         let Some(batch) = next else {
             if before != self.rows_total {
-                let message = format!(
-                    "the footer says {} rows, the file has {before}",
-                    self.rows_total
-                );
+                let message =
+                    format!("the footer says {} rows, the file has {before}", self.rows_total);
                 return Err(IngestError::new(ErrorKind::Format, &self.path, message));
             }
             return Ok(None);
@@ -161,18 +150,14 @@ impl ParquetBatches {
         let what = format!("cannot be read after row {before}");
         let batch = batch.map_err(|err| IngestError::broken(&self.path, &what, err))?;
         self.check_cells(&batch)?;
-        self.rows_read
-            .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+        self.rows_read.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         Ok(Some(batch))
     }
 }
 
 fn longest_cell(column: &dyn Array) -> u64 {
     let steps = |offsets: &[i32]| {
-        offsets
-            .windows(2)
-            .map(|pair| i64::from(pair[1]) - i64::from(pair[0]))
-            .max()
+        offsets.windows(2).map(|pair| i64::from(pair[1]) - i64::from(pair[0])).max()
     };
     let wide = |offsets: &[i64]| offsets.windows(2).map(|pair| pair[1] - pair[0]).max();
     let longest = match column.data_type() {
@@ -210,13 +195,11 @@ mod tests {
 
     fn file(cell_bytes: usize, rows: i64) -> Vec<u8> {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
-        let cells: ArrayRef = Arc::new(BinaryArray::from_iter_values(
-            (0..rows).map(|n| vec![n as u8; cell_bytes]),
-        ));
+        let cells: ArrayRef =
+            Arc::new(BinaryArray::from_iter_values((0..rows).map(|n| vec![n as u8; cell_bytes])));
         let batch = RecordBatch::try_from_iter([("id", ids), ("cell", cells)]).unwrap();
-        let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(1000))
-            .build();
+        let properties =
+            WriterProperties::builder().set_max_row_group_row_count(Some(1000)).build();
         let mut writer =
             ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
         writer.write(&batch).unwrap();
@@ -228,10 +211,7 @@ mod tests {
         let path = dir.path().join("a.parquet");
         std::fs::write(&path, bytes).unwrap();
         let opened = open(&path, limits)?;
-        opened
-            .batches
-            .map(|batch| batch.map(|batch| batch.num_rows()))
-            .sum()
+        opened.batches.map(|batch| batch.map(|batch| batch.num_rows())).sum()
     }
 
     #[test]
@@ -242,40 +222,19 @@ mod tests {
         let opened = open(&path, &Limits::default()).unwrap();
         assert_eq!(opened.rows, Some(300));
         let batches: Vec<_> = opened.batches.map(Result::unwrap).collect();
-        assert!(
-            batches
-                .iter()
-                .all(|batch| batch.get_array_memory_size() < 4 * BATCH_BYTES_MAX)
-        );
-        assert_eq!(
-            batches.iter().map(RecordBatch::num_rows).sum::<usize>(),
-            300
-        );
+        assert!(batches.iter().all(|batch| batch.get_array_memory_size() < 4 * BATCH_BYTES_MAX));
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 300);
     }
 
     #[test]
     fn limits_are_named() {
-        let err = read(
-            &file(5000, 10),
-            &Limits {
-                row_bytes_max: 4096,
-                ..Limits::default()
-            },
-        )
-        .unwrap_err();
-        assert_eq!(
-            (err.kind(), err.column_name()),
-            (ErrorKind::Limit, Some("cell"))
-        );
+        let err = read(&file(5000, 10), &Limits { row_bytes_max: 4096, ..Limits::default() })
+            .unwrap_err();
+        assert_eq!((err.kind(), err.column_name()), (ErrorKind::Limit, Some("cell")));
         assert!(err.to_string().contains("4 KiB"), "{err}");
-        let err = read(
-            &file(5000, 1000),
-            &Limits {
-                row_group_bytes_max: 1 << 20,
-                ..Limits::default()
-            },
-        )
-        .unwrap_err();
+        let err =
+            read(&file(5000, 1000), &Limits { row_group_bytes_max: 1 << 20, ..Limits::default() })
+                .unwrap_err();
         assert!(
             err.to_string().contains("row group 0") && err.to_string().contains("1 MiB"),
             "{err}"
@@ -287,17 +246,12 @@ mod tests {
         let whole = file(10, 3000);
         assert_eq!(read(&whole, &Limits::default()).unwrap(), 3000);
         assert_eq!(
-            read(&whole[..whole.len() / 2], &Limits::default())
-                .unwrap_err()
-                .kind(),
+            read(&whole[..whole.len() / 2], &Limits::default()).unwrap_err().kind(),
             ErrorKind::Format
         );
         let mut moved = b"PAR1".to_vec();
         moved.extend_from_slice(&whole[whole.len() - 2000..]);
-        assert_eq!(
-            read(&moved, &Limits::default()).unwrap_err().kind(),
-            ErrorKind::Format
-        );
+        assert_eq!(read(&moved, &Limits::default()).unwrap_err().kind(), ErrorKind::Format);
     }
 
     #[test]

@@ -41,11 +41,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(row_bytes_max: u64) -> Self {
-        Self {
-            read: Arc::default(),
-            row: Arc::default(),
-            row_bytes_max,
-        }
+        Self { read: Arc::default(), row: Arc::default(), row_bytes_max }
     }
 
     /// Bytes read so far.
@@ -75,10 +71,7 @@ impl Meter {
 impl CountedFile {
     pub(crate) fn open(path: &Path, meter: &Meter) -> Result<Self, IngestError> {
         let file = File::open(path).map_err(|err| IngestError::io(path, err))?;
-        Ok(Self {
-            file,
-            meter: meter.clone(),
-        })
+        Ok(Self { file, meter: meter.clone() })
     }
 }
 
@@ -156,33 +149,20 @@ pub(crate) fn schema_of(
     given: &GivenTypes,
 ) -> Result<SchemaRef, IngestError> {
     if found.is_empty() {
-        return Err(IngestError::new(
-            ErrorKind::Schema,
-            path,
-            "the file has no columns",
-        ));
+        return Err(IngestError::new(ErrorKind::Schema, path, "the file has no columns"));
     }
-    if let Some(missing) = given
-        .must_exist
-        .iter()
-        .find(|name| !found.iter().any(|field| field.name() == *name))
+    if let Some(missing) =
+        given.must_exist.iter().find(|name| !found.iter().any(|field| field.name() == *name))
     {
         let names: Vec<_> = found.iter().map(|field| field.name().as_str()).collect();
-        let message = format!(
-            "--schema names a column that the file has not; it has {}",
-            names.join(", ")
-        );
+        let message =
+            format!("--schema names a column that the file has not; it has {}", names.join(", "));
         return Err(IngestError::new(ErrorKind::Schema, path, message).column(missing));
     }
-    let are_items = CORE_COLUMNS
-        .iter()
-        .all(|column| found.iter().any(|field| field.name() == column.name));
+    let are_items =
+        CORE_COLUMNS.iter().all(|column| found.iter().any(|field| field.name() == column.name));
     let fields = found.into_iter().map(|field| {
-        match given
-            .fields
-            .iter()
-            .find(|other| other.name() == field.name())
-        {
+        match given.fields.iter().find(|other| other.name() == field.name()) {
             Some(given) => Arc::new(given.clone().with_nullable(true)),
             None if are_items => as_item(field),
             None => field,

@@ -32,19 +32,13 @@ fn fields_of(text: &str) -> Result<Vec<Field>, String> {
     let fields = if text.starts_with(['{', '[']) {
         fields_of_json(text)?
     } else {
-        split(text)?
-            .into_iter()
-            .map(field_of)
-            .collect::<Result<_, _>>()?
+        split(text)?.into_iter().map(field_of).collect::<Result<_, _>>()?
     };
     if fields.is_empty() {
         return Err("no columns; write name:type,…".to_owned());
     }
     for (at, field) in fields.iter().enumerate() {
-        if fields[..at]
-            .iter()
-            .any(|other| other.name() == field.name())
-        {
+        if fields[..at].iter().any(|other| other.name() == field.name()) {
             return Err(format!("column {:?} is named twice", field.name()));
         }
     }
@@ -52,9 +46,8 @@ fn fields_of(text: &str) -> Result<Vec<Field>, String> {
 }
 
 fn field_of(part: &str) -> Result<Field, String> {
-    let (name, kind) = part
-        .split_once(':')
-        .ok_or_else(|| format!("{part:?} has no type; write name:type"))?;
+    let (name, kind) =
+        part.split_once(':').ok_or_else(|| format!("{part:?} has no type; write name:type"))?;
     if name.trim().is_empty() {
         return Err(format!("{part:?} has no name; write name:type"));
     }
@@ -72,19 +65,13 @@ fn fields_of_json(text: &str) -> Result<Vec<Field>, String> {
         Value::Array(list) => list
             .iter()
             .map(|entry| {
-                Some((
-                    entry["name"].as_str()?.to_owned(),
-                    entry["type"].as_str()?.to_owned(),
-                ))
+                Some((entry["name"].as_str()?.to_owned(), entry["type"].as_str()?.to_owned()))
             })
             .collect::<Option<_>>()
             .ok_or(r#"each entry must be {"name": …, "type": …}"#)?,
         _ => return Err("must be an object or an array".to_owned()),
     };
-    pairs
-        .into_iter()
-        .map(|(name, kind)| Ok(Field::new(name, type_of(&kind)?, true)))
-        .collect()
+    pairs.into_iter().map(|(name, kind)| Ok(Field::new(name, type_of(&kind)?, true))).collect()
 }
 
 /// Splits at commas that stand outside brackets.
@@ -102,9 +89,7 @@ fn split(text: &str) -> Result<Vec<&str>, String> {
             _ => {}
         }
         if !(0..=16).contains(&depth) {
-            return Err(format!(
-                "the brackets of {text:?} do not match or nest too deep"
-            ));
+            return Err(format!("the brackets of {text:?} do not match or nest too deep"));
         }
     }
     if depth != 0 {
@@ -116,17 +101,10 @@ fn split(text: &str) -> Result<Vec<&str>, String> {
 
 fn type_of(text: &str) -> Result<DataType, String> {
     if let Some(inner) = inside(text, "list<", ">") {
-        return Ok(DataType::List(Arc::new(Field::new(
-            "item",
-            type_of(inner)?,
-            true,
-        ))));
+        return Ok(DataType::List(Arc::new(Field::new("item", type_of(inner)?, true))));
     }
     if let Some(inner) = inside(text, "struct<", ">") {
-        let fields = split(inner)?
-            .into_iter()
-            .map(field_of)
-            .collect::<Result<Vec<_>, _>>()?;
+        let fields = split(inner)?.into_iter().map(field_of).collect::<Result<Vec<_>, _>>()?;
         return Ok(DataType::Struct(Fields::from(fields)));
     }
     if let Some(inner) = inside(text, "decimal(", ")") {
@@ -157,8 +135,7 @@ fn type_of(text: &str) -> Result<DataType, String> {
 
 fn inside<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     let head = text.get(..begin.len())?;
-    head.eq_ignore_ascii_case(begin)
-        .then(|| text[begin.len()..].strip_suffix(end))?
+    head.eq_ignore_ascii_case(begin).then(|| text[begin.len()..].strip_suffix(end))?
 }
 
 fn decimal_of(text: &str) -> Result<DataType, String> {
@@ -196,19 +173,14 @@ mod tests {
         assert!(
             matches!(&fields[3].1, DataType::List(item) if *item.data_type() == DataType::Utf8)
         );
-        assert!(matches!(
-            &fields[4].1,
-            DataType::Timestamp(TimeUnit::Microsecond, Some(_))
-        ));
+        assert!(matches!(&fields[4].1, DataType::Timestamp(TimeUnit::Microsecond, Some(_))));
     }
 
     #[test]
     fn nested_types_nest() {
         let fields = types("box:struct<x:int32,y:struct<a:list<float64>,b:text>>,n:int64");
         assert_eq!(fields.len(), 2);
-        let DataType::Struct(inner) = &fields[0].1 else {
-            panic!("struct")
-        };
+        let DataType::Struct(inner) = &fields[0].1 else { panic!("struct") };
         assert_eq!(inner.len(), 2);
     }
 
@@ -216,11 +188,8 @@ mod tests {
     fn json_and_files_say_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("schema.json");
-        std::fs::write(
-            &path,
-            r#"[{"name":"a","type":"int32"},{"name":"b","type":"list<text>"}]"#,
-        )
-        .unwrap();
+        std::fs::write(&path, r#"[{"name":"a","type":"int32"},{"name":"b","type":"list<text>"}]"#)
+            .unwrap();
         assert_eq!(types(path.to_str().unwrap()), types("a:int32,b:list<text>"));
         assert_eq!(types(r#"{"a":"date"}"#), types("a:date"));
     }
@@ -235,10 +204,7 @@ mod tests {
             ("a:list<text", "brackets"),
             ("", "no columns"),
             ("/no/such.json", "cannot be read"),
-            (
-                &format!("a:{}text{}", "list<".repeat(40), ">".repeat(40)),
-                "deep",
-            ),
+            (&format!("a:{}text{}", "list<".repeat(40), ">".repeat(40)), "deep"),
         ] {
             let err = parse_schema(text).unwrap_err().to_string();
             assert!(err.contains(says), "{text}: {err}");

@@ -73,10 +73,7 @@ enum Store {
 impl Column {
     /// An empty column, or why its type cannot be read from text.
     pub(crate) fn new(field: &FieldRef) -> Result<Self, String> {
-        Ok(Self {
-            store: Store::new(field.data_type())?,
-            field: Arc::clone(field),
-        })
+        Ok(Self { store: Store::new(field.data_type())?, field: Arc::clone(field) })
     }
 
     pub(crate) fn append_null(&mut self) {
@@ -91,12 +88,7 @@ impl Column {
             Store::Fixed { cells, .. } => cells.append_null(),
             Store::Date(cells) => cells.append_null(),
             Store::Time(cells) => cells.append_null(),
-            Store::List {
-                child,
-                ends,
-                valid,
-                fixed,
-            } => {
+            Store::List { child, ends, valid, fixed } => {
                 (0..fixed.unwrap_or(0)).for_each(|_| child.append_null());
                 ends.push(
                     ends.last().copied().unwrap_or(0)
@@ -118,11 +110,9 @@ impl Column {
             Store::Int { cells, min, max } => cells.append_value(parse::int(text, *min, *max)?),
             Store::Uint { cells, max } => cells.append_value(parse::uint(text, *max)?),
             Store::Float(cells) => cells.append_value(parse::float(text)?),
-            Store::Decimal {
-                cells,
-                precision,
-                scale,
-            } => cells.append_value(parse::decimal(text, *precision, *scale)?),
+            Store::Decimal { cells, precision, scale } => {
+                cells.append_value(parse::decimal(text, *precision, *scale)?)
+            }
             Store::Text(cells) => cells.append_value(text),
             Store::Bytes(cells) => cells.append_value(parse::bytes(text)?),
             Store::Fixed { cells, size } => {
@@ -186,20 +176,11 @@ impl Column {
     }
 
     fn append_list(&mut self, items: &[Json]) -> Result<(), String> {
-        let Store::List {
-            child,
-            ends,
-            valid,
-            fixed,
-        } = &mut self.store
-        else {
+        let Store::List { child, ends, valid, fixed } = &mut self.store else {
             return Ok(());
         };
         if let Some(size) = fixed.filter(|size| *size != items.len()) {
-            return Err(format!(
-                "the list has {} entries, its type {size}",
-                items.len()
-            ));
+            return Err(format!("the list has {} entries, its type {size}", items.len()));
         }
         for item in items {
             child.append_json(item)?;
@@ -218,9 +199,8 @@ impl Column {
         let Store::Struct { children, valid } = &mut self.store else {
             return Ok(());
         };
-        if let Some((name, _)) = fields
-            .iter()
-            .find(|(name, _)| !children.iter().any(|child| child.field.name() == name))
+        if let Some((name, _)) =
+            fields.iter().find(|(name, _)| !children.iter().any(|child| child.field.name() == name))
         {
             return Err(format!(
                 "no field {name:?} in its type; give the column's type by --schema"
@@ -228,9 +208,9 @@ impl Column {
         }
         for child in children {
             match fields.iter().find(|(name, _)| name == child.field.name()) {
-                Some((name, value)) => child
-                    .append_json(value)
-                    .map_err(|err| format!("{name}: {err}"))?,
+                Some((name, value)) => {
+                    child.append_json(value).map_err(|err| format!("{name}: {err}"))?
+                }
                 None => child.append_null(),
             }
         }
@@ -251,9 +231,7 @@ impl Column {
             Store::Fixed { cells, .. } => Arc::new(cells.finish()),
             Store::Date(cells) => Arc::new(cells.finish()),
             Store::Time(cells) => Arc::new(cells.finish()),
-            Store::List {
-                child, ends, valid, ..
-            } => {
+            Store::List { child, ends, valid, .. } => {
                 let mut offsets = vec![0];
                 offsets.append(ends);
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
@@ -266,21 +244,12 @@ impl Column {
                 )?)
             }
             Store::Struct { children, valid } => {
-                let fields: Fields = children
-                    .iter()
-                    .map(|child| Arc::clone(&child.field))
-                    .collect();
+                let fields: Fields =
+                    children.iter().map(|child| Arc::clone(&child.field)).collect();
                 let length = valid.len();
-                let arrays = children
-                    .iter_mut()
-                    .map(Self::finish)
-                    .collect::<Result<Vec<_>, _>>()?;
-                Arc::new(StructArray::try_new_with_length(
-                    fields,
-                    arrays,
-                    valid.finish(),
-                    length,
-                )?)
+                let arrays =
+                    children.iter_mut().map(Self::finish).collect::<Result<Vec<_>, _>>()?;
+                Arc::new(StructArray::try_new_with_length(fields, arrays, valid.finish(), length)?)
             }
         };
         if wide.data_type() == self.field.data_type() {
@@ -293,15 +262,8 @@ impl Column {
 
 impl Store {
     fn new(kind: &DataType) -> Result<Self, String> {
-        let int = |min, max| Self::Int {
-            cells: Int64Builder::new(),
-            min,
-            max,
-        };
-        let uint = |max| Self::Uint {
-            cells: UInt64Builder::new(),
-            max,
-        };
+        let int = |min, max| Self::Int { cells: Int64Builder::new(), min, max };
+        let uint = |max| Self::Uint { cells: UInt64Builder::new(), max };
         Ok(match kind {
             DataType::Boolean => Self::Bool(BooleanBuilder::new()),
             DataType::Int8 => int(i8::MIN.into(), i8::MAX.into()),
@@ -325,16 +287,12 @@ impl Store {
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
                 Self::Bytes(BinaryBuilder::new())
             }
-            DataType::FixedSizeBinary(size) => Self::Fixed {
-                cells: FixedSizeBinaryBuilder::new(*size),
-                size: *size,
-            },
+            DataType::FixedSizeBinary(size) => {
+                Self::Fixed { cells: FixedSizeBinaryBuilder::new(*size), size: *size }
+            }
             DataType::Date32 | DataType::Date64 => Self::Date(Date32Builder::new()),
             DataType::Time32(_) | DataType::Time64(_) => Self::Time(Time64NanosecondBuilder::new()),
-            DataType::Timestamp(unit, _) => Self::Stamp {
-                cells: Int64Builder::new(),
-                unit: *unit,
-            },
+            DataType::Timestamp(unit, _) => Self::Stamp { cells: Int64Builder::new(), unit: *unit },
             DataType::List(item) | DataType::LargeList(item) => Self::list(item, None)?,
             DataType::FixedSizeList(item, size) => Self::list(item, usize::try_from(*size).ok())?,
             DataType::Struct(fields) => Self::Struct {
@@ -351,12 +309,7 @@ impl Store {
 
     fn list(item: &Arc<Field>, fixed: Option<usize>) -> Result<Self, String> {
         let child = Box::new(Column::new(item)?);
-        Ok(Self::List {
-            child,
-            ends: Vec::new(),
-            valid: NullBufferBuilder::new(0),
-            fixed,
-        })
+        Ok(Self::List { child, ends: Vec::new(), valid: NullBufferBuilder::new(0), fixed })
     }
 }
 

@@ -44,10 +44,8 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 }
 
 pub(super) fn int(text: &str, min: i64, max: i64) -> Result<i64, String> {
-    let value: i64 = text
-        .trim_ascii()
-        .parse()
-        .map_err(|_| is_not(text, "an integer of 64 bits"))?;
+    let value: i64 =
+        text.trim_ascii().parse().map_err(|_| is_not(text, "an integer of 64 bits"))?;
     if value < min || value > max {
         return Err(format!("{value} is outside {min}…{max}"));
     }
@@ -55,10 +53,8 @@ pub(super) fn int(text: &str, min: i64, max: i64) -> Result<i64, String> {
 }
 
 pub(super) fn uint(text: &str, max: u64) -> Result<u64, String> {
-    let value: u64 = text
-        .trim_ascii()
-        .parse()
-        .map_err(|_| is_not(text, "an unsigned integer of 64 bits"))?;
+    let value: u64 =
+        text.trim_ascii().parse().map_err(|_| is_not(text, "an unsigned integer of 64 bits"))?;
     if value > max {
         return Err(format!("{value} is outside 0…{max}"));
     }
@@ -66,27 +62,17 @@ pub(super) fn uint(text: &str, max: u64) -> Result<u64, String> {
 }
 
 pub(super) fn float(text: &str) -> Result<f64, String> {
-    text.trim_ascii()
-        .parse()
-        .map_err(|_| is_not(text, "a number"))
+    text.trim_ascii().parse().map_err(|_| is_not(text, "a number"))
 }
 
 pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Result<i128, String> {
     let text = text.trim_ascii();
-    let digits_after = text
-        .split_once('.')
-        .map_or(0, |(_, rest)| rest.trim_end_matches('0').len());
+    let digits_after = text.split_once('.').map_or(0, |(_, rest)| rest.trim_end_matches('0').len());
     if digits_after > usize::from(scale.unsigned_abs()) && !text.contains(['e', 'E']) {
-        return Err(format!(
-            "{} has more than {scale} digits after the point",
-            quoted(text)
-        ));
+        return Err(format!("{} has more than {scale} digits after the point", quoted(text)));
     }
     parse_decimal::<Decimal128Type>(text, precision, scale).map_err(|_| {
-        is_not(
-            text,
-            &format!("a decimal of {precision} digits, {scale} after the point"),
-        )
+        is_not(text, &format!("a decimal of {precision} digits, {scale} after the point"))
     })
 }
 
@@ -126,10 +112,7 @@ pub(super) fn timestamp(text: &str, unit: TimeUnit) -> Result<i64, String> {
         TimeUnit::Nanosecond => (moment.timestamp_nanos_opt(), 0),
     };
     if rest != 0 {
-        return Err(format!(
-            "{} is finer than its type keeps ({unit:?})",
-            quoted(text)
-        ));
+        return Err(format!("{} is finer than its type keeps ({unit:?})", quoted(text)));
     }
     value.ok_or_else(|| format!("{} is outside what nanoseconds can express", quoted(text)))
 }

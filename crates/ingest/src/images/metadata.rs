@@ -52,11 +52,7 @@ impl Metadata {
         check_size(&loaded.files, options.limits.metadata_bytes_max)?;
         let mut schema: Option<SchemaRef> = None;
         let mut batches = Vec::new();
-        let options = ReadOptions {
-            format: None,
-            expected: expected(),
-            ..options.clone()
-        };
+        let options = ReadOptions { format: None, expected: expected(), ..options.clone() };
         for path in &loaded.files {
             for batch in open(path, &options)? {
                 let batch = batch?;
@@ -95,38 +91,24 @@ impl Metadata {
             let message = format!("names {name:?}, but there is no such image");
             IngestError::new(ErrorKind::NotFound, &path, message).column(KEY)
         };
-        (
-            names.len(),
-            names.iter().take(SHOWN_MAX).map(missing).collect(),
-        )
+        (names.len(), names.iter().take(SHOWN_MAX).map(missing).collect())
     }
 }
 
 fn find(root: &Path) -> Vec<PathBuf> {
     let entries = walk(root).into_iter().filter_map(Result::ok);
-    let named = entries.filter(|entry| {
-        entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| NAMES.contains(&name))
-    });
-    named
-        .filter(|entry| entry.path().is_file())
-        .map(walkdir::DirEntry::into_path)
-        .collect()
+    let named = entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| NAMES.contains(&name)));
+    named.filter(|entry| entry.path().is_file()).map(walkdir::DirEntry::into_path).collect()
 }
 
 fn check_size(files: &[PathBuf], limit: u64) -> Result<(), IngestError> {
     let mut sum = 0;
     for path in files {
-        sum += std::fs::metadata(path)
-            .map_err(|err| IngestError::io(path, err))?
-            .len();
+        sum += std::fs::metadata(path).map_err(|err| IngestError::io(path, err))?.len();
         if sum > limit {
-            let message = format!(
-                "the metadata files are over the limit of {} together",
-                bytes_text(limit)
-            );
+            let message =
+                format!("the metadata files are over the limit of {} together", bytes_text(limit));
             return Err(IngestError::new(ErrorKind::Limit, path, message));
         }
     }
@@ -139,9 +121,7 @@ fn expected() -> Vec<Field> {
         .iter()
         .chain(&SMALL_DATASET_COLUMNS)
         .map(|column| column.field().with_nullable(true));
-    items
-        .chain([KEY, "text"].map(|name| Field::new(name, DataType::Utf8, true)))
-        .collect()
+    items.chain([KEY, "text"].map(|name| Field::new(name, DataType::Utf8, true))).collect()
 }
 
 fn index(
@@ -166,14 +146,13 @@ fn index(
     for row in 0..names.len() {
         if names.is_null(row) {
             return Err(
-                IngestError::new(ErrorKind::Value, path, "a row names no image").column(KEY),
+                IngestError::new(ErrorKind::Value, path, "a row names no image").column(KEY)
             );
         }
         let name = names.value(row).replace('\\', "/");
         let name = name.trim_start_matches("./");
-        let relative = folder
-            .as_ref()
-            .map_or_else(|| name.to_owned(), |folder| format!("{folder}/{name}"));
+        let relative =
+            folder.as_ref().map_or_else(|| name.to_owned(), |folder| format!("{folder}/{name}"));
         if rows.insert(relative, (number, row)).is_some() {
             let message = format!("{name:?} is named twice");
             return Err(IngestError::new(ErrorKind::Value, path, message).column(KEY));
@@ -197,13 +176,10 @@ fn user_columns(batch: &RecordBatch) -> Result<RecordBatch, arrow::error::ArrowE
     if schema.column_with_name("caption").is_some() {
         return Ok(batch);
     }
-    let renamed = schema
-        .fields()
-        .iter()
-        .map(|field| match field.name().as_str() {
-            "text" => Arc::new(Field::new("caption", DataType::Utf8, true)),
-            _ => Arc::clone(field),
-        });
+    let renamed = schema.fields().iter().map(|field| match field.name().as_str() {
+        "text" => Arc::new(Field::new("caption", DataType::Utf8, true)),
+        _ => Arc::clone(field),
+    });
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(
         Arc::new(Schema::new(renamed.collect::<Vec<_>>())),

@@ -131,11 +131,7 @@ impl ImageScan {
         if !is_file(&entry) {
             // A link to a folder that is named like an image is no image.
             return (!path.is_dir()).then(|| {
-                Err(IngestError::new(
-                    ErrorKind::NotFound,
-                    path,
-                    "the link leads nowhere",
-                ))
+                Err(IngestError::new(ErrorKind::NotFound, path, "the link leads nowhere"))
             });
         }
         let relative = relative(&self.root, path)?;
@@ -163,11 +159,8 @@ impl Iterator for ImageScan {
 
 fn has_extension(path: &Path, among: &[&str]) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| {
-        among
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(extension))
-    })
+    extension
+        .is_some_and(|extension| among.iter().any(|known| known.eq_ignore_ascii_case(extension)))
 }
 
 fn is_image(path: &Path) -> bool {
@@ -185,29 +178,20 @@ fn is_file(entry: &DirEntry) -> bool {
 /// Below `root`, with `/` between the parts; `None` for `root` itself.
 fn relative(root: &Path, path: &Path) -> Option<String> {
     let below = path.strip_prefix(root).ok()?;
-    let parts: Vec<_> = below
-        .components()
-        .map(|part| part.as_os_str().to_string_lossy())
-        .collect();
+    let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 fn relative_text(path: &Path, relative: String) -> Result<String, IngestError> {
     if path.to_str().is_none() {
-        return Err(IngestError::new(
-            ErrorKind::Value,
-            path,
-            "its name is not UTF-8; rename it",
-        ));
+        return Err(IngestError::new(ErrorKind::Value, path, "its name is not UTF-8; rename it"));
     }
     Ok(relative)
 }
 
 impl std::fmt::Debug for ImageScan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ImageScan")
-            .field("root", &self.root)
-            .finish_non_exhaustive()
+        f.debug_struct("ImageScan").field("root", &self.root).finish_non_exhaustive()
     }
 }
 

@@ -65,23 +65,12 @@ pub fn probe(found: Found, limits: &Limits) -> Result<Image, IngestError> {
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, IngestError> {
     let io = |err| IngestError::io(path, err);
     let mut bytes = Vec::new();
-    File::open(path)
-        .map_err(io)?
-        .take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
+    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.is_empty() {
-        return Err(IngestError::new(
-            ErrorKind::Format,
-            path,
-            "the file is empty",
-        ));
+        return Err(IngestError::new(ErrorKind::Format, path, "the file is empty"));
     }
     if bytes.len() as u64 > limit {
-        let message = format!(
-            "the file is over the limit of {} for one image",
-            bytes_text(limit)
-        );
+        let message = format!("the file is over the limit of {} for one image", bytes_text(limit));
         return Err(IngestError::new(ErrorKind::Limit, path, message));
     }
     Ok(bytes)
@@ -94,9 +83,8 @@ fn decode(
 ) -> Result<(ImageFormat, u32, u32), IngestError> {
     let broken = |err| IngestError::broken(path, "the image does not decode", err);
     let format = image::guess_format(bytes).map_err(broken)?;
-    let (width, height) = ImageReader::with_format(Cursor::new(bytes), format)
-        .into_dimensions()
-        .map_err(broken)?;
+    let (width, height) =
+        ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().map_err(broken)?;
     let pixels = u64::from(width) * u64::from(height);
     if pixels > limits.image_pixels_max {
         let message = format!(
@@ -106,11 +94,7 @@ fn decode(
         return Err(IngestError::new(ErrorKind::Limit, path, message));
     }
     if pixels == 0 {
-        return Err(IngestError::new(
-            ErrorKind::Format,
-            path,
-            "the image has no pixels",
-        ));
+        return Err(IngestError::new(ErrorKind::Format, path, "the image has no pixels"));
     }
     if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
         return Err(IngestError::new(
@@ -131,9 +115,8 @@ fn decode(
 /// missing with grey. What follows the end does not matter.
 fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut at = 2;
-    while let Some(begin) = bytes
-        .get(at..)
-        .and_then(|rest| rest.iter().position(|byte| *byte == 0xff))
+    while let Some(begin) =
+        bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff))
     {
         at += begin + 1;
         match bytes.get(at) {

@@ -34,10 +34,8 @@ pub(super) fn schema(metadata: &Metadata) -> SchemaRef {
         ("aspect_ratio", DataType::Float64),
         ("content_hash", DataType::Utf8),
     ];
-    let mut fields: Vec<_> = probed
-        .into_iter()
-        .map(|(name, kind)| Arc::new(Field::new(name, kind, true)))
-        .collect();
+    let mut fields: Vec<_> =
+        probed.into_iter().map(|(name, kind)| Arc::new(Field::new(name, kind, true))).collect();
     let more = table
         .schema
         .fields()
@@ -49,11 +47,7 @@ pub(super) fn schema(metadata: &Metadata) -> SchemaRef {
 
 impl ImageRows {
     pub(super) fn new(table: Table, schema: SchemaRef) -> Self {
-        Self {
-            table,
-            schema,
-            images: Vec::new(),
-        }
+        Self { table, schema, images: Vec::new() }
     }
 
     /// Adds a row; its bytes are no longer needed.
@@ -80,11 +74,7 @@ impl ImageRows {
     /// The metadata columns cannot be put together.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         let images = std::mem::take(&mut self.images);
-        let columns = self
-            .schema
-            .fields()
-            .iter()
-            .map(|field| self.column(&images, field));
+        let columns = self.schema.fields().iter().map(|field| self.column(&images, field));
         RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_, _>>()?)
     }
 
@@ -108,9 +98,7 @@ impl ImageRows {
                 images.iter().map(|image| image.height.cast_signed()),
             )),
             "aspect_ratio" => Arc::new(Float64Array::from_iter_values(
-                images
-                    .iter()
-                    .map(|image| f64::from(image.width) / f64::from(image.height)),
+                images.iter().map(|image| f64::from(image.width) / f64::from(image.height)),
             )),
             name => self.told(images, name)?,
         })
@@ -137,27 +125,18 @@ impl ImageRows {
             return Ok(new_null_array(&DataType::Null, images.len()));
         };
         let absent = new_null_array(field.data_type(), 1);
-        let mut arrays: Vec<&dyn Array> = self
-            .table
-            .batches
-            .iter()
-            .map(|batch| batch.column(at).as_ref())
-            .collect();
+        let mut arrays: Vec<&dyn Array> =
+            self.table.batches.iter().map(|batch| batch.column(at).as_ref()).collect();
         arrays.push(&absent);
         let nowhere = (arrays.len() - 1, 0);
-        let rows: Vec<_> = images
-            .iter()
-            .map(|image| image.found.row.unwrap_or(nowhere))
-            .collect();
+        let rows: Vec<_> = images.iter().map(|image| image.found.row.unwrap_or(nowhere)).collect();
         interleave(&arrays, &rows)
     }
 }
 
 impl std::fmt::Debug for ImageRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ImageRows")
-            .field("waiting", &self.images.len())
-            .finish_non_exhaustive()
+        f.debug_struct("ImageRows").field("waiting", &self.images.len()).finish_non_exhaustive()
     }
 }
 

@@ -15,9 +15,7 @@ fn folder() -> TempDir {
 fn put(dir: &TempDir, name: &str, width: u32, height: u32, format: ImageFormat) {
     let path = dir.path().join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    DynamicImage::new_rgb8(width, height)
-        .save_with_format(path, format)
-        .unwrap();
+    DynamicImage::new_rgb8(width, height).save_with_format(path, format).unwrap();
 }
 
 fn run(dir: &TempDir) -> (RecordBatch, Vec<IngestError>, usize) {
@@ -40,11 +38,7 @@ fn run(dir: &TempDir) -> (RecordBatch, Vec<IngestError>, usize) {
 
 fn column(batch: &RecordBatch, name: &str) -> Vec<Option<String>> {
     let column = batch.column_by_name(name).unwrap();
-    column
-        .as_string::<i32>()
-        .iter()
-        .map(|cell| cell.map(str::to_owned))
-        .collect()
+    column.as_string::<i32>().iter().map(|cell| cell.map(str::to_owned)).collect()
 }
 
 #[test]
@@ -67,26 +61,15 @@ fn images_are_measured_hashed_and_sorted() {
         ["image/png", "image/jpeg", "image/gif"].map(|kind| Some(kind.to_owned()))
     );
     assert_eq!(
-        batch
-            .column_by_name("width")
-            .unwrap()
-            .as_primitive::<Int32Type>()
-            .values()[..],
+        batch.column_by_name("width").unwrap().as_primitive::<Int32Type>().values()[..],
         [7, 30, 5]
     );
     assert_eq!(
-        batch
-            .column_by_name("aspect_ratio")
-            .unwrap()
-            .as_primitive::<Float64Type>()
-            .value(0),
+        batch.column_by_name("aspect_ratio").unwrap().as_primitive::<Float64Type>().value(0),
         0.5
     );
     let bytes = std::fs::read(dir.path().join("a.png")).unwrap();
-    assert_eq!(
-        column(&batch, "content_hash")[0],
-        Some(blake3::hash(&bytes).to_hex().to_string())
-    );
+    assert_eq!(column(&batch, "content_hash")[0], Some(blake3::hash(&bytes).to_hex().to_string()));
     assert_eq!(ImageScan::count(dir.path()), 3);
 }
 
@@ -107,65 +90,25 @@ fn broken_files_are_named_and_the_rest_lands() {
     std::os::unix::fs::symlink("nowhere.png", dir.path().join("link.png")).unwrap();
     std::os::unix::fs::symlink("good.png", dir.path().join("same.png")).unwrap();
     let (batch, skipped, _) = run(&dir);
-    assert_eq!(
-        column(&batch, "title"),
-        [Some("good".to_owned()), Some("same".to_owned())]
-    );
-    let names: Vec<_> = skipped
-        .iter()
-        .map(|err| err.path().file_name().unwrap().to_str().unwrap())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "cut.jpg",
-            "cut.png",
-            "drawing.svg",
-            "empty.gif",
-            "link.png",
-            "text.png"
-        ]
-    );
+    assert_eq!(column(&batch, "title"), [Some("good".to_owned()), Some("same".to_owned())]);
+    let names: Vec<_> =
+        skipped.iter().map(|err| err.path().file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["cut.jpg", "cut.png", "drawing.svg", "empty.gif", "link.png", "text.png"]);
 }
 
 #[test]
 fn limits_on_pixels_and_bytes_are_named() {
     let dir = folder();
     put(&dir, "a.png", 200, 100, ImageFormat::Png);
-    let found = scan(dir.path(), &ReadOptions::default())
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap();
-    let err = probe(
-        found.clone(),
-        &Limits {
-            image_pixels_max: 19_999,
-            ..Limits::default()
-        },
-    )
-    .unwrap_err();
-    assert!(
-        err.to_string().contains("200 × 100") && err.to_string().contains("19999"),
-        "{err}"
-    );
-    let err = probe(
-        found.clone(),
-        &Limits {
-            image_bytes_max: 20,
-            ..Limits::default()
-        },
-    )
-    .unwrap_err();
+    let found = scan(dir.path(), &ReadOptions::default()).unwrap().next().unwrap().unwrap();
+    let err = probe(found.clone(), &Limits { image_pixels_max: 19_999, ..Limits::default() })
+        .unwrap_err();
+    assert!(err.to_string().contains("200 × 100") && err.to_string().contains("19999"), "{err}");
+    let err =
+        probe(found.clone(), &Limits { image_bytes_max: 20, ..Limits::default() }).unwrap_err();
     assert!(err.to_string().contains("20 bytes"), "{err}");
-    let err = probe(
-        found,
-        &Limits {
-            image_memory_bytes_max: 1000,
-            ..Limits::default()
-        },
-    )
-    .unwrap_err();
+    let err =
+        probe(found, &Limits { image_memory_bytes_max: 1000, ..Limits::default() }).unwrap_err();
     assert_eq!(err.path().file_name().unwrap(), "a.png");
 }
 
@@ -178,10 +121,7 @@ fn captions_come_from_text_files() {
     std::fs::write(dir.path().join("a.txt"), "\u{feff} A cat.\n").unwrap();
     std::fs::write(dir.path().join("c.txt"), b"\xff\xfe").unwrap();
     let (batch, warnings, _) = run(&dir);
-    assert_eq!(
-        column(&batch, "caption"),
-        [Some("A cat.".to_owned()), None, None]
-    );
+    assert_eq!(column(&batch, "caption"), [Some("A cat.".to_owned()), None, None]);
     assert!(warnings.len() == 1 && warnings[0].to_string().contains("c.txt"));
 }
 
@@ -198,31 +138,12 @@ fn metadata_adds_columns_by_file_name() {
     assert!(skipped.is_empty());
     assert_eq!(missing, 1);
     let say = |texts: [&str; 3]| texts.map(|text| Some(text.to_owned()));
-    assert_eq!(
-        column(&batch, "caption"),
-        say(["first", "from the text file", "third"])
-    );
+    assert_eq!(column(&batch, "caption"), say(["first", "from the text file", "third"]));
     assert_eq!(column(&batch, "title"), say(["a", "b", "7"]));
     let stars = batch.column_by_name("stars").unwrap();
-    assert_eq!(
-        (stars.data_type().to_string().as_str(), stars.is_null(1)),
-        ("Int64", true)
-    );
-    assert!(
-        batch
-            .column_by_name("is_favorite")
-            .unwrap()
-            .as_boolean()
-            .value(2)
-    );
-    assert_eq!(
-        batch
-            .column_by_name("width")
-            .unwrap()
-            .as_primitive::<Int32Type>()
-            .value(0),
-        4
-    );
+    assert_eq!((stars.data_type().to_string().as_str(), stars.is_null(1)), ("Int64", true));
+    assert!(batch.column_by_name("is_favorite").unwrap().as_boolean().value(2));
+    assert_eq!(batch.column_by_name("width").unwrap().as_primitive::<Int32Type>().value(0), 4);
 }
 
 #[test]
@@ -235,10 +156,7 @@ fn metadata_of_folders_is_relative_to_them() {
         std::fs::write(dir.path().join(folder).join("metadata.jsonl"), line).unwrap();
     }
     let (batch, _, missing) = run(&dir);
-    assert_eq!(
-        column(&batch, "label"),
-        [Some("dog".to_owned()), Some("cat".to_owned())]
-    );
+    assert_eq!(column(&batch, "label"), [Some("dog".to_owned()), Some("cat".to_owned())]);
     assert_eq!(missing, 0);
 }
 
@@ -252,9 +170,7 @@ fn wrong_metadata_is_refused() {
         let dir = folder();
         put(&dir, "a.png", 4, 4, ImageFormat::Png);
         std::fs::write(dir.path().join("metadata.csv"), content).unwrap();
-        let err = scan(dir.path(), &ReadOptions::default())
-            .unwrap_err()
-            .to_string();
+        let err = scan(dir.path(), &ReadOptions::default()).unwrap_err().to_string();
         assert!(err.contains(says), "{content:?}: {err}");
     }
 }

@@ -128,9 +128,8 @@ impl Frames {
                 Err(err) => return Err(self.failed(begin, err)),
             };
             if chunk.is_empty() {
-                return Err(self.wrong(&format!(
-                    "the file ends inside the row that begins on line {begin}"
-                )));
+                return Err(self
+                    .wrong(&format!("the file ends inside the row that begins on line {begin}")));
             }
             if !scan.started && chunk[0] != b'{' {
                 return Err(self.wrong("each row must be an object in braces"));
@@ -155,10 +154,8 @@ impl Frames {
             if chunk.is_empty() {
                 return Ok(None);
             }
-            let space = chunk
-                .iter()
-                .position(|byte| !byte.is_ascii_whitespace())
-                .unwrap_or(chunk.len());
+            let space =
+                chunk.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(chunk.len());
             self.line += chunk[..space].iter().filter(|byte| **byte == b'\n').count() as u64;
             let next = chunk.get(space).copied();
             self.input.consume(space);

@@ -69,15 +69,9 @@ pub(crate) fn open(
     row_bytes_max: u64,
 ) -> Result<Opened, IngestError> {
     let meter = Meter::new(row_bytes_max);
-    let mut objects = Objects {
-        path: path.to_owned(),
-        frames: Frames::open(path, lines, &meter)?,
-    };
+    let mut objects = Objects { path: path.to_owned(), frames: Frames::open(path, lines, &meter)? };
     let (sample, guesses) = sample(&mut objects)?;
-    let mut found: Vec<FieldRef> = guesses
-        .iter()
-        .map(|(name, guess)| guess.field(name))
-        .collect();
+    let mut found: Vec<FieldRef> = guesses.iter().map(|(name, guess)| guess.field(name)).collect();
     // A column that only later rows carry can be given.
     for field in &given.fields {
         if given.must_exist.contains(field.name())
@@ -98,12 +92,7 @@ pub(crate) fn open(
         row: 0,
         done: false,
     };
-    Ok(Opened {
-        schema,
-        batches: Box::new(batches),
-        done: meter.read(),
-        rows: None,
-    })
+    Ok(Opened { schema, batches: Box::new(batches), done: meter.read(), rows: None })
 }
 
 type Sample = (VecDeque<(u64, usize, Row)>, Vec<(String, Guess)>);
@@ -116,10 +105,7 @@ fn sample(objects: &mut Objects) -> Result<Sample, IngestError> {
         let Some((line, size, row)) = objects.next()? else {
             break;
         };
-        let more = row
-            .iter()
-            .map(|(name, value)| (name.clone(), Guess::of_json(value)))
-            .collect();
+        let more = row.iter().map(|(name, value)| (name.clone(), Guess::of_json(value))).collect();
         guesses = merge_fields(guesses, more);
         bytes += size;
         rows.push_back((line, size, row));
@@ -151,16 +137,13 @@ impl JsonBatches {
                 let message = format!("the first rows have no such field; give all columns' types by --schema (with '{name}:…')");
                 IngestError::new(ErrorKind::Value, &self.objects.path, message).line(line).column(name)
             })?;
-            self.columns
-                .cell(column)
-                .append_json(value)
-                .map_err(|fault| {
-                    let message =
-                        format!("{fault}; correct it, or give the type by --schema '{name}:…'");
-                    IngestError::new(ErrorKind::Value, &self.objects.path, message)
-                        .line(line)
-                        .column(name)
-                })?;
+            self.columns.cell(column).append_json(value).map_err(|fault| {
+                let message =
+                    format!("{fault}; correct it, or give the type by --schema '{name}:…'");
+                IngestError::new(ErrorKind::Value, &self.objects.path, message)
+                    .line(line)
+                    .column(name)
+            })?;
             self.filled[column] = self.row;
         }
         for (column, filled) in self.filled.iter().enumerate() {

@@ -38,11 +38,7 @@ impl fmt::Display for Json {
                 f.write_str("{")?;
                 for (at, (name, value)) in fields.iter().enumerate() {
                     let comma = if at == 0 { "" } else { "," };
-                    write!(
-                        f,
-                        "{comma}{}:{value}",
-                        serde_json::Value::from(name.as_str())
-                    )?;
+                    write!(f, "{comma}{}:{value}", serde_json::Value::from(name.as_str()))?;
                 }
                 f.write_str("}")
             }

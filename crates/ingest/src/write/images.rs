@@ -49,18 +49,8 @@ impl ImageFolder {
         let schema = Arc::new(Schema::new(fields));
         let path = root.join("metadata.jsonl");
         let file = File::create(&path).map_err(|err| IngestError::io(&path, err))?;
-        let metadata = Writer::new(
-            &path,
-            Format::Jsonl,
-            &schema,
-            Box::new(BufWriter::new(file)),
-        )?;
-        Ok(Self {
-            root: root.to_owned(),
-            metadata,
-            schema,
-            taken: HashSet::new(),
-        })
+        let metadata = Writer::new(&path, Format::Jsonl, &schema, Box::new(BufWriter::new(file)))?;
+        Ok(Self { root: root.to_owned(), metadata, schema, taken: HashSet::new() })
     }
 
     /// Adds rows to the metadata; answers the files to fetch. A row without
@@ -81,10 +71,7 @@ impl ImageFolder {
                 continue;
             };
             let name = self.name(hash, cell(&paths, row), cell(&kinds, row));
-            wanted.push(WantedFile {
-                content_hash: hash.to_owned(),
-                path: self.root.join(&name),
-            });
+            wanted.push(WantedFile { content_hash: hash.to_owned(), path: self.root.join(&name) });
             names.push(Some(name));
         }
         let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(names))];
@@ -111,18 +98,15 @@ impl ImageFolder {
         // Bytes are not text, but a hash may be kept as bytes.
         if matches!(column.data_type(), DataType::FixedSizeBinary(_)) {
             let bytes = column.as_fixed_size_binary();
-            return Ok(Some(
-                bytes.iter().map(|bytes| bytes.map(hex::encode)).collect(),
-            ));
+            return Ok(Some(bytes.iter().map(|bytes| bytes.map(hex::encode)).collect()));
         }
         let text = cast(column, &DataType::Utf8).map_err(broken)?;
         Ok(text.as_string_opt::<i32>().cloned())
     }
 
     fn name(&mut self, hash: &str, path: Option<&str>, mime_type: Option<&str>) -> String {
-        let own = path
-            .filter(|path| is_inside(path) && !self.taken.contains(*path))
-            .map(str::to_owned);
+        let own =
+            path.filter(|path| is_inside(path) && !self.taken.contains(*path)).map(str::to_owned);
         let base = own.unwrap_or_else(|| format!("{hash}{}", extension(mime_type)));
         let mut name = base.clone();
         let mut copy = 1;
@@ -135,10 +119,7 @@ impl ImageFolder {
 }
 
 fn cell(column: &Option<StringArray>, row: usize) -> Option<&str> {
-    column
-        .as_ref()
-        .filter(|column| column.is_valid(row))
-        .map(|column| column.value(row))
+    column.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row))
 }
 
 fn is_hash(text: &str) -> bool {
@@ -147,9 +128,7 @@ fn is_hash(text: &str) -> bool {
 
 /// A relative path without `..`, as every system understands it.
 fn is_inside(path: &str) -> bool {
-    let plain = Path::new(path)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
+    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     let reserved =
         path.eq_ignore_ascii_case("metadata.jsonl") || path.eq_ignore_ascii_case("metadata.csv");
     plain
@@ -192,14 +171,8 @@ mod tests {
         ];
         let columns: [(&str, ArrayRef); 3] = [
             ("file_path", Arc::new(StringArray::from_iter_values(paths))),
-            (
-                "mime_type",
-                Arc::new(StringArray::from_iter_values(paths.map(|_| "image/png"))),
-            ),
-            (
-                "content_hash",
-                Arc::new(StringArray::from_iter_values(paths.map(|_| hash.clone()))),
-            ),
+            ("mime_type", Arc::new(StringArray::from_iter_values(paths.map(|_| "image/png")))),
+            ("content_hash", Arc::new(StringArray::from_iter_values(paths.map(|_| hash.clone())))),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let mut folder = ImageFolder::new(dir.path(), &batch.schema()).unwrap();
@@ -211,14 +184,7 @@ mod tests {
             wanted.iter().all(|file| file.path.starts_with(dir.path())
                 && !file.path.to_string_lossy().contains(".."))
         );
-        assert_eq!(
-            wanted
-                .iter()
-                .map(|file| &file.path)
-                .collect::<HashSet<_>>()
-                .len(),
-            paths.len()
-        );
+        assert_eq!(wanted.iter().map(|file| &file.path).collect::<HashSet<_>>().len(), paths.len());
         let lines = std::fs::read_to_string(dir.path().join("metadata.jsonl")).unwrap();
         assert!(
             lines.starts_with(r#"{"file_name":"a/b.png","#) && lines.lines().count() == paths.len()

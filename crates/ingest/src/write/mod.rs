@@ -28,10 +28,7 @@ pub struct Writer {
 }
 
 enum Kind {
-    Csv {
-        out: Box<arrow::csv::Writer<Sink>>,
-        flat: SchemaRef,
-    },
+    Csv { out: Box<arrow::csv::Writer<Sink>>, flat: SchemaRef },
     Lines(arrow::json::Writer<Sink, LineDelimited>),
     Array(arrow::json::Writer<Sink, JsonArray>),
     Parquet(Box<ArrowWriter<Sink>>),
@@ -69,10 +66,7 @@ impl Writer {
                 ));
             }
         };
-        Ok(Self {
-            path: path.to_owned(),
-            kind,
-        })
+        Ok(Self { path: path.to_owned(), kind })
     }
 
     /// Adds rows.
@@ -113,10 +107,9 @@ impl Writer {
                 flushed = out.into_inner().flush();
                 ended
             }
-            Kind::Parquet(out) => out
-                .into_inner()
-                .map_err(ArrowError::from)
-                .map(|mut sink| flushed = sink.flush()),
+            Kind::Parquet(out) => {
+                out.into_inner().map_err(ArrowError::from).map(|mut sink| flushed = sink.flush())
+            }
             Kind::Arrow(out) => out.into_inner().map(|mut sink| flushed = sink.flush()),
         };
         ended.map_err(|err| IngestError::broken(&self.path, "cannot be written", err))?;
@@ -126,9 +119,7 @@ impl Writer {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -143,14 +134,9 @@ fn csv(schema: &SchemaRef, delimiter: u8, out: Sink) -> Result<Kind, ArrowError>
         })
         .collect();
     let flat = Arc::new(Schema::new(flat));
-    let mut out = arrow::csv::WriterBuilder::new()
-        .with_delimiter(delimiter)
-        .build(out);
+    let mut out = arrow::csv::WriterBuilder::new().with_delimiter(delimiter).build(out);
     out.write(&RecordBatch::new_empty(Arc::clone(&flat)))?;
-    Ok(Kind::Csv {
-        out: Box::new(out),
-        flat,
-    })
+    Ok(Kind::Csv { out: Box::new(out), flat })
 }
 
 fn parquet(schema: &SchemaRef, out: Sink) -> Result<Kind, ArrowError> {
@@ -159,11 +145,7 @@ fn parquet(schema: &SchemaRef, out: Sink) -> Result<Kind, ArrowError> {
         .set_max_row_group_row_count(Some(131_072))
         .set_max_row_group_bytes(Some(256 << 20))
         .build();
-    Ok(Kind::Parquet(Box::new(ArrowWriter::try_new(
-        out,
-        Arc::clone(schema),
-        Some(properties),
-    )?)))
+    Ok(Kind::Parquet(Box::new(ArrowWriter::try_new(out, Arc::clone(schema), Some(properties))?)))
 }
 
 /// Text formats write moments in UTC, whatever zone the type names.
@@ -202,11 +184,7 @@ fn is_nested(kind: &DataType) -> bool {
 /// The batch with its nested columns as JSON text.
 fn flatten(batch: &RecordBatch, flat: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(|column| {
-        if is_nested(column.data_type()) {
-            json_text(column)
-        } else {
-            Ok(Arc::clone(column))
-        }
+        if is_nested(column.data_type()) { json_text(column) } else { Ok(Arc::clone(column)) }
     });
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(

@@ -1,0 +1,217 @@
+//! `quarry datasets`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use catalog_api::v1::{
+    CreateDatasetRequest, DeleteDatasetRequest, GetDatasetRequest, ListDatasetsRequest,
+    ListVersionsRequest, Profile,
+};
+use clap::{Subcommand, ValueEnum};
+use ingest::parse_schema;
+use items_api::v1::GetStatisticsRequest;
+use serde_json::{Value as Json, json};
+use service_error::ServiceError;
+
+use super::{Context, Page};
+use crate::client::version::{DatasetName, VersionName};
+use crate::failure::Failure;
+use crate::output::{Column, column, message_json, table};
+
+const LIST: [Column; 6] = [
+    column("namespace", "namespace"),
+    column("name", "name"),
+    column("profile", "profile"),
+    column("version", "latest.number"),
+    column("rows", "latest.row_count"),
+    column("public", "public"),
+];
+const SHOW: [Column; 9] = [
+    column("namespace", "namespace"),
+    column("name", "name"),
+    column("profile", "profile"),
+    column("key", "key_column"),
+    column("version", "latest.number"),
+    column("rows", "latest.row_count"),
+    column("bytes", "latest.byte_count"),
+    column("public", "public"),
+    column("created", "create_time"),
+];
+const COLUMNS: [Column; 3] =
+    [column("column", "name"), column("type", "type"), column("nullable", "nullable")];
+const VERSIONS: [Column; 6] = [
+    column("version", "number"),
+    column("rows", "row_count"),
+    column("bytes", "byte_count"),
+    column("blocks", "block_count"),
+    column("created", "create_time"),
+    column("message", "message"),
+];
+const STATISTICS: [Column; 4] = [
+    column("column", "column"),
+    column("nulls", "null_count"),
+    column("min", "min"),
+    column("max", "max"),
+];
+
+/// The shape of a dataset.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ProfileName {
+    /// The item columns, and any others beside them
+    Items,
+    /// Any columns
+    Table,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DatasetsCommand {
+    /// The datasets that you may see
+    List {
+        /// Only of this namespace
+        namespace: Option<String>,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One dataset with its columns
+    Show {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        name: DatasetName,
+    },
+    /// Make an empty dataset
+    Create {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        name: DatasetName,
+        /// Its shape [default: table if --schema is given, else items]
+        #[arg(long, value_enum)]
+        profile: Option<ProfileName>,
+        /// Its columns: name:type,… or a JSON file
+        #[arg(long, value_name = "TYPES")]
+        schema: Option<String>,
+        /// The column that identifies a row [default: id, if there is one]
+        #[arg(long, value_name = "COLUMN", default_value = "")]
+        key: String,
+        /// What it is
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Readable by everybody who has a token
+        #[arg(long)]
+        public: bool,
+    },
+    /// Delete a dataset with all its versions
+    Delete {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        name: DatasetName,
+    },
+    /// Its versions, newest first
+    Versions {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        name: DatasetName,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Nulls, least and greatest value of each column
+    Statistics {
+        #[arg(value_name = "NAMESPACE/DATASET[@VERSION]")]
+        name: VersionName,
+    },
+}
+
+impl DatasetsCommand {
+    /// Asks the catalog.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::List { namespace, page } => list(context, namespace, page).await,
+            Self::Show { name } => show(context, name).await,
+            Self::Create { name, profile, schema, key, description, public } => {
+                let request = CreateDatasetRequest {
+                    namespace: name.namespace,
+                    name: name.dataset,
+                    description,
+                    profile: profile_number(profile),
+                    arrow_schema: schema
+                        .as_deref()
+                        .map(schema_bytes)
+                        .transpose()?
+                        .unwrap_or_default(),
+                    key_column: key,
+                    public,
+                    ..CreateDatasetRequest::default()
+                };
+                let answer =
+                    context.client()?.datasets().create_dataset(request).await?.into_inner();
+                let json = message_json("quarry.catalog.v1.CreateDatasetResponse", &answer)?;
+                context.output.message(&json, "dataset", &SHOW)
+            }
+            Self::Delete { name } => {
+                let said = name.to_string();
+                let request =
+                    DeleteDatasetRequest { namespace: name.namespace, name: name.dataset };
+                context.client()?.datasets().delete_dataset(request).await?;
+                context.output.answer(&json!({}), || format!("dataset {said} is deleted"))
+            }
+            Self::Versions { name, page } => versions(context, name, page).await,
+            Self::Statistics { name } => {
+                let json = statistics(context, &name).await?;
+                context.output.message(&json, "columns", &STATISTICS)
+            }
+        }
+    }
+}
+
+async fn list(context: &Context, namespace: Option<String>, page: Page) -> Result<(), Failure> {
+    let (page_size, page_token) = page.parts();
+    let request =
+        ListDatasetsRequest { namespace: namespace.unwrap_or_default(), page_size, page_token };
+    let answer = context.client()?.datasets().list_datasets(request).await?.into_inner();
+    let json = message_json("quarry.catalog.v1.ListDatasetsResponse", &answer)?;
+    context.output.message(&json, "datasets", &LIST)
+}
+
+async fn show(context: &Context, name: DatasetName) -> Result<(), Failure> {
+    let request = GetDatasetRequest { namespace: name.namespace, name: name.dataset };
+    let answer = context.client()?.datasets().get_dataset(request).await?.into_inner();
+    let json = message_json("quarry.catalog.v1.GetDatasetResponse", &answer)?;
+    context.output.answer(&json, || {
+        let dataset = &json["dataset"];
+        let columns = dataset["columns"].as_array().map_or(&[][..], Vec::as_slice);
+        format!("{}\n\n{}", table(&SHOW, std::slice::from_ref(dataset)), table(&COLUMNS, columns))
+    })
+}
+
+async fn versions(context: &Context, name: DatasetName, page: Page) -> Result<(), Failure> {
+    let (page_size, page_token) = page.parts();
+    let request = ListVersionsRequest {
+        namespace: name.namespace,
+        dataset: name.dataset,
+        page_size,
+        page_token,
+    };
+    let answer = context.client()?.datasets().list_versions(request).await?.into_inner();
+    let json = message_json("quarry.catalog.v1.ListVersionsResponse", &answer)?;
+    context.output.message(&json, "versions", &VERSIONS)
+}
+
+/// Rows, bytes, and what each column holds; cells are plain values.
+async fn statistics(context: &Context, name: &VersionName) -> Result<Json, Failure> {
+    let request = GetStatisticsRequest {
+        namespace: name.dataset.namespace.clone(),
+        dataset: name.dataset.dataset.clone(),
+        version: name.version.clone().unwrap_or_default(),
+    };
+    let answer = context.client()?.items().get_statistics(request).await?.into_inner();
+    Ok(crate::client::statistics::json(&answer))
+}
+
+fn profile_number(profile: Option<ProfileName>) -> i32 {
+    match profile {
+        None => Profile::Unspecified,
+        Some(ProfileName::Items) => Profile::Items,
+        Some(ProfileName::Table) => Profile::Table,
+    }
+    .into()
+}
+
+fn schema_bytes(text: &str) -> Result<Vec<u8>, Failure> {
+    let schema = Arc::new(Schema::new(parse_schema(text)?));
+    Ok(item_schema::schema_to_ipc(&schema).map_err(|err| ServiceError::invalid("schema", err))?)
+}

@@ -1,0 +1,254 @@
+//! The command line: what can be typed, and which code answers it.
+
+mod data;
+mod datasets;
+mod db;
+mod grants;
+mod items;
+mod namespaces;
+mod parse;
+mod serve;
+mod tokens;
+mod users;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use service_error::ServiceError;
+use settings::Secret;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::client::address::Address;
+use crate::failure::{Exit, Failure};
+use crate::output::{Format, Output};
+use crate::{demo, serve as server};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied or not authenticated, 5 conflict or exists,
+6 server unavailable, 7 invalid input, 130 interrupted.";
+
+/// A data platform for machine-learning datasets: the server and its command line.
+#[derive(Debug, Parser)]
+#[command(name = "quarry", version, after_help = EXIT_CODES, max_term_width = 120)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+struct Global {
+    /// The platform to talk to [default: the one that runs on the data dir, else http://127.0.0.1:7070]
+    #[arg(
+        long,
+        global = true,
+        env = "QUARRY_SERVER",
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    server: Option<String>,
+    /// A personal access token [default: the data dir's admin token, if its server is on this machine]
+    #[arg(
+        long,
+        global = true,
+        env = "QUARRY_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        help_heading = "Global options"
+    )]
+    token: Option<String>,
+    /// Where the platform keeps its data [default: ./quarry-data]
+    #[arg(
+        long,
+        global = true,
+        env = "QUARRY_DATA_DIR",
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    data_dir: Option<PathBuf>,
+    /// How to print the answer
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        help_heading = "Global options"
+    )]
+    output: Format,
+}
+
+impl Global {
+    fn address(&self) -> Address {
+        Address {
+            server: self.server.clone(),
+            token: self.token.clone().map(Secret::new),
+            data_dir: self.data_dir.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the platform, or some of its roles
+    Serve(serve::ServeCommand),
+    /// Start a platform, import a sample dataset and show what it can do
+    Demo(demo::DemoCommand),
+    /// Make a file or a folder of images a version of a dataset
+    Import(data::ImportCommand),
+    /// Write a version of a dataset to a file or a folder
+    Export(data::ExportCommand),
+    /// Namespaces, which hold datasets
+    #[command(subcommand)]
+    Namespaces(namespaces::NamespacesCommand),
+    /// Datasets and their versions
+    #[command(subcommand)]
+    Datasets(datasets::DatasetsCommand),
+    /// Rows of a dataset
+    #[command(subcommand)]
+    Items(items::ItemsCommand),
+    /// People and programs that may call the platform
+    #[command(subcommand)]
+    Users(users::UsersCommand),
+    /// Personal access tokens
+    #[command(subcommand)]
+    Tokens(tokens::TokensCommand),
+    /// Who may do what on which namespace or dataset
+    #[command(subcommand)]
+    Grants(grants::GrantsCommand),
+    /// The databases of a platform that is not running
+    #[command(subcommand)]
+    Db(db::DbCommand),
+    /// Who the token belongs to
+    Whoami,
+    /// Completions for a shell, to be evaluated by it
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// What commands need beside their own arguments.
+#[derive(Debug)]
+pub struct Context {
+    /// Where the answer goes.
+    pub output: Output,
+    /// Which server, with which token.
+    pub address: Address,
+    /// Fires on Ctrl-C.
+    pub stop: CancellationToken,
+}
+
+impl Context {
+    /// A client of the platform that is meant.
+    pub fn client(&self) -> Result<Client, Failure> {
+        self.address.connect()
+    }
+}
+
+/// Parses, runs, reports.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output { format: cli.global.output };
+    let server = cli.global.address().url();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli, output));
+            // What still blocks on a file must not hold up the end.
+            runtime.shutdown_background();
+            result
+        }
+        Err(err) => Err(ServiceError::internal(format!("no threads: {err}")).into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            if failure.exit() == Exit::Unavailable {
+                output.hint(&format!(
+                    "Is a platform running at {server}? `quarry serve` starts one."
+                ));
+            }
+            ExitCode::from(failure.exit() as u8)
+        }
+    }
+}
+
+async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
+    let context = Context { output, address: cli.global.address(), stop: CancellationToken::new() };
+    match cli.command {
+        // They hear signals by themselves.
+        Command::Serve(command) => return Ok(server::run(command.args(&context.address)).await?),
+        Command::Db(command) => return command.run(&context).await,
+        Command::Completions { shell } => return completions(shell),
+        _ => {}
+    }
+    let stop = context.stop.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.cancel();
+        }
+    });
+    match cli.command {
+        // They have something to clean up.
+        Command::Import(command) => command.run(&context).await,
+        Command::Demo(command) => command.run(&context).await,
+        command => {
+            let stopped = context.stop.clone();
+            tokio::select! {
+                result = query(command, &context) => result,
+                () = stopped.cancelled() => Err(Failure::interrupted("interrupted")),
+            }
+        }
+    }
+}
+
+async fn query(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Export(command) => command.run(context).await,
+        Command::Namespaces(command) => command.run(context).await,
+        Command::Datasets(command) => command.run(context).await,
+        Command::Items(command) => command.run(context).await,
+        Command::Users(command) => command.run(context).await,
+        Command::Tokens(command) => command.run(context).await,
+        Command::Grants(command) => command.run(context).await,
+        Command::Whoami => users::whoami(context).await,
+        Command::Serve(_)
+        | Command::Db(_)
+        | Command::Completions { .. }
+        | Command::Import(_)
+        | Command::Demo(_) => Ok(()),
+    }
+}
+
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "quarry", &mut script);
+    Output { format: Format::Table }.text(String::from_utf8_lossy(&script).trim_end())
+}
+
+/// A page of a list.
+#[derive(Debug, Args)]
+struct Page {
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<i32>,
+    /// Go on where another page ended
+    #[arg(long, value_name = "T")]
+    page_token: Option<String>,
+}
+
+impl Page {
+    fn parts(self) -> (i32, String) {
+        (self.limit.unwrap_or(0), self.page_token.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+//! What can be typed.
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("quarry").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_commands_are_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_documented_form_is_taken() {
+    for line in [
+        "serve --data-dir D --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --roles item-store,gateway --ready-file F",
+        "serve --database-url postgres://h/d --object-store-url s3://b",
+        "demo --exit",
+        "import a.csv vision/icons --format csv --mode overwrite --message M --schema width:int32,name:text",
+        "import dir vision/icons --format images -o json",
+        "export vision/icons@3 out.parquet --format parquet",
+        "namespaces create vision -o json",
+        "namespaces list",
+        "datasets list vision --limit 5",
+        "datasets create vision/icons --schema a:int64",
+        "datasets versions vision/icons",
+        "items list vision/icons --filter width>3000 --limit 5 --version 2 --page-token T",
+        "items get vision/icons 018f",
+        "items count vision/icons --filter a=1",
+        "users create ann --role viewer",
+        "users update ann --disable",
+        "tokens create --read-only --expires 30d",
+        "tokens revoke 018f",
+        "grants add ann vision/icons write",
+        "grants list vision",
+        "grants remove 018f",
+        "grants remove ann vision/icons",
+        "db migrate",
+        "db status",
+        "db verify",
+        "whoami -o json --server http://h:1 --token t",
+        "-o json completions bash",
+    ] {
+        parse(line).unwrap_or_else(|err| panic!("{line}: {err}"));
+    }
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    for line in [
+        "import a.csv icons",
+        "import a.csv vision/icons --mode upsert",
+        "import a.csv vision/icons --format xls",
+        "items list vision/icons --limit -1",
+        "grants add ann vision own",
+        "tokens create --expires soon",
+        "users update ann --disable --enable",
+        "-o yaml whoami",
+        "",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let mut script = Vec::new();
+    clap_complete::generate(Shell::Bash, &mut Cli::command(), "quarry", &mut script);
+    let script = String::from_utf8(script).unwrap();
+    assert!(script.contains("page-token") && script.contains("grants"));
+}

@@ -1,0 +1,152 @@
+//! The platform as the command line sees it: one connection, one credential,
+//! the services behind it.
+
+pub mod address;
+pub mod export;
+pub mod flight;
+pub mod images;
+pub mod import;
+pub mod media;
+pub mod progress;
+pub mod statistics;
+pub mod version;
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
+use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
+use identity_api::v1::grants_service_client::GrantsServiceClient;
+use identity_api::v1::tokens_service_client::TokensServiceClient;
+use identity_api::v1::users_service_client::UsersServiceClient;
+use items_api::v1::items_service_client::ItemsServiceClient;
+use items_api::v1::media_service_client::MediaServiceClient;
+use service_channel::Transport;
+use service_error::ServiceError;
+use settings::Secret;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, ClientTlsConfig};
+use tonic::{Request, Status};
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+use crate::failure::Failure;
+
+/// The largest message that a client takes, in bytes; the server's own limit.
+pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
+
+/// A connection with its credential, as the generated clients take it.
+pub type Authorized = InterceptedService<Transport, Bearer>;
+
+/// Puts the token into each call.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A platform. Connects when the first call is made; clones share the
+/// connections.
+#[derive(Clone)]
+pub struct Client {
+    service: Authorized,
+}
+
+impl Client {
+    /// A platform by its URL (`http://` or `https://`) and a token.
+    ///
+    /// # Errors
+    /// The URL or the token cannot be sent.
+    pub fn new(url: &str, token: Option<&Secret>) -> Result<Self, Failure> {
+        let transport = transport(url)?;
+        let bearer = token
+            .map(|token| format!("Bearer {}", token.expose()).parse::<MetadataValue<Ascii>>())
+            .transpose()
+            .map_err(|_| {
+                ServiceError::unauthenticated("the token holds characters that no token has")
+            })?
+            .map(|mut value| {
+                value.set_sensitive(true);
+                value
+            });
+        Ok(Self { service: InterceptedService::new(transport, Bearer(bearer)) })
+    }
+
+    /// `quarry.catalog.v1.NamespacesService`.
+    pub fn namespaces(&self) -> NamespacesServiceClient<Authorized> {
+        NamespacesServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.catalog.v1.DatasetsService`.
+    pub fn datasets(&self) -> DatasetsServiceClient<Authorized> {
+        DatasetsServiceClient::new(self.service.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.items.v1.ItemsService`.
+    pub fn items(&self) -> ItemsServiceClient<Authorized> {
+        ItemsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.items.v1.MediaService`.
+    pub fn media(&self) -> MediaServiceClient<Authorized> {
+        MediaServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.identity.v1.UsersService`.
+    pub fn users(&self) -> UsersServiceClient<Authorized> {
+        UsersServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.identity.v1.TokensService`.
+    pub fn tokens(&self) -> TokensServiceClient<Authorized> {
+        TokensServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.identity.v1.GrantsService`.
+    pub fn grants(&self) -> GrantsServiceClient<Authorized> {
+        GrantsServiceClient::new(self.service.clone())
+    }
+
+    /// Arrow Flight.
+    pub fn flight(&self) -> FlightServiceClient<Authorized> {
+        FlightServiceClient::new(self.service.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+fn transport(url: &str) -> Result<Transport, Failure> {
+    if url.starts_with("https://") {
+        return tls(url);
+    }
+    service_channel::remote(url).map_err(|_| {
+        Failure::usage(format!(
+            "--server: {url:?} is no address; write http://host:port or https://host:port"
+        ))
+    })
+}
+
+fn tls(url: &str) -> Result<Transport, Failure> {
+    let wrong = |err: tonic::transport::Error| Failure::usage(format!("--server: {url:?}: {err}"));
+    let endpoint = Channel::from_shared(url.to_owned())
+        .map_err(|err| Failure::usage(format!("--server: {url:?}: {err}")))?
+        .tls_config(ClientTlsConfig::new().with_native_roots())
+        .map_err(wrong)?
+        .tcp_nodelay(true)
+        .http2_adaptive_window(true);
+    let channel = endpoint.connect_lazy();
+    Ok(BoxCloneSyncService::new(channel.map_err(|err| Status::from_error(Box::new(err)))))
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
