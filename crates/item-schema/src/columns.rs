@@ -37,10 +37,7 @@ impl ColumnKind {
             Self::Number => kind.is_numeric(),
             Self::Boolean => *kind == DataType::Boolean,
             Self::Time => {
-                matches!(
-                    kind,
-                    DataType::Timestamp(..) | DataType::Date32 | DataType::Date64
-                )
+                matches!(kind, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
             }
         }
     }
@@ -107,10 +104,7 @@ impl ItemColumn {
             return Ok(());
         }
         let word = self.kind.word();
-        let message = format!(
-            "of an items dataset must be {word}, not {}",
-            field.data_type()
-        );
+        let message = format!("of an items dataset must be {word}, not {}", field.data_type());
         Err(SchemaError::at(self.name, message))
     }
 }
@@ -152,10 +146,7 @@ pub const SMALL_DATASET_COLUMNS: [ItemColumn; 8] = [
 /// The well-known column of a name.
 #[must_use]
 pub fn item_column(name: &str) -> Option<&'static ItemColumn> {
-    CORE_COLUMNS
-        .iter()
-        .chain(&SMALL_DATASET_COLUMNS)
-        .find(|column| column.name == name)
+    CORE_COLUMNS.iter().chain(&SMALL_DATASET_COLUMNS).find(|column| column.name == name)
 }
 
 /// The schema of an items dataset with `user` columns: those first, with the
@@ -166,10 +157,7 @@ pub fn item_column(name: &str) -> Option<&'static ItemColumn> {
 /// A well-known column of a type that does not fit.
 pub fn items_schema(user: Option<&Schema>) -> Result<SchemaRef, SchemaError> {
     let Some(user) = user else {
-        let all = CORE_COLUMNS
-            .iter()
-            .chain(&SMALL_DATASET_COLUMNS)
-            .map(ItemColumn::field);
+        let all = CORE_COLUMNS.iter().chain(&SMALL_DATASET_COLUMNS).map(ItemColumn::field);
         return Ok(Arc::new(Schema::new(all.collect::<Vec<_>>())));
     };
     for field in user.fields() {
@@ -177,13 +165,8 @@ pub fn items_schema(user: Option<&Schema>) -> Result<SchemaRef, SchemaError> {
             column.check(field)?;
         }
     }
-    let missing = CORE_COLUMNS
-        .iter()
-        .filter(|column| user.field_with_name(column.name).is_err());
+    let missing = CORE_COLUMNS.iter().filter(|column| user.field_with_name(column.name).is_err());
     let mut fields: Vec<FieldRef> = user.fields().iter().cloned().collect();
     fields.extend(missing.map(|column| Arc::new(column.field())));
-    Ok(Arc::new(Schema::new_with_metadata(
-        fields,
-        user.metadata().clone(),
-    )))
+    Ok(Arc::new(Schema::new_with_metadata(fields, user.metadata().clone())))
 }

@@ -28,10 +28,7 @@ pub fn parse_id(text: &str) -> Result<Uuid, SchemaError> {
 /// Says how many bytes there were, and [`ID_RULES`].
 pub fn parse_id_bytes(bytes: &[u8]) -> Result<Uuid, SchemaError> {
     Uuid::from_slice(bytes).map_err(|_| {
-        SchemaError::at(
-            "id",
-            format!("holds a value of {} bytes; {ID_RULES}", bytes.len()),
-        )
+        SchemaError::at("id", format!("holds a value of {} bytes; {ID_RULES}", bytes.len()))
     })
 }
 

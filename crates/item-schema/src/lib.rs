@@ -2,20 +2,20 @@
 //!
 //! Pure rules over Arrow schemas, for whoever makes, reads or writes a dataset.
 
+mod column_rules;
 mod columns;
 mod id;
-mod types;
 mod wire;
 
 use std::fmt;
 
 use arrow::datatypes::Schema;
 
+pub use column_rules::{is_orderable, is_storable};
 pub use columns::{
     CORE_COLUMNS, ColumnKind, ItemColumn, SMALL_DATASET_COLUMNS, item_column, items_schema,
 };
 pub use id::{ID_RULES, new_id, parse_id, parse_id_bytes};
-pub use types::{is_orderable, is_storable};
 pub use wire::{SCHEMA_BYTES_MAX, schema_from_ipc, schema_to_ipc};
 
 /// The key column of a dataset that names none.
@@ -43,19 +43,13 @@ impl SchemaError {
     /// A rule that a column breaks.
     #[must_use]
     pub fn at(column: &str, message: impl Into<String>) -> Self {
-        Self {
-            column: Some(column.to_owned()),
-            message: message.into(),
-        }
+        Self { column: Some(column.to_owned()), message: message.into() }
     }
 
     /// A rule that the whole breaks.
     #[must_use]
     pub fn whole(message: impl Into<String>) -> Self {
-        Self {
-            column: None,
-            message: message.into(),
-        }
+        Self { column: None, message: message.into() }
     }
 }
 
@@ -75,15 +69,9 @@ impl std::error::Error for SchemaError {}
 #[must_use]
 pub fn detect_profile(schema: &Schema) -> Profile {
     let is_item = |column: &ItemColumn| {
-        schema
-            .field_with_name(column.name)
-            .is_ok_and(|field| column.kind.takes(field.data_type()))
+        schema.field_with_name(column.name).is_ok_and(|field| column.kind.takes(field.data_type()))
     };
-    if CORE_COLUMNS.iter().all(is_item) {
-        Profile::Items
-    } else {
-        Profile::Table
-    }
+    if CORE_COLUMNS.iter().all(is_item) { Profile::Items } else { Profile::Table }
 }
 
 /// The key column of a schema that names none: `id` if there is one of an

@@ -36,10 +36,7 @@ pub fn schema_to_ipc(schema: &Schema) -> Result<Vec<u8>, SchemaError> {
 /// Bytes that are no schema, or more than [`SCHEMA_BYTES_MAX`].
 pub fn schema_from_ipc(bytes: &[u8]) -> Result<Schema, SchemaError> {
     if bytes.len() > SCHEMA_BYTES_MAX {
-        let message = format!(
-            "the schema is {} bytes; at most {SCHEMA_BYTES_MAX}",
-            bytes.len()
-        );
+        let message = format!("the schema is {} bytes; at most {SCHEMA_BYTES_MAX}", bytes.len());
         return Err(SchemaError::whole(message));
     }
     // Arrow's conversion panics on types that are valid flatbuffers but no
