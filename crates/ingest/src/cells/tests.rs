@@ -1,5 +1,5 @@
-#![allow(clippy::unwrap_used, reason = "tests")]
 //! Each type takes what it should and refuses the rest.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Decimal128Type, Int8Type, TimestampMicrosecondType, UInt64Type};

@@ -1,5 +1,5 @@
-#![allow(clippy::unwrap_used, reason = "tests")]
 //! Folders of images, with and without words about them.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type};

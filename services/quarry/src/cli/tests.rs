@@ -1,5 +1,5 @@
-#![allow(clippy::unwrap_used, reason = "tests")]
 //! What can be typed.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 
