@@ -84,7 +84,8 @@ async fn start(platform: Platform) -> Server {
     }
 }
 
-/// Runs a case on a new server with each database; the directory is its data dir.
+/// Runs a case on a new server with each database; the directory is its data
+/// dir. The case keeps the server: its jobs end with it.
 async fn on_each<F: Future<Output = ()>>(
     case: impl Fn(Server, Client, SqlSettings, std::path::PathBuf) -> F,
 ) {

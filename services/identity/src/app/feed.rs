@@ -147,14 +147,24 @@ impl Identity {
         Ok(())
     }
 
-    /// Learns what was committed since, by this process or another, and wakes
-    /// the followers. Returns after at most [`POLL`] and one look.
+    /// Waits for a commit of this process, at most [`POLL`], and catches up.
     ///
     /// # Errors
     /// Only of the store.
     pub async fn follow_commits(&self) -> Result<(), ServiceError> {
         // Early or late is the same here.
         let _ = timeout(POLL, self.store.committed().notified()).await;
+        self.catch_up().await
+    }
+
+    /// Learns what was committed since, by this process or another, and wakes
+    /// the followers.
+    ///
+    /// # Errors
+    /// Only of the store.
+    pub(super) async fn catch_up(&self) -> Result<(), ServiceError> {
+        // One at a time: the known revision must not go back.
+        let _turn = self.catching_up.lock().await;
         let mut known = *self.revision.borrow();
         while self.store.revision().await? > known {
             let (reached, changes) =
@@ -167,6 +177,17 @@ impl Identity {
             self.revision.send_replace(known);
         }
         Ok(())
+    }
+
+    /// Lets what was just committed count at this door before it is answered.
+    /// The commit stands either way: the job catches up if this fails.
+    pub(super) async fn heed(&self) {
+        if let Err(error) = self.catch_up().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a change counts a little later"
+            );
+        }
     }
 }
 

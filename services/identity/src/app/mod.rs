@@ -23,7 +23,7 @@ use options_api::v1::Role as CallerRole;
 use service_error::ServiceError;
 use settings::Secret;
 use sql_store::now_micros;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{AuditEvent, Outcome, fingerprint};
@@ -63,6 +63,7 @@ pub struct Identity {
     denials: DenialQueue,
     /// The newest revision that this process has seen committed.
     revision: watch::Sender<i64>,
+    catching_up: Mutex<()>,
     claimed: AtomicBool,
     draining: CancellationToken,
 }
@@ -95,6 +96,7 @@ impl Identity {
             refusals: Refusals::default(),
             denials: DenialQueue::default(),
             revision: watch::Sender::new(0),
+            catching_up: Mutex::default(),
             claimed: AtomicBool::new(claimed),
             draining: platform.draining.clone(),
             store,

@@ -105,6 +105,8 @@ impl Identity {
         }
         tx.log_change(&Change::Revoked { token: id, forget_at: now + self.forget_after() }, now)
             .await?;
-        finish(tx, &done(caller, REVOKE, format!("token/{id}"), row.token.description)).await
+        finish(tx, &done(caller, REVOKE, format!("token/{id}"), row.token.description)).await?;
+        self.heed().await;
+        Ok(())
     }
 }

@@ -144,6 +144,7 @@ impl Identity {
             &done(caller, UPDATE, format!("user/{}", after.id), difference(&before, &after)),
         )
         .await?;
+        self.heed().await;
         Ok(after)
     }
 

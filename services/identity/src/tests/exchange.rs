@@ -167,7 +167,8 @@ async fn a_name_with_its_own_token_is_a_password_and_with_anothers_is_not() {
 
 #[tokio::test]
 async fn an_expiring_token_makes_no_jwt_that_outlives_it() {
-    on_each(|_server, admin, _, _| async move {
+    on_each(|server, admin, _, _| async move {
+        let _runs = server;
         let made = admin
             .create_token(CreateTokenRequest { lifetime_seconds: Some(20), ..Default::default() })
             .await

@@ -4,7 +4,8 @@ use super::*;
 
 #[tokio::test]
 async fn a_user_gets_a_token_and_is_itself() {
-    on_each(|_server, admin, _, _| async move {
+    on_each(|server, admin, _, _| async move {
+        let _runs = server;
         let (ana, as_ana) = admin.new_user("ana", Role::User).await;
         let me = as_ana.who_am_i().await.unwrap();
         assert_eq!(me.user.as_ref(), Some(&ana));
@@ -21,7 +22,8 @@ async fn a_user_gets_a_token_and_is_itself() {
 
 #[tokio::test]
 async fn users_are_listed_in_pages_to_admins_and_hidden_from_each_other() {
-    on_each(|_server, admin, _, _| async move {
+    on_each(|server, admin, _, _| async move {
+        let _runs = server;
         for name in ["bo", "cy", "di"] {
             admin.create_user(name, Role::User).await.unwrap();
         }
@@ -51,7 +53,8 @@ async fn users_are_listed_in_pages_to_admins_and_hidden_from_each_other() {
 
 #[tokio::test]
 async fn the_last_admin_stays_one() {
-    on_each(|_server, admin, _, _| async move {
+    on_each(|server, admin, _, _| async move {
+        let _runs = server;
         let change = |name: &str| UpdateUserRequest { name: name.into(), ..Default::default() };
         let demoted = UpdateUserRequest { role: Some(Role::User as i32), ..change("admin") };
         let disabled = UpdateUserRequest { disabled: Some(true), ..change("admin") };
@@ -76,7 +79,8 @@ async fn the_last_admin_stays_one() {
 
 #[tokio::test]
 async fn only_what_was_read_is_changed() {
-    on_each(|_server, admin, _, _| async move {
+    on_each(|server, admin, _, _| async move {
+        let _runs = server;
         let ana = admin.create_user("ana", Role::User).await.unwrap();
         let change = UpdateUserRequest {
             name: "ana".into(),
@@ -94,7 +98,8 @@ async fn only_what_was_read_is_changed() {
 
 #[tokio::test]
 async fn a_revoked_token_is_refused_within_a_second_though_its_jwt_verifies() {
-    on_each(|_server, admin, _, _| async move {
+    on_each(|server, admin, _, _| async move {
+        let _runs = server;
         let (_, ana) = admin.new_user("ana", Role::User).await;
         let jwt = ana.exchange("identity").await.unwrap().jwt;
         let call = || async { ana.users().who_am_i(with_jwt(WhoAmIRequest {}, &jwt)).await };
@@ -120,7 +125,8 @@ async fn a_revoked_token_is_refused_within_a_second_though_its_jwt_verifies() {
 
 #[tokio::test]
 async fn a_disabled_user_and_a_lowered_role_are_refused_within_a_second() {
-    on_each(|_server, admin, _, _| async move {
+    on_each(|server, admin, _, _| async move {
+        let _runs = server;
         let (_, root) = admin.new_user("root", Role::Admin).await;
         let jwt = root.exchange("identity").await.unwrap().jwt;
         let call = || async {
@@ -161,7 +167,8 @@ async fn a_disabled_user_and_a_lowered_role_are_refused_within_a_second() {
 
 #[tokio::test]
 async fn tokens_are_ones_own_unless_an_admin_asks() {
-    on_each(|_server, admin, _, _| async move {
+    on_each(|server, admin, _, _| async move {
+        let _runs = server;
         let (_, ana) = admin.new_user("ana", Role::User).await;
         let (_, bo) = admin.new_user("bo", Role::User).await;
         let of_bo = bo.create_token(CreateTokenRequest::default()).await.unwrap().token.unwrap();
