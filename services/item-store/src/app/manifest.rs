@@ -1,0 +1,147 @@
+//! The blocks of a snapshot, kept by snapshot: they never change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::compute::concat;
+use arrow::datatypes::{DataType, Schema};
+use blocks::{BlockLocation, KeyedBlock};
+use caller::Caller;
+use catalog_api::v1::{Block, Value};
+use filter::{ColumnRange, Filter, Pruned};
+use moka::sync::Cache;
+use service_error::ServiceError;
+use uuid::Uuid;
+
+use crate::app::catalog::Catalog;
+use crate::app::values::{cell, range_of};
+
+/// About what a column's statistics take in memory.
+const RANGE_BYTES: usize = 512;
+
+/// A committed block.
+#[derive(Debug, Clone)]
+pub(crate) struct ManifestBlock {
+    pub location: BlockLocation,
+    ranges: HashMap<String, KnownRange>,
+}
+
+#[derive(Debug, Clone)]
+struct KnownRange {
+    range: ColumnRange,
+    exact: bool,
+}
+
+/// What is known of a column over all blocks.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    pub null_count: i64,
+    pub min: Option<Value>,
+    pub max: Option<Value>,
+    pub exact: bool,
+}
+
+/// The nulls of a column and its bounds, if every block that holds a value
+/// knows them.
+pub(crate) fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged, ServiceError> {
+    let mut total = Merged { exact: true, ..Merged::default() };
+    let (mut mins, mut maxes, mut known) = (Vec::new(), Vec::new(), true);
+    for block in manifest {
+        let Some(KnownRange { range, exact }) = block.ranges.get(column) else {
+            known = false;
+            continue;
+        };
+        total.null_count += i64::try_from(range.null_count.unwrap_or(0)).unwrap_or(0);
+        match (&range.min, &range.max) {
+            (Some(min), Some(max)) => {
+                mins.push(min.as_ref());
+                maxes.push(max.as_ref());
+                total.exact &= exact;
+            }
+            _ => known &= range.null_count == Some(block.location.row_count),
+        }
+    }
+    if !known || mins.is_empty() {
+        return Ok(total);
+    }
+    let unreadable = |error| ServiceError::internal(format!("the bounds of {column:?} have no order: {error}"));
+    let least = blocks::min_and_max(&concat(&mins).map_err(unreadable)?).map_err(unreadable)?;
+    let greatest = blocks::min_and_max(&concat(&maxes).map_err(unreadable)?).map_err(unreadable)?;
+    total.min = least.map(|(min, _)| cell(&min, 0)).transpose()?;
+    total.max = greatest.map(|(_, max)| cell(&max, 0)).transpose()?;
+    Ok(total)
+}
+
+impl ManifestBlock {
+    pub fn of(block: &Block, schema: &Schema) -> Self {
+        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+        let location = BlockLocation {
+            object_key: block.object_key.clone(),
+            row_count: count(block.row_count),
+            byte_count: count(block.byte_count),
+            footer_length: count(block.footer_length),
+        };
+        let types: HashMap<&str, &DataType> =
+            schema.fields().iter().map(|field| (field.name().as_str(), field.data_type())).collect();
+        let ranges = block.columns.iter().filter_map(|column| {
+            let data_type = types.get(column.column.as_str())?;
+            let known = KnownRange { range: range_of(column, data_type), exact: column.exact };
+            Some((column.column.clone(), known))
+        });
+        Self { location, ranges: ranges.collect() }
+    }
+
+    /// What statistics alone tell of the block.
+    pub fn prune(&self, filter: &Filter) -> Pruned {
+        filter.prune(Some(self.location.row_count), |column| self.ranges.get(column).map(|known| known.range.clone()))
+    }
+
+    pub fn keyed(&self, key: &str) -> KeyedBlock {
+        let range = self.ranges.get(key).and_then(|known| known.range.min.clone().zip(known.range.max.clone()));
+        KeyedBlock { location: self.location.clone(), range }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.location.object_key.len() + self.ranges.len() * RANGE_BYTES
+    }
+}
+
+pub(crate) type Manifest = Arc<Vec<ManifestBlock>>;
+
+/// Manifests by dataset and snapshot.
+#[derive(Debug)]
+pub(crate) struct Manifests {
+    cache: Cache<(Uuid, i64), Manifest>,
+}
+
+impl Manifests {
+    pub fn new(bytes: u64) -> Self {
+        let weigh = |_: &(Uuid, i64), manifest: &Manifest| {
+            let bytes: usize = manifest.iter().map(ManifestBlock::memory_bytes).sum();
+            u32::try_from(bytes + 64).unwrap_or(u32::MAX)
+        };
+        Self { cache: Cache::builder().max_capacity(bytes).weigher(weigh).build() }
+    }
+
+    /// The blocks of a snapshot in storage order. The caller's right to them
+    /// was checked before.
+    pub async fn get(
+        &self,
+        catalog: &Catalog,
+        caller: &Caller,
+        dataset: Uuid,
+        snapshot: i64,
+        schema: &Schema,
+    ) -> Result<Manifest, ServiceError> {
+        if snapshot == 0 {
+            return Ok(Manifest::default());
+        }
+        if let Some(manifest) = self.cache.get(&(dataset, snapshot)) {
+            return Ok(manifest);
+        }
+        let blocks = catalog.blocks(caller, &dataset.to_string(), snapshot, 0).await?;
+        let manifest: Manifest = Arc::new(blocks.iter().map(|block| ManifestBlock::of(block, schema)).collect());
+        self.cache.insert((dataset, snapshot), Arc::clone(&manifest));
+        Ok(manifest)
+    }
+}

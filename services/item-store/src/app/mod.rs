@@ -1,0 +1,101 @@
+//! Use cases: who may do what with which rows, and in what order things happen.
+
+mod catalog;
+mod commit;
+mod flight;
+mod items;
+mod manifest;
+mod media;
+mod put;
+mod reading;
+mod sealing;
+mod sweep;
+mod values;
+
+use std::sync::Arc;
+
+use access::GrantReplica;
+use blocks::{BlockReader, ByteBudget};
+use caller::TokenSource;
+use service_channel::Transport;
+use service_error::ServiceError;
+
+use crate::settings::Settings;
+use crate::store::Store;
+
+pub use flight::Flight;
+pub use items::{ListRequest, RowsRequest};
+pub use media::MediaUpload;
+pub use put::{Put, PutDone};
+
+use catalog::Catalog;
+use manifest::Manifests;
+use sealing::Sealing;
+
+/// The item store's use cases. Clones share everything.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+#[doc(hidden)]
+pub struct Inner {
+    settings: Settings,
+    catalog: Catalog,
+    access: GrantReplica,
+    store: Store,
+    reader: BlockReader,
+    buffers: ByteBudget,
+    manifests: Manifests,
+    sealing: Sealing,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl App {
+    /// The use cases over a store and a catalog.
+    ///
+    /// # Errors
+    /// A database that does not give the key ring.
+    pub async fn new(
+        settings: Settings,
+        catalog: Transport,
+        tokens: TokenSource,
+        access: GrantReplica,
+        store: Store,
+    ) -> Result<Self, ServiceError> {
+        let catalog = Catalog::new(catalog, tokens);
+        let reader = BlockReader::new(store.blobs().inner(), &settings.reader_settings());
+        let inner = Inner {
+            catalog,
+            access,
+            reader,
+            buffers: ByteBudget::new(settings.blocks.buffer_bytes_max),
+            manifests: Manifests::new(settings.manifest_cache_bytes),
+            sealing: Sealing::open(store.clone()).await?,
+            store,
+            settings,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Makes a new sealing key when the newest is old.
+    ///
+    /// # Errors
+    /// A database that is away.
+    pub async fn rotate_keys(&self) -> Result<(), ServiceError> {
+        self.sealing.rotate().await
+    }
+}

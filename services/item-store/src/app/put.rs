@@ -1,0 +1,292 @@
+//! Puts: rows that arrive become blocks of an upload, and then a version.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use blocks::BlockWriter;
+use caller::Caller;
+use catalog_api::v1::Head;
+use ids::UploadId;
+use item_schema::Profile;
+use options_api::v1::Level;
+use service_error::{Code, ServiceError};
+use sql_store::now_micros;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::app::catalog::by_name;
+use crate::app::commit::Commit;
+use crate::app::reading::Opened;
+use crate::model::{Incoming, NewShape, PutCommand, PutRows, new_shape, trailing_rows};
+
+const PUT: &str = "arrow.flight.protocol.FlightService/DoPut";
+/// A lease whose end is not known is renewed this often.
+const RENEW_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// What a put became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutDone {
+    /// `namespace/dataset`.
+    pub dataset: String,
+    /// The committed version.
+    pub version: i64,
+    /// Its place in the dataset's history.
+    pub snapshot: i64,
+    /// Rows that this put brought.
+    pub rows: u64,
+}
+
+/// A put that is under way. Dropped before it is finished, it leaves nothing.
+pub struct Put {
+    app: App,
+    caller: Arc<Caller>,
+    command: PutCommand,
+    target: Target,
+    incoming: Arc<Incoming>,
+    writer: Option<BlockWriter>,
+    lease: Lease,
+    rows: u64,
+}
+
+/// Where rows go.
+pub(crate) struct Target {
+    pub upload: UploadId,
+    pub dataset: Uuid,
+    /// `None`: the commit makes the dataset.
+    pub existing: Option<Opened>,
+    pub shape: NewShape,
+    /// The client brought keys, so they are compared with those that are there.
+    pub keys_given: bool,
+}
+
+impl Put {
+    /// Begins a put of batches with the schema `put`; `first` is the first of
+    /// them, if one has come.
+    ///
+    /// # Errors
+    /// Columns that do not fit; a dataset or a namespace that the caller may
+    /// not write to; an upload that is not the caller's.
+    pub async fn begin(
+        app: &App,
+        caller: Arc<Caller>,
+        command: PutCommand,
+        put: &Schema,
+        first: Option<&RecordBatch>,
+    ) -> Result<Self, ServiceError> {
+        let place = app.place(&caller, &command).await?;
+        let lease = Lease::keep(app.clone(), Arc::clone(&caller), place.upload, place.expires_at, command.upload_id.is_empty());
+        let existing = place.head.as_ref().map(Opened::of).transpose()?;
+        let shape = match &existing {
+            Some(opened) => {
+                app.allow(&caller, opened, Level::Write, PUT).await?;
+                shape_of(opened, &command)?
+            }
+            None => new_shape(put, first, command.profile, &command.key_column)?,
+        };
+        let incoming = Incoming::new(put, SchemaRef::clone(&shape.schema), shape.profile, place.dataset, now_micros())?;
+        let writer = BlockWriter::new(
+            app.store.blobs().clone(),
+            app.buffers.clone(),
+            app.settings.block_options(),
+            SchemaRef::clone(&shape.schema),
+            shape.key.as_deref(),
+            format!("{}/{}", place.dataset, place.upload),
+        )?;
+        let keys_given = shape.key.as_ref().is_some_and(|key| put.field_with_name(key).is_ok());
+        let target = Target { upload: place.upload, dataset: place.dataset, existing, shape, keys_given };
+        Ok(Self {
+            app: app.clone(),
+            caller,
+            command,
+            target,
+            incoming: Arc::new(incoming),
+            writer: Some(writer),
+            lease,
+            rows: 0,
+        })
+    }
+
+    /// Adds rows; waits while the server holds as many as it may.
+    ///
+    /// # Errors
+    /// A value that does not fit, a key that is there twice, more rows than the
+    /// command said, a lost lease.
+    pub async fn write(&mut self, batch: RecordBatch) -> Result<(), ServiceError> {
+        self.lease.check()?;
+        self.rows += batch.num_rows() as u64;
+        if let PutRows::Known(rows) = self.command.rows {
+            if self.rows > rows {
+                return Err(self.incomplete(rows));
+            }
+        }
+        let incoming = Arc::clone(&self.incoming);
+        let shaped = tokio::task::spawn_blocking(move || incoming.shape(&batch)).await;
+        let shaped = shaped.map_err(|error| ServiceError::internal("a batch could not be shaped").caused_by(error))??;
+        let writer = self.writer.as_mut().ok_or_else(|| ServiceError::internal("the put is finished"))?;
+        writer.write(shaped).await
+    }
+
+    fn incomplete(&self, said: u64) -> ServiceError {
+        let message = format!("the command says {said} and {} came: nothing was stored", self.rows);
+        ServiceError::invalid("rows", message).reason("PUT_INCOMPLETE")
+    }
+
+    /// Commits what came. `last_metadata` is that of the last message,
+    /// `body_hash` tells retries under one idempotency key apart.
+    ///
+    /// # Errors
+    /// Fewer rows than was said; a key that exists; a conflict that does not
+    /// settle. Then nothing is stored.
+    pub async fn finish(mut self, last_metadata: &[u8], body_hash: Vec<u8>) -> Result<PutDone, ServiceError> {
+        let said = match self.command.rows {
+            PutRows::Unknown => None,
+            PutRows::Known(rows) => Some(rows),
+            PutRows::Trailing => Some(trailing_rows(last_metadata)?),
+        };
+        if let Some(said) = said.filter(|said| *said != self.rows) {
+            return Err(self.incomplete(said));
+        }
+        let writer = self.writer.take().ok_or_else(|| ServiceError::internal("the put is finished"))?;
+        let blocks = writer.finish().await?;
+        self.lease.check()?;
+        let commit = Commit { command: &self.command, target: &self.target, blocks: &blocks, body_hash };
+        let version = self.app.commit(&self.caller, commit).await?;
+        self.lease.done();
+        if !self.command.upload_id.is_empty() {
+            self.publish_media().await;
+        }
+        Ok(PutDone {
+            dataset: self.command.address.to_string(),
+            version: version.number,
+            snapshot: version.snapshot,
+            rows: self.rows,
+        })
+    }
+
+    /// The rows are there whatever happens here: a download finds out by itself
+    /// that an upload has committed.
+    async fn publish_media(&self) {
+        if let Err(error) = self.app.store.commit_media(self.target.upload).await {
+            tracing::warn!(upload = %self.target.upload, %error, "the media of a commit could not be marked");
+        }
+    }
+}
+
+/// The shape that a dataset has; what the command says of a new one must agree.
+fn shape_of(opened: &Opened, command: &PutCommand) -> Result<NewShape, ServiceError> {
+    let profile = if opened.items_profile { Profile::Items } else { Profile::Table };
+    if command.profile.is_some_and(|wanted| wanted != profile) {
+        return Err(ServiceError::invalid("profile", "the dataset exists and has the other profile; leave it out"));
+    }
+    if !command.key_column.is_empty() && command.key_column != opened.key {
+        let message = format!("the dataset exists and its key column is {:?}; leave it out", opened.key);
+        return Err(ServiceError::invalid("key_column", message));
+    }
+    let key = Some(opened.key.clone()).filter(|key| !key.is_empty());
+    Ok(NewShape { profile, schema: SchemaRef::clone(&opened.schema), key })
+}
+
+struct Place {
+    upload: UploadId,
+    dataset: Uuid,
+    head: Option<Head>,
+    /// Seconds since 1970.
+    expires_at: i64,
+}
+
+impl App {
+    /// The upload that the command names, or a new one.
+    async fn place(&self, caller: &Caller, command: &PutCommand) -> Result<Place, ServiceError> {
+        let broken = |what: &str| ServiceError::internal(format!("the catalog answered a malformed {what}"));
+        if command.upload_id.is_empty() {
+            let opened = self.catalog.open_upload(caller, by_name(&command.address)).await?;
+            return Ok(Place {
+                upload: opened.upload_id.parse().map_err(|_| broken("upload id"))?,
+                dataset: Uuid::try_parse(&opened.dataset_id).map_err(|_| broken("dataset id"))?,
+                head: opened.head,
+                expires_at: opened.expire_time.map_or(0, |time| time.seconds),
+            });
+        }
+        let id: UploadId = command.upload_id.parse().map_err(|error| ServiceError::invalid("upload_id", error))?;
+        let upload = self.store.upload(id, caller.principal).await?;
+        if upload.address != command.address.to_string() {
+            let message = format!("the upload was opened for {}", upload.address);
+            return Err(ServiceError::invalid("upload_id", message));
+        }
+        let expires_at = self.catalog.renew_upload(caller, id).await?;
+        let head = match self.catalog.head(caller, by_name(&command.address), None).await {
+            Ok(head) => Some(head),
+            Err(error) if error.code() == Code::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let named = head.as_ref().and_then(|head| head.dataset.as_ref()).map(|dataset| dataset.id.as_str());
+        if named.is_some_and(|id| id != upload.dataset.to_string()) {
+            let message = "the dataset was made by somebody else since the upload was opened; open another upload";
+            return Err(ServiceError::precondition(message).reason("UPLOAD_OF_ANOTHER_DATASET"));
+        }
+        Ok(Place { upload: id, dataset: upload.dataset.uuid(), head, expires_at })
+    }
+}
+
+/// An upload's lease, renewed while the put runs.
+struct Lease {
+    lost: watch::Receiver<Option<String>>,
+    renewing: JoinHandle<()>,
+    /// What gives the upload up when the put does not finish.
+    owner: Option<(App, Arc<Caller>, UploadId)>,
+}
+
+impl Lease {
+    fn keep(app: App, caller: Arc<Caller>, upload: UploadId, expires_at: i64, own: bool) -> Self {
+        let (report, lost) = watch::channel(None);
+        let owner = own.then(|| (app.clone(), Arc::clone(&caller), upload));
+        let renewing = tokio::spawn(async move {
+            let mut expires_at = expires_at;
+            loop {
+                let left = Duration::from_secs(u64::try_from(expires_at - now_micros() / 1_000_000).unwrap_or(0));
+                tokio::time::sleep((left / 3).max(RENEW_INTERVAL_MIN)).await;
+                match app.catalog.renew_upload(&caller, upload).await {
+                    Ok(until) => expires_at = until,
+                    // Away for a while is no loss yet.
+                    Err(error) if error.is_retryable() && !left.is_zero() => {}
+                    Err(error) => {
+                        report.send_replace(Some(error.message().to_owned()));
+                        return;
+                    }
+                }
+            }
+        });
+        Self { lost, renewing, owner }
+    }
+
+    fn check(&self) -> Result<(), ServiceError> {
+        match self.lost.borrow().as_ref() {
+            None => Ok(()),
+            Some(why) => Err(ServiceError::conflict(format!("the upload was lost: {why}; put again")).reason("UPLOAD_LOST")),
+        }
+    }
+
+    /// The upload is committed.
+    fn done(&mut self) {
+        self.owner = None;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewing.abort();
+        let (Some((app, caller, upload)), Ok(runtime)) = (self.owner.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        // Given up at once, so that the sweep need not wait for the lease.
+        runtime.spawn(async move {
+            if let Err(error) = app.catalog.abort_upload(&caller, upload).await {
+                tracing::debug!(%upload, %error, "an upload could not be given up; its lease will end");
+            }
+        });
+    }
+}

@@ -1,0 +1,151 @@
+//! A dataset opened for a caller: resolved, allowed, with its blocks.
+
+use std::sync::Arc;
+
+use access::{Resource, Subject};
+use arrow::datatypes::{Schema, SchemaRef};
+use caller::Caller;
+use catalog_api::v1::get_head_request::At;
+use catalog_api::v1::{DatasetRef, Head, Profile};
+use filter::Filter;
+use options_api::v1::Level;
+use service_error::ServiceError;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::app::catalog::by_name;
+use crate::app::manifest::Manifest;
+use crate::model::{Address, hash_of, spelled_id};
+
+/// A dataset at one snapshot, that the caller may read.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    pub dataset: Uuid,
+    pub address: Address,
+    pub snapshot: i64,
+    /// 0 before the first commit.
+    pub version: i64,
+    pub schema: SchemaRef,
+    pub items_profile: bool,
+    /// Empty: none.
+    pub key: String,
+    pub row_count: i64,
+    pub byte_count: i64,
+    pub block_count: i64,
+    /// The dataset and what it lies in.
+    pub chain: [Resource; 2],
+    pub public: bool,
+}
+
+impl Opened {
+    pub fn of(head: &Head) -> Result<Self, ServiceError> {
+        let missing = || ServiceError::internal("the catalog answered an incomplete head");
+        let dataset = head.dataset.as_ref().ok_or_else(missing)?;
+        let id = |text: &str| Uuid::try_parse(text).map_err(|_| missing());
+        let (dataset_id, namespace_id) = (id(&dataset.id)?, id(&head.namespace_id)?);
+        let schema = item_schema::schema_from_ipc(&dataset.arrow_schema)
+            .map_err(|error| ServiceError::internal(format!("the dataset's schema cannot be read: {error}")))?;
+        Ok(Self {
+            dataset: dataset_id,
+            address: Address { namespace: dataset.namespace.clone(), dataset: dataset.name.clone() },
+            snapshot: head.snapshot,
+            version: head.version,
+            schema: Arc::new(schema),
+            items_profile: dataset.profile == Profile::Items as i32,
+            key: dataset.key_column.clone(),
+            row_count: head.row_count,
+            byte_count: head.byte_count,
+            block_count: head.block_count,
+            chain: [Resource::dataset(dataset_id), Resource::namespace(namespace_id)],
+            public: dataset.public,
+        })
+    }
+
+    /// The columns to answer: those named, in that order, or all.
+    pub fn project(&self, columns: &[String]) -> Result<SchemaRef, ServiceError> {
+        if columns.is_empty() {
+            return Ok(Arc::clone(&self.schema));
+        }
+        let mut fields = Vec::with_capacity(columns.len());
+        for name in columns {
+            let field = self.schema.fields().find(name).map(|(_, field)| Arc::clone(field));
+            let field = field.ok_or_else(|| {
+                let known: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).take(60).collect();
+                ServiceError::invalid("columns", format!("no column {name:?}; there are {}", known.join(", ")))
+            })?;
+            if fields.iter().any(|f: &Arc<arrow::datatypes::Field>| f.name() == name) {
+                return Err(ServiceError::invalid("columns", format!("{name:?} is there twice")));
+            }
+            fields.push(field);
+        }
+        Ok(Arc::new(Schema::new_with_metadata(fields, self.schema.metadata().clone())))
+    }
+
+    /// A key as this dataset spells it: ids of items are UUIDs in any form.
+    pub fn spelled_key(&self, key: &str) -> String {
+        if !self.items_profile || self.key != item_schema::DEFAULT_KEY_COLUMN {
+            return key.to_owned();
+        }
+        let field = self.schema.field_with_name(&self.key).ok();
+        field.and_then(|field| spelled_id(field, key)).unwrap_or_else(|| key.to_owned())
+    }
+
+    /// A filter that fits the dataset; `None` for an empty text.
+    pub fn filter(&self, text: &str) -> Result<Option<Arc<Filter>>, ServiceError> {
+        let parsed = Filter::parse_optional(text, &self.schema).map_err(|error| {
+            ServiceError::invalid("filter", &error).reason("FILTER_INVALID").with("column", error.column)
+        })?;
+        Ok(parsed.map(Arc::new))
+    }
+}
+
+/// What tells filters apart in tokens.
+pub(crate) fn filter_hash(filter: Option<&Filter>) -> String {
+    hash_of(&[filter.map_or("", Filter::canonical)])
+}
+
+impl App {
+    /// Opens a dataset that the caller names, at a version (empty: the newest).
+    pub(crate) async fn open(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        version: &str,
+        action: &'static str,
+    ) -> Result<Opened, ServiceError> {
+        let at = (!version.is_empty()).then(|| At::Version(version.to_owned()));
+        self.open_at(caller, by_name(address), at, action).await
+    }
+
+    pub(crate) async fn open_at(
+        &self,
+        caller: &Caller,
+        dataset: DatasetRef,
+        at: Option<At>,
+        action: &'static str,
+    ) -> Result<Opened, ServiceError> {
+        let head = self.catalog.head(caller, dataset, at).await?;
+        let opened = Opened::of(&head)?;
+        self.allow(caller, &opened, Level::Read, action).await?;
+        Ok(opened)
+    }
+
+    /// Lets the caller pass if it holds `need` on the dataset.
+    pub(crate) async fn allow(
+        &self,
+        caller: &Caller,
+        opened: &Opened,
+        need: Level,
+        action: &'static str,
+    ) -> Result<(), ServiceError> {
+        let name = opened.address.to_string();
+        let subject = Subject { kind: "dataset", name: &name, action };
+        self.access.require(caller, need, &opened.chain, opened.public, subject).await?;
+        Ok(())
+    }
+
+    /// The blocks of an opened dataset.
+    pub(crate) async fn manifest(&self, caller: &Caller, opened: &Opened) -> Result<Manifest, ServiceError> {
+        self.manifests.get(&self.catalog, caller, opened.dataset, opened.snapshot, &opened.schema).await
+    }
+}

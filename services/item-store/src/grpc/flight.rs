@@ -1,0 +1,305 @@
+//! Arrow Flight.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use arrow_flight::flight_descriptor::DescriptorType;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
+    HandshakeResponse, Location, PollInfo, PutResult, Result as ActionResult, SchemaResult, Ticket,
+};
+use bytes::Bytes;
+use caller::Caller;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use service_error::ServiceError;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::decode::{Decoder, Message};
+use super::encode::Encoder;
+use super::frames::Room;
+use crate::app::{App, Flight, Put, PutDone};
+use crate::model::{ACTIONS, PutCommand, put_command, read_command};
+
+/// The client goes on with the connection it has: locations are the public door.
+const SAME_CONNECTION: &str = "arrow-flight-reuse-connection://?";
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+/// Arrow Flight over the use cases.
+#[derive(Debug, Clone)]
+pub(super) struct FlightGrpc {
+    app: App,
+}
+
+impl FlightGrpc {
+    pub const fn new(app: App) -> Self {
+        Self { app }
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for FlightGrpc {
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoGetStream = Answers<FlightData>;
+    type DoPutStream = Answers<PutResult>;
+    type DoExchangeStream = Answers<FlightData>;
+    type DoActionStream = Answers<ActionResult>;
+    type ListActionsStream = Answers<ActionType>;
+
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        Err(ServiceError::unimplemented("the handshake is answered at the public door").into())
+    }
+
+    async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        let caller = caller::of(&request)?;
+        if !request.get_ref().expression.is_empty() {
+            return Err(ServiceError::invalid("expression", "is not offered; list all flights").into());
+        }
+        let flights = self.app.flights(caller);
+        let infos = flights.map(|flight| flight.and_then(|flight| info(&flight, path_of(&flight))).map_err(Status::from));
+        Ok(Response::new(infos.boxed()))
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        let caller = caller::of(&request)?;
+        let descriptor = request.into_inner();
+        let (path, cmd) = place(&descriptor);
+        let flight = self.app.flight(&caller, &read_command(path, cmd)?).await?;
+        Ok(Response::new(info(&flight, descriptor)?))
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        Err(ServiceError::unimplemented("PollFlightInfo is not offered; GetFlightInfo answers at once").into())
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        let caller = caller::of(&request)?;
+        let (path, cmd) = place(request.get_ref());
+        let schema = self.app.flight_schema(&caller, &read_command(path, cmd)?).await?;
+        Ok(Response::new(SchemaResult { schema: schema_bytes(&schema)? }))
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let caller = caller::of(&request)?;
+        let scan = self.app.scan(caller, &request.into_inner().ticket).await?;
+        let mut encoder = Encoder::new();
+        let first = futures::stream::once(std::future::ready(Ok(encoder.schema(&scan.schema))));
+        let rows = scan.batches.map(move |batch| {
+            let messages = batch.and_then(|batch| encoder.batch(&batch)).map_err(Status::from)?;
+            Ok::<_, Status>(futures::stream::iter(messages.into_iter().map(Ok)))
+        });
+        Ok(Response::new(first.chain(rows.try_flatten()).boxed()))
+    }
+
+    async fn do_put(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoPutStream>, Status> {
+        let caller = caller::of(&request)?;
+        let room = request.extensions().get::<Room>().cloned().unwrap_or_default();
+        let receiver = Receiver { app: self.app.clone(), caller, room, messages: request.into_inner() };
+        // The headers go at once; the rows are read while the answer is awaited.
+        let done = async move { receiver.run().await.map(|done| put_result(&done)).map_err(Status::from) };
+        Ok(Response::new(futures::stream::once(done).boxed()))
+    }
+
+    async fn do_exchange(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
+        Err(ServiceError::unimplemented("DoExchange is not offered").into())
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let caller = caller::of(&request)?;
+        let action = request.into_inner();
+        let known = ACTIONS.iter().find(|known| known.name == action.r#type);
+        let Some(known) = known else {
+            let names: Vec<&str> = ACTIONS.iter().map(|known| known.name).collect();
+            let shown: String = action.r#type.chars().take(64).collect();
+            let message = format!("there is no action {shown:?}; there are {}", names.join(", "));
+            return Err(ServiceError::unimplemented(message).reason("ACTION_NOT_OFFERED").into());
+        };
+        tracing::debug!(action = known.name, "flight action");
+        let body = self.app.describe(&caller, &read_command(&[], &action.body)?).await?;
+        let answer = ActionResult { body: body.into() };
+        Ok(Response::new(futures::stream::once(std::future::ready(Ok(answer))).boxed()))
+    }
+
+    async fn list_actions(&self, request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        caller::of(&request)?;
+        let actions = ACTIONS.iter().map(|action| {
+            Ok(ActionType { r#type: action.name.to_owned(), description: action.description.to_owned() })
+        });
+        Ok(Response::new(futures::stream::iter(actions).boxed()))
+    }
+}
+
+/// Path or command of a descriptor; the other one is empty.
+fn place(descriptor: &FlightDescriptor) -> (&[String], &[u8]) {
+    if descriptor.r#type() == DescriptorType::Path { (&descriptor.path, b"") } else { (&[], &descriptor.cmd) }
+}
+
+fn path_of(flight: &Flight) -> FlightDescriptor {
+    FlightDescriptor::new_path(vec![flight.address.namespace.clone(), flight.address.dataset.clone()])
+}
+
+fn schema_bytes(schema: &Schema) -> Result<Bytes, ServiceError> {
+    let bytes = item_schema::schema_to_ipc(schema);
+    Ok(bytes.map_err(|error| ServiceError::internal(error.to_string()))?.into())
+}
+
+fn info(flight: &Flight, descriptor: FlightDescriptor) -> Result<FlightInfo, ServiceError> {
+    let endpoints = flight.endpoints.iter().map(|endpoint| FlightEndpoint {
+        ticket: Some(Ticket { ticket: endpoint.ticket.clone().into() }),
+        location: vec![Location { uri: SAME_CONNECTION.to_owned() }],
+        expiration_time: Some(prost_types::Timestamp {
+            seconds: endpoint.expires_at.div_euclid(1_000_000),
+            nanos: i32::try_from(endpoint.expires_at.rem_euclid(1_000_000) * 1_000).unwrap_or(0),
+        }),
+        app_metadata: Bytes::new(),
+    });
+    Ok(FlightInfo {
+        schema: schema_bytes(&flight.schema)?,
+        flight_descriptor: Some(descriptor),
+        endpoint: endpoints.collect(),
+        total_records: flight.total_records,
+        total_bytes: flight.total_bytes,
+        ordered: true,
+        app_metadata: Bytes::new(),
+    })
+}
+
+fn put_result(done: &PutDone) -> PutResult {
+    let answer = serde_json::json!({
+        "version": done.version,
+        "snapshot": done.snapshot,
+        "rows": done.rows,
+        "dataset": done.dataset,
+    });
+    PutResult { app_metadata: answer.to_string().into() }
+}
+
+/// Reads the messages of a put: one arrives while the one before is decoded
+/// and buffered.
+struct Receiver {
+    app: App,
+    caller: Arc<Caller>,
+    room: Room,
+    messages: Streaming<FlightData>,
+}
+
+/// What is known while a put is read.
+struct Reading {
+    decoder: Decoder,
+    put: Begun,
+    /// Over all that came, where a retry must be told from another put.
+    hasher: Option<blake3::Hasher>,
+    last_metadata: Bytes,
+}
+
+/// A put begins with its first rows: their ids tell how ids are spelled.
+enum Begun {
+    Not(App, Arc<Caller>, Box<PutCommand>),
+    Put(Box<Put>),
+    Broken,
+}
+
+impl Receiver {
+    async fn run(mut self) -> Result<PutDone, ServiceError> {
+        let empty = || ServiceError::invalid("descriptor", "the stream is empty; send a descriptor and a schema");
+        let first = self.next().await?.ok_or_else(empty)?;
+        let room = self.room.take();
+        let descriptor = first.flight_descriptor.clone().ok_or_else(empty)?;
+        let (path, cmd) = place(&descriptor);
+        let command = put_command(path, cmd)?;
+        let decoder = Decoder::of(&first)?;
+        let hasher = (!command.idempotency_key.is_empty()).then(|| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(format!("{:?} {}", command.mode, command.address).as_bytes());
+            hasher.update(&first.data_header);
+            hasher
+        });
+        drop(room);
+        let put = Begun::Not(self.app.clone(), Arc::clone(&self.caller), Box::new(command));
+        let mut reading = Reading { decoder, put, hasher, last_metadata: Bytes::new() };
+        let mut next = self.next().await?;
+        while let Some(message) = next.take() {
+            let room = self.room.take();
+            let took = async {
+                let done = reading.take(message).await;
+                drop(room);
+                done
+            };
+            let (arrived, took) = tokio::join!(next_of(&mut self.messages), took);
+            took?;
+            next = arrived?;
+        }
+        reading.finish().await
+    }
+
+    async fn next(&mut self) -> Result<Option<FlightData>, ServiceError> {
+        next_of(&mut self.messages).await
+    }
+}
+
+async fn next_of(messages: &mut Streaming<FlightData>) -> Result<Option<FlightData>, ServiceError> {
+    messages.message().await.map_err(ServiceError::from)
+}
+
+impl Reading {
+    async fn take(&mut self, message: FlightData) -> Result<(), ServiceError> {
+        if !message.app_metadata.is_empty() {
+            self.last_metadata = message.app_metadata.clone();
+        }
+        let (mut decoder, mut hasher) = (self.decoder.clone(), self.hasher.take());
+        let decoding = tokio::task::spawn_blocking(move || {
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&message.data_header);
+                hasher.update(&message.data_body);
+            }
+            let rows = decoder.decode(message.data_header, message.data_body);
+            (rows, decoder, hasher)
+        });
+        let (rows, decoder, hasher) =
+            decoding.await.map_err(|error| ServiceError::internal("a message could not be decoded").caused_by(error))?;
+        (self.decoder, self.hasher) = (decoder, hasher);
+        let Message::Rows(rows) = rows? else { return Ok(()) };
+        let schema = Arc::clone(self.decoder.schema());
+        self.put.begin(&schema, Some(&rows)).await?.write(rows).await
+    }
+
+    async fn finish(mut self) -> Result<PutDone, ServiceError> {
+        let schema = Arc::clone(self.decoder.schema());
+        self.put.begin(&schema, None).await?;
+        let Begun::Put(put) = self.put else {
+            return Err(ServiceError::internal("the put did not begin"));
+        };
+        let body_hash = self.hasher.map(|hasher| hasher.finalize().as_bytes().to_vec()).unwrap_or_default();
+        put.finish(&self.last_metadata, body_hash).await
+    }
+}
+
+impl Begun {
+    async fn begin(
+        &mut self,
+        schema: &Schema,
+        first: Option<&arrow::array::RecordBatch>,
+    ) -> Result<&mut Put, ServiceError> {
+        if let Self::Not(..) = self {
+            if let Self::Not(app, caller, command) = std::mem::replace(self, Self::Broken) {
+                *self = Self::Put(Box::new(Put::begin(&app, caller, *command, schema, first).await?));
+            }
+        }
+        match self {
+            Self::Put(put) => Ok(put),
+            _ => Err(ServiceError::internal("the put did not begin")),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `quarry.items.v1.ItemsService`.
+
+use items_api::v1::items_service_server::ItemsService;
+use items_api::v1::{
+    CountItemsRequest, CountItemsResponse, GetItemRequest, GetItemResponse, GetStatisticsRequest,
+    GetStatisticsResponse, ListItemsRequest, ListItemsResponse,
+};
+use service_error::ServiceError;
+use tonic::{Request, Response, Status};
+
+use crate::app::{App, ListRequest, RowsRequest};
+use crate::model::Address;
+
+#[derive(Debug, Clone)]
+pub(super) struct ItemsGrpc {
+    app: App,
+}
+
+impl ItemsGrpc {
+    pub const fn new(app: App) -> Self {
+        Self { app }
+    }
+}
+
+#[tonic::async_trait]
+impl ItemsService for ItemsGrpc {
+    async fn list_items(&self, request: Request<ListItemsRequest>) -> Result<Response<ListItemsResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let request = request.into_inner();
+        let rows = RowsRequest {
+            address: Address::new(&request.namespace, &request.dataset)?,
+            version: request.version,
+            filter: request.filter,
+            columns: request.columns,
+        };
+        let list = ListRequest { rows, page_size: request.page_size, page_token: request.page_token };
+        let page = self.app.list_items(&caller, list).await?;
+        Ok(Response::new(ListItemsResponse {
+            columns: page.columns,
+            items: page.items,
+            next_page_token: page.next_page_token,
+            version: page.version,
+        }))
+    }
+
+    async fn get_item(&self, request: Request<GetItemRequest>) -> Result<Response<GetItemResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let request = request.into_inner();
+        let rows = RowsRequest {
+            address: Address::new(&request.namespace, &request.dataset)?,
+            version: request.version,
+            filter: String::new(),
+            columns: request.columns,
+        };
+        let found = self.app.get_item(&caller, rows, &request.key).await?;
+        let item = found.items.into_iter().next();
+        let item = item.ok_or_else(|| ServiceError::internal("the item was found and is not there"))?;
+        Ok(Response::new(GetItemResponse { columns: found.columns, item: Some(item), version: found.version }))
+    }
+
+    async fn count_items(&self, request: Request<CountItemsRequest>) -> Result<Response<CountItemsResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let request = request.into_inner();
+        let rows = RowsRequest {
+            address: Address::new(&request.namespace, &request.dataset)?,
+            version: request.version,
+            filter: request.filter,
+            columns: Vec::new(),
+        };
+        let (count, version) = self.app.count_items(&caller, &rows).await?;
+        Ok(Response::new(CountItemsResponse { count, version }))
+    }
+
+    async fn get_statistics(
+        &self,
+        request: Request<GetStatisticsRequest>,
+    ) -> Result<Response<GetStatisticsResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let request = request.into_inner();
+        let address = Address::new(&request.namespace, &request.dataset)?;
+        Ok(Response::new(self.app.statistics(&caller, &address, &request.version).await?))
+    }
+}

@@ -1,0 +1,129 @@
+//! `quarry.items.v1.MediaService`.
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use items_api::http_body::HttpBody;
+use items_api::v1::media_service_server::MediaService;
+use items_api::v1::upload_media_request::Part;
+use items_api::v1::{
+    AbortUploadRequest, AbortUploadResponse, BeginUploadRequest, BeginUploadResponse, DownloadMediaRequest,
+    UploadMediaRequest, UploadMediaResponse,
+};
+use service_error::ServiceError;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::app::{App, MediaUpload};
+use crate::model::Address;
+
+/// Acknowledgements that wait for a client that does not read them.
+const ANSWERS_AHEAD: usize = 64;
+/// A piece of a download at most; gRPC's usual limit is 4 MiB.
+const PIECE_BYTES_MAX: usize = 1 << 20;
+const DEFAULT_MIME_TYPE: &str = "application/octet-stream";
+
+#[derive(Debug, Clone)]
+pub(super) struct MediaGrpc {
+    app: App,
+}
+
+impl MediaGrpc {
+    pub const fn new(app: App) -> Self {
+        Self { app }
+    }
+}
+
+#[tonic::async_trait]
+impl MediaService for MediaGrpc {
+    type UploadMediaStream = BoxStream<'static, Result<UploadMediaResponse, Status>>;
+    type DownloadMediaStream = BoxStream<'static, Result<HttpBody, Status>>;
+
+    async fn begin_upload(
+        &self,
+        request: Request<BeginUploadRequest>,
+    ) -> Result<Response<BeginUploadResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let request = request.into_inner();
+        let address = Address::new(&request.namespace, &request.dataset)?;
+        let (id, seconds) = self.app.begin_upload(&caller, &address).await?;
+        let expire_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        Ok(Response::new(BeginUploadResponse { upload_id: id.to_string(), expire_time }))
+    }
+
+    async fn abort_upload(
+        &self,
+        request: Request<AbortUploadRequest>,
+    ) -> Result<Response<AbortUploadResponse>, Status> {
+        let caller = caller::of(&request)?;
+        self.app.abort_upload(&caller, &request.get_ref().upload_id).await?;
+        Ok(Response::new(AbortUploadResponse {}))
+    }
+
+    async fn upload_media(
+        &self,
+        request: Request<Streaming<UploadMediaRequest>>,
+    ) -> Result<Response<Self::UploadMediaStream>, Status> {
+        let caller = caller::of(&request)?;
+        let upload = MediaUpload::new(self.app.clone(), caller);
+        let (answers, waiting) = mpsc::channel(ANSWERS_AHEAD);
+        // The two halves of a stream run apart: in memory a client may send all
+        // it has before it reads.
+        tokio::spawn(async move {
+            if let Err(error) = receive(upload, request.into_inner(), &answers).await {
+                let _ = answers.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(waiting).boxed()))
+    }
+
+    async fn download_media(
+        &self,
+        request: Request<DownloadMediaRequest>,
+    ) -> Result<Response<Self::DownloadMediaStream>, Status> {
+        let caller = caller::of(&request)?;
+        let request = request.into_inner();
+        let address = Address::new(&request.namespace, &request.dataset)?;
+        let body = self.app.download(&caller, &address, &request.content_hash).await?;
+        let content_type = if body.mime_type.is_empty() { DEFAULT_MIME_TYPE.to_owned() } else { body.mime_type };
+        let pieces = body.bytes.flat_map(move |piece| {
+            let pieces: Vec<Result<HttpBody, Status>> = match piece {
+                Err(error) => vec![Err(error.into())],
+                Ok(mut piece) => {
+                    let mut pieces = Vec::new();
+                    while !piece.is_empty() {
+                        let data = piece.split_to(piece.len().min(PIECE_BYTES_MAX));
+                        pieces.push(Ok(HttpBody { content_type: content_type.clone(), data }));
+                    }
+                    pieces
+                }
+            };
+            futures::stream::iter(pieces)
+        });
+        Ok(Response::new(pieces.boxed()))
+    }
+}
+
+async fn receive(
+    mut upload: MediaUpload,
+    mut messages: Streaming<UploadMediaRequest>,
+    answers: &mpsc::Sender<Result<UploadMediaResponse, Status>>,
+) -> Result<(), ServiceError> {
+    while let Some(message) = messages.message().await? {
+        match message.part {
+            Some(Part::Header(header)) => {
+                upload.header(&header.upload_id, &header.content_hash, header.size, &header.mime_type).await?;
+            }
+            Some(Part::Chunk(bytes)) => upload.chunk(bytes.into()).await?,
+            None => return Err(ServiceError::invalid("part", "must be a header or a chunk")),
+        }
+        if let Some((content_hash, existed)) = upload.whole().await? {
+            let answer = UploadMediaResponse { content_hash: content_hash.to_vec(), existed };
+            if answers.send(Ok(answer)).await.is_err() {
+                // The client is gone.
+                return Ok(());
+            }
+        }
+    }
+    upload.end()
+}

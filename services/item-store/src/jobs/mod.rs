@@ -1,0 +1,56 @@
+//! What runs beside the calls.
+
+use std::time::Duration;
+
+use service_channel::Job;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+
+const KEYS_INTERVAL: Duration = Duration::from_secs(600);
+
+/// The jobs of the item store, until `shutdown`.
+#[must_use]
+pub fn all(app: &App, sweep_seconds: u64, shutdown: &CancellationToken) -> Vec<Job> {
+    let (sweeper, sweeping) = (app.clone(), shutdown.clone());
+    let (keeper, keeping) = (app.clone(), shutdown.clone());
+    let every = Duration::from_secs(sweep_seconds.max(1));
+    vec![
+        Job::new("item-store.sweep", async move {
+            sweeping.run_until_cancelled(sweep(sweeper, every)).await;
+        }),
+        Job::new("item-store.keys", async move {
+            keeping.run_until_cancelled(rotate(keeper)).await;
+        }),
+    ]
+}
+
+async fn sweep(app: App, every: Duration) {
+    let mut tick = interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        loop {
+            match app.sweep().await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "abandoned uploads could not be swept");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn rotate(app: App) {
+    let mut tick = interval(KEYS_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = app.rotate_keys().await {
+            tracing::warn!(%error, "the sealing key could not be rotated");
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Types and pure rules: commands, seals, the shape of incoming rows.
+
+mod action;
+mod address;
+mod command;
+mod fit;
+mod ids_column;
+mod incoming;
+mod seal;
+mod tokens;
+
+pub use action::ACTIONS;
+pub use address::Address;
+pub use command::{PutCommand, PutMode, PutRows, ReadCommand, put_command, read_command, trailing_rows};
+pub use ids_column::spelled_id;
+pub use incoming::{Incoming, NewShape, new_shape};
+pub use seal::{Key, KeyRing, SealError};
+pub use tokens::{PageToken, Ticket, hash_of};

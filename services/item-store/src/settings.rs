@@ -1,0 +1,130 @@
+//! What the item store can be told.
+
+use blocks::{BlockOptions, Compression, ReaderSettings};
+use serde::{Deserialize, Serialize};
+use sql_store::SqlSettings;
+
+/// The section `[items]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where the rows are. Set by the process, not by this section.
+    #[serde(skip)]
+    pub sql: Option<SqlSettings>,
+    /// Where the objects are. Set by the process, not by this section.
+    #[serde(skip)]
+    pub object_store_url: String,
+    /// Arrow Flight.
+    pub flight: FlightSettings,
+    /// How blocks are cut and written.
+    pub blocks: BlockSettings,
+    /// Bytes of footers and page indexes that are kept.
+    pub footer_cache_bytes: u64,
+    /// Bytes of manifests that are kept.
+    pub manifest_cache_bytes: u64,
+    /// Seconds between two sweeps of abandoned uploads.
+    pub sweep_seconds: u64,
+    /// The largest media file, in bytes.
+    pub media_bytes_max: u64,
+}
+
+/// `[items.flight]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlightSettings {
+    /// The largest message of a put; a larger one is refused with advice.
+    pub message_bytes_max: usize,
+    /// Bytes of messages that all puts may have in decode at once.
+    pub decode_bytes_max: usize,
+    /// About how large a message of a get is.
+    pub batch_bytes: usize,
+    /// Rows of one endpoint of a flight: a client reads endpoints in parallel.
+    pub endpoint_rows: u64,
+    /// Seconds for which tickets and page tokens are good; at most an hour.
+    pub ticket_seconds: u64,
+    /// Seconds that a put may pause in the middle of a message.
+    pub stall_seconds: u64,
+}
+
+/// `[items.blocks]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlockSettings {
+    /// Rows of a block at most.
+    pub rows_max: usize,
+    /// Bytes of a block's rows in memory at most.
+    pub arrow_bytes_max: usize,
+    /// Rows of a row group.
+    pub row_group_rows: usize,
+    /// `snappy`, `zstd` or `none`.
+    pub compression: Compression,
+    /// Bytes of rows that all writers may hold at once.
+    pub buffer_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sql: None,
+            object_store_url: String::new(),
+            flight: FlightSettings::default(),
+            blocks: BlockSettings::default(),
+            footer_cache_bytes: 256 << 20,
+            manifest_cache_bytes: 64 << 20,
+            sweep_seconds: 60,
+            media_bytes_max: 16 << 30,
+        }
+    }
+}
+
+impl Default for FlightSettings {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 256 << 20,
+            decode_bytes_max: 384 << 20,
+            batch_bytes: 2 << 20,
+            endpoint_rows: 10_000_000,
+            ticket_seconds: 3_600,
+            stall_seconds: 60,
+        }
+    }
+}
+
+impl Default for BlockSettings {
+    fn default() -> Self {
+        let options = BlockOptions::default();
+        Self {
+            rows_max: options.block_rows_max,
+            arrow_bytes_max: options.block_arrow_bytes_max,
+            row_group_rows: options.row_group_rows,
+            compression: options.compression,
+            buffer_bytes_max: 512 << 20,
+        }
+    }
+}
+
+impl Settings {
+    /// How blocks are written.
+    #[must_use]
+    pub fn block_options(&self) -> BlockOptions {
+        BlockOptions {
+            block_rows_max: self.blocks.rows_max.max(1),
+            block_arrow_bytes_max: self.blocks.arrow_bytes_max.max(1 << 20),
+            row_group_rows: self.blocks.row_group_rows.clamp(1, 1 << 20),
+            compression: self.blocks.compression,
+            ..BlockOptions::default()
+        }
+    }
+
+    /// How blocks are read.
+    #[must_use]
+    pub fn reader_settings(&self) -> ReaderSettings {
+        ReaderSettings { footer_cache_bytes: self.footer_cache_bytes, ..ReaderSettings::default() }
+    }
+
+    /// Microseconds for which tickets and page tokens are good.
+    #[must_use]
+    pub fn ticket_micros(&self) -> i64 {
+        i64::try_from(self.flight.ticket_seconds.clamp(1, 3_600)).unwrap_or(3_600) * 1_000_000
+    }
+}

@@ -1,0 +1,5 @@
+//! Rows as they are in the database.
+
+pub mod key_ring;
+pub mod media;
+pub mod upload;

@@ -1,0 +1,93 @@
+//! The item store's rows: schema `items` in Postgres or `items.sqlite`, and
+//! the objects beside them.
+
+mod entity;
+mod keys;
+mod media;
+mod migration;
+mod uploads;
+
+use blob_store::BlobStore;
+use sea_orm::DatabaseConnection;
+use service_error::ServiceError;
+use sql_store::{MigrationStatus, SqlSettings, SqlStore};
+
+pub use media::Media;
+pub use uploads::Upload;
+
+use migration::Migrator;
+
+/// The schema's and the objects' name.
+const NAME: &str = "items";
+
+/// The item store's rows and objects. Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    sql: SqlStore,
+    blobs: BlobStore,
+}
+
+impl Store {
+    /// Opens both without migrating.
+    ///
+    /// # Errors
+    /// As [`SqlStore::open`] and [`BlobStore::open`].
+    pub async fn open(settings: &SqlSettings, object_store_url: &str) -> Result<Self, ServiceError> {
+        let blobs = BlobStore::open(object_store_url, NAME).await?;
+        Ok(Self { sql: SqlStore::open(settings, NAME).await?, blobs })
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// As [`SqlStore::migrate`].
+    pub async fn migrate(&self) -> Result<(), ServiceError> {
+        self.sql.migrate::<Migrator>().await
+    }
+
+    /// The objects.
+    #[must_use]
+    pub const fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), ServiceError> {
+        self.sql.ping().await
+    }
+
+    fn read(&self) -> &DatabaseConnection {
+        self.sql.read()
+    }
+}
+
+/// Brings the schema up to date, for `quarry db migrate`.
+///
+/// # Errors
+/// As [`SqlStore::migrate`].
+pub async fn migrate(settings: &SqlSettings) -> Result<(), ServiceError> {
+    SqlStore::open(settings, NAME).await?.migrate::<Migrator>().await
+}
+
+/// Takes back the last `steps` migrations, all if `None`.
+///
+/// # Errors
+/// As [`SqlStore::revert`].
+#[cfg(test)]
+pub async fn revert(settings: &SqlSettings, steps: Option<u32>) -> Result<(), ServiceError> {
+    SqlStore::open(settings, NAME).await?.revert::<Migrator>(steps).await
+}
+
+/// The migrations and whether each has run.
+///
+/// # Errors
+/// As [`SqlStore::migration_status`].
+pub async fn migration_status(settings: &SqlSettings) -> Result<Vec<MigrationStatus>, ServiceError> {
+    SqlStore::open(settings, NAME).await?.migration_status::<Migrator>().await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! The same rows on both databases.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use ids::{DatasetId, PrincipalId, UploadId};
+use service_error::Code;
+use sql_store::testing::databases;
+
+use super::{Media, Store, Upload, migration_status, revert};
+
+async fn stores() -> (tempfile::TempDir, Vec<(sql_store::SqlSettings, Store)>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Vec::new();
+    for settings in databases(dir.path()).await.unwrap() {
+        let store = Store::open(&settings, "memory://").await.unwrap();
+        store.migrate().await.unwrap();
+        stores.push((settings, store));
+    }
+    (dir, stores)
+}
+
+#[tokio::test]
+async fn migrations_go_up_down_and_up() {
+    let (_dir, stores) = stores().await;
+    for (settings, store) in stores {
+        revert(&settings, None).await.unwrap();
+        assert!(migration_status(&settings).await.unwrap().iter().all(|m| !m.applied));
+        store.migrate().await.unwrap();
+        assert!(migration_status(&settings).await.unwrap().iter().all(|m| m.applied));
+    }
+}
+
+#[tokio::test]
+async fn replicas_that_rotate_at_once_agree_on_one_key() {
+    let (_dir, stores) = stores().await;
+    for (_, store) in stores {
+        let rings = futures::future::try_join_all((0..4).map(|_| store.rotate_keys())).await.unwrap();
+        let sealed = rings[0].seal("ticket", &7).unwrap();
+        for ring in &rings {
+            assert_eq!(ring.open::<i32>("ticket", &sealed), Ok(7));
+        }
+        assert_eq!(store.key_ring().await.unwrap().open::<i32>("ticket", &sealed), Ok(7));
+    }
+}
+
+#[tokio::test]
+async fn media_come_and_go_with_their_upload() {
+    let (_dir, stores) = stores().await;
+    for (_, store) in stores {
+        let (dataset, principal) = (DatasetId::new(), PrincipalId::new());
+        let upload = Upload { id: UploadId::new(), dataset, principal, address: "a/b".into() };
+        store.add_upload(&upload).await.unwrap();
+        assert_eq!(store.upload(upload.id, principal).await.unwrap(), upload);
+        let other = store.upload(upload.id, PrincipalId::new()).await.unwrap_err();
+        assert_eq!(other.code(), Code::NotFound);
+        let media = Media {
+            dataset,
+            content_hash: [7; 32],
+            upload: upload.id,
+            byte_count: 3,
+            mime_type: "image/png".into(),
+            committed: false,
+        };
+        store.add_media(&media).await.unwrap();
+        store.add_media(&media).await.unwrap();
+        assert_eq!(store.media(dataset, &[7; 32]).await.unwrap(), [media.clone()]);
+        store.commit_media(upload.id).await.unwrap();
+        assert!(store.media(dataset, &[7; 32]).await.unwrap()[0].committed);
+        store.forget_uploads(&[upload.id]).await.unwrap();
+        assert!(store.media(dataset, &[7; 32]).await.unwrap().is_empty());
+    }
+}
