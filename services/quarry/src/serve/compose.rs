@@ -1,0 +1,246 @@
+//! Builds the roles of a process and connects each to its neighbours, in
+//! memory where they are here and over a socket where they are not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use caller::{Keys, Secret, TokenSource};
+use http::Request;
+use service_channel::{Job, Readiness, Service, Transport, remote};
+use service_error::ServiceError;
+use telemetry::InjectLayer;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, ServiceExt};
+
+use super::settings::{Role, Settings};
+
+/// A role that answers gRPC behind the gateway: which services are its own.
+struct Callee {
+    role: Role,
+    /// Service names begin with one of these.
+    prefixes: &'static [&'static str],
+    descriptors: &'static [u8],
+}
+
+/// Every role behind the gateway. A new service is a row here.
+const CALLEES: [Callee; 3] = [
+    Callee { role: Role::Identity, prefixes: &["quarry.identity.v1."], descriptors: identity_api::FILE_DESCRIPTOR_SET },
+    Callee { role: Role::Catalog, prefixes: &["quarry.catalog.v1."], descriptors: catalog_api::FILE_DESCRIPTOR_SET },
+    Callee {
+        role: Role::ItemStore,
+        prefixes: &["quarry.items.v1.", "arrow.flight.protocol."],
+        descriptors: items_api::FILE_DESCRIPTOR_SET,
+    },
+];
+
+/// The built roles of a process.
+pub struct Composed {
+    /// The gateway's door, if the gateway is among the roles.
+    pub public: Option<Transport>,
+    /// The other roles, by service name.
+    pub internal: Transport,
+    pub jobs: Vec<Job>,
+    pub readiness: Vec<Readiness>,
+    /// Somebody has claimed the admin account; unknown when identity runs in
+    /// another process.
+    pub admin_claimed: Option<bool>,
+}
+
+/// When parts of a process end.
+#[derive(Clone)]
+pub struct Ends {
+    /// The process drains: endless streams end, so that the doors can close.
+    pub draining: CancellationToken,
+    /// The doors are closed: background work ends.
+    pub stopped: CancellationToken,
+}
+
+/// Builds `roles`.
+///
+/// # Errors
+/// A role that cannot start (database away, object store unusable), or a
+/// neighbour without a URL.
+pub async fn compose(
+    settings: &Settings,
+    roles: &BTreeSet<Role>,
+    secrets: &BTreeMap<Role, Secret>,
+    ends: &Ends,
+) -> Result<Composed, ServiceError> {
+    let mut house = House { settings, secrets, ends, local: BTreeMap::new(), jobs: Vec::new(), readiness: Vec::new() };
+    let mut admin_claimed = None;
+    let mut public = None;
+    for role in roles {
+        match role {
+            Role::Identity => admin_claimed = Some(house.identity().await?),
+            Role::Catalog => house.catalog().await?,
+            Role::ItemStore => house.item_store().await?,
+            Role::Gateway => public = Some(house.gateway().await?),
+        }
+    }
+    Ok(Composed {
+        public,
+        internal: by_service(house.local),
+        jobs: house.jobs,
+        readiness: house.readiness,
+        admin_claimed,
+    })
+}
+
+/// The roles that are being built, each after those it calls.
+struct House<'a> {
+    settings: &'a Settings,
+    secrets: &'a BTreeMap<Role, Secret>,
+    ends: &'a Ends,
+    local: BTreeMap<Role, Transport>,
+    jobs: Vec<Job>,
+    readiness: Vec<Readiness>,
+}
+
+impl House<'_> {
+    /// Builds identity; answers whether the admin account is claimed.
+    async fn identity(&mut self) -> Result<bool, ServiceError> {
+        let secrets = self.secrets.iter();
+        let platform = identity::Platform {
+            sql: self.settings.sql(),
+            data_dir: self.settings.data_dir.clone(),
+            admin_token_file: self.settings.admin_token_file.clone(),
+            service_secrets: secrets.map(|(role, secret)| (role.name().to_owned(), secret.clone())).collect(),
+            draining: self.ends.draining.clone(),
+        };
+        let built = identity::build(self.settings.identity, platform, self.ends.stopped.clone()).await?;
+        self.add(Role::Identity, built.service);
+        Ok(built.admin_claimed)
+    }
+
+    async fn catalog(&mut self) -> Result<(), ServiceError> {
+        let identity = self.neighbour(Role::Identity, Role::Catalog)?;
+        let neighbours = catalog::Neighbours {
+            tokens: self.tokens(Role::Catalog, &identity)?,
+            keys: Keys::new(identity.clone()),
+            identity,
+        };
+        let sql = self.settings.sql();
+        let shutdown = self.ends.stopped.clone();
+        let service = catalog::build(self.settings.catalog.clone(), &sql, neighbours, shutdown).await?;
+        self.add(Role::Catalog, service);
+        Ok(())
+    }
+
+    async fn item_store(&mut self) -> Result<(), ServiceError> {
+        let identity = self.neighbour(Role::Identity, Role::ItemStore)?;
+        let neighbours = item_store::Neighbours {
+            catalog: self.neighbour(Role::Catalog, Role::ItemStore)?,
+            tokens: self.tokens(Role::ItemStore, &identity)?,
+            keys: Keys::new(identity.clone()),
+            identity,
+        };
+        let mut settings = self.settings.items.clone();
+        settings.sql = Some(self.settings.sql());
+        settings.object_store_url = self.settings.objects();
+        let service = item_store::build(settings, neighbours, self.ends.stopped.clone()).await?;
+        self.add(Role::ItemStore, service);
+        Ok(())
+    }
+
+    async fn gateway(&mut self) -> Result<Transport, ServiceError> {
+        let mut upstreams = Vec::with_capacity(CALLEES.len());
+        for callee in &CALLEES {
+            upstreams.push(gateway::Upstream {
+                audience: callee.role.name(),
+                prefixes: callee.prefixes,
+                descriptors: callee.descriptors,
+                transport: self.neighbour(callee.role, Role::Gateway)?,
+            });
+        }
+        let neighbours = gateway::Neighbours {
+            identity: self.neighbour(Role::Identity, Role::Gateway)?,
+            service_secret: self.secret(Role::Gateway)?,
+            upstreams,
+        };
+        let draining = self.ends.draining.clone();
+        let service = gateway::build(self.settings.gateway.clone(), neighbours, draining).await?;
+        let transport = service.transport.clone();
+        self.jobs.extend(service.jobs);
+        self.readiness.extend(service.readiness);
+        Ok(transport)
+    }
+
+    fn add(&mut self, role: Role, service: Service) {
+        self.local.insert(role, service.transport);
+        self.jobs.extend(service.jobs);
+        self.readiness.extend(service.readiness);
+    }
+
+    /// A role as `asker` calls it: in memory if it is in this process, over a
+    /// socket otherwise. Either way the trace goes along.
+    fn neighbour(&self, role: Role, asker: Role) -> Result<Transport, ServiceError> {
+        let transport = match (self.local.get(&role), self.settings.neighbours.of(role)) {
+            (Some(local), _) => local.clone(),
+            (None, Some(url)) => remote(url)?,
+            (None, None) => {
+                let key = role.name().replace('-', "_");
+                let variable = key.to_uppercase();
+                return Err(ServiceError::invalid(
+                    &format!("neighbours.{key}"),
+                    format!("{asker} needs the URL of {role}, which does not run in this process; set QUARRY_NEIGHBOURS__{variable}"),
+                ));
+            }
+        };
+        Ok(BoxCloneSyncService::new(InjectLayer.layer(transport)))
+    }
+
+    fn tokens(&self, role: Role, identity: &Transport) -> Result<TokenSource, ServiceError> {
+        Ok(TokenSource::new(identity.clone(), self.secret(role)?))
+    }
+
+    fn secret(&self, role: Role) -> Result<Secret, ServiceError> {
+        self.secrets.get(&role).cloned().ok_or_else(|| ServiceError::internal(format!("{role} has no secret")))
+    }
+}
+
+/// One callee made of several, told apart by the service's name.
+fn by_service(local: BTreeMap<Role, Transport>) -> Transport {
+    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
+        let callee = callee_of(request.uri().path()).and_then(|role| local.get(&role)).cloned();
+        let path = request.uri().path().to_owned();
+        async move {
+            match callee {
+                Some(callee) => callee.oneshot(request).await,
+                None => Err(Status::unimplemented(format!("this process does not serve {path}"))),
+            }
+        }
+    }))
+}
+
+fn callee_of(path: &str) -> Option<Role> {
+    let service = path.strip_prefix('/')?;
+    let callee = CALLEES.iter().find(|callee| callee.prefixes.iter().any(|prefix| service.starts_with(prefix)))?;
+    Some(callee.role)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn every_method_has_its_callee() {
+        assert_eq!(callee_of("/quarry.catalog.v1.ManifestService/GetHead"), Some(Role::Catalog));
+        assert_eq!(callee_of("/arrow.flight.protocol.FlightService/DoGet"), Some(Role::ItemStore));
+        assert_eq!(callee_of("/quarry.identity.v1.ExchangeService/GetKeys"), Some(Role::Identity));
+        assert_eq!(callee_of("/somebody.else.v1.Service/Call"), None);
+        assert_eq!(callee_of(""), None);
+    }
+
+    #[tokio::test]
+    async fn a_missing_neighbour_is_named_with_its_variable() {
+        let settings = Settings::default();
+        let ends = Ends { draining: CancellationToken::new(), stopped: CancellationToken::new() };
+        let secrets = BTreeMap::from([(Role::Catalog, Secret::new("secret"))]);
+        let error = compose(&settings, &[Role::Catalog].into(), &secrets, &ends).await.err().unwrap();
+        assert_eq!(error.field_name(), Some("neighbours.identity"));
+        assert!(error.message().contains("QUARRY_NEIGHBOURS__IDENTITY"), "{error}");
+    }
+}
