@@ -10,6 +10,10 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::{LogFormat, TelemetrySettings};
 
+/// Libraries that tell of each of their steps at `info`. What the settings say
+/// of them comes later and wins.
+const QUIET: &str = "opentelemetry=warn,opentelemetry_sdk=warn,sea_orm_migration=warn";
+
 /// The layer that writes log lines to `writer`.
 pub fn layer<S, W>(
     settings: &TelemetrySettings,
@@ -19,7 +23,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&settings.log).map_err(|error| {
+    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", settings.log)).map_err(|error| {
         let message = format!("{:?}: {error}; write e.g. info or info,catalog=debug", settings.log);
         ServiceError::invalid("telemetry.log", message).reason("INVALID_SETTINGS")
     })?;
