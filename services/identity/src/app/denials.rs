@@ -10,7 +10,7 @@ use ids::PrincipalId;
 use service_error::{Code, ServiceError};
 use sql_store::now_micros;
 
-use super::{Identity, SERVICE};
+use super::{Identity, SERVICE, is_admin};
 use crate::model::{AuditEvent, Outcome};
 use crate::store::{Store, Tx};
 
@@ -86,7 +86,7 @@ impl Identity {
         result: Result<T, ServiceError>,
     ) -> Result<T, ServiceError> {
         if let Err(error) = &result
-            && matches!(error.code(), Code::PermissionDenied | Code::NotFound)
+            && is_denial(caller, error)
         {
             self.denials.record(Some(caller.principal), action, resource, error.reason_text());
         }
@@ -114,6 +114,16 @@ impl Identity {
                 return Err(error);
             }
         }
+    }
+}
+
+/// What is not found is denied unless it is really not there: to an admin
+/// everything shows, and users' names are told to whoever grants.
+fn is_denial(caller: &Caller, error: &ServiceError) -> bool {
+    match error.code() {
+        Code::PermissionDenied => true,
+        Code::NotFound => !is_admin(caller) && !error.reason_is("USER_NOT_FOUND"),
+        _ => false,
     }
 }
 

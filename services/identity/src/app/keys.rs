@@ -174,3 +174,60 @@ fn key(row: KeyRow) -> Result<Key, ServiceError> {
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use sql_store::SqlSettings;
+
+    use super::*;
+
+    fn claims(expires_in: i64) -> Claims {
+        let now = now_micros() / 1_000_000;
+        Claims {
+            iss: ISSUER.into(),
+            aud: "catalog".into(),
+            sub: Uuid::now_v7().to_string(),
+            name: "ana".into(),
+            role: "user".into(),
+            scope: caller::scope::FULL.into(),
+            act: None,
+            tid: None,
+            iat: now,
+            exp: now + expires_in,
+            jti: "1".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_goes_on_with_a_stale_token_for_an_hour_and_no_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&SqlSettings::sqlite(dir.path())).await.unwrap();
+        let keys = SigningKeys::open(&store).await.unwrap();
+        let verify = |expires_in, audience| {
+            let jwt = keys.sign(&claims(expires_in)).unwrap();
+            keys.verify_stale(jwt.expose(), audience)
+        };
+        assert!(verify(60, "catalog").is_ok() && verify(-3_500, "catalog").is_ok());
+        assert!(verify(-3_700, "catalog").is_err() && verify(60, "item-store").is_err());
+    }
+
+    #[tokio::test]
+    async fn an_aged_key_is_replaced_and_goes_on_verifying() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&SqlSettings::sqlite(dir.path())).await.unwrap();
+        let tx = store.change().await.unwrap();
+        tx.insert_key(&new_key(1, 1)).await.unwrap();
+        tx.commit().await.unwrap();
+        let keys = SigningKeys::open(&store).await.unwrap();
+        let before = keys.sign(&claims(60)).unwrap();
+        keys.rotate(&store, 90).await.unwrap();
+        keys.rotate(&store, 90).await.unwrap();
+        assert_eq!(keys.jwks().unwrap().matches("\"kid\"").count(), 2, "one new key, published");
+        let after = keys.sign(&claims(60)).unwrap();
+        let kid = |jwt: &Secret| decode_header(jwt.expose()).unwrap().kid;
+        assert_eq!(kid(&after), kid(&before), "the new one does not sign yet");
+        keys.verify_stale(before.expose(), "catalog").unwrap();
+        assert!(store.keys(now_micros()).await.unwrap()[0].retired_at > Some(now_micros()));
+    }
+}
