@@ -15,7 +15,7 @@ pub mod refusal;
 mod stage;
 
 pub use cases::CASES;
-pub use stage::{Stage, run};
+pub use stage::{Stage, run, unique};
 
 use futures::future::LocalBoxFuture;
 

@@ -7,9 +7,20 @@ use catalog_api::v1::{CreateNamespaceRequest, ListNamespacesRequest};
 use harness::{Database, Platform, Role, Session, Topology, data, eventually, put};
 use tonic::{Code, Status};
 
+const SOON: Duration = Duration::from_secs(20);
+
 async fn create(session: &Session, name: &str) -> Result<(), Status> {
     let request = CreateNamespaceRequest { name: name.into(), ..Default::default() };
     session.namespaces().create_namespace(request).await.map(drop)
+}
+
+/// Something that needs a role.
+async fn work(session: &Session, role: Role) -> Result<(), Status> {
+    let name = api::unique("away");
+    match role {
+        Role::ItemStore => put(session, "before", &name, vec![data::rows(0, 10)]).await.map(drop),
+        _ => create(session, &name).await,
+    }
 }
 
 fn operations(platform: &Platform, role: Role) -> Session {
@@ -23,20 +34,16 @@ async fn a_database_away_is_said_over_grpc_and_json_alike() {
     let admin = platform.admin();
     create(&admin, "before").await.unwrap();
     platform.postgres().unwrap().kill();
-    let refused = eventually("a refusal", Duration::from_secs(20), async || {
-        create(&admin, "meanwhile").await.err()
-    })
-    .await;
+    let refused =
+        eventually("a refusal", SOON, async || create(&admin, "meanwhile").await.err()).await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     api::refusal::well_formed(&refused);
     let answer = admin.get("/v1/namespaces").await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.json()["error"]["status"], "UNAVAILABLE");
     let door = operations(&platform, Role::Gateway);
-    eventually("not ready", Duration::from_secs(20), async || {
-        (door.get("/readyz").await.status == 503).then_some(())
-    })
-    .await;
+    eventually("not ready", SOON, async || (door.get("/readyz").await.status == 503).then_some(()))
+        .await;
     assert_eq!(door.get("/healthz").await.status, 200, "it lives, and waits for its database");
 }
 
@@ -48,18 +55,17 @@ async fn a_role_that_was_killed_is_missed_and_found_again() {
     put(&admin, "before", "rows", vec![data::rows(0, 10)]).await.unwrap();
     for role in [Role::Catalog, Role::ItemStore, Role::Identity] {
         platform.process_mut(role).kill9();
-        let probe = async || match role {
-            Role::ItemStore => {
-                put(&admin, "before", "rows", vec![data::rows(10, 20)]).await.map(drop)
-            }
-            _ => create(&admin, &format!("without-{}", role.name())).await,
-        };
-        let refused =
-            eventually("a refusal", Duration::from_secs(20), async || probe().await.err());
-        let refused = refused.await;
+        let refused = eventually("a refusal", SOON, async || work(&admin, role).await.err()).await;
         assert_eq!(refused.code(), Code::Unavailable, "{role:?}: {refused:?}");
         platform.process_mut(role).restart().await;
-        eventually("service as before", Duration::from_secs(20), async || probe().await.ok()).await;
+        eventually("service as before", SOON, async || match work(&admin, role).await {
+            Ok(()) => Some(()),
+            Err(status) => {
+                assert_eq!(status.code(), Code::Unavailable, "{role:?}: {status:?}");
+                None
+            }
+        })
+        .await;
     }
     let list = admin.namespaces().list_namespaces(ListNamespacesRequest::default()).await;
     assert!(list.unwrap().into_inner().namespaces.len() >= 2);

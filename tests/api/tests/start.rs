@@ -51,7 +51,7 @@ async fn what_cannot_work_says_what_to_do() {
     let cases: [(&[&str], &[&str]); 9] = [
         (&["--object-store-url", "ftp://host/x"], &["ftp", "s3://"]),
         (&["--database-url", "mysql://host/x"], &["mysql", "postgres://"]),
-        (&["--database-url", away], &["refused"]),
+        (&["--database-url", away], &["nothing listens there"]),
         (&["--data-dir", &below_file], &["--data-dir"]),
         (&["--listen", &taken], &["--listen", &taken]),
         (&["--ops-listen", &taken], &["--ops-listen"]),
