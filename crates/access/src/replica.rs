@@ -8,7 +8,7 @@ use identity_api::v1::replica_service_client::ReplicaServiceClient;
 use identity_api::v1::{GetRevisionRequest, WatchGrantsRequest, WatchGrantsResponse};
 use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Job, Readiness, Transport};
 use service_error::ServiceError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -20,6 +20,8 @@ use crate::state::State;
 pub(crate) const IDENTITY: &str = "identity";
 
 const PING_INTERVAL: Duration = Duration::from_millis(500);
+/// Pings whose revision the stream did not bring, before it is opened anew.
+const MISSED_MAX: u32 = 3;
 const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
 
@@ -50,6 +52,8 @@ pub(crate) struct Inner {
     pub state: RwLock<State>,
     pub denials: Denials,
     pub patience: Patience,
+    /// The stream is behind what pings say: it is half open.
+    behind: Notify,
     /// The newest revision that has been applied.
     applied: watch::Sender<i64>,
     /// When the last ping was sent whose answer named a revision that has been
@@ -84,6 +88,7 @@ impl GrantReplica {
             state: RwLock::default(),
             denials,
             patience,
+            behind: Notify::new(),
             applied: watch::Sender::new(0),
             confirmed: watch::Sender::new(None),
         });
@@ -147,7 +152,11 @@ impl GrantReplica {
         let mut delay = RECONNECT_DELAY_MIN;
         loop {
             let began = Instant::now();
-            if let Err(error) = self.follow().await {
+            let followed = tokio::select! {
+                followed = self.follow() => followed,
+                () = self.inner.behind.notified() => Err(ServiceError::unavailable("it brings nothing")),
+            };
+            if let Err(error) = followed {
                 tracing::debug!(%error, "the stream of grants ended");
             }
             if began.elapsed() > RECONNECT_DELAY_MAX {
@@ -202,13 +211,19 @@ impl GrantReplica {
     async fn ping(&self) {
         let mut ticks = interval(PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut missed = 0;
         loop {
             ticks.tick().await;
             let sent = Instant::now();
             match timeout(PING_INTERVAL * 2, self.newest()).await {
-                Ok(Ok(revision)) => self.confirm(sent, revision).await,
+                Ok(Ok(revision)) if self.confirm(sent, revision).await => missed = 0,
+                Ok(Ok(_)) => missed += 1,
                 Ok(Err(error)) => tracing::debug!(%error, "identity did not tell its revision"),
                 Err(_) => tracing::debug!("identity did not tell its revision in time"),
+            }
+            if missed >= MISSED_MAX {
+                missed = 0;
+                self.inner.behind.notify_waiters();
             }
             self.write(|state| state.forget(now_seconds()));
         }
@@ -221,13 +236,15 @@ impl GrantReplica {
     }
 
     /// Notes that nothing older than `sent` is missing, once the stream has
-    /// brought what identity had then.
-    async fn confirm(&self, sent: Instant, revision: i64) {
+    /// brought what identity had then; tells whether it has.
+    async fn confirm(&self, sent: Instant, revision: i64) -> bool {
         let mut applied = self.inner.applied.subscribe();
         let caught_up = timeout(PING_INTERVAL, applied.wait_for(|known| *known >= revision)).await;
-        if matches!(caught_up, Ok(Ok(_))) {
+        let current = matches!(caught_up, Ok(Ok(_)));
+        if current {
             self.inner.confirmed.send_replace(Some(sent));
         }
+        current
     }
 }
 

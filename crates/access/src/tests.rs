@@ -349,3 +349,15 @@ async fn a_replica_out_of_patience_denies() {
     assert!(house.replica.visible(&user(Role::User), ResourceKind::Dataset).await.is_err());
     assert!(house.replica.readiness().check().await.is_err());
 }
+
+#[tokio::test]
+async fn a_stream_that_brings_nothing_is_opened_anew() {
+    let house = house().await;
+    let (ana, dataset) = (user(Role::User), Resource::dataset(Uuid::now_v7()));
+    // In the state, but never sent on the open stream.
+    let change = Change::Grant(grant(&ana, dataset, Level::Read, None));
+    house.identity.state.lock().unwrap().push(api::GrantChange { change: Some(change) });
+    let revision = house.identity.revision.fetch_add(1, Ordering::SeqCst) + 1;
+    house.replica.wait_for(revision, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Read));
+}

@@ -54,7 +54,12 @@ impl From<tonic::Code> for Code {
 }
 
 impl From<ServiceError> for Status {
+    /// What is our fault is logged here, with the cause that the caller does
+    /// not get: this is where an error leaves a service.
     fn from(error: ServiceError) -> Self {
+        if matches!(error.code, Code::Internal | Code::DataLoss) || error.source.is_some() {
+            tracing::error!(error = &error as &dyn std::error::Error, "a call failed");
+        }
         let metadata: HashMap<String, String> = error.metadata.into_iter().collect();
         let mut details = ErrorDetails::with_error_info(error.reason, ERROR_DOMAIN, metadata);
         if let Some(field) = error.field {

@@ -5,6 +5,7 @@
 //! endpoint where one is configured. Tokens are masked in what is logged.
 
 mod log;
+mod measured;
 mod process;
 mod propagation;
 mod redact;
@@ -30,6 +31,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
+pub use measured::measured;
 pub use propagation::{InjectLayer, InjectService, extract, inject};
 pub use rpc::{MeasuredBody, RpcLayer, RpcService};
 pub use settings::{LogFormat, TelemetrySettings};

@@ -20,11 +20,9 @@ use options_api::NeedTable;
 use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Readiness, Service, Transport};
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings};
-use telemetry::RpcLayer;
+use telemetry::measured;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
 use tonic::service::Routes;
-use tower::ServiceBuilder;
 
 pub use settings::Settings;
 
@@ -104,13 +102,7 @@ fn transport(
             .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
     );
     let guarded = caller::guard(routes.routes().prepare(), ROLE, keys, needs, Arc::new(grants));
-    let measured = ServiceBuilder::new()
-        .map_response(|response: http::Response<telemetry::MeasuredBody<Body>>| {
-            response.map(Body::new)
-        })
-        .layer(RpcLayer::new(ROLE))
-        .service(guarded);
-    Ok(service_channel::local(measured))
+    Ok(service_channel::local(measured(ROLE, guarded)))
 }
 
 fn database_readiness(store: Store) -> Readiness {

@@ -13,6 +13,7 @@ use caller::{Keys, guard};
 use options_api::NeedTable;
 use service_channel::{Readiness, Service, local};
 use service_error::ServiceError;
+use telemetry::measured;
 use tokio_util::sync::CancellationToken;
 
 pub use settings::{Platform, Settings};
@@ -46,7 +47,7 @@ pub async fn build(
     // Its own keys, asked as everybody asks for them.
     let keys = Keys::new(local(grpc::key_routes(&identity)));
     let refused = Arc::clone(&identity);
-    let transport = local(guard(grpc::routes(&identity), SERVICE, keys, needs, refused));
+    let transport = local(measured(SERVICE, guard(grpc::routes(&identity), SERVICE, keys, needs, refused)));
     let database = Arc::clone(&identity);
     let readiness = Readiness::new("identity.database", move || {
         let identity = Arc::clone(&database);

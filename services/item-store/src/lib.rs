@@ -14,6 +14,7 @@ use access::GrantReplica;
 use caller::{Keys, TokenSource, guard};
 use service_channel::{Readiness, Service, Transport, local};
 use service_error::ServiceError;
+use telemetry::measured;
 use tokio_util::sync::CancellationToken;
 
 pub use settings::{BlockSettings, FlightSettings, Settings};
@@ -65,7 +66,7 @@ pub async fn build(
     jobs.extend(jobs::all(&app, sweep_seconds, &shutdown));
     Ok(Service {
         name: ITEM_STORE,
-        transport: local(guard(routes, ITEM_STORE, neighbours.keys, grpc::needs()?, refused)),
+        transport: local(measured(ITEM_STORE, guard(routes, ITEM_STORE, neighbours.keys, grpc::needs()?, refused))),
         http: None,
         jobs,
         readiness: vec![grants, database(&store), objects(&store)],
@@ -103,3 +104,6 @@ pub async fn migrate(sql: &SqlSettings) -> Result<(), ServiceError> {
 pub async fn migration_status(sql: &SqlSettings) -> Result<Vec<MigrationStatus>, ServiceError> {
     store::migration_status(sql).await
 }
+
+#[cfg(test)]
+mod tests;

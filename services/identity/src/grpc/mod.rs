@@ -17,7 +17,7 @@ use identity_api::v1::tokens_service_server::TokensServiceServer;
 use identity_api::v1::users_service_server::UsersServiceServer;
 use options_api::v1 as options;
 use prost_types::Timestamp;
-use service_error::{Code, ServiceError};
+use service_error::ServiceError;
 use tonic::service::Routes;
 use tonic::{Response, Status};
 
@@ -40,17 +40,9 @@ pub fn key_routes(identity: &Arc<Identity>) -> Routes {
     Routes::new(ExchangeServiceServer::new(exchange::Exchange(Arc::clone(identity)))).prepare()
 }
 
-/// An answer, or its error. What is our fault is logged here with its cause,
-/// which the caller does not get.
+/// An answer, or its error.
 fn reply<T>(result: Result<T, ServiceError>) -> Result<Response<T>, Status> {
-    result.map(Response::new).map_err(status)
-}
-
-fn status(error: ServiceError) -> Status {
-    if matches!(error.code(), Code::Internal | Code::DataLoss | Code::Unavailable) {
-        tracing::error!(error = &error as &dyn std::error::Error, "a call failed");
-    }
-    error.into()
+    Ok(Response::new(result?))
 }
 
 fn timestamp(micros: i64) -> Timestamp {

@@ -16,7 +16,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::grants::{level_message, message};
-use super::{parse, reply, resource, role_message, status, timestamp};
+use super::{parse, reply, resource, role_message, timestamp};
 use crate::app::{Identity, PutResource};
 use crate::model::{Batch, Change};
 
@@ -35,7 +35,7 @@ impl ReplicaService for Replica {
         request: Request<WatchGrantsRequest>,
     ) -> Result<Response<Self::WatchGrantsStream>, Status> {
         let batches = ReceiverStream::new(self.0.watch(request.get_ref().since_revision));
-        Ok(Response::new(Box::pin(batches.map(|batch| batch.map(batch_message).map_err(status)))))
+        Ok(Response::new(Box::pin(batches.map(|batch| batch.map(batch_message).map_err(Status::from)))))
     }
 
     async fn get_revision(
