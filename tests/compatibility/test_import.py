@@ -36,7 +36,7 @@ def test_a_million_rows_of_parquet_by_pyarrow(server, namespace, parquet, tmp_pa
     server.cli("import", parquet, dataset, "--message", "from pyarrow")
     assert count(server, dataset) == MILLION
     condition = "width > 3000 AND is_favorite = true"
-    expected = duckdb.sql(f"SELECT count(*) FROM '{parquet}' WHERE {condition}").fetchone()[0]
+    expected = duckdb.sql(f"SELECT count(*) FROM '{parquet}' WHERE {condition}").fetchall()[0][0]
     assert count(server, dataset, condition) == expected > 0
     out = tmp_path / "out.parquet"
     server.cli("export", dataset, out)
@@ -60,7 +60,7 @@ def test_a_million_rows_of_csv_by_duckdb(server, namespace, tmp_path):
         ("score < 10.5", "score < 10.5"),
         ('day >= "2022-06-01"', "day >= DATE '2022-06-01'"),
     ]:
-        expected = duckdb.sql(f"SELECT count(*) FROM '{path}' WHERE {sql}").fetchone()[0]
+        expected = duckdb.sql(f"SELECT count(*) FROM '{path}' WHERE {sql}").fetchall()[0][0]
         assert count(server, dataset, condition) == expected > 0, condition
     page = server.json("items", "list", dataset, "--filter", "id = 15", "--limit", "5")["items"]
     assert page[0]["note"] == 'say "hi", 15' and page[0]["is_favorite"] is True
