@@ -35,18 +35,27 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, A
 /// says (a value that does not fit is an error, not a change).
 #[must_use]
 pub fn can_adapt(from: &DataType, to: &DataType) -> bool {
-    let text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    let bytes = |t: &DataType| matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    let text =
+        |t: &DataType| matches!(t, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let bytes =
+        |t: &DataType| matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
     let same_kind = match (from, to) {
         (from, to) if from == to => return true,
         (DataType::Null, _) => true,
         (DataType::Dictionary(_, values), to) => return can_adapt(values, to),
         (DataType::FixedSizeBinary(_), to) if bytes(to) => true,
-        (DataType::Float16 | DataType::Float32, DataType::Float64) | (DataType::Float16, DataType::Float32) => true,
+        (DataType::Float16 | DataType::Float32, DataType::Float64)
+        | (DataType::Float16, DataType::Float32) => true,
         (DataType::Timestamp(coarse, a), DataType::Timestamp(fine, b)) => a == b && coarse <= fine,
         (DataType::List(from), DataType::List(to) | DataType::LargeList(to))
-        | (DataType::LargeList(from), DataType::LargeList(to)) => return can_adapt(from.data_type(), to.data_type()),
-        (from, to) => (text(from) && text(to)) || (bytes(from) && bytes(to)) || (from.is_integer() && to.is_integer()),
+        | (DataType::LargeList(from), DataType::LargeList(to)) => {
+            return can_adapt(from.data_type(), to.data_type());
+        }
+        (from, to) => {
+            (text(from) && text(to))
+                || (bytes(from) && bytes(to))
+                || (from.is_integer() && to.is_integer())
+        }
     };
     same_kind && can_cast_types(from, to)
 }
@@ -77,8 +86,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error_that_names_the_column() {
-        let batch =
-            RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from(vec![1 << 40])) as ArrayRef)]).unwrap();
+        let batch = RecordBatch::try_from_iter([(
+            "a",
+            Arc::new(Int64Array::from(vec![1 << 40])) as ArrayRef,
+        )])
+        .unwrap();
         let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int32, true)]));
         assert!(conform(&batch, &schema).unwrap_err().to_string().contains("\"a\""));
     }

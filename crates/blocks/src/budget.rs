@@ -55,7 +55,9 @@ impl ByteBudget {
     /// When the budget is closed, which it never is.
     pub async fn take(&self, bytes: usize) -> Result<Held, ServiceError> {
         let permit = Arc::clone(&self.units).acquire_many_owned(self.units(bytes)).await;
-        permit.map(|permit| Held { permit }).map_err(|_| ServiceError::internal("the byte budget is closed"))
+        permit
+            .map(|permit| Held { permit })
+            .map_err(|_| ServiceError::internal("the byte budget is closed"))
     }
 
     /// Bytes that are free now.

@@ -59,7 +59,8 @@ pub async fn find_duplicate(
     let codec = KeyCodec::new(key.data_type()).map_err(|error| arrow_error("in memory", error))?;
     let new = spans(&codec, new)?;
     let existing = spans(&codec, existing)?;
-    let touched: Vec<&Span> = existing.iter().filter(|old| new.iter().any(|n| n.overlaps(old))).collect();
+    let touched: Vec<&Span> =
+        existing.iter().filter(|old| new.iter().any(|n| n.overlaps(old))).collect();
     let candidates: Vec<&Span> = new
         .iter()
         .enumerate()
@@ -94,22 +95,28 @@ pub async fn find_duplicate(
     Ok(None)
 }
 
+/// Least and greatest key, as bytes that order as the keys do.
+type KeyBounds = (Box<[u8]>, Box<[u8]>);
+
 struct Span {
     location: BlockLocation,
-    range: Option<(Box<[u8]>, Box<[u8]>)>,
+    range: Option<KeyBounds>,
 }
 
 impl Span {
     fn overlaps(&self, other: &Self) -> bool {
         match (&self.range, &other.range) {
-            (Some((min, max)), Some((other_min, other_max))) => min <= other_max && other_min <= max,
+            (Some((min, max)), Some((other_min, other_max))) => {
+                min <= other_max && other_min <= max
+            }
             _ => true,
         }
     }
 }
 
 fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>, ServiceError> {
-    let bytes = |array: &ArrayRef| codec.bytes(array).map_err(|error| arrow_error("in memory", error));
+    let bytes =
+        |array: &ArrayRef| codec.bytes(array).map_err(|error| arrow_error("in memory", error));
     blocks
         .iter()
         .map(|block| {
@@ -122,7 +129,10 @@ fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>, ServiceEr
         .collect()
 }
 
-async fn open_all(reader: &BlockReader, spans: &[&Span]) -> Result<Vec<Arc<BlockFile>>, ServiceError> {
+async fn open_all(
+    reader: &BlockReader,
+    spans: &[&Span],
+) -> Result<Vec<Arc<BlockFile>>, ServiceError> {
     let mut files = Vec::with_capacity(spans.len());
     for span in spans {
         files.push(reader.open(&span.location).await?);
@@ -146,7 +156,8 @@ async fn look_up(
     for span in touched {
         let file = reader.open(&span.location).await?;
         let (keys, held, reader_too) = (keys.clone(), Arc::clone(&held), reader.clone());
-        let found = reader.work("key columns", move || keys.probe(&reader_too, &file, &held)).await?;
+        let found =
+            reader.work("key columns", move || keys.probe(&reader_too, &file, &held)).await?;
         if found.is_some() {
             return Ok(found);
         }
@@ -197,16 +208,17 @@ struct KeyStream {
 impl KeyStream {
     fn next(&mut self) -> Result<Option<Entry>, ServiceError> {
         loop {
-            if let Some((rows, _)) = &self.batch {
-                if self.at < rows.num_rows() {
-                    let entry = entry(rows.row(self.at).data(), self.fixed);
-                    self.at += 1;
-                    return Ok(Some(entry));
-                }
+            if let Some((rows, _)) = &self.batch
+                && self.at < rows.num_rows()
+            {
+                let entry = entry(rows.row(self.at).data(), self.fixed);
+                self.at += 1;
+                return Ok(Some(entry));
             }
             let Some(batch) = self.scan.next_batch()? else { return Ok(None) };
             let column = Arc::clone(batch.column(0));
-            let rows = self.codec.rows(&column).map_err(|error| arrow_error("key column", error))?;
+            let rows =
+                self.codec.rows(&column).map_err(|error| arrow_error("key column", error))?;
             self.batch = Some((rows, column));
             self.at = 0;
         }
@@ -214,7 +226,9 @@ impl KeyStream {
 
     /// The key that `next` answered last, as text.
     fn last_shown(&self) -> String {
-        self.batch.as_ref().map_or_else(String::new, |(_, column)| shown(column, self.at.saturating_sub(1)))
+        self.batch
+            .as_ref()
+            .map_or_else(String::new, |(_, column)| shown(column, self.at.saturating_sub(1)))
     }
 
     fn last_value(&self) -> Option<ArrayRef> {
@@ -241,7 +255,11 @@ impl Keys {
         })
     }
 
-    fn merged<F>(&self, files: &[Arc<BlockFile>], mut visit: F) -> Result<Option<Duplicate>, ServiceError>
+    fn merged<F>(
+        &self,
+        files: &[Arc<BlockFile>],
+        mut visit: F,
+    ) -> Result<Option<Duplicate>, ServiceError>
     where
         F: FnMut(&Entry, &KeyStream),
     {
@@ -294,10 +312,12 @@ impl Keys {
     ) -> Result<Option<Duplicate>, ServiceError> {
         let field = self.field.field(0);
         let failed = |error| crate::error::parquet_error(file.key(), error);
-        let codec = KeyCodec::new(field.data_type()).map_err(|error| arrow_error(file.key(), error))?;
+        let codec =
+            KeyCodec::new(field.data_type()).map_err(|error| arrow_error(file.key(), error))?;
         let fixed = is_fixed(field.data_type());
         let metadata = file.metadata();
-        let ranges = RowGroupRanges::of(metadata.schema(), metadata.metadata(), field.name()).map_err(failed)?;
+        let ranges = RowGroupRanges::of(metadata.schema(), metadata.metadata(), field.name())
+            .map_err(failed)?;
         for group in plan(file, None, 0..file.location().row_count)? {
             let range = ranges.range(group.index);
             let bound = |value: &Option<ArrayRef>| -> Result<Option<Entry>, ServiceError> {
@@ -305,8 +325,10 @@ impl Keys {
                 let bytes = codec.bytes(value).map_err(|error| arrow_error(file.key(), error))?;
                 Ok(Some(entry(&bytes, fixed)))
             };
-            let from = bound(&range.min)?.map_or(0, |min| held.partition_point(|(key, _)| *key < min));
-            let to = bound(&range.max)?.map_or(held.len(), |max| held.partition_point(|(key, _)| *key <= max));
+            let from =
+                bound(&range.min)?.map_or(0, |min| held.partition_point(|(key, _)| *key < min));
+            let to = bound(&range.max)?
+                .map_or(held.len(), |max| held.partition_point(|(key, _)| *key <= max));
             let near = held.get(from..to).unwrap_or_default();
             if near.is_empty() || self.bloom_lacks_all(reader, file, group.index, near)? {
                 continue;

@@ -10,7 +10,9 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
 use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
@@ -113,7 +115,9 @@ fn encode_row_group(
         .schema
         .fields()
         .iter()
-        .map(|field| Mutex::new(Slot::Todo(writers.by_ref().take(leaf_count(field.data_type())).collect())))
+        .map(|field| {
+            Mutex::new(Slot::Todo(writers.by_ref().take(leaf_count(field.data_type())).collect()))
+        })
         .collect();
     let next = AtomicUsize::new(0);
     let work = || {
@@ -122,7 +126,14 @@ fn encode_row_group(
             let Some(slot) = slots.get(column) else { return };
             let Ok(mut slot) = slot.lock() else { return };
             if let Slot::Todo(writers) = std::mem::replace(&mut *slot, Slot::Taken) {
-                *slot = Slot::Done(encode_column(batches, order, range.clone(), layout, column, writers));
+                *slot = Slot::Done(encode_column(
+                    batches,
+                    order,
+                    range.clone(),
+                    layout,
+                    column,
+                    writers,
+                ));
             }
         }
     };
@@ -173,7 +184,8 @@ fn encode_column(
             }
         }
         Order::Sorted(places) => {
-            let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+            let arrays: Vec<&dyn Array> =
+                batches.iter().map(|batch| batch.column(column).as_ref()).collect();
             write(&interleave(&arrays, &places[range])?)?;
         }
     }
@@ -211,7 +223,8 @@ fn properties(batches: &[RecordBatch], layout: &Layout) -> Result<WriterProperti
         .set_column_index_truncate_length(Some(BOUND_BYTES_MAX));
     if let Some(key) = layout.key {
         let column = leaves_before(&layout.schema, key);
-        let column_idx = i32::try_from(column).map_err(|_| ParquetError::General("too many columns".to_owned()))?;
+        let column_idx = i32::try_from(column)
+            .map_err(|_| ParquetError::General("too many columns".to_owned()))?;
         let sorting = SortingColumn { column_idx, descending: false, nulls_first: false };
         builder = builder.set_sorting_columns(Some(vec![sorting]));
     }
@@ -227,7 +240,11 @@ fn properties(batches: &[RecordBatch], layout: &Layout) -> Result<WriterProperti
     Ok(builder.build())
 }
 
-fn with_bloom(builder: WriterPropertiesBuilder, path: &ColumnPath, rows: usize) -> WriterPropertiesBuilder {
+fn with_bloom(
+    builder: WriterPropertiesBuilder,
+    path: &ColumnPath,
+    rows: usize,
+) -> WriterPropertiesBuilder {
     builder
         .set_column_bloom_filter_enabled(path.clone(), true)
         .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_POSITIVES)
@@ -246,7 +263,9 @@ fn dictionary_pays(batches: &[RecordBatch], column: usize, data_type: &DataType)
         return true;
     }
     let sample = batch.column(column).slice(0, batch.num_rows().min(DICTIONARY_SAMPLE_ROWS));
-    let Ok(rows) = KeyCodec::new(data_type).and_then(|codec| codec.rows(&sample)) else { return true };
+    let Ok(rows) = KeyCodec::new(data_type).and_then(|codec| codec.rows(&sample)) else {
+        return true;
+    };
     let distinct: HashSet<&[u8]> = (0..rows.num_rows()).map(|i| rows.row(i).data()).collect();
     distinct.len() * 2 <= sample.len()
 }

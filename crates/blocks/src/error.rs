@@ -25,7 +25,8 @@ pub(crate) fn arrow_error(key: &str, error: ArrowError) -> ServiceError {
 }
 
 pub(crate) fn damaged(key: &str, why: impl std::fmt::Display) -> ServiceError {
-    let message = format!("block {key} is damaged ({why}); restore it from a backup or delete the version");
+    let message =
+        format!("block {key} is damaged ({why}); restore it from a backup or delete the version");
     ServiceError::data_loss(message).reason("BLOCK_DAMAGED").with("block", key)
 }
 
@@ -34,7 +35,8 @@ fn service_cause(error: &(dyn StdError + 'static)) -> Option<ServiceError> {
     let mut cause = Some(error);
     while let Some(next) = cause {
         if let Some(known) = next.downcast_ref::<ServiceError>() {
-            let mut copy = ServiceError::new(known.code(), known.message()).reason(known.reason_text());
+            let mut copy =
+                ServiceError::new(known.code(), known.message()).reason(known.reason_text());
             for (key, value) in known.details() {
                 copy = copy.with(key, value);
             }

@@ -48,12 +48,18 @@ impl BlockFile {
     /// # Errors
     /// `DataLoss` for an object that is missing, cut, or not what the manifest
     /// says; else as the object store fails.
-    pub async fn open(store: Arc<dyn ObjectStore>, location: BlockLocation) -> Result<Self, ServiceError> {
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        location: BlockLocation,
+    ) -> Result<Self, ServiceError> {
         let key = location.object_key.clone();
         let path = Path::parse(&key).map_err(|error| damaged(&key, error))?;
         let length = location.footer_length;
         if !(TAIL_BYTES_MIN..=TAIL_BYTES_MAX).contains(&length) || length > location.byte_count {
-            return Err(damaged(&key, format!("a footer of {length} bytes in a file of {}", location.byte_count)));
+            return Err(damaged(
+                &key,
+                format!("a footer of {length} bytes in a file of {}", location.byte_count),
+            ));
         }
         let tail = location.byte_count - length..location.byte_count;
         let bytes = fetch(&store, &path, &location, std::slice::from_ref(&tail)).await?;
@@ -104,7 +110,10 @@ async fn fetch(
     }
     let failed = match store.get_ranges(path, ranges).await {
         Ok(found) => {
-            let whole = found.iter().zip(ranges).all(|(bytes, range)| bytes.len() as u64 == range.end - range.start);
+            let whole = found
+                .iter()
+                .zip(ranges)
+                .all(|(bytes, range)| bytes.len() as u64 == range.end - range.start);
             if whole {
                 return Ok(found);
             }
@@ -115,13 +124,18 @@ async fn fetch(
     // A cut file fails a read in words of its own on every store.
     match store.head(path).await {
         Ok(meta) if meta.size != location.byte_count => {
-            let why = format!("the file has {} bytes instead of {}", meta.size, location.byte_count);
+            let why =
+                format!("the file has {} bytes instead of {}", meta.size, location.byte_count);
             Err(damaged(key, why))
         }
         Err(object_store::Error::NotFound { .. }) => Err(damaged(key, "the file is gone")),
         _ => {
             let error = blob_store::object_error(failed);
-            if error.code() == Code::NotFound { Err(damaged(key, "the file is gone")) } else { Err(error) }
+            if error.code() == Code::NotFound {
+                Err(damaged(key, "the file is gone"))
+            } else {
+                Err(error)
+            }
         }
     }
 }
@@ -131,7 +145,9 @@ fn parse(tail: &Bytes, rows: u64, size: u64) -> Result<ArrowReaderMetadata, Parq
     match reader.try_parse_sized(tail, size) {
         Ok(()) => {}
         Err(ParquetError::NeedMoreData(_)) => {
-            return Err(ParquetError::General("the footer is longer than the manifest says".to_owned()));
+            return Err(ParquetError::General(
+                "the footer is longer than the manifest says".to_owned(),
+            ));
         }
         Err(error) => return Err(error),
     }
@@ -150,7 +166,10 @@ fn check(metadata: &ParquetMetaData, rows: u64, size: u64) -> Result<(), Parquet
         }
         sum += count;
         for column in row_group.columns() {
-            if column.num_values() < 0 || column.compressed_size() < 0 || column.uncompressed_size() < 0 {
+            if column.num_values() < 0
+                || column.compressed_size() < 0
+                || column.uncompressed_size() < 0
+            {
                 return lie(format!("column {} has a negative size", column.column_path()));
             }
             let (start, length) = column.byte_range();
@@ -161,7 +180,9 @@ fn check(metadata: &ParquetMetaData, rows: u64, size: u64) -> Result<(), Parquet
     }
     if u64::try_from(sum) != Ok(rows) || metadata.file_metadata().num_rows() != sum {
         let claimed = metadata.file_metadata().num_rows();
-        return lie(format!("{sum} rows in row groups, {claimed} in the footer, {rows} in the manifest"));
+        return lie(format!(
+            "{sum} rows in row groups, {claimed} in the footer, {rows} in the manifest"
+        ));
     }
     Ok(())
 }

@@ -41,7 +41,14 @@ pub(crate) fn shown(column: &dyn Array, row: usize) -> String {
         (column.data_type(), column.as_any().downcast_ref::<arrow::array::FixedSizeBinaryArray>())
     {
         let hex: String = ids.value(row).iter().map(|b| format!("{b:02x}")).collect();
-        return format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+        return format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        );
     }
     let text = arrow::util::display::array_value_to_string(column, row).unwrap_or_default();
     text.chars().take(100).collect()
@@ -57,5 +64,7 @@ pub fn min_and_max(column: &ArrayRef) -> Result<Option<(ArrayRef, ArrayRef)>, Ar
     let valid = || (0..column.len()).filter(|i| column.is_valid(*i));
     let least = valid().min_by(|a, b| rows.row(*a).cmp(&rows.row(*b)));
     let greatest = valid().max_by(|a, b| rows.row(*a).cmp(&rows.row(*b)));
-    Ok(least.zip(greatest).map(|(least, greatest)| (column.slice(least, 1), column.slice(greatest, 1))))
+    Ok(least
+        .zip(greatest)
+        .map(|(least, greatest)| (column.slice(least, 1), column.slice(greatest, 1))))
 }

@@ -31,7 +31,8 @@ pub(crate) fn by_key(batches: &[RecordBatch], column: usize) -> Result<Order, Se
         }
         keys.push(codec.rows(array).map_err(internal)?);
     }
-    let repeated = |(batch, row): (usize, usize)| duplicate(&name, &shown(batches[batch].column(column), row));
+    let repeated =
+        |(batch, row): (usize, usize)| duplicate(&name, &shown(batches[batch].column(column), row));
     match arrival_is_sorted(&keys) {
         Arrival::Ascending => return Ok(Order::Arrival),
         Arrival::Repeats(place) => return Err(repeated(place)),
@@ -55,7 +56,9 @@ pub(crate) fn by_key(batches: &[RecordBatch], column: usize) -> Result<Order, Se
             return Err(repeated((pair[1].1 as usize, pair[1].2 as usize)));
         }
     }
-    Ok(Order::Sorted(order.into_iter().map(|(_, batch, row)| (batch as usize, row as usize)).collect()))
+    Ok(Order::Sorted(
+        order.into_iter().map(|(_, batch, row)| (batch as usize, row as usize)).collect(),
+    ))
 }
 
 enum Arrival {
@@ -72,7 +75,9 @@ fn arrival_is_sorted(keys: &[Rows]) -> Arrival {
             let now = keys[batch].row(row).data();
             match before.map(|before| before.cmp(now)) {
                 Some(std::cmp::Ordering::Greater) => return Arrival::Unsorted,
-                Some(std::cmp::Ordering::Equal) if repeats.is_none() => repeats = Some((batch, row)),
+                Some(std::cmp::Ordering::Equal) if repeats.is_none() => {
+                    repeats = Some((batch, row))
+                }
                 _ => {}
             }
             before = Some(now);
@@ -85,7 +90,9 @@ fn arrival_is_sorted(keys: &[Rows]) -> Arrival {
 pub(crate) fn duplicate(column: &str, key: &str) -> ServiceError {
     ServiceError::new(
         service_error::Code::AlreadyExists,
-        format!("{column}: the key {key} occurs twice; append takes each key once and only new ones"),
+        format!(
+            "{column}: the key {key} occurs twice; append takes each key once and only new ones"
+        ),
     )
     .reason("KEY_EXISTS")
     .field(column)

@@ -57,15 +57,24 @@ pub(crate) fn selection(ranges: &[Range<u64>], begin: u64, rows: u64) -> RowSele
 }
 
 /// The row groups that may hold passing rows in `range`, ascending.
-pub(crate) fn plan(file: &BlockFile, filter: Option<&Filter>, range: Range<u64>) -> Result<Vec<GroupPlan>, ServiceError> {
+pub(crate) fn plan(
+    file: &BlockFile,
+    filter: Option<&Filter>,
+    range: Range<u64>,
+) -> Result<Vec<GroupPlan>, ServiceError> {
     let metadata = file.metadata().metadata();
     let failed = |error| parquet_error(file.key(), error);
     let known: Vec<&String> = filter.map_or_else(Vec::new, |filter| {
-        filter.columns().iter().filter(|name| file.metadata().schema().index_of(name).is_ok()).collect()
+        filter
+            .columns()
+            .iter()
+            .filter(|name| file.metadata().schema().index_of(name).is_ok())
+            .collect()
     });
     let mut by_group: RangesByColumn<RowGroupRanges> = RangesByColumn::new();
     for name in &known {
-        let ranges = RowGroupRanges::of(file.metadata().schema(), metadata, name).map_err(failed)?;
+        let ranges =
+            RowGroupRanges::of(file.metadata().schema(), metadata, name).map_err(failed)?;
         by_group.insert((*name).clone(), ranges);
     }
     let mut plans = Vec::new();
@@ -83,7 +92,9 @@ pub(crate) fn plan(file: &BlockFile, filter: Option<&Filter>, range: Range<u64>)
             });
             let ranges = match (pruned, filter) {
                 (Pruned::None, _) => Vec::new(),
-                (Pruned::Maybe, Some(filter)) => by_page(file, filter, &known, index, begin, wanted)?,
+                (Pruned::Maybe, Some(filter)) => {
+                    by_page(file, filter, &known, index, begin, wanted)?
+                }
                 _ => vec![wanted],
             };
             if !ranges.is_empty() {
@@ -112,7 +123,9 @@ fn by_page(
         let found = PageRanges::of(file.metadata().schema(), metadata, name, group)
             .map_err(|error| parquet_error(file.key(), error))?;
         if let Some(found) = found {
-            cuts.extend(found.begins.iter().map(|row| begin + row).filter(|row| wanted.contains(row)));
+            cuts.extend(
+                found.begins.iter().map(|row| begin + row).filter(|row| wanted.contains(row)),
+            );
             pages.insert((*name).clone(), found);
         }
     }
@@ -123,7 +136,8 @@ fn by_page(
         let end = cuts.get(i + 1).copied().unwrap_or(wanted.end);
         // A piece may be less than a page, so its row count says nothing about
         // the page's nulls.
-        let pruned = filter.prune(None, |column| pages.get(column).map(|page| page.at_row(start - begin)));
+        let pruned =
+            filter.prune(None, |column| pages.get(column).map(|page| page.at_row(start - begin)));
         if pruned == Pruned::None {
             continue;
         }

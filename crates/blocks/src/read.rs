@@ -78,7 +78,9 @@ impl BlockReader {
     pub fn new(store: Arc<dyn ObjectStore>, settings: &ReaderSettings) -> Self {
         let footers = Cache::builder()
             .max_capacity(settings.footer_cache_bytes)
-            .weigher(|_: &String, file: &Arc<BlockFile>| u32::try_from(file.memory_bytes()).unwrap_or(u32::MAX))
+            .weigher(|_: &String, file: &Arc<BlockFile>| {
+                u32::try_from(file.memory_bytes()).unwrap_or(u32::MAX)
+            })
             .build();
         let blooms = Cache::builder()
             .max_capacity(settings.bloom_cache_bytes)
@@ -160,7 +162,8 @@ impl BlockReader {
         dataset_schema: SchemaRef,
     ) -> Result<u64, ServiceError> {
         let file = self.open(location).await?;
-        let question = Question { file, filter: Some(filter), dataset_schema, runtime: Handle::current() };
+        let question =
+            Question { file, filter: Some(filter), dataset_schema, runtime: Handle::current() };
         let reader = self.clone();
         let key = location.object_key.clone();
         self.work(&key, move || question.count(&reader)).await
@@ -175,10 +178,10 @@ impl BlockReader {
         runtime: &Handle,
     ) -> Result<bool, ServiceError> {
         for (column, value) in filter.required_values() {
-            if let Some(bloom) = self.bloom(file, column, group, runtime)? {
-                if bloom_lacks(&bloom, value) {
-                    return Ok(true);
-                }
+            if let Some(bloom) = self.bloom(file, column, group, runtime)?
+                && bloom_lacks(&bloom, value)
+            {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -193,13 +196,18 @@ impl BlockReader {
         runtime: &Handle,
     ) -> Result<Option<Arc<Sbbf>>, ServiceError> {
         let row_group = file.metadata().metadata().row_group(group);
-        let found = row_group.columns().iter().position(|chunk| chunk.column_path().string() == column);
+        let found =
+            row_group.columns().iter().position(|chunk| chunk.column_path().string() == column);
         let Some(index) = found else { return Ok(None) };
         let chunk = row_group.column(index);
-        let (Some(offset), Some(length)) = (chunk.bloom_filter_offset(), chunk.bloom_filter_length()) else {
+        let (Some(offset), Some(length)) =
+            (chunk.bloom_filter_offset(), chunk.bloom_filter_length())
+        else {
             return Ok(None);
         };
-        let (Ok(offset), 1..=BLOOM_BYTES_MAX) = (u64::try_from(offset), length) else { return Ok(None) };
+        let (Ok(offset), 1..=BLOOM_BYTES_MAX) = (u64::try_from(offset), length) else {
+            return Ok(None);
+        };
         let key = (file.key().to_owned(), group, index);
         if let Some(bloom) = self.blooms.get(&key) {
             return Ok(Some(bloom));
@@ -208,7 +216,8 @@ impl BlockReader {
         let range = offset..offset.saturating_add(length);
         let bytes = runtime.block_on(file.fetch(&[range]))?;
         let bytes = bytes.into_iter().next().unwrap_or_default();
-        let bloom = Arc::new(Sbbf::from_bytes(&bytes).map_err(|error| parquet_error(file.key(), error))?);
+        let bloom =
+            Arc::new(Sbbf::from_bytes(&bytes).map_err(|error| parquet_error(file.key(), error))?);
         self.blooms.insert(key, Arc::clone(&bloom));
         Ok(Some(bloom))
     }
@@ -221,26 +230,40 @@ pub(crate) fn bloom_lacks(bloom: &Sbbf, value: &ArrayRef) -> bool {
         DataType::LargeUtf8 => !bloom.check(value.as_string::<i64>().value(0)),
         DataType::Utf8View => !bloom.check(value.as_string_view().value(0)),
         DataType::FixedSizeBinary(_) => !bloom.check(value.as_fixed_size_binary().value(0)),
-        DataType::Int64 => !bloom.check(&value.as_primitive::<arrow::datatypes::Int64Type>().value(0)),
-        DataType::Int32 => !bloom.check(&value.as_primitive::<arrow::datatypes::Int32Type>().value(0)),
+        DataType::Int64 => {
+            !bloom.check(&value.as_primitive::<arrow::datatypes::Int64Type>().value(0))
+        }
+        DataType::Int32 => {
+            !bloom.check(&value.as_primitive::<arrow::datatypes::Int32Type>().value(0))
+        }
         _ => false,
     }
 }
 
 /// The columns that a filter looks at, as the dataset has them.
-pub(crate) fn filter_schema(filter: &Filter, dataset: &SchemaRef) -> Result<SchemaRef, ServiceError> {
+pub(crate) fn filter_schema(
+    filter: &Filter,
+    dataset: &SchemaRef,
+) -> Result<SchemaRef, ServiceError> {
     let fields: Result<Vec<_>, _> =
         filter.columns().iter().map(|name| dataset.field_with_name(name).cloned()).collect();
-    let fields = fields.map_err(|error| ServiceError::internal(format!("the filter does not fit: {error}")))?;
+    let fields = fields
+        .map_err(|error| ServiceError::internal(format!("the filter does not fit: {error}")))?;
     Ok(Arc::new(Schema::new(fields)))
 }
 
 impl Question {
-    fn plan(&self, reader: &BlockReader, range: Range<u64>) -> Result<Vec<GroupPlan>, ServiceError> {
+    fn plan(
+        &self,
+        reader: &BlockReader,
+        range: Range<u64>,
+    ) -> Result<Vec<GroupPlan>, ServiceError> {
         let mut kept = Vec::new();
         for group in plan(&self.file, self.filter.as_deref(), range)? {
             let out = match &self.filter {
-                Some(filter) if !group.all => reader.ruled_out(&self.file, filter, group.index, &self.runtime)?,
+                Some(filter) if !group.all => {
+                    reader.ruled_out(&self.file, filter, group.index, &self.runtime)?
+                }
                 _ => false,
             };
             if !out {
@@ -295,7 +318,12 @@ impl Question {
     }
 
     /// The first passing rows from `begin` on, at most `limit`.
-    fn matches(&self, reader: &BlockReader, begin: u64, limit: usize) -> Result<Vec<u64>, ServiceError> {
+    fn matches(
+        &self,
+        reader: &BlockReader,
+        begin: u64,
+        limit: usize,
+    ) -> Result<Vec<u64>, ServiceError> {
         let mut found = Vec::new();
         for group in self.plan(reader, begin..self.file.location().row_count)? {
             if group.all {
@@ -337,7 +365,12 @@ impl Question {
     }
 
     /// Reads single rows, ascending, until `bytes_max` is passed.
-    fn rows(&self, rows: &[u64], bytes_max: usize, schema: &SchemaRef) -> Result<RecordBatch, ServiceError> {
+    fn rows(
+        &self,
+        rows: &[u64],
+        bytes_max: usize,
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch, ServiceError> {
         let mut batches = Vec::new();
         if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
             let touched: Vec<GroupPlan> = plan(&self.file, None, *first..last + 1)?
@@ -350,7 +383,8 @@ impl Question {
             let mut selectors = Vec::new();
             for group in &touched {
                 let end = group.begin + group.rows;
-                let own = rows.partition_point(|row| *row < group.begin)..rows.partition_point(|row| *row < end);
+                let own = rows.partition_point(|row| *row < group.begin)
+                    ..rows.partition_point(|row| *row < end);
                 let chosen = selection(&consecutive(&rows[own]), group.begin, group.rows);
                 selectors.extend(chosen.iter().copied());
             }

@@ -53,10 +53,13 @@ impl BlockScan {
         }
         if let Some((filter, columns)) = pass.filter {
             let mask = projection(&file, &columns);
-            let judge = move |batch: RecordBatch| -> Result<BooleanArray, arrow::error::ArrowError> {
-                filter.evaluate(&conform(&batch, &columns)?)
-            };
-            builder = builder.with_row_filter(RowFilter::new(vec![Box::new(ArrowPredicateFn::new(mask, judge))]));
+            let judge =
+                move |batch: RecordBatch| -> Result<BooleanArray, arrow::error::ArrowError> {
+                    filter.evaluate(&conform(&batch, &columns)?)
+                };
+            builder = builder.with_row_filter(RowFilter::new(vec![Box::new(
+                ArrowPredicateFn::new(mask, judge),
+            )]));
         }
         let decoder = builder.build().map_err(|error| parquet_error(file.key(), error))?;
         Ok(Self { file, decoder, schema: pass.schema, runtime })
@@ -73,7 +76,8 @@ impl BlockScan {
                 }
                 DecodeResult::Data(batch) if batch.num_rows() == 0 => {}
                 DecodeResult::Data(batch) => {
-                    let batch = conform(&batch, &self.schema).map_err(|error| arrow_error(self.file.key(), error))?;
+                    let batch = conform(&batch, &self.schema)
+                        .map_err(|error| arrow_error(self.file.key(), error))?;
                     return Ok(Some(batch));
                 }
                 DecodeResult::Finished => return Ok(None),
@@ -98,7 +102,10 @@ pub(crate) fn batch_rows(file: &BlockFile, schema: &SchemaRef, bytes: usize) -> 
             let root = column.column_path().parts().first();
             if root.is_some_and(|root| schema.index_of(root).is_ok()) {
                 let encoded = u64::try_from(column.uncompressed_size()).unwrap_or(0);
-                let text = column.unencoded_byte_array_data_bytes().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+                let text = column
+                    .unencoded_byte_array_data_bytes()
+                    .and_then(|n| u64::try_from(n).ok())
+                    .unwrap_or(0);
                 let slots = u64::try_from(column.num_values()).unwrap_or(0) * 4;
                 // Repeated texts are small in the file and not in memory.
                 total += encoded.max(text + slots);

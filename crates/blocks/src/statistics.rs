@@ -33,14 +33,22 @@ pub(crate) fn of_block(
     metadata: &ParquetMetaData,
     batches: &[RecordBatch],
 ) -> Vec<ColumnStats> {
-    let nulls = |column: usize| batches.iter().map(|batch| batch.column(column).logical_null_count() as u64).sum();
+    let nulls = |column: usize| {
+        batches.iter().map(|batch| batch.column(column).logical_null_count() as u64).sum()
+    };
     let columns = schema.fields().iter().enumerate();
     columns
         .map(|(index, field)| {
-            let mut stats =
-                ColumnStats { name: field.name().clone(), null_count: nulls(index), min: None, max: None, exact: true };
+            let mut stats = ColumnStats {
+                name: field.name().clone(),
+                null_count: nulls(index),
+                min: None,
+                max: None,
+                exact: true,
+            };
             if let Ok(Some(bounds)) = bounds(schema, metadata, field.name()) {
-                (stats.min, stats.max, stats.exact) = (Some(bounds.min), Some(bounds.max), bounds.exact);
+                (stats.min, stats.max, stats.exact) =
+                    (Some(bounds.min), Some(bounds.max), bounds.exact);
             }
             stats
         })
@@ -53,7 +61,11 @@ struct BlockBounds {
     exact: bool,
 }
 
-fn bounds(schema: &Schema, metadata: &ParquetMetaData, column: &str) -> Result<Option<BlockBounds>> {
+fn bounds(
+    schema: &Schema,
+    metadata: &ParquetMetaData,
+    column: &str,
+) -> Result<Option<BlockBounds>> {
     let found = RowGroupRanges::of(schema, metadata, column)?;
     let floating = found.mins.data_type().is_floating();
     // A row group of values without bounds (all NaN aside) leaves the block
@@ -84,7 +96,8 @@ pub(crate) struct RowGroupRanges {
 
 impl RowGroupRanges {
     pub fn of(schema: &Schema, metadata: &ParquetMetaData, column: &str) -> Result<Self> {
-        let converter = StatisticsConverter::try_new(column, schema, metadata.file_metadata().schema_descr())?;
+        let converter =
+            StatisticsConverter::try_new(column, schema, metadata.file_metadata().schema_descr())?;
         let groups = || metadata.row_groups().iter();
         Ok(Self {
             mins: converter.row_group_mins(groups())?,
@@ -116,21 +129,38 @@ pub(crate) struct PageRanges {
 
 impl PageRanges {
     /// `None` if the file has no page index for the column.
-    pub fn of(schema: &Schema, metadata: &ParquetMetaData, column: &str, row_group: usize) -> Result<Option<Self>> {
-        let converter = StatisticsConverter::try_new(column, schema, metadata.file_metadata().schema_descr())?;
+    pub fn of(
+        schema: &Schema,
+        metadata: &ParquetMetaData,
+        column: &str,
+        row_group: usize,
+    ) -> Result<Option<Self>> {
+        let converter =
+            StatisticsConverter::try_new(column, schema, metadata.file_metadata().schema_descr())?;
         let (Some(leaf), Some(columns), Some(offsets)) =
             (converter.parquet_column_index(), metadata.column_index(), metadata.offset_index())
         else {
             return Ok(None);
         };
-        let locations = offsets.get(row_group).and_then(|group| group.get(leaf)).map(|index| index.page_locations());
-        let Some(locations) = locations.filter(|locations| !locations.is_empty()) else { return Ok(None) };
+        let locations = offsets
+            .get(row_group)
+            .and_then(|group| group.get(leaf))
+            .map(|index| index.page_locations());
+        let Some(locations) = locations.filter(|locations| !locations.is_empty()) else {
+            return Ok(None);
+        };
         let groups = [row_group];
         Ok(Some(Self {
             mins: converter.data_page_mins(columns, offsets, &groups)?,
             maxes: converter.data_page_maxes(columns, offsets, &groups)?,
-            null_counts: converter.data_page_null_counts(columns, offsets, &groups)?.iter().collect(),
-            begins: locations.iter().map(|page| u64::try_from(page.first_row_index).unwrap_or(0)).collect(),
+            null_counts: converter
+                .data_page_null_counts(columns, offsets, &groups)?
+                .iter()
+                .collect(),
+            begins: locations
+                .iter()
+                .map(|page| u64::try_from(page.first_row_index).unwrap_or(0))
+                .collect(),
         }))
     }
 

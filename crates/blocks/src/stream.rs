@@ -50,7 +50,10 @@ pub struct ScanPlan {
 impl BlockReader {
     /// Reads block after block. At most a few batches are decoded ahead of the
     /// consumer; dropping the stream stops the work.
-    pub fn scan(&self, plan: ScanPlan) -> impl Stream<Item = Result<RecordBatch, ServiceError>> + Send + use<> {
+    pub fn scan(
+        &self,
+        plan: ScanPlan,
+    ) -> impl Stream<Item = Result<RecordBatch, ServiceError>> + Send + use<> {
         let (batches, arriving) = mpsc::channel(BATCHES_AHEAD);
         let reader = self.clone();
         tokio::spawn(async move {
@@ -59,7 +62,9 @@ impl BlockReader {
                 let _ = run.batches.send(Err(error)).await;
             }
         });
-        unfold(arriving, |mut arriving| async move { arriving.recv().await.map(|batch| (batch, arriving)) })
+        unfold(arriving, |mut arriving| async move {
+            arriving.recv().await.map(|batch| (batch, arriving))
+        })
     }
 }
 
@@ -89,11 +94,18 @@ impl Run {
         Ok(())
     }
 
-    async fn block(&mut self, scan: &ScanPlan, range: &ScanRange, file: Arc<BlockFile>) -> Result<Next, ServiceError> {
+    async fn block(
+        &mut self,
+        scan: &ScanPlan,
+        range: &ScanRange,
+        file: Arc<BlockFile>,
+    ) -> Result<Next, ServiceError> {
         let runs = whole_or_filtered(&file, scan, range)?;
         for (row_groups, selection, filtered) in runs {
             let filter = match (&scan.filter, filtered) {
-                (Some(filter), true) => Some((Arc::clone(filter), filter_schema(filter, &scan.dataset_schema)?)),
+                (Some(filter), true) => {
+                    Some((Arc::clone(filter), filter_schema(filter, &scan.dataset_schema)?))
+                }
                 _ => None,
             };
             let pass = Pass {
@@ -140,7 +152,11 @@ type RunOfGroups = (Vec<usize>, Option<parquet::arrow::arrow_reader::RowSelectio
 
 /// Neighbouring row groups that are read alike, so that a block without a
 /// filter is one pass.
-fn whole_or_filtered(file: &BlockFile, scan: &ScanPlan, range: &ScanRange) -> Result<Vec<RunOfGroups>, ServiceError> {
+fn whole_or_filtered(
+    file: &BlockFile,
+    scan: &ScanPlan,
+    range: &ScanRange,
+) -> Result<Vec<RunOfGroups>, ServiceError> {
     let groups = plan(file, scan.filter.as_deref(), range.rows.clone())?;
     let mut runs: Vec<RunOfGroups> = Vec::new();
     for group in groups {

@@ -97,7 +97,11 @@ impl BlockWriter {
         prefix: String,
     ) -> Result<Self, ServiceError> {
         let key = key
-            .map(|name| schema.index_of(name).map_err(|_| ServiceError::invalid("key_column", format!("no column {name:?}"))))
+            .map(|name| {
+                schema
+                    .index_of(name)
+                    .map_err(|_| ServiceError::invalid("key_column", format!("no column {name:?}")))
+            })
             .transpose()?;
         let mut blooms: Vec<String> = vec!["external_id".to_owned(), "content_hash".to_owned()];
         blooms.extend(key.map(|key| schema.field(key).name().clone()));
@@ -286,7 +290,9 @@ impl Work {
 }
 
 fn batch_bytes(batch: &RecordBatch) -> usize {
-    let bytes = |column: &dyn Array| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    let bytes = |column: &dyn Array| {
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    };
     batch.columns().iter().map(|column| bytes(column)).sum::<usize>().max(1)
 }
 

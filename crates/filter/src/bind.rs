@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float32Array, Float64Array, StringArray,
+    ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float32Array, Float64Array,
+    StringArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
@@ -16,7 +17,9 @@ use crate::parser::{Path, Syntax, Value, ValueKind};
 use crate::predicate::{ColumnPath, Leaf, Op, Operand, Predicate, Test, TextOp, value_type};
 
 pub(crate) fn bind(syntax: Syntax, schema: &Schema) -> Result<Predicate, FilterError> {
-    let all = |parts: Vec<Syntax>| parts.into_iter().map(|part| bind(part, schema)).collect::<Result<Vec<_>, _>>();
+    let all = |parts: Vec<Syntax>| {
+        parts.into_iter().map(|part| bind(part, schema)).collect::<Result<Vec<_>, _>>()
+    };
     Ok(match syntax {
         Syntax::And(parts) => Predicate::And(all(parts)?),
         Syntax::Or(parts) => Predicate::Or(all(parts)?),
@@ -85,12 +88,16 @@ impl<'a> Target<'a> {
             ValueKind::Number(n) | ValueKind::Moment(n) => n.clone(),
             ValueKind::Text(t) => format!("{:?}", t.verbatim),
         };
-        let message = format!("{} is {}: expected {wanted}, found {found}", self.name, self.data_type);
+        let message =
+            format!("{} is {}: expected {wanted}, found {found}", self.name, self.data_type);
         FilterError::new(value.column, message)
     }
 
     fn failed(&self, value: &Value, error: &ArrowError) -> FilterError {
-        FilterError::new(value.column, format!("{} cannot be compared with this: {error}", self.name))
+        FilterError::new(
+            value.column,
+            format!("{} cannot be compared with this: {error}", self.name),
+        )
     }
 }
 
@@ -112,13 +119,19 @@ fn resolve(path: &Path, schema: &Schema) -> Result<(ColumnPath, DataType), Filte
         FilterError::new(path.column, message)
     };
     let top = &path.segments[0];
-    let mut field = schema.fields().find(top).map(|(_, field)| field).ok_or_else(|| unknown(&whole, schema.fields()))?;
+    let mut field = schema
+        .fields()
+        .find(top)
+        .map(|(_, field)| field)
+        .ok_or_else(|| unknown(&whole, schema.fields()))?;
     for segment in &path.segments[1..] {
         let DataType::Struct(fields) = field.data_type() else {
-            let message = format!("{} is {} and has no field {segment:?}", field.name(), field.data_type());
+            let message =
+                format!("{} is {} and has no field {segment:?}", field.name(), field.data_type());
             return Err(FilterError::new(path.column, message));
         };
-        field = fields.find(segment).map(|(_, field)| field).ok_or_else(|| unknown(segment, fields))?;
+        field =
+            fields.find(segment).map(|(_, field)| field).ok_or_else(|| unknown(segment, fields))?;
     }
     let column = ColumnPath { top: top.clone(), nested: path.segments[1..].to_vec() };
     Ok((column, field.data_type().clone()))
@@ -134,21 +147,26 @@ fn compare(op: Op, value: &Value, target: &Target<'_>) -> Result<Test, FilterErr
     }
     match target.data_type {
         DataType::Boolean => match value.kind {
-            ValueKind::Bool(b) => Ok(Test::Compare(op, operand(Arc::new(BooleanArray::from(vec![b]))))),
+            ValueKind::Bool(b) => {
+                Ok(Test::Compare(op, operand(Arc::new(BooleanArray::from(vec![b])))))
+            }
             _ => Err(target.error(value, "true or false")),
         },
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => text(op, value, target),
         DataType::Float16 | DataType::Float32 | DataType::Float64 => float(op, value, target),
-        DataType::FixedSizeBinary(_) | DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
-            Ok(Test::Compare(op, bytes(value, target)?))
-        }
+        DataType::FixedSizeBinary(_)
+        | DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView => Ok(Test::Compare(op, bytes(value, target)?)),
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) => {
-            let message = format!("{} is a list; ask for an element with {}:value", target.name, target.name);
+            let message =
+                format!("{} is a list; ask for an element with {}:value", target.name, target.name);
             Err(FilterError::new(value.column, message))
         }
         data_type if literal::integer_range(data_type).is_some() => integer(op, value, target),
         data_type => {
-            let message = format!("{} is {data_type}, which cannot be filtered by value", target.name);
+            let message =
+                format!("{} is {data_type}, which cannot be filtered by value", target.name);
             Err(FilterError::new(value.column, message))
         }
     }
@@ -157,7 +175,9 @@ fn compare(op: Op, value: &Value, target: &Target<'_>) -> Result<Test, FilterErr
 fn text(op: Op, value: &Value, target: &Target<'_>) -> Result<Test, FilterError> {
     let literal = match &value.kind {
         ValueKind::Text(text) => text.clone(),
-        ValueKind::Moment(moment) => Text { text: moment.clone(), verbatim: moment.clone(), ..Text::default() },
+        ValueKind::Moment(moment) => {
+            Text { text: moment.clone(), verbatim: moment.clone(), ..Text::default() }
+        }
         _ => return Err(target.error(value, "a text in quotes")),
     };
     let wild = literal.open_start || literal.open_end;
@@ -180,7 +200,8 @@ fn text(op: Op, value: &Value, target: &Target<'_>) -> Result<Test, FilterError>
 }
 
 fn string(text: &str, value: &Value, target: &Target<'_>) -> Result<Operand, FilterError> {
-    let scalar = cast(&StringArray::from(vec![text]), target.data_type).map_err(|e| target.failed(value, &e))?;
+    let scalar = cast(&StringArray::from(vec![text]), target.data_type)
+        .map_err(|e| target.failed(value, &e))?;
     Ok(Operand { scalar, text: format!("{text:?}") })
 }
 
@@ -209,8 +230,10 @@ fn bytes(value: &Value, target: &Target<'_>) -> Result<Operand, FilterError> {
     };
     let scalar: ArrayRef = match target.data_type {
         DataType::FixedSizeBinary(16) => {
-            let id = uuid::Uuid::try_parse(&text.verbatim)
-                .map_err(|_| target.error(value, "a UUID in quotes, e.g. \"01932d3e-7b2a-7c1f-9f00-000000000000\""))?;
+            let id = uuid::Uuid::try_parse(&text.verbatim).map_err(|_| {
+                target
+                    .error(value, "a UUID in quotes, e.g. \"01932d3e-7b2a-7c1f-9f00-000000000000\"")
+            })?;
             let array = FixedSizeBinaryArray::try_from_iter(std::iter::once(id.as_bytes()));
             Arc::new(array.map_err(|e| target.failed(value, &e))?)
         }
@@ -223,8 +246,10 @@ fn bytes(value: &Value, target: &Target<'_>) -> Result<Operand, FilterError> {
             Arc::new(array.map_err(|e| target.failed(value, &e))?)
         }
         data_type => {
-            let bytes = literal::hex(&text.verbatim).ok_or_else(|| target.error(value, "hex digits in quotes"))?;
-            cast(&BinaryArray::from(vec![bytes.as_slice()]), data_type).map_err(|e| target.failed(value, &e))?
+            let bytes = literal::hex(&text.verbatim)
+                .ok_or_else(|| target.error(value, "hex digits in quotes"))?;
+            cast(&BinaryArray::from(vec![bytes.as_slice()]), data_type)
+                .map_err(|e| target.failed(value, &e))?
         }
     };
     Ok(operand(scalar))
@@ -238,7 +263,8 @@ fn operand(scalar: ArrayRef) -> Operand {
 fn integer(op: Op, value: &Value, target: &Target<'_>) -> Result<Test, FilterError> {
     let place = place(value, target)?;
     let at = |op, value_at| {
-        let scalar = literal::integer_scalar(value_at, target.data_type).map_err(|e| target.failed(value, &e))?;
+        let scalar = literal::integer_scalar(value_at, target.data_type)
+            .map_err(|e| target.failed(value, &e))?;
         Ok(Test::Compare(op, operand(scalar)))
     };
     match (place, op) {
@@ -254,8 +280,8 @@ fn integer(op: Op, value: &Value, target: &Target<'_>) -> Result<Test, FilterErr
 
 /// Where a literal stands among the values of an integer-like type.
 fn place(value: &Value, target: &Target<'_>) -> Result<Place, FilterError> {
-    let (least, greatest, scale) =
-        literal::integer_range(target.data_type).ok_or_else(|| target.error(value, "another type"))?;
+    let (least, greatest, scale) = literal::integer_range(target.data_type)
+        .ok_or_else(|| target.error(value, "another type"))?;
     let moment = match &value.kind {
         ValueKind::Text(text) => Some(text.verbatim.as_str()),
         ValueKind::Moment(moment) => Some(moment.as_str()),
@@ -272,13 +298,17 @@ fn place(value: &Value, target: &Target<'_>) -> Result<Place, FilterError> {
             in_unit(moment.and_then(literal::instant), *unit, wanted)
         }
         DataType::Date32 | DataType::Date64 => {
-            let days = moment.and_then(literal::days).ok_or_else(|| target.error(value, "a date such as \"2024-01-31\""))?;
+            let days = moment
+                .and_then(literal::days)
+                .ok_or_else(|| target.error(value, "a date such as \"2024-01-31\""))?;
             let factor = if target.data_type == &DataType::Date32 { 1 } else { 86_400_000 };
             Ok(Place::At(days * factor))
         }
-        DataType::Time32(unit) | DataType::Time64(unit) => {
-            in_unit(moment.and_then(literal::time_of_day), *unit, "a time of day such as \"12:30:00\"")
-        }
+        DataType::Time32(unit) | DataType::Time64(unit) => in_unit(
+            moment.and_then(literal::time_of_day),
+            *unit,
+            "a time of day such as \"12:30:00\"",
+        ),
         DataType::Duration(unit) => {
             in_unit(moment.and_then(literal::duration), *unit, "seconds such as 1.5s")
         }
@@ -298,13 +328,19 @@ fn has(value: &Value, target: &Target<'_>) -> Result<Test, FilterError> {
     match target.data_type {
         DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
             if value.kind == ValueKind::Null {
-                return Err(FilterError::new(value.column, "null is no element; use = null for a missing list"));
+                return Err(FilterError::new(
+                    value.column,
+                    "null is no element; use = null for a missing list",
+                ));
             }
-            let element = Target { name: target.name.clone(), data_type: value_type(field.data_type()) };
+            let element =
+                Target { name: target.name.clone(), data_type: value_type(field.data_type()) };
             Ok(Test::Has(Box::new(compare(Op::Eq, value, &element)?)))
         }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => match &value.kind {
-            ValueKind::Text(text) => Ok(Test::Text(TextOp::Contains, string(&text.verbatim, value, target)?)),
+            ValueKind::Text(text) => {
+                Ok(Test::Text(TextOp::Contains, string(&text.verbatim, value, target)?))
+            }
             _ => Err(target.error(value, "a text in quotes")),
         },
         _ => compare(Op::Eq, value, target),
@@ -321,15 +357,18 @@ fn within(values: &[Value], target: &Target<'_>) -> Result<Test, FilterError> {
             }
             // No wildcards in a list.
             ValueKind::Text(text) => Value {
-                kind: ValueKind::Text(Text { text: text.verbatim.clone(), verbatim: text.verbatim.clone(), ..Text::default() }),
+                kind: ValueKind::Text(Text {
+                    text: text.verbatim.clone(),
+                    verbatim: text.verbatim.clone(),
+                    ..Text::default()
+                }),
                 column: value.column,
             },
             _ => value.clone(),
         };
-        match compare(Op::Eq, &as_written, target)? {
-            Test::Compare(Op::Eq, operand) => operands.push(operand),
-            // A number that the type cannot hold equals nothing.
-            _ => {}
+        // A number that the type cannot hold equals nothing and is left out.
+        if let Test::Compare(Op::Eq, operand) = compare(Op::Eq, &as_written, target)? {
+            operands.push(operand);
         }
     }
     operands.sort_by(|a, b| a.text.cmp(&b.text));

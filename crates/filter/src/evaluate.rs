@@ -18,7 +18,10 @@ use crate::predicate::{Leaf, Op, Operand, Predicate, Test, TextOp};
 /// Longer `IN` lists are looked up by hash instead of compared one by one.
 const IN_COMPARED_MAX: usize = 16;
 
-pub(crate) fn evaluate(predicate: &Predicate, batch: &RecordBatch) -> Result<BooleanArray, ArrowError> {
+pub(crate) fn evaluate(
+    predicate: &Predicate,
+    batch: &RecordBatch,
+) -> Result<BooleanArray, ArrowError> {
     let (values, nulls) = unknown(predicate, batch)?.into_parts();
     // Unknown does not pass.
     Ok(match nulls {
@@ -32,12 +35,12 @@ fn unknown(predicate: &Predicate, batch: &RecordBatch) -> Result<BooleanArray, A
     match predicate {
         Predicate::Not(inner) => not(&unknown(inner, batch)?),
         Predicate::Leaf(leaf) => test_column(leaf, batch),
-        Predicate::And(parts) => fold(parts, batch, and_kleene, |so_far| {
-            so_far.null_count() == 0 && !so_far.has_true()
-        }),
-        Predicate::Or(parts) => fold(parts, batch, or_kleene, |so_far| {
-            so_far.null_count() == 0 && !so_far.has_false()
-        }),
+        Predicate::And(parts) => {
+            fold(parts, batch, and_kleene, |so_far| so_far.null_count() == 0 && !so_far.has_true())
+        }
+        Predicate::Or(parts) => {
+            fold(parts, batch, or_kleene, |so_far| so_far.null_count() == 0 && !so_far.has_false())
+        }
     }
 }
 
@@ -64,7 +67,8 @@ fn fold(
 
 fn test_column(leaf: &Leaf, batch: &RecordBatch) -> Result<BooleanArray, ArrowError> {
     let missing = |name: &str| ArrowError::SchemaError(format!("the batch has no column {name:?}"));
-    let mut array = batch.column_by_name(&leaf.column.top).cloned().ok_or_else(|| missing(&leaf.column.top))?;
+    let mut array =
+        batch.column_by_name(&leaf.column.top).cloned().ok_or_else(|| missing(&leaf.column.top))?;
     for name in &leaf.column.nested {
         let parent = array.as_struct_opt().ok_or_else(|| missing(name))?;
         let child = parent.column_by_name(name).ok_or_else(|| missing(name))?;
@@ -90,7 +94,11 @@ pub(crate) fn test_array(test: &Test, array: &ArrayRef) -> Result<BooleanArray, 
         Test::IsNull => is_null(array),
         Test::IsNotNull => is_not_null(array),
         Test::Always(answer) => {
-            let values = if *answer { BooleanBuffer::new_set(array.len()) } else { BooleanBuffer::new_unset(array.len()) };
+            let values = if *answer {
+                BooleanBuffer::new_set(array.len())
+            } else {
+                BooleanBuffer::new_unset(array.len())
+            };
             Ok(BooleanArray::new(values, array.logical_nulls()))
         }
         Test::Compare(op, operand) => compare(*op, array, operand),
@@ -109,7 +117,11 @@ pub(crate) fn test_array(test: &Test, array: &ArrayRef) -> Result<BooleanArray, 
 
 fn compare(op: Op, array: &ArrayRef, operand: &Operand) -> Result<BooleanArray, ArrowError> {
     if array.data_type() != operand.scalar.data_type() {
-        let message = format!("the column is {}, the filter was made for {}", array.data_type(), operand.scalar.data_type());
+        let message = format!(
+            "the column is {}, the filter was made for {}",
+            array.data_type(),
+            operand.scalar.data_type()
+        );
         return Err(ArrowError::SchemaError(message));
     }
     // Arrow's kernels order floats totally (NaN above all, -0 below 0); here
@@ -181,7 +193,10 @@ fn any_element(inner: &Test, array: &ArrayRef) -> Result<BooleanArray, ArrowErro
         DataType::FixedSizeList(_, size) => {
             let list = array.as_fixed_size_list();
             let size = usize::try_from(*size).unwrap_or(0);
-            (ArrayRef::clone(list.values()), (0..list.len()).map(|i| (i * size, (i + 1) * size)).collect())
+            (
+                ArrayRef::clone(list.values()),
+                (0..list.len()).map(|i| (i * size, (i + 1) * size)).collect(),
+            )
         }
         other => return Err(ArrowError::SchemaError(format!("{other} has no elements"))),
     };

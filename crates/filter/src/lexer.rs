@@ -40,7 +40,10 @@ pub(crate) struct Token {
 
 pub(crate) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
     if text.len() > TEXT_BYTES_MAX {
-        let message = format!("the filter is {} bytes long, at most {TEXT_BYTES_MAX} are allowed", text.len());
+        let message = format!(
+            "the filter is {} bytes long, at most {TEXT_BYTES_MAX} are allowed",
+            text.len()
+        );
         return Err(FilterError::new(1, message));
     }
     let mut lexer = Lexer { chars: text.chars().collect(), at: 0 };
@@ -128,7 +131,12 @@ impl Lexer {
         let mut found: Vec<(char, bool)> = Vec::new();
         loop {
             match self.peek(0) {
-                None => return Err(FilterError::new(begin, format!("the text has no closing {quote}"))),
+                None => {
+                    return Err(FilterError::new(
+                        begin,
+                        format!("the text has no closing {quote}"),
+                    ));
+                }
                 Some(c) if c == quote => break,
                 Some('\\') => found.push((self.escape()?, false)),
                 Some(c) => found.push((c, c == '*')),
@@ -155,7 +163,10 @@ impl Lexer {
             Some('n') => Ok('\n'),
             Some('t') => Ok('\t'),
             Some('r') => Ok('\r'),
-            _ => Err(FilterError::new(column, r#"a '\' is written "\\"; known escapes are \\ \" \' \* \n \t \r"#)),
+            _ => Err(FilterError::new(
+                column,
+                r#"a '\' is written "\\"; known escapes are \\ \" \' \* \n \t \r"#,
+            )),
         }
     }
 
@@ -174,12 +185,16 @@ impl Lexer {
     fn digits(&mut self) -> Kind {
         let is_date = self.peek(4) == Some('-')
             && self.peek(7) == Some('-')
-            && [0, 1, 2, 3, 5, 6, 8, 9].iter().all(|i| self.peek(*i).is_some_and(|c| c.is_ascii_digit()));
+            && [0, 1, 2, 3, 5, 6, 8, 9]
+                .iter()
+                .all(|i| self.peek(*i).is_some_and(|c| c.is_ascii_digit()));
         let start = self.at;
         if is_date {
             self.at += 10;
             if self.peek(0) == Some('T') {
-                self.take_while(|c| c.is_ascii_digit() || matches!(c, 'T' | 'Z' | ':' | '.' | '+' | '-'));
+                self.take_while(|c| {
+                    c.is_ascii_digit() || matches!(c, 'T' | 'Z' | ':' | '.' | '+' | '-')
+                });
             }
             return Kind::Moment(self.chars[start..self.at].iter().collect());
         }
@@ -189,7 +204,8 @@ impl Lexer {
             self.take_while(is_word);
             let exponent = matches!(self.peek(0), Some('+' | '-'))
                 && matches!(self.chars.get(self.at.wrapping_sub(1)), Some('e' | 'E'));
-            let point = self.peek(0) == Some('.') && self.peek(1).is_some_and(|c| c.is_ascii_digit());
+            let point =
+                self.peek(0) == Some('.') && self.peek(1).is_some_and(|c| c.is_ascii_digit());
             if !exponent && !point {
                 return Kind::Number(self.chars[start..self.at].iter().collect());
             }
@@ -216,7 +232,10 @@ mod tests {
         assert_eq!(kinds("1.5e-3")[0], Kind::Number("1.5e-3".into()));
         assert_eq!(kinds("12px")[0], Kind::Number("12px".into()));
         assert_eq!(kinds("2024-02-29")[0], Kind::Moment("2024-02-29".into()));
-        assert_eq!(kinds("2024-02-29T01:02:03.5+02:00)")[0], Kind::Moment("2024-02-29T01:02:03.5+02:00".into()));
+        assert_eq!(
+            kinds("2024-02-29T01:02:03.5+02:00)")[0],
+            Kind::Moment("2024-02-29T01:02:03.5+02:00".into())
+        );
     }
 
     #[test]

@@ -128,7 +128,9 @@ impl Filter {
             match predicate {
                 Predicate::And(parts) => parts.iter().for_each(|part| walk(part, found)),
                 Predicate::Leaf(leaf) => {
-                    if let (Test::Compare(Op::Eq, operand), []) = (&leaf.test, leaf.column.nested.as_slice()) {
+                    if let (Test::Compare(Op::Eq, operand), []) =
+                        (&leaf.test, leaf.column.nested.as_slice())
+                    {
                         found.push((&leaf.column.top, &operand.scalar));
                     }
                 }

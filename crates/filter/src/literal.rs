@@ -50,7 +50,9 @@ pub(crate) fn decimal(text: &str) -> Option<Decimal> {
     let joined = format!("{whole}{fraction}");
     let scale = i32::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
     match joined.parse::<i128>() {
-        Ok(mantissa) => Some(Decimal::Exact { mantissa: if negative { -mantissa } else { mantissa }, scale }),
+        Ok(mantissa) => {
+            Some(Decimal::Exact { mantissa: if negative { -mantissa } else { mantissa }, scale })
+        }
         Err(_) => Some(Decimal::Huge { negative }),
     }
 }
@@ -65,19 +67,20 @@ impl Decimal {
             Self::Exact { mantissa, scale } => (mantissa, scale),
         };
         let shift = i64::from(scale) - i64::from(own_scale);
-        let place = match u32::try_from(shift.unsigned_abs()).ok().and_then(|n| 10i128.checked_pow(n)) {
-            Some(factor) if shift >= 0 => match mantissa.checked_mul(factor) {
-                Some(value) => Place::At(value),
-                None if mantissa < 0 => Place::Below,
-                None => Place::Above,
-            },
-            Some(factor) if mantissa.rem_euclid(factor) == 0 => Place::At(mantissa / factor),
-            Some(factor) => Place::After(mantissa.div_euclid(factor)),
-            // 10^39 and more: beyond everything, or next to zero.
-            None if shift >= 0 && mantissa < 0 => Place::Below,
-            None if shift >= 0 => Place::Above,
-            None => Place::After(if mantissa < 0 { -1 } else { 0 }),
-        };
+        let place =
+            match u32::try_from(shift.unsigned_abs()).ok().and_then(|n| 10i128.checked_pow(n)) {
+                Some(factor) if shift >= 0 => match mantissa.checked_mul(factor) {
+                    Some(value) => Place::At(value),
+                    None if mantissa < 0 => Place::Below,
+                    None => Place::Above,
+                },
+                Some(factor) if mantissa.rem_euclid(factor) == 0 => Place::At(mantissa / factor),
+                Some(factor) => Place::After(mantissa.div_euclid(factor)),
+                // 10^39 and more: beyond everything, or next to zero.
+                None if shift >= 0 && mantissa < 0 => Place::Below,
+                None if shift >= 0 => Place::Above,
+                None => Place::After(if mantissa < 0 { -1 } else { 0 }),
+            };
         clamp(place, least, greatest)
     }
 }
@@ -104,11 +107,14 @@ pub(crate) fn divided(value: i128, divisor: i128, least: i128, greatest: i128) -
 
 /// The least and greatest value and the decimal scale of an integer-like type.
 pub(crate) fn integer_range(data_type: &DataType) -> Option<(i128, i128, i32)> {
-    let ten_to = |precision: u8| 10i128.checked_pow(u32::from(precision)).map_or(i128::MAX, |p| p - 1);
+    let ten_to =
+        |precision: u8| 10i128.checked_pow(u32::from(precision)).map_or(i128::MAX, |p| p - 1);
     Some(match data_type {
         DataType::Int8 => (i8::MIN.into(), i8::MAX.into(), 0),
         DataType::Int16 => (i16::MIN.into(), i16::MAX.into(), 0),
-        DataType::Int32 | DataType::Date32 | DataType::Time32(_) => (i32::MIN.into(), i32::MAX.into(), 0),
+        DataType::Int32 | DataType::Date32 | DataType::Time32(_) => {
+            (i32::MIN.into(), i32::MAX.into(), 0)
+        }
         DataType::Int64
         | DataType::Date64
         | DataType::Time64(_)
@@ -136,7 +142,9 @@ pub(crate) fn integer_scalar(value: i128, data_type: &DataType) -> Result<ArrayR
             let value = u64::try_from(value).map_err(|_| out_of_range())?;
             cast(&UInt64Array::from(vec![value]), data_type)
         }
-        DataType::Date32 | DataType::Time32(_) => cast(&Int32Array::from(vec![narrow()?]), data_type),
+        DataType::Date32 | DataType::Time32(_) => {
+            cast(&Int32Array::from(vec![narrow()?]), data_type)
+        }
         DataType::Decimal32(p, s) => {
             Ok(Arc::new(Decimal32Array::from(vec![narrow()?]).with_precision_and_scale(*p, *s)?))
         }
@@ -178,7 +186,8 @@ pub(crate) fn days(text: &str) -> Option<i128> {
 
 /// Nanoseconds since midnight.
 pub(crate) fn time_of_day(text: &str) -> Option<i128> {
-    let time = ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|f| NaiveTime::parse_from_str(text, f).ok())?;
+    let time =
+        ["%H:%M:%S%.f", "%H:%M"].iter().find_map(|f| NaiveTime::parse_from_str(text, f).ok())?;
     let seconds = i128::from(time.num_seconds_from_midnight());
     Some(seconds * 1_000_000_000 + i128::from(time.nanosecond()))
 }

@@ -9,9 +9,19 @@ pub(crate) enum Syntax {
     And(Vec<Syntax>),
     Or(Vec<Syntax>),
     Not(Box<Syntax>),
-    Compare { path: Path, op: Op, value: Value },
-    Has { path: Path, value: Value },
-    In { path: Path, values: Vec<Value> },
+    Compare {
+        path: Path,
+        op: Op,
+        value: Value,
+    },
+    Has {
+        path: Path,
+        value: Value,
+    },
+    In {
+        path: Path,
+        values: Vec<Value>,
+    },
     /// A column alone: a boolean that must be true.
     Bare(Path),
 }
@@ -176,7 +186,11 @@ impl Parser {
         let next = &self.peek().kind;
         let ends = matches!(next, Kind::End | Kind::Symbol(")"))
             || matches!(next, Kind::Word(w) if ["and", "or"].contains(&w.to_ascii_lowercase().as_str()));
-        if ends { Ok(Syntax::Bare(path)) } else { Err(self.unexpected("one of = != < <= > >= : IN")) }
+        if ends {
+            Ok(Syntax::Bare(path))
+        } else {
+            Err(self.unexpected("one of = != < <= > >= : IN"))
+        }
     }
 
     fn path(&mut self) -> Result<Path, FilterError> {
@@ -191,7 +205,8 @@ impl Parser {
     fn segment(&mut self) -> Result<String, FilterError> {
         match &self.peek().kind {
             Kind::Word(word) => {
-                let reserved = ["and", "or", "not", "in"].contains(&word.to_ascii_lowercase().as_str());
+                let reserved =
+                    ["and", "or", "not", "in"].contains(&word.to_ascii_lowercase().as_str());
                 if reserved {
                     return Err(self.unexpected("a column (in backticks if it has this name)"));
                 }
@@ -238,7 +253,8 @@ impl Parser {
                 "false" => ValueKind::Bool(false),
                 "null" => ValueKind::Null,
                 _ => {
-                    let message = format!("{word:?} is no value; write texts in quotes: \"{word}\"");
+                    let message =
+                        format!("{word:?} is no value; write texts in quotes: \"{word}\"");
                     return Err(FilterError::new(column, message));
                 }
             },

@@ -90,14 +90,17 @@ fn leaf_outcome<F>(leaf: &Leaf, rows: Option<u64>, range: &F) -> May
 where
     F: Fn(&str) -> Option<ColumnRange>,
 {
-    let Some(range) = leaf.column.nested.is_empty().then(|| range(&leaf.column.top)).flatten() else {
+    let Some(range) = leaf.column.nested.is_empty().then(|| range(&leaf.column.top)).flatten()
+    else {
         return May::ANYTHING;
     };
     let some_null = range.null_count != Some(0);
     let some_value = rows.is_none() || range.null_count != rows;
     match leaf.test {
         Test::IsNull => return May { be_true: some_null, be_false: some_value, be_unknown: false },
-        Test::IsNotNull => return May { be_true: some_value, be_false: some_null, be_unknown: false },
+        Test::IsNotNull => {
+            return May { be_true: some_value, be_false: some_null, be_unknown: false };
+        }
         _ => {}
     }
     if !some_value {
@@ -176,7 +179,10 @@ fn ordering(value: &ArrayRef, scalar: &ArrayRef) -> Option<Ordering> {
     };
     macro_rules! float {
         ($type:ty) => {
-            value.as_primitive::<$type>().value(0).partial_cmp(&scalar.as_primitive::<$type>().value(0))
+            value
+                .as_primitive::<$type>()
+                .value(0)
+                .partial_cmp(&scalar.as_primitive::<$type>().value(0))
         };
     }
     match scalar.data_type() {

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, FixedSizeBinaryArray, Float64Array,
-    Int32Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray, UInt64Array,
+    Array, ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, FixedSizeBinaryArray,
+    Float64Array, Int32Array, ListArray, RecordBatch, StringArray, StructArray,
+    TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use proptest::prelude::*;
@@ -123,11 +124,23 @@ impl Twin {
             Self::Not(inner) => inner.judge(row).map(|answer| !answer),
             Self::And(parts) => {
                 let answers: Vec<_> = parts.iter().map(|p| p.judge(row)).collect();
-                if answers.contains(&Some(false)) { Some(false) } else if answers.contains(&None) { None } else { Some(true) }
+                if answers.contains(&Some(false)) {
+                    Some(false)
+                } else if answers.contains(&None) {
+                    None
+                } else {
+                    Some(true)
+                }
             }
             Self::Or(parts) => {
                 let answers: Vec<_> = parts.iter().map(|p| p.judge(row)).collect();
-                if answers.contains(&Some(true)) { Some(true) } else if answers.contains(&None) { None } else { Some(false) }
+                if answers.contains(&Some(true)) {
+                    Some(true)
+                } else if answers.contains(&None) {
+                    None
+                } else {
+                    Some(false)
+                }
             }
         }
     }
@@ -142,7 +155,12 @@ fn word() -> impl Strategy<Value = String> {
 }
 
 fn number() -> impl Strategy<Value = f64> {
-    prop_oneof![(-4i32..5).prop_map(f64::from), (-8i32..9).prop_map(|n| f64::from(n) / 2.0), Just(1e12), Just(-1e12)]
+    prop_oneof![
+        (-4i32..5).prop_map(f64::from),
+        (-8i32..9).prop_map(|n| f64::from(n) / 2.0),
+        Just(1e12),
+        Just(-1e12)
+    ]
 }
 
 fn twin() -> impl Strategy<Value = Twin> {
@@ -154,7 +172,8 @@ fn twin() -> impl Strategy<Value = Twin> {
         word().prop_map(Twin::Prefix),
         word().prop_map(Twin::Suffix),
         any::<bool>().prop_map(Twin::Flag),
-        (prop::sample::select(vec!["i", "f", "s", "b", "l"]), any::<bool>()).prop_map(|(c, is)| Twin::Null(c, is)),
+        (prop::sample::select(vec!["i", "f", "s", "b", "l"]), any::<bool>())
+            .prop_map(|(c, is)| Twin::Null(c, is)),
         prop::collection::vec(-5i32..5, 1..4).prop_map(Twin::IntIn),
         prop::collection::vec(-40i32..40, 20..30).prop_map(Twin::IntIn),
         word().prop_map(Twin::Element),
@@ -169,9 +188,20 @@ fn twin() -> impl Strategy<Value = Twin> {
 }
 
 fn row() -> impl Strategy<Value = Row> {
-    let float = prop_oneof![(-4i32..5).prop_map(|n| f64::from(n) / 2.0), Just(f64::NAN), Just(-0.0), Just(f64::INFINITY)];
+    let float = prop_oneof![
+        (-4i32..5).prop_map(|n| f64::from(n) / 2.0),
+        Just(f64::NAN),
+        Just(-0.0),
+        Just(f64::INFINITY)
+    ];
     let list = prop::collection::vec(prop::option::of(word()), 0..3);
-    (prop::option::of(-4i32..5), prop::option::of(float), prop::option::of(word()), prop::option::of(any::<bool>()), prop::option::of(list))
+    (
+        prop::option::of(-4i32..5),
+        prop::option::of(float),
+        prop::option::of(word()),
+        prop::option::of(any::<bool>()),
+        prop::option::of(list),
+    )
         .prop_map(|(i, f, s, b, l)| Row { i, f, s, b, l })
 }
 
@@ -194,11 +224,18 @@ fn range(rows: &[Row], column: &str) -> Option<ColumnRange> {
             }
         }
         "s" => ColumnRange {
-            min: single(Arc::new(StringArray::from(vec![rows.iter().filter_map(|r| r.s.clone()).min()]))),
-            max: single(Arc::new(StringArray::from(vec![rows.iter().filter_map(|r| r.s.clone()).max()]))),
+            min: single(Arc::new(StringArray::from(vec![
+                rows.iter().filter_map(|r| r.s.clone()).min(),
+            ]))),
+            max: single(Arc::new(StringArray::from(vec![
+                rows.iter().filter_map(|r| r.s.clone()).max(),
+            ]))),
             null_count: nulls(rows.iter().filter(|r| r.s.is_none()).count()),
         },
-        "b" => ColumnRange { null_count: nulls(rows.iter().filter(|r| r.b.is_none()).count()), ..ColumnRange::default() },
+        "b" => ColumnRange {
+            null_count: nulls(rows.iter().filter(|r| r.b.is_none()).count()),
+            ..ColumnRange::default()
+        },
         _ => return None,
     })
 }
@@ -267,15 +304,18 @@ fn uuids_are_found_with_and_without_hyphens() {
     let array: ArrayRef = Arc::new(array);
     assert_eq!(passing(&format!("id = \"{id}\""), "id", array.clone()), [1]);
     assert_eq!(passing(&format!("id IN ('{}')", id.simple()), "id", array.clone()), [1]);
-    let error = Filter::parse("id = \"nonsense\"", &one("id", DataType::FixedSizeBinary(16))).unwrap_err();
+    let error =
+        Filter::parse("id = \"nonsense\"", &one("id", DataType::FixedSizeBinary(16))).unwrap_err();
     assert!(error.message.contains("UUID"), "{error}");
-    let key = Filter::equals(&one("id", DataType::FixedSizeBinary(16)), "id", &id.to_string()).unwrap();
+    let key =
+        Filter::equals(&one("id", DataType::FixedSizeBinary(16)), "id", &id.to_string()).unwrap();
     assert_eq!(key.required_values().len(), 1);
 }
 
 #[test]
 fn times_compare_across_units_and_zones() {
-    let micros = TimestampMicrosecondArray::from(vec![Some(0), Some(1_500_000), None]).with_timezone("UTC");
+    let micros =
+        TimestampMicrosecondArray::from(vec![Some(0), Some(1_500_000), None]).with_timezone("UTC");
     let array: ArrayRef = Arc::new(micros);
     assert_eq!(passing("at > \"1970-01-01T02:00:00+02:00\"", "at", array.clone()), [1]);
     assert_eq!(passing("at >= 1970-01-01", "at", array.clone()), [0, 1]);
@@ -290,7 +330,8 @@ fn decimals_dictionaries_and_wide_integers_compare_exactly() {
     assert_eq!(passing("d > 1.505", "d", Arc::new(decimals)), [1]);
     let wide = UInt64Array::from(vec![u64::MAX, 1]);
     assert_eq!(passing("u = 18446744073709551615", "u", Arc::new(wide)), [0]);
-    let words: DictionaryArray<Int32Type> = vec![Some("games"), None, Some("web")].into_iter().collect();
+    let words: DictionaryArray<Int32Type> =
+        vec![Some("games"), None, Some("web")].into_iter().collect();
     let words: ArrayRef = Arc::new(words);
     assert_eq!(passing("section = \"games\"", "section", words.clone()), [0]);
     assert_eq!(passing("NOT section = \"games\"", "section", words.clone()), [2]);
@@ -305,7 +346,11 @@ fn structs_and_lists_are_reached() {
     let shape: ArrayRef = Arc::new(StructArray::new(fields, vec![inner], Some(nulls)));
     assert_eq!(passing("shape.x >= 2", "shape", shape.clone()), [1]);
     assert_eq!(passing("shape.x = null", "shape", shape), [2]);
-    let numbers = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), Some(2)]), None, Some(vec![])]);
+    let numbers = ListArray::from_iter_primitive::<Int32Type, _, _>([
+        Some(vec![Some(1), Some(2)]),
+        None,
+        Some(vec![]),
+    ]);
     let numbers: ArrayRef = Arc::new(numbers.slice(0, 3));
     assert_eq!(passing("n:2", "n", numbers.clone()), [0]);
     assert_eq!(passing("NOT n:2", "n", numbers.clone()), [2]);
@@ -319,7 +364,10 @@ fn equal_filters_have_one_spelling() {
     assert_eq!(spell("i>3 and s='x'"), spell("  (i > 3.0) AND s = \"x\""));
     assert_eq!(spell("i IN (2, 1, 1)"), spell("i IN (1,2)"));
     assert_ne!(spell("i > 3"), spell("i >= 3"));
-    assert_eq!(Filter::parse("i = 1 AND (s = 'a' OR i = 2)", &schema).unwrap().columns(), ["i", "s"]);
+    assert_eq!(
+        Filter::parse("i = 1 AND (s = 'a' OR i = 2)", &schema).unwrap().columns(),
+        ["i", "s"]
+    );
 }
 
 #[test]

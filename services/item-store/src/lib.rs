@@ -54,19 +54,27 @@ pub async fn build(
     neighbours: Neighbours,
     shutdown: CancellationToken,
 ) -> Result<Service, ServiceError> {
-    let sql = settings.sql.clone().ok_or_else(|| ServiceError::internal("the item store was given no database"))?;
+    let sql = settings
+        .sql
+        .clone()
+        .ok_or_else(|| ServiceError::internal("the item store was given no database"))?;
     let store = Store::open(&sql, &settings.object_store_url).await?;
     store.migrate().await?;
-    let (access, mut jobs) = GrantReplica::new(neighbours.identity, neighbours.tokens.clone(), shutdown.clone());
+    let (access, mut jobs) =
+        GrantReplica::new(neighbours.identity, neighbours.tokens.clone(), shutdown.clone());
     let refused: Arc<GrantReplica> = Arc::new(access.clone());
     let grants = access.readiness();
     let (flight, sweep_seconds) = (settings.flight.clone(), settings.sweep_seconds);
-    let app = App::new(settings, neighbours.catalog, neighbours.tokens, access, store.clone()).await?;
+    let app =
+        App::new(settings, neighbours.catalog, neighbours.tokens, access, store.clone()).await?;
     let routes = grpc::routes(&app, &flight);
     jobs.extend(jobs::all(&app, sweep_seconds, &shutdown));
     Ok(Service {
         name: ITEM_STORE,
-        transport: local(measured(ITEM_STORE, guard(routes, ITEM_STORE, neighbours.keys, grpc::needs()?, refused))),
+        transport: local(measured(
+            ITEM_STORE,
+            guard(routes, ITEM_STORE, neighbours.keys, grpc::needs()?, refused),
+        )),
         http: None,
         jobs,
         readiness: vec![grants, database(&store), objects(&store)],

@@ -11,7 +11,11 @@ use service_error::{Code, ServiceError};
 use super::{Shelf, location, rows, scramble};
 use crate::{BlockLocation, BlockReader, ReaderSettings, ScanPlan, ScanRange};
 
-async fn read(shelf: &Shelf, location: BlockLocation, schema: SchemaRef) -> Result<usize, ServiceError> {
+async fn read(
+    shelf: &Shelf,
+    location: BlockLocation,
+    schema: SchemaRef,
+) -> Result<usize, ServiceError> {
     // A reader of its own: nothing is cached.
     let reader = BlockReader::new(shelf.store.inner(), &ReaderSettings::default());
     let rows = 0..location.row_count;
@@ -23,7 +27,10 @@ async fn read(shelf: &Shelf, location: BlockLocation, schema: SchemaRef) -> Resu
         limit: None,
         batch_bytes: 1 << 20,
     };
-    let found: usize = reader.scan(plan).try_fold(0, |sum, batch| async move { Ok(sum + batch.num_rows()) }).await?;
+    let found: usize = reader
+        .scan(plan)
+        .try_fold(0, |sum, batch| async move { Ok(sum + batch.num_rows()) })
+        .await?;
     let filter = Arc::new(Filter::parse("width > 5 AND title:\"9\"", &schema).unwrap());
     reader.count(&location, filter, schema).await?;
     Ok(found)
@@ -76,7 +83,8 @@ async fn flipped_bytes_never_panic() {
     for round in 0..150u64 {
         let mut bytes = object.to_vec();
         // Mostly in the footer, where lies are told.
-        let (from, length) = if round % 4 == 0 { (0, written.byte_count) } else { (tail, written.footer_length) };
+        let (from, length) =
+            if round % 4 == 0 { (0, written.byte_count) } else { (tail, written.footer_length) };
         let at = usize::try_from(from + scramble(round) % length).unwrap();
         bytes[at] ^= 1 << (round % 8);
         shelf.store.put(&written.object_key, Bytes::from(bytes)).await.unwrap();

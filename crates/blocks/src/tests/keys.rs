@@ -13,7 +13,12 @@ async fn blocks(shelf: &Shelf, batches: &[RecordBatch]) -> Vec<KeyedBlock> {
     shelf.write(batches, Some(&key)).await.unwrap().iter().map(keyed).collect()
 }
 
-async fn repeated(shelf: &Shelf, new: &[KeyedBlock], old: &[KeyedBlock], like: &RecordBatch) -> Option<String> {
+async fn repeated(
+    shelf: &Shelf,
+    new: &[KeyedBlock],
+    old: &[KeyedBlock],
+    like: &RecordBatch,
+) -> Option<String> {
     let schema = like.schema();
     find_duplicate(&shelf.reader, new, old, schema.field(0)).await.unwrap().map(|found| found.key)
 }
@@ -42,7 +47,10 @@ async fn keys_are_compared_between_the_blocks_of_a_put() {
     let fine = blocks(&shelf, &[rows(0..9_000)]).await;
     assert_eq!(repeated(&shelf, &fine, &[], &rows(0..1)).await, None);
     let twice = blocks(&shelf, &[rows(0..9_000), rows(17..18)]).await;
-    assert_eq!(repeated(&shelf, &twice, &[], &rows(0..1)).await, Some(uuid::Uuid::from_bytes(id_of(17)).to_string()));
+    assert_eq!(
+        repeated(&shelf, &twice, &[], &rows(0..1)).await,
+        Some(uuid::Uuid::from_bytes(id_of(17)).to_string())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +60,10 @@ async fn few_new_keys_are_looked_up_in_committed_blocks() {
     let fresh = blocks(&shelf, &[rows(30_000..30_100)]).await;
     assert_eq!(repeated(&shelf, &fresh, &old, &rows(0..1)).await, None);
     let clash = blocks(&shelf, &[rows(29_999..30_100)]).await;
-    assert_eq!(repeated(&shelf, &clash, &old, &rows(0..1)).await, Some(uuid::Uuid::from_bytes(id_of(29_999)).to_string()));
+    assert_eq!(
+        repeated(&shelf, &clash, &old, &rows(0..1)).await,
+        Some(uuid::Uuid::from_bytes(id_of(29_999)).to_string())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +86,9 @@ async fn many_new_keys_are_merged_with_committed_blocks() {
 async fn long_texts_with_one_beginning_are_told_apart() {
     let shelf = Shelf::new().await;
     let texts = |range: std::ops::Range<u32>| {
-        let keys: ArrayRef = Arc::new(StringArray::from_iter_values(range.map(|n| format!("{}{n:06}", "p".repeat(80)))));
+        let keys: ArrayRef = Arc::new(StringArray::from_iter_values(
+            range.map(|n| format!("{}{n:06}", "p".repeat(80))),
+        ));
         RecordBatch::try_from_iter([("k", keys)]).unwrap()
     };
     let old = blocks(&shelf, &[texts(0..2_000)]).await;

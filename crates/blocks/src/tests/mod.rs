@@ -9,8 +9,8 @@ mod round_trip;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, FixedSizeBinaryArray, Int32Array, ListBuilder, RecordBatch, StringArray,
-    StringBuilder, StructArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, FixedSizeBinaryArray, Int32Array, ListBuilder, RecordBatch,
+    StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, SchemaRef};
@@ -20,8 +20,8 @@ use futures::TryStreamExt;
 use service_error::ServiceError;
 
 use crate::{
-    BlockLocation, BlockOptions, BlockReader, BlockWriter, ByteBudget, KeyedBlock, ReaderSettings, ScanPlan, ScanRange,
-    WrittenBlock,
+    BlockLocation, BlockOptions, BlockReader, BlockWriter, ByteBudget, KeyedBlock, ReaderSettings,
+    ScanPlan, ScanRange, WrittenBlock,
 };
 
 pub(crate) struct Shelf {
@@ -39,26 +39,59 @@ impl Shelf {
         Self { store, reader, options, budget: ByteBudget::new(64 << 20) }
     }
 
-    pub async fn write(&self, batches: &[RecordBatch], key: Option<&str>) -> Result<Vec<WrittenBlock>, ServiceError> {
+    pub async fn write(
+        &self,
+        batches: &[RecordBatch],
+        key: Option<&str>,
+    ) -> Result<Vec<WrittenBlock>, ServiceError> {
         let schema = batches[0].schema();
         let (store, budget) = (self.store.clone(), self.budget.clone());
-        let mut writer = BlockWriter::new(store, budget, self.options.clone(), schema, key, "set/upload".into())?;
+        let mut writer = BlockWriter::new(
+            store,
+            budget,
+            self.options.clone(),
+            schema,
+            key,
+            "set/upload".into(),
+        )?;
         for batch in batches {
             writer.write(batch.clone()).await?;
         }
         writer.finish().await
     }
 
-    pub async fn scan(&self, blocks: &[WrittenBlock], filter: Option<&str>, schema: SchemaRef, all: SchemaRef) -> RecordBatch {
+    pub async fn scan(
+        &self,
+        blocks: &[WrittenBlock],
+        filter: Option<&str>,
+        schema: SchemaRef,
+        all: SchemaRef,
+    ) -> RecordBatch {
         let filter = filter.map(|text| Arc::new(Filter::parse(text, &all).unwrap()));
-        let ranges = blocks.iter().map(|b| ScanRange { location: location(b), rows: 0..b.row_count }).collect();
-        let plan = ScanPlan { ranges, schema: schema.clone(), dataset_schema: all, filter, limit: None, batch_bytes: 100_000 };
+        let ranges = blocks
+            .iter()
+            .map(|b| ScanRange { location: location(b), rows: 0..b.row_count })
+            .collect();
+        let plan = ScanPlan {
+            ranges,
+            schema: schema.clone(),
+            dataset_schema: all,
+            filter,
+            limit: None,
+            batch_bytes: 100_000,
+        };
         let batches: Vec<RecordBatch> = self.reader.scan(plan).try_collect().await.unwrap();
         concat_batches(&schema, &batches).unwrap()
     }
 
     /// All pages of some blocks, one after the other.
-    pub async fn pages(&self, blocks: &[WrittenBlock], filter: Option<&str>, all: &SchemaRef, rows: usize) -> RecordBatch {
+    pub async fn pages(
+        &self,
+        blocks: &[WrittenBlock],
+        filter: Option<&str>,
+        all: &SchemaRef,
+        rows: usize,
+    ) -> RecordBatch {
         let filter = filter.map(|text| Arc::new(Filter::parse(text, all).unwrap()));
         let mut found = Vec::new();
         for block in blocks {
@@ -66,7 +99,8 @@ impl Shelf {
             loop {
                 let schemas = (all.clone(), all.clone());
                 let place = location(block);
-                let page = self.reader.page(&place, begin, (rows, 1 << 30), filter.clone(), schemas);
+                let page =
+                    self.reader.page(&place, begin, (rows, 1 << 30), filter.clone(), schemas);
                 let page = page.await.unwrap();
                 assert!(page.batch.num_rows() <= rows);
                 found.push(page.batch);
@@ -110,10 +144,13 @@ pub(crate) fn id_of(n: u64) -> [u8; 16] {
 /// Rows with many types, keys in scrambled order.
 pub(crate) fn rows(range: std::ops::Range<u64>) -> RecordBatch {
     let ids = FixedSizeBinaryArray::try_from_iter(range.clone().map(id_of)).unwrap();
-    let width: Int32Array = range.clone().map(|n| (n % 11 != 0).then_some((n % 4_000) as i32)).collect();
-    let title: StringArray = range.clone().map(|n| Some(format!("title {}", scramble(n) % 1_000))).collect();
+    let width: Int32Array =
+        range.clone().map(|n| (n % 11 != 0).then_some((n % 4_000) as i32)).collect();
+    let title: StringArray =
+        range.clone().map(|n| Some(format!("title {}", scramble(n) % 1_000))).collect();
     let flag: BooleanArray = range.clone().map(|n| Some(n % 3 == 0)).collect();
-    let at = TimestampMicrosecondArray::from_iter_values(range.clone().map(|n| n as i64)).with_timezone("UTC");
+    let at = TimestampMicrosecondArray::from_iter_values(range.clone().map(|n| n as i64))
+        .with_timezone("UTC");
     let mut tags = ListBuilder::new(StringBuilder::new());
     for n in range.clone() {
         if n % 7 == 0 {

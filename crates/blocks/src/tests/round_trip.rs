@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch, StringArray,
+};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
 use filter::Filter;
@@ -50,12 +52,17 @@ async fn filters_pages_and_counts_agree_with_the_naive_twin() {
         "at < \"1970-01-01T00:00:00.001Z\"",
     ] {
         let expected = naive(&whole, text);
-        assert_eq!(shelf.scan(&written, Some(text), all.clone(), all.clone()).await, expected, "{text}");
+        assert_eq!(
+            shelf.scan(&written, Some(text), all.clone(), all.clone()).await,
+            expected,
+            "{text}"
+        );
         assert_eq!(shelf.pages(&written, Some(text), &all, 13).await, expected, "{text}");
         let filter = Arc::new(Filter::parse(text, &all).unwrap());
         let mut count = 0;
         for block in &written {
-            count += shelf.reader.count(&location(block), filter.clone(), all.clone()).await.unwrap();
+            count +=
+                shelf.reader.count(&location(block), filter.clone(), all.clone()).await.unwrap();
         }
         assert_eq!(count, expected.num_rows() as u64, "{text}");
     }
@@ -83,7 +90,11 @@ async fn a_key_is_found_and_a_strange_one_is_not() {
         let id = uuid::Uuid::from_bytes(super::id_of(n)).to_string();
         let filter = Arc::new(Filter::equals(&all, "id", &id).unwrap());
         let schemas = (all.clone(), all.clone());
-        let page = shelf.reader.page(&location(&written[0]), 0, (1, 1 << 20), Some(filter), schemas).await.unwrap();
+        let page = shelf
+            .reader
+            .page(&location(&written[0]), 0, (1, 1 << 20), Some(filter), schemas)
+            .await
+            .unwrap();
         assert_eq!(page.batch.num_rows(), expected);
         if expected == 1 {
             let shape = page.batch.column_by_name("shape").unwrap().as_struct().column(0).clone();
@@ -96,9 +107,12 @@ async fn a_key_is_found_and_a_strange_one_is_not() {
 async fn statistics_are_those_of_the_rows() {
     let shelf = Shelf::new().await;
     let numbers: Int64Array = (0..10_000).map(|n| (n % 10 != 0).then_some(n)).collect();
-    let long: StringArray = (0..10_000).map(|n| Some(format!("{n:05}{}", "x".repeat(100)))).collect();
-    let batch =
-        RecordBatch::try_from_iter_with_nullable([("n", Arc::new(numbers) as ArrayRef, true), ("s", Arc::new(long), true)]);
+    let long: StringArray =
+        (0..10_000).map(|n| Some(format!("{n:05}{}", "x".repeat(100)))).collect();
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("n", Arc::new(numbers) as ArrayRef, true),
+        ("s", Arc::new(long), true),
+    ]);
     let written = shelf.write(&[batch.unwrap()], None).await.unwrap();
     let [n, s] = written[0].columns.as_slice() else { panic!() };
     assert_eq!((n.null_count, n.exact), (1_000, true));
@@ -111,8 +125,13 @@ async fn statistics_are_those_of_the_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn types_come_back_as_they_were() {
     let shelf = Shelf::new().await;
-    let words: DictionaryArray<Int32Type> = (0..5_000).map(|n| if n % 5 == 0 { None } else { Some(["a", "b"][n % 2]) }).collect();
-    let views = arrow::compute::cast(&StringArray::from(vec!["v"; 5_000]), &arrow::datatypes::DataType::Utf8View).unwrap();
+    let words: DictionaryArray<Int32Type> =
+        (0..5_000).map(|n| if n % 5 == 0 { None } else { Some(["a", "b"][n % 2]) }).collect();
+    let views = arrow::compute::cast(
+        &StringArray::from(vec!["v"; 5_000]),
+        &arrow::datatypes::DataType::Utf8View,
+    )
+    .unwrap();
     let batch = RecordBatch::try_from_iter_with_nullable([
         ("d", Arc::new(words) as ArrayRef, true),
         ("v", views, true),
@@ -131,12 +150,22 @@ async fn columns_that_a_block_is_older_than_are_null() {
     let batch = rows(0..100);
     let written = shelf.write(std::slice::from_ref(&batch), Some("id")).await.unwrap();
     let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
-    fields.push(Arc::new(arrow::datatypes::Field::new("late", arrow::datatypes::DataType::Int64, true)));
+    fields.push(Arc::new(arrow::datatypes::Field::new(
+        "late",
+        arrow::datatypes::DataType::Int64,
+        true,
+    )));
     let all: SchemaRef = Arc::new(Schema::new(fields));
     let found = shelf.scan(&written, None, all.clone(), all.clone()).await;
     assert_eq!(found.column_by_name("late").unwrap().null_count(), 100);
-    assert_eq!(shelf.scan(&written, Some("late = 3"), all.clone(), all.clone()).await.num_rows(), 0);
-    assert_eq!(shelf.scan(&written, Some("late = null AND flag"), all.clone(), all).await.num_rows(), 34);
+    assert_eq!(
+        shelf.scan(&written, Some("late = 3"), all.clone(), all.clone()).await.num_rows(),
+        0
+    );
+    assert_eq!(
+        shelf.scan(&written, Some("late = null AND flag"), all.clone(), all).await.num_rows(),
+        34
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,8 +176,9 @@ async fn writers_share_a_budget_without_waiting_for_each_other_for_ever() {
     let puts = (0..4u64).map(|put| {
         let shelf = shelf.clone();
         tokio::spawn(async move {
-            let batches: Vec<RecordBatch> =
-                (0..20).map(|i| rows(put * 100_000 + i * 1_000..put * 100_000 + (i + 1) * 1_000)).collect();
+            let batches: Vec<RecordBatch> = (0..20)
+                .map(|i| rows(put * 100_000 + i * 1_000..put * 100_000 + (i + 1) * 1_000))
+                .collect();
             let written = shelf.write(&batches, Some("id")).await.unwrap();
             written.iter().map(|block| block.row_count).sum::<u64>()
         })

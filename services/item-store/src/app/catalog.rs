@@ -5,9 +5,9 @@ use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::manifest_service_client::ManifestServiceClient;
 use catalog_api::v1::{
-    AbortUploadRequest, Block, CommitVersionRequest, CommitVersionResponse, ConfirmSweptRequest, DatasetRef,
-    GetHeadRequest, Head, ListBlocksRequest, ListDatasetsRequest, ListDatasetsResponse, OpenUploadRequest,
-    OpenUploadResponse, RenewUploadRequest, SweepUploadsRequest, SweptUpload,
+    AbortUploadRequest, Block, CommitVersionRequest, CommitVersionResponse, ConfirmSweptRequest,
+    DatasetRef, GetHeadRequest, Head, ListBlocksRequest, ListDatasetsRequest, ListDatasetsResponse,
+    OpenUploadRequest, OpenUploadResponse, RenewUploadRequest, SweepUploadsRequest, SweptUpload,
 };
 use ids::UploadId;
 use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Transport};
@@ -36,7 +36,12 @@ impl Catalog {
     }
 
     /// A dataset at its head, or at a version or a snapshot.
-    pub async fn head(&self, caller: &Caller, dataset: DatasetRef, at: Option<At>) -> Result<Head, ServiceError> {
+    pub async fn head(
+        &self,
+        caller: &Caller,
+        dataset: DatasetRef,
+        at: Option<At>,
+    ) -> Result<Head, ServiceError> {
         let bearer = self.tokens.for_caller(caller, CATALOG).await?;
         let request = authorized(GetHeadRequest { dataset: Some(dataset), at }, &bearer);
         let answer = self.manifest().get_head(request).await?.into_inner();
@@ -64,7 +69,8 @@ impl Catalog {
                 page_size: BLOCKS_PAGE,
                 page_token,
             };
-            let page = self.manifest().list_blocks(authorized(message, &bearer)).await?.into_inner();
+            let page =
+                self.manifest().list_blocks(authorized(message, &bearer)).await?.into_inner();
             blocks.extend(page.blocks);
             if page.next_page_token.is_empty() {
                 return Ok(blocks);
@@ -73,21 +79,33 @@ impl Catalog {
         }
     }
 
-    pub async fn open_upload(&self, caller: &Caller, dataset: DatasetRef) -> Result<OpenUploadResponse, ServiceError> {
+    pub async fn open_upload(
+        &self,
+        caller: &Caller,
+        dataset: DatasetRef,
+    ) -> Result<OpenUploadResponse, ServiceError> {
         let bearer = self.tokens.for_caller(caller, CATALOG).await?;
         let request = authorized(OpenUploadRequest { dataset: Some(dataset) }, &bearer);
         Ok(self.manifest().open_upload(request).await?.into_inner())
     }
 
     /// Prolongs an upload; answers when it expires, in seconds since 1970.
-    pub async fn renew_upload(&self, caller: &Caller, upload: UploadId) -> Result<i64, ServiceError> {
+    pub async fn renew_upload(
+        &self,
+        caller: &Caller,
+        upload: UploadId,
+    ) -> Result<i64, ServiceError> {
         let bearer = self.tokens.for_caller(caller, CATALOG).await?;
         let request = authorized(RenewUploadRequest { upload_id: upload.to_string() }, &bearer);
         let answer = self.manifest().renew_upload(request).await?.into_inner();
         Ok(answer.expire_time.map_or(0, |time| time.seconds))
     }
 
-    pub async fn abort_upload(&self, caller: &Caller, upload: UploadId) -> Result<(), ServiceError> {
+    pub async fn abort_upload(
+        &self,
+        caller: &Caller,
+        upload: UploadId,
+    ) -> Result<(), ServiceError> {
         let bearer = self.tokens.for_caller(caller, CATALOG).await?;
         let request = authorized(AbortUploadRequest { upload_id: upload.to_string() }, &bearer);
         self.manifest().abort_upload(request).await?;
@@ -123,14 +141,20 @@ impl Catalog {
 
     pub async fn confirm_swept(&self, upload_ids: Vec<String>) -> Result<(), ServiceError> {
         let bearer = self.tokens.for_self(CATALOG).await?;
-        self.manifest().confirm_swept(authorized(ConfirmSweptRequest { upload_ids }, &bearer)).await?;
+        self.manifest()
+            .confirm_swept(authorized(ConfirmSweptRequest { upload_ids }, &bearer))
+            .await?;
         Ok(())
     }
 }
 
 /// A dataset by its names.
 pub(crate) fn by_name(address: &crate::model::Address) -> DatasetRef {
-    DatasetRef { dataset_id: String::new(), namespace: address.namespace.clone(), name: address.dataset.clone() }
+    DatasetRef {
+        dataset_id: String::new(),
+        namespace: address.namespace.clone(),
+        name: address.dataset.clone(),
+    }
 }
 
 /// A dataset by its id.

@@ -31,7 +31,11 @@ pub(crate) struct Commit<'a> {
 
 impl App {
     /// Commits, and answers the version.
-    pub(crate) async fn commit(&self, caller: &Caller, commit: Commit<'_>) -> Result<Version, ServiceError> {
+    pub(crate) async fn commit(
+        &self,
+        caller: &Caller,
+        commit: Commit<'_>,
+    ) -> Result<Version, ServiceError> {
         let target = commit.target;
         let checked = target.keys_given;
         let mut request = commit.request(checked)?;
@@ -40,12 +44,18 @@ impl App {
                 (Some(opened), PutMode::Append) => self.manifest(caller, opened).await?.to_vec(),
                 _ => Vec::new(),
             };
-            self.refuse_duplicates(&commit, &existing).await?;
+            if let Err(clash) = self.refuse_duplicates(&commit, &existing).await {
+                return self.replayed(caller, &request, clash).await;
+            }
         }
         let (mut conflicts, mut absences) = (0, 0);
         loop {
             let error = match self.catalog.commit(caller, request.clone()).await {
-                Ok(done) => return done.version.ok_or_else(|| ServiceError::internal("the catalog answered no version")),
+                Ok(done) => {
+                    return done
+                        .version
+                        .ok_or_else(|| ServiceError::internal("the catalog answered no version"));
+                }
                 Err(error) => error,
             };
             match error.code() {
@@ -59,9 +69,14 @@ impl App {
                     let head = self.catalog.head(caller, by_id(target.dataset), None).await?;
                     if checked && commit.command.mode == PutMode::Append {
                         let id = target.dataset.to_string();
-                        let added = self.catalog.blocks(caller, &id, head.snapshot, request.base_snapshot).await?;
-                        let added: Vec<ManifestBlock> =
-                            added.iter().map(|block| ManifestBlock::of(block, &target.shape.schema)).collect();
+                        let added = self
+                            .catalog
+                            .blocks(caller, &id, head.snapshot, request.base_snapshot)
+                            .await?;
+                        let added: Vec<ManifestBlock> = added
+                            .iter()
+                            .map(|block| ManifestBlock::of(block, &target.shape.schema))
+                            .collect();
                         self.refuse_duplicates(&commit, &added).await?;
                     }
                     request.base_snapshot = head.snapshot;
@@ -71,12 +86,40 @@ impl App {
         }
     }
 
+    /// What the same put did before, if the keys that are there are its own.
+    ///
+    /// From snapshot 0 the catalog commits nothing with compared keys: it
+    /// answers a repetition, or that the head has moved.
+    async fn replayed(
+        &self,
+        caller: &Caller,
+        request: &CommitVersionRequest,
+        clash: ServiceError,
+    ) -> Result<Version, ServiceError> {
+        if request.idempotency_key.is_empty() || request.base_snapshot == 0 {
+            return Err(clash);
+        }
+        let asked = CommitVersionRequest { base_snapshot: 0, ..request.clone() };
+        match self.catalog.commit(caller, asked).await {
+            Ok(done) => done
+                .version
+                .ok_or_else(|| ServiceError::internal("the catalog answered no version")),
+            Err(error) if error.reason_is("HEAD_MOVED") => Err(clash),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Refuses a key that two blocks of the put hold, or one of them and one of
     /// `existing`.
-    async fn refuse_duplicates(&self, commit: &Commit<'_>, existing: &[ManifestBlock]) -> Result<(), ServiceError> {
+    async fn refuse_duplicates(
+        &self,
+        commit: &Commit<'_>,
+        existing: &[ManifestBlock],
+    ) -> Result<(), ServiceError> {
         let Some(key) = &commit.target.shape.key else { return Ok(()) };
         let field = commit.target.shape.schema.field_with_name(key);
-        let field = field.map_err(|_| ServiceError::internal("the key column is not in the schema"))?;
+        let field =
+            field.map_err(|_| ServiceError::internal("the key column is not in the schema"))?;
         let new: Vec<KeyedBlock> = commit.blocks.iter().map(|block| keyed(block, key)).collect();
         let existing: Vec<KeyedBlock> = existing.iter().map(|block| block.keyed(key)).collect();
         match find_duplicate(&self.reader, &new, &existing, field).await? {

@@ -80,7 +80,11 @@ impl App {
     ///
     /// # Errors
     /// A filter or columns that do not fit; no such dataset.
-    pub async fn flight(&self, caller: &Caller, command: &ReadCommand) -> Result<Flight, ServiceError> {
+    pub async fn flight(
+        &self,
+        caller: &Caller,
+        command: &ReadCommand,
+    ) -> Result<Flight, ServiceError> {
         let opened = self.open(caller, &command.address, &command.version, INFO).await?;
         let columns = command.columns.clone().unwrap_or_default();
         let schema = opened.project(&columns)?;
@@ -97,7 +101,9 @@ impl App {
         };
         let expires_at = now_micros() + self.settings.ticket_micros();
         let mut endpoints = Vec::new();
-        for (first_block, block_count) in parts(manifest.get(..wanted).unwrap_or_default(), rows_max) {
+        for (first_block, block_count) in
+            parts(manifest.get(..wanted).unwrap_or_default(), rows_max)
+        {
             let ticket = Ticket {
                 dataset: opened.dataset,
                 snapshot: opened.snapshot,
@@ -112,7 +118,8 @@ impl App {
             };
             endpoints.push(Endpoint { ticket: self.sealing.seal(TICKET, &ticket)?, expires_at });
         }
-        let limit = command.limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        let limit =
+            command.limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let known = filter.is_none();
         let whole = known && command.limit.is_none() && columns.is_empty();
         Ok(Flight {
@@ -128,19 +135,29 @@ impl App {
     ///
     /// # Errors
     /// Columns that do not fit; no such dataset.
-    pub async fn flight_schema(&self, caller: &Caller, command: &ReadCommand) -> Result<SchemaRef, ServiceError> {
+    pub async fn flight_schema(
+        &self,
+        caller: &Caller,
+        command: &ReadCommand,
+    ) -> Result<SchemaRef, ServiceError> {
         let opened = self.open(caller, &command.address, &command.version, INFO).await?;
         opened.project(command.columns.as_deref().unwrap_or_default())
     }
 
     /// A flight for each dataset that the caller may see.
-    pub fn flights(&self, caller: Arc<Caller>) -> impl Stream<Item = Result<Flight, ServiceError>> + Send + use<> {
+    pub fn flights(
+        &self,
+        caller: Arc<Caller>,
+    ) -> impl Stream<Item = Result<Flight, ServiceError>> + Send + use<> {
         let (app, asking) = (self.clone(), Arc::clone(&caller));
         let pages = unfold(Some(String::new()), move |token| {
             let (app, caller) = (app.clone(), Arc::clone(&asking));
             async move {
-                let request =
-                    ListDatasetsRequest { namespace: String::new(), page_size: DATASETS_PAGE, page_token: token? };
+                let request = ListDatasetsRequest {
+                    namespace: String::new(),
+                    page_size: DATASETS_PAGE,
+                    page_token: token?,
+                };
                 match app.catalog.datasets(&caller, request).await {
                     Ok(page) => {
                         let next = Some(page.next_page_token).filter(|token| !token.is_empty());
@@ -159,8 +176,13 @@ impl App {
                     Err(error) => return Some(Err(error)),
                 };
                 let address = Address { namespace: dataset.namespace, dataset: dataset.name };
-                let command =
-                    ReadCommand { address, version: String::new(), columns: None, filter: String::new(), limit: None };
+                let command = ReadCommand {
+                    address,
+                    version: String::new(),
+                    columns: None,
+                    filter: String::new(),
+                    limit: None,
+                };
                 match app.flight(&caller, &command).await {
                     // Deleted, or taken from the caller, since it was listed.
                     Err(error) if error.code() == Code::NotFound => None,
@@ -168,7 +190,12 @@ impl App {
                 }
             }
         };
-        pages.map(futures::stream::iter).flatten().map(one).buffered(FLIGHTS_AHEAD).filter_map(std::future::ready)
+        pages
+            .map(futures::stream::iter)
+            .flatten()
+            .map(one)
+            .buffered(FLIGHTS_AHEAD)
+            .filter_map(std::future::ready)
     }
 
     /// The rows of a ticket. Decoding keeps a little ahead of the consumer.
@@ -183,15 +210,26 @@ impl App {
         let schema = opened.project(ticket.columns.as_deref().unwrap_or_default())?;
         let filter = opened.filter(&ticket.filter)?;
         if filter_hash(filter.as_deref()) != ticket.filter_hash {
-            return Err(ServiceError::precondition("the filter means something else by now; ask for a new ticket"));
+            return Err(ServiceError::precondition(
+                "the filter means something else by now; ask for a new ticket",
+            ));
         }
-        let manifest = if ticket.snapshot == 0 { Arc::default() } else { self.manifest(&caller, &opened).await? };
+        let manifest = if ticket.snapshot == 0 {
+            Arc::default()
+        } else {
+            self.manifest(&caller, &opened).await?
+        };
         let end = ticket.first_block.saturating_add(ticket.block_count).min(manifest.len());
         let blocks = manifest.get(ticket.first_block..end).unwrap_or_default();
-        let wanted = blocks.iter().filter(|block| filter.as_ref().is_none_or(|f| block.prune(f) != Pruned::None));
+        let wanted = blocks
+            .iter()
+            .filter(|block| filter.as_ref().is_none_or(|f| block.prune(f) != Pruned::None));
         let plan = ScanPlan {
             ranges: wanted
-                .map(|block| ScanRange { location: block.location.clone(), rows: 0..block.location.row_count })
+                .map(|block| ScanRange {
+                    location: block.location.clone(),
+                    rows: 0..block.location.row_count,
+                })
                 .collect(),
             schema: Arc::clone(&schema),
             dataset_schema: Arc::clone(&opened.schema),
@@ -216,7 +254,11 @@ impl App {
     ///
     /// # Errors
     /// No such dataset.
-    pub async fn describe(&self, caller: &Caller, command: &ReadCommand) -> Result<String, ServiceError> {
+    pub async fn describe(
+        &self,
+        caller: &Caller,
+        command: &ReadCommand,
+    ) -> Result<String, ServiceError> {
         let opened = self.open(caller, &command.address, &command.version, DESCRIBE).await?;
         let manifest = self.manifest(caller, &opened).await?;
         let mut columns = Vec::new();
@@ -224,7 +266,10 @@ impl App {
             let known = merged(&manifest, field.name())?;
             let uuid = is_uuid(field, opened.items_profile);
             let text = |value: Option<catalog_api::v1::Value>| {
-                value.map(|value| if uuid { uuid_text(value) } else { value }).and_then(|value| value.kind).map(bound_text)
+                value
+                    .map(|value| if uuid { uuid_text(value) } else { value })
+                    .and_then(|value| value.kind)
+                    .map(bound_text)
             };
             columns.push(json!({
                 "name": field.name(),
@@ -337,7 +382,8 @@ impl Watched {
         }
         self.checked = Instant::now();
         if self.begun.elapsed() > STREAM_TIME_MAX {
-            let message = "the stream is older than an hour; ask for a new ticket and go on where it ended";
+            let message =
+                "the stream is older than an hour; ask for a new ticket and go on where it ended";
             return Err(ServiceError::precondition(message).reason("STREAM_TOO_OLD"));
         }
         if self.app.access.refused(&self.caller) {

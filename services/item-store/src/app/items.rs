@@ -85,7 +85,11 @@ impl App {
     ///
     /// # Errors
     /// A filter, columns or a token that do not fit; no such dataset.
-    pub async fn list_items(&self, caller: &Caller, request: ListRequest) -> Result<RowPage, ServiceError> {
+    pub async fn list_items(
+        &self,
+        caller: &Caller,
+        request: ListRequest,
+    ) -> Result<RowPage, ServiceError> {
         let size = paging::page_size(request.page_size, PAGE_ROWS_MAX)? as usize;
         let mut start = self.start(caller, &request).await?;
         let manifest = self.manifest(caller, &start.opened).await?;
@@ -98,7 +102,8 @@ impl App {
                 let schemas = (Arc::clone(&start.schema), Arc::clone(&start.opened.schema));
                 let limits = (size - rows, PAGE_BYTES_MAX.saturating_sub(bytes).max(1));
                 let filter = start.filter.clone().filter(|_| pruned == Pruned::Maybe);
-                let page = self.reader.page(&block.location, start.row, limits, filter, schemas).await?;
+                let page =
+                    self.reader.page(&block.location, start.row, limits, filter, schemas).await?;
                 rows += page.batch.num_rows();
                 bytes += blocks::slice_bytes(&page.batch);
                 found.push(page.batch);
@@ -121,7 +126,8 @@ impl App {
         Ok(RowPage {
             columns: columns_of(&start.schema),
             items,
-            next_page_token: next.map_or_else(|| Ok(String::new()), |at| self.token(caller, &start, at))?,
+            next_page_token: next
+                .map_or_else(|| Ok(String::new()), |at| self.token(caller, &start, at))?,
             version: start.opened.version,
         })
     }
@@ -136,12 +142,18 @@ impl App {
             return Ok(Start { opened, filter, schema, columns_hash, block: 0, row: 0 });
         }
         let sealed = URL_SAFE_NO_PAD.decode(&request.page_token).map_err(|_| {
-            ServiceError::invalid(PAGE_TOKEN, "is no page token; repeat the list without one").reason("PAGE_TOKEN_INVALID")
+            ServiceError::invalid(PAGE_TOKEN, "is no page token; repeat the list without one")
+                .reason("PAGE_TOKEN_INVALID")
         })?;
         let token: PageToken = self.sealing.open_sealed(PAGE_TOKEN, &sealed).await?;
-        if !matches!(rows.version.as_str(), "" | "latest") && rows.version != token.version.to_string() {
-            return Err(ServiceError::invalid(PAGE_TOKEN, "was made at another version; repeat the list without a token")
-                .reason("PAGE_TOKEN_INVALID"));
+        if !matches!(rows.version.as_str(), "" | "latest")
+            && rows.version != token.version.to_string()
+        {
+            return Err(ServiceError::invalid(
+                PAGE_TOKEN,
+                "was made at another version; repeat the list without a token",
+            )
+            .reason("PAGE_TOKEN_INVALID"));
         }
         let at = Some(At::Snapshot(token.snapshot));
         let mut opened = self.open_at(caller, by_name(&rows.address), at, LIST).await?;
@@ -152,7 +164,12 @@ impl App {
         Ok(Start { opened, filter, schema, columns_hash, block: token.block, row: token.row })
     }
 
-    fn token(&self, caller: &Caller, start: &Start, (block, row): (usize, u64)) -> Result<String, ServiceError> {
+    fn token(
+        &self,
+        caller: &Caller,
+        start: &Start,
+        (block, row): (usize, u64),
+    ) -> Result<String, ServiceError> {
         let token = PageToken {
             dataset: start.opened.dataset,
             snapshot: start.opened.snapshot,
@@ -171,10 +188,16 @@ impl App {
     ///
     /// # Errors
     /// `NotFound`; a dataset without a key; a text that is no key of its type.
-    pub async fn get_item(&self, caller: &Caller, request: RowsRequest, key: &str) -> Result<RowPage, ServiceError> {
+    pub async fn get_item(
+        &self,
+        caller: &Caller,
+        request: RowsRequest,
+        key: &str,
+    ) -> Result<RowPage, ServiceError> {
         let opened = self.open(caller, &request.address, &request.version, GET).await?;
         if opened.key.is_empty() {
-            let message = format!("dataset {} has no key column; list it with a filter", opened.address);
+            let message =
+                format!("dataset {} has no key column; list it with a filter", opened.address);
             return Err(ServiceError::precondition(message).reason("NO_KEY"));
         }
         let schema = opened.project(&request.columns)?;
@@ -185,7 +208,10 @@ impl App {
         let manifest = self.manifest(caller, &opened).await?;
         for block in manifest.iter().filter(|block| block.prune(&filter) != Pruned::None) {
             let schemas = (Arc::clone(&schema), Arc::clone(&opened.schema));
-            let page = self.reader.page(&block.location, 0, (1, PAGE_BYTES_MAX), Some(Arc::clone(&filter)), schemas).await?;
+            let page = self
+                .reader
+                .page(&block.location, 0, (1, PAGE_BYTES_MAX), Some(Arc::clone(&filter)), schemas)
+                .await?;
             if page.batch.num_rows() > 0 {
                 return Ok(RowPage {
                     columns: columns_of(&schema),
@@ -196,14 +222,19 @@ impl App {
             }
         }
         let shown: String = key.chars().take(100).collect();
-        Err(ServiceError::not_found("item", format!("{shown} in {}", opened.address)).reason("ITEM_NOT_FOUND"))
+        Err(ServiceError::not_found("item", format!("{shown} in {}", opened.address))
+            .reason("ITEM_NOT_FOUND"))
     }
 
     /// How many rows pass, and at which version.
     ///
     /// # Errors
     /// A filter that does not fit; no such dataset.
-    pub async fn count_items(&self, caller: &Caller, request: &RowsRequest) -> Result<(i64, i64), ServiceError> {
+    pub async fn count_items(
+        &self,
+        caller: &Caller,
+        request: &RowsRequest,
+    ) -> Result<(i64, i64), ServiceError> {
         let opened = self.open(caller, &request.address, &request.version, COUNT).await?;
         let Some(filter) = opened.filter(&request.filter)? else {
             return Ok((opened.row_count, opened.version));
@@ -244,12 +275,19 @@ impl App {
         let manifest = self.manifest(caller, &opened).await?;
         let mut columns = Vec::with_capacity(opened.schema.fields().len());
         for field in opened.schema.fields() {
-            let mut total = ColumnStatistics { column: field.name().clone(), exact: true, ..ColumnStatistics::default() };
+            let mut total = ColumnStatistics {
+                column: field.name().clone(),
+                exact: true,
+                ..ColumnStatistics::default()
+            };
             let bounds = manifest::merged(&manifest, field.name())?;
             total.null_count = bounds.null_count;
             let uuid = is_uuid(field, opened.items_profile);
-            let shown = |value: Option<catalog_api::v1::Value>| value.map(|v| if uuid { uuid_text(v) } else { v });
-            (total.min, total.max, total.exact) = (shown(bounds.min), shown(bounds.max), bounds.exact);
+            let shown = |value: Option<catalog_api::v1::Value>| {
+                value.map(|v| if uuid { uuid_text(v) } else { v })
+            };
+            (total.min, total.max, total.exact) =
+                (shown(bounds.min), shown(bounds.max), bounds.exact);
             columns.push(total);
         }
         Ok(GetStatisticsResponse {

@@ -64,7 +64,8 @@ pub(crate) fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged,
     if !known || mins.is_empty() {
         return Ok(total);
     }
-    let unreadable = |error| ServiceError::internal(format!("the bounds of {column:?} have no order: {error}"));
+    let unreadable =
+        |error| ServiceError::internal(format!("the bounds of {column:?} have no order: {error}"));
     let least = blocks::min_and_max(&concat(&mins).map_err(unreadable)?).map_err(unreadable)?;
     let greatest = blocks::min_and_max(&concat(&maxes).map_err(unreadable)?).map_err(unreadable)?;
     total.min = least.map(|(min, _)| cell(&min, 0)).transpose()?;
@@ -81,8 +82,11 @@ impl ManifestBlock {
             byte_count: count(block.byte_count),
             footer_length: count(block.footer_length),
         };
-        let types: HashMap<&str, &DataType> =
-            schema.fields().iter().map(|field| (field.name().as_str(), field.data_type())).collect();
+        let types: HashMap<&str, &DataType> = schema
+            .fields()
+            .iter()
+            .map(|field| (field.name().as_str(), field.data_type()))
+            .collect();
         let ranges = block.columns.iter().filter_map(|column| {
             let data_type = types.get(column.column.as_str())?;
             let known = KnownRange { range: range_of(column, data_type), exact: column.exact };
@@ -93,11 +97,16 @@ impl ManifestBlock {
 
     /// What statistics alone tell of the block.
     pub fn prune(&self, filter: &Filter) -> Pruned {
-        filter.prune(Some(self.location.row_count), |column| self.ranges.get(column).map(|known| known.range.clone()))
+        filter.prune(Some(self.location.row_count), |column| {
+            self.ranges.get(column).map(|known| known.range.clone())
+        })
     }
 
     pub fn keyed(&self, key: &str) -> KeyedBlock {
-        let range = self.ranges.get(key).and_then(|known| known.range.min.clone().zip(known.range.max.clone()));
+        let range = self
+            .ranges
+            .get(key)
+            .and_then(|known| known.range.min.clone().zip(known.range.max.clone()));
         KeyedBlock { location: self.location.clone(), range }
     }
 
@@ -140,7 +149,8 @@ impl Manifests {
             return Ok(manifest);
         }
         let blocks = catalog.blocks(caller, &dataset.to_string(), snapshot, 0).await?;
-        let manifest: Manifest = Arc::new(blocks.iter().map(|block| ManifestBlock::of(block, schema)).collect());
+        let manifest: Manifest =
+            Arc::new(blocks.iter().map(|block| ManifestBlock::of(block, schema)).collect());
         self.cache.insert((dataset, snapshot), Arc::clone(&manifest));
         Ok(manifest)
     }

@@ -58,12 +58,17 @@ impl App {
     ///
     /// # Errors
     /// A dataset or namespace that the caller may not write to.
-    pub async fn begin_upload(&self, caller: &Caller, address: &Address) -> Result<(UploadId, i64), ServiceError> {
+    pub async fn begin_upload(
+        &self,
+        caller: &Caller,
+        address: &Address,
+    ) -> Result<(UploadId, i64), ServiceError> {
         let opened = self.catalog.open_upload(caller, by_name(address)).await?;
         let broken = || ServiceError::internal("the catalog answered a malformed upload");
         let id: UploadId = opened.upload_id.parse().map_err(|_| broken())?;
         let dataset: DatasetId = opened.dataset_id.parse().map_err(|_| broken())?;
-        let upload = Upload { id, dataset, principal: caller.principal, address: address.to_string() };
+        let upload =
+            Upload { id, dataset, principal: caller.principal, address: address.to_string() };
         self.store.add_upload(&upload).await?;
         Ok((id, opened.expire_time.map_or(0, |time| time.seconds)))
     }
@@ -73,20 +78,39 @@ impl App {
     /// # Errors
     /// An upload that is not the caller's or is committed.
     pub async fn abort_upload(&self, caller: &Caller, upload_id: &str) -> Result<(), ServiceError> {
-        let id: UploadId = upload_id.parse().map_err(|error| ServiceError::invalid("upload_id", error))?;
+        let id: UploadId =
+            upload_id.parse().map_err(|error| ServiceError::invalid("upload_id", error))?;
         self.catalog.abort_upload(caller, id).await
+    }
+
+    /// As a crash right after a commit leaves them.
+    #[cfg(test)]
+    pub async fn unmark_media(&self, upload_id: &str) {
+        if let Ok(upload) = upload_id.parse() {
+            let _ = self.store.mark_media(upload, false).await;
+        }
     }
 
     /// The bytes of a file of a dataset.
     ///
     /// # Errors
     /// No such dataset, or no such file in it.
-    pub async fn download(&self, caller: &Caller, address: &Address, hash: &str) -> Result<MediaBody, ServiceError> {
+    pub async fn download(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        hash: &str,
+    ) -> Result<MediaBody, ServiceError> {
         let digits = hex::decode(hash).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        let digest = digits.ok_or_else(|| ServiceError::invalid("content_hash", "must be 64 hex digits (BLAKE3-256)"))?;
+        let digest = digits.ok_or_else(|| {
+            ServiceError::invalid("content_hash", "must be 64 hex digits (BLAKE3-256)")
+        })?;
         let opened = self.open(caller, address, "", DOWNLOAD).await?;
         let copies = self.store.media(ids::Id::from_uuid(opened.dataset), &digest).await?;
-        let absent = || ServiceError::not_found("media", format!("{hash} in {address}")).reason("MEDIA_NOT_FOUND");
+        let absent = || {
+            ServiceError::not_found("media", format!("{hash} in {address}"))
+                .reason("MEDIA_NOT_FOUND")
+        };
         let mut found = copies.iter().find(|media| media.committed);
         if found.is_none() && !copies.is_empty() {
             // A crash between the commit and the mark: the manifest knows.
@@ -101,11 +125,16 @@ impl App {
             }
         }
         let media = found.ok_or_else(absent)?;
-        let bytes = self.store.blobs().get_stream(&media.object_key()).await.map_err(|error| match error.code() {
-            Code::NotFound => ServiceError::data_loss(format!("the file {hash} is gone; restore it from a backup"))
-                .reason("MEDIA_LOST"),
-            _ => error,
-        })?;
+        let bytes =
+            self.store.blobs().get_stream(&media.object_key()).await.map_err(
+                |error| match error.code() {
+                    Code::NotFound => ServiceError::data_loss(format!(
+                        "the file {hash} is gone; restore it from a backup"
+                    ))
+                    .reason("MEDIA_LOST"),
+                    _ => error,
+                },
+            )?;
         Ok(MediaBody { mime_type: media.mime_type.clone(), bytes })
     }
 }
@@ -122,17 +151,27 @@ impl MediaUpload {
     /// # Errors
     /// A file before it that is not whole; an upload that is not the caller's;
     /// a file that is too large.
-    pub async fn header(&mut self, upload_id: &str, hash: &[u8], size: i64, mime_type: &str) -> Result<(), ServiceError> {
+    pub async fn header(
+        &mut self,
+        upload_id: &str,
+        hash: &[u8],
+        size: i64,
+        mime_type: &str,
+    ) -> Result<(), ServiceError> {
         if self.file.is_some() {
             return Err(ServiceError::invalid("header", "the file before is not whole yet"));
         }
-        let content_hash: [u8; 32] =
-            hash.try_into().map_err(|_| ServiceError::invalid("content_hash", "must be 32 bytes (BLAKE3-256)"))?;
+        let content_hash: [u8; 32] = hash
+            .try_into()
+            .map_err(|_| ServiceError::invalid("content_hash", "must be 32 bytes (BLAKE3-256)"))?;
         let max = self.app.settings.media_bytes_max;
-        let size = u64::try_from(size).map_err(|_| ServiceError::invalid("size", "must not be negative"))?;
+        let size = u64::try_from(size)
+            .map_err(|_| ServiceError::invalid("size", "must not be negative"))?;
         if size > max {
-            return Err(ServiceError::exhausted(format!("the file has {size} bytes; at most {max} are taken"))
-                .reason("MEDIA_TOO_LARGE"));
+            return Err(ServiceError::exhausted(format!(
+                "the file has {size} bytes; at most {max} are taken"
+            ))
+            .reason("MEDIA_TOO_LARGE"));
         }
         if mime_type.len() > MIME_TYPE_BYTES_MAX || mime_type.chars().any(char::is_control) {
             return Err(ServiceError::invalid("mime_type", "is no MIME type"));
@@ -148,7 +187,11 @@ impl MediaUpload {
         };
         let copies = self.app.store.media(media.dataset, &content_hash).await?;
         let there = copies.iter().any(|copy| copy.committed || copy.upload == media.upload);
-        let object = if there { None } else { Some(self.app.store.blobs().writer(&media.object_key()).await?) };
+        let object = if there {
+            None
+        } else {
+            Some(self.app.store.blobs().writer(&media.object_key()).await?)
+        };
         self.file = Some(File { media, size, received: 0, hasher: blake3::Hasher::new(), object });
         Ok(())
     }
@@ -158,7 +201,10 @@ impl MediaUpload {
     /// # Errors
     /// More bytes than the header said, or other bytes than its hash.
     pub async fn chunk(&mut self, bytes: Bytes) -> Result<(), ServiceError> {
-        let file = self.file.as_mut().ok_or_else(|| ServiceError::invalid("chunk", "came before a header"))?;
+        let file = self
+            .file
+            .as_mut()
+            .ok_or_else(|| ServiceError::invalid("chunk", "came before a header"))?;
         file.received += bytes.len() as u64;
         if file.received > file.size {
             let message = format!("the header said {} bytes and more came", file.size);
@@ -185,8 +231,11 @@ impl MediaUpload {
                 object.abort().await;
             }
             let hash = hex::encode(file.media.content_hash);
-            return Err(ServiceError::invalid("content_hash", format!("the bytes are not those of {hash}"))
-                .reason("HASH_MISMATCH"));
+            return Err(ServiceError::invalid(
+                "content_hash",
+                format!("the bytes are not those of {hash}"),
+            )
+            .reason("HASH_MISMATCH"));
         }
         let existed = file.object.is_none();
         if let Some(object) = file.object {
@@ -204,7 +253,10 @@ impl MediaUpload {
         match &self.file {
             None => Ok(()),
             Some(file) => {
-                let message = format!("the stream ended after {} of {} bytes of a file", file.received, file.size);
+                let message = format!(
+                    "the stream ended after {} of {} bytes of a file",
+                    file.received, file.size
+                );
                 Err(ServiceError::invalid("chunk", message).reason("MEDIA_INCOMPLETE"))
             }
         }
@@ -212,11 +264,13 @@ impl MediaUpload {
 
     /// The upload, alive.
     async fn upload(&mut self, upload_id: &str) -> Result<Upload, ServiceError> {
-        let id: UploadId = upload_id.parse().map_err(|error| ServiceError::invalid("upload_id", error))?;
-        if let Some((upload, renewed)) = &self.upload {
-            if upload.id == id && renewed.elapsed() < RENEW_INTERVAL {
-                return Ok(upload.clone());
-            }
+        let id: UploadId =
+            upload_id.parse().map_err(|error| ServiceError::invalid("upload_id", error))?;
+        if let Some((upload, renewed)) = &self.upload
+            && upload.id == id
+            && renewed.elapsed() < RENEW_INTERVAL
+        {
+            return Ok(upload.clone());
         }
         let upload = self.app.store.upload(id, self.caller.principal).await?;
         self.app.catalog.renew_upload(&self.caller, id).await?;

@@ -78,7 +78,13 @@ impl Put {
         first: Option<&RecordBatch>,
     ) -> Result<Self, ServiceError> {
         let place = app.place(&caller, &command).await?;
-        let lease = Lease::keep(app.clone(), Arc::clone(&caller), place.upload, place.expires_at, command.upload_id.is_empty());
+        let lease = Lease::keep(
+            app.clone(),
+            Arc::clone(&caller),
+            place.upload,
+            place.expires_at,
+            command.upload_id.is_empty(),
+        );
         let existing = place.head.as_ref().map(Opened::of).transpose()?;
         let shape = match &existing {
             Some(opened) => {
@@ -87,7 +93,13 @@ impl Put {
             }
             None => new_shape(put, first, command.profile, &command.key_column)?,
         };
-        let incoming = Incoming::new(put, SchemaRef::clone(&shape.schema), shape.profile, place.dataset, now_micros())?;
+        let incoming = Incoming::new(
+            put,
+            SchemaRef::clone(&shape.schema),
+            shape.profile,
+            place.dataset,
+            now_micros(),
+        )?;
         let writer = BlockWriter::new(
             app.store.blobs().clone(),
             app.buffers.clone(),
@@ -97,7 +109,8 @@ impl Put {
             format!("{}/{}", place.dataset, place.upload),
         )?;
         let keys_given = shape.key.as_ref().is_some_and(|key| put.field_with_name(key).is_ok());
-        let target = Target { upload: place.upload, dataset: place.dataset, existing, shape, keys_given };
+        let target =
+            Target { upload: place.upload, dataset: place.dataset, existing, shape, keys_given };
         Ok(Self {
             app: app.clone(),
             caller,
@@ -118,15 +131,18 @@ impl Put {
     pub async fn write(&mut self, batch: RecordBatch) -> Result<(), ServiceError> {
         self.lease.check()?;
         self.rows += batch.num_rows() as u64;
-        if let PutRows::Known(rows) = self.command.rows {
-            if self.rows > rows {
-                return Err(self.incomplete(rows));
-            }
+        if let PutRows::Known(rows) = self.command.rows
+            && self.rows > rows
+        {
+            return Err(self.incomplete(rows));
         }
         let incoming = Arc::clone(&self.incoming);
         let shaped = tokio::task::spawn_blocking(move || incoming.shape(&batch)).await;
-        let shaped = shaped.map_err(|error| ServiceError::internal("a batch could not be shaped").caused_by(error))??;
-        let writer = self.writer.as_mut().ok_or_else(|| ServiceError::internal("the put is finished"))?;
+        let shaped = shaped.map_err(|error| {
+            ServiceError::internal("a batch could not be shaped").caused_by(error)
+        })??;
+        let writer =
+            self.writer.as_mut().ok_or_else(|| ServiceError::internal("the put is finished"))?;
         writer.write(shaped).await
     }
 
@@ -141,7 +157,11 @@ impl Put {
     /// # Errors
     /// Fewer rows than was said; a key that exists; a conflict that does not
     /// settle. Then nothing is stored.
-    pub async fn finish(mut self, last_metadata: &[u8], body_hash: Vec<u8>) -> Result<PutDone, ServiceError> {
+    pub async fn finish(
+        mut self,
+        last_metadata: &[u8],
+        body_hash: Vec<u8>,
+    ) -> Result<PutDone, ServiceError> {
         let said = match self.command.rows {
             PutRows::Unknown => None,
             PutRows::Known(rows) => Some(rows),
@@ -150,10 +170,12 @@ impl Put {
         if let Some(said) = said.filter(|said| *said != self.rows) {
             return Err(self.incomplete(said));
         }
-        let writer = self.writer.take().ok_or_else(|| ServiceError::internal("the put is finished"))?;
+        let writer =
+            self.writer.take().ok_or_else(|| ServiceError::internal("the put is finished"))?;
         let blocks = writer.finish().await?;
         self.lease.check()?;
-        let commit = Commit { command: &self.command, target: &self.target, blocks: &blocks, body_hash };
+        let commit =
+            Commit { command: &self.command, target: &self.target, blocks: &blocks, body_hash };
         let version = self.app.commit(&self.caller, commit).await?;
         self.lease.done();
         if !self.command.upload_id.is_empty() {
@@ -180,10 +202,14 @@ impl Put {
 fn shape_of(opened: &Opened, command: &PutCommand) -> Result<NewShape, ServiceError> {
     let profile = if opened.items_profile { Profile::Items } else { Profile::Table };
     if command.profile.is_some_and(|wanted| wanted != profile) {
-        return Err(ServiceError::invalid("profile", "the dataset exists and has the other profile; leave it out"));
+        return Err(ServiceError::invalid(
+            "profile",
+            "the dataset exists and has the other profile; leave it out",
+        ));
     }
     if !command.key_column.is_empty() && command.key_column != opened.key {
-        let message = format!("the dataset exists and its key column is {:?}; leave it out", opened.key);
+        let message =
+            format!("the dataset exists and its key column is {:?}; leave it out", opened.key);
         return Err(ServiceError::invalid("key_column", message));
     }
     let key = Some(opened.key.clone()).filter(|key| !key.is_empty());
@@ -201,7 +227,8 @@ struct Place {
 impl App {
     /// The upload that the command names, or a new one.
     async fn place(&self, caller: &Caller, command: &PutCommand) -> Result<Place, ServiceError> {
-        let broken = |what: &str| ServiceError::internal(format!("the catalog answered a malformed {what}"));
+        let broken =
+            |what: &str| ServiceError::internal(format!("the catalog answered a malformed {what}"));
         if command.upload_id.is_empty() {
             let opened = self.catalog.open_upload(caller, by_name(&command.address)).await?;
             return Ok(Place {
@@ -211,7 +238,8 @@ impl App {
                 expires_at: opened.expire_time.map_or(0, |time| time.seconds),
             });
         }
-        let id: UploadId = command.upload_id.parse().map_err(|error| ServiceError::invalid("upload_id", error))?;
+        let id: UploadId =
+            command.upload_id.parse().map_err(|error| ServiceError::invalid("upload_id", error))?;
         let upload = self.store.upload(id, caller.principal).await?;
         if upload.address != command.address.to_string() {
             let message = format!("the upload was opened for {}", upload.address);
@@ -223,7 +251,8 @@ impl App {
             Err(error) if error.code() == Code::NotFound => None,
             Err(error) => return Err(error),
         };
-        let named = head.as_ref().and_then(|head| head.dataset.as_ref()).map(|dataset| dataset.id.as_str());
+        let named =
+            head.as_ref().and_then(|head| head.dataset.as_ref()).map(|dataset| dataset.id.as_str());
         if named.is_some_and(|id| id != upload.dataset.to_string()) {
             let message = "the dataset was made by somebody else since the upload was opened; open another upload";
             return Err(ServiceError::precondition(message).reason("UPLOAD_OF_ANOTHER_DATASET"));
@@ -247,7 +276,9 @@ impl Lease {
         let renewing = tokio::spawn(async move {
             let mut expires_at = expires_at;
             loop {
-                let left = Duration::from_secs(u64::try_from(expires_at - now_micros() / 1_000_000).unwrap_or(0));
+                let left = Duration::from_secs(
+                    u64::try_from(expires_at - now_micros() / 1_000_000).unwrap_or(0),
+                );
                 tokio::time::sleep((left / 3).max(RENEW_INTERVAL_MIN)).await;
                 match app.catalog.renew_upload(&caller, upload).await {
                     Ok(until) => expires_at = until,
@@ -266,7 +297,10 @@ impl Lease {
     fn check(&self) -> Result<(), ServiceError> {
         match self.lost.borrow().as_ref() {
             None => Ok(()),
-            Some(why) => Err(ServiceError::conflict(format!("the upload was lost: {why}; put again")).reason("UPLOAD_LOST")),
+            Some(why) => {
+                Err(ServiceError::conflict(format!("the upload was lost: {why}; put again"))
+                    .reason("UPLOAD_LOST"))
+            }
         }
     }
 
@@ -279,7 +313,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.renewing.abort();
-        let (Some((app, caller, upload)), Ok(runtime)) = (self.owner.take(), tokio::runtime::Handle::try_current()) else {
+        let (Some((app, caller, upload)), Ok(runtime)) =
+            (self.owner.take(), tokio::runtime::Handle::try_current())
+        else {
             return;
         };
         // Given up at once, so that the sweep need not wait for the lease.

@@ -43,11 +43,15 @@ impl Opened {
         let dataset = head.dataset.as_ref().ok_or_else(missing)?;
         let id = |text: &str| Uuid::try_parse(text).map_err(|_| missing());
         let (dataset_id, namespace_id) = (id(&dataset.id)?, id(&head.namespace_id)?);
-        let schema = item_schema::schema_from_ipc(&dataset.arrow_schema)
-            .map_err(|error| ServiceError::internal(format!("the dataset's schema cannot be read: {error}")))?;
+        let schema = item_schema::schema_from_ipc(&dataset.arrow_schema).map_err(|error| {
+            ServiceError::internal(format!("the dataset's schema cannot be read: {error}"))
+        })?;
         Ok(Self {
             dataset: dataset_id,
-            address: Address { namespace: dataset.namespace.clone(), dataset: dataset.name.clone() },
+            address: Address {
+                namespace: dataset.namespace.clone(),
+                dataset: dataset.name.clone(),
+            },
             snapshot: head.snapshot,
             version: head.version,
             schema: Arc::new(schema),
@@ -70,8 +74,12 @@ impl Opened {
         for name in columns {
             let field = self.schema.fields().find(name).map(|(_, field)| Arc::clone(field));
             let field = field.ok_or_else(|| {
-                let known: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).take(60).collect();
-                ServiceError::invalid("columns", format!("no column {name:?}; there are {}", known.join(", ")))
+                let known: Vec<&str> =
+                    self.schema.fields().iter().map(|f| f.name().as_str()).take(60).collect();
+                ServiceError::invalid(
+                    "columns",
+                    format!("no column {name:?}; there are {}", known.join(", ")),
+                )
             })?;
             if fields.iter().any(|f: &Arc<arrow::datatypes::Field>| f.name() == name) {
                 return Err(ServiceError::invalid("columns", format!("{name:?} is there twice")));
@@ -93,7 +101,9 @@ impl Opened {
     /// A filter that fits the dataset; `None` for an empty text.
     pub fn filter(&self, text: &str) -> Result<Option<Arc<Filter>>, ServiceError> {
         let parsed = Filter::parse_optional(text, &self.schema).map_err(|error| {
-            ServiceError::invalid("filter", &error).reason("FILTER_INVALID").with("column", error.column)
+            ServiceError::invalid("filter", &error)
+                .reason("FILTER_INVALID")
+                .with("column", error.column)
         })?;
         Ok(parsed.map(Arc::new))
     }
@@ -145,7 +155,13 @@ impl App {
     }
 
     /// The blocks of an opened dataset.
-    pub(crate) async fn manifest(&self, caller: &Caller, opened: &Opened) -> Result<Manifest, ServiceError> {
-        self.manifests.get(&self.catalog, caller, opened.dataset, opened.snapshot, &opened.schema).await
+    pub(crate) async fn manifest(
+        &self,
+        caller: &Caller,
+        opened: &Opened,
+    ) -> Result<Manifest, ServiceError> {
+        self.manifests
+            .get(&self.catalog, caller, opened.dataset, opened.snapshot, &opened.schema)
+            .await
     }
 }

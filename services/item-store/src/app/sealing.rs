@@ -39,11 +39,18 @@ impl Sealing {
     }
 
     pub fn seal<T: Serialize>(&self, purpose: &str, value: &T) -> Result<Vec<u8>, ServiceError> {
-        self.now().0.seal(purpose, value).map_err(|_| ServiceError::internal("there is no key to seal with"))
+        self.now()
+            .0
+            .seal(purpose, value)
+            .map_err(|_| ServiceError::internal("there is no key to seal with"))
     }
 
     /// Opens a sealed text of `field`.
-    pub async fn open_sealed<T: DeserializeOwned>(&self, field: &str, sealed: &[u8]) -> Result<T, ServiceError> {
+    pub async fn open_sealed<T: DeserializeOwned>(
+        &self,
+        field: &str,
+        sealed: &[u8],
+    ) -> Result<T, ServiceError> {
         let (ring, read_at) = self.now();
         let opened = match ring.open(field, sealed) {
             Err(SealError::UnknownKey) if read_at.elapsed() >= RELOAD_INTERVAL_MIN => {
@@ -55,7 +62,8 @@ impl Sealing {
             opened => opened,
         };
         opened.map_err(|_| {
-            ServiceError::invalid(field, "is not of this server, or too old; ask for a new one").reason("TOKEN_NOT_OURS")
+            ServiceError::invalid(field, "is not of this server, or too old; ask for a new one")
+                .reason("TOKEN_NOT_OURS")
         })
     }
 }

@@ -22,7 +22,9 @@ impl App {
                     tracing::info!(%upload, objects, "an abandoned upload was swept");
                     gone.push(upload);
                 }
-                Err(error) => tracing::warn!(%upload, %error, "an abandoned upload could not be swept"),
+                Err(error) => {
+                    tracing::warn!(%upload, %error, "an abandoned upload could not be swept")
+                }
             }
         }
         if !gone.is_empty() {

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch,
-    StringArray, UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float64Array,
+    Int64Array, RecordBatch, StringArray, UInt64Array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
-    DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType, Field, Float64Type,
-    Int64Type, Schema, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
+    DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType,
+    Field, Float64Type, Int64Type, Schema, Time32MillisecondType, Time32SecondType,
+    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
 };
 use blocks::ColumnStats;
 use catalog_api::v1::value::Kind;
@@ -35,9 +36,13 @@ pub fn columns_of(schema: &Schema) -> Vec<Column> {
 }
 
 /// The rows of a batch. UUIDs are text.
-pub(crate) fn items_of(batch: &RecordBatch, items_profile: bool) -> Result<Vec<Item>, ServiceError> {
-    let mut items: Vec<Item> =
-        (0..batch.num_rows()).map(|_| Item { values: Vec::with_capacity(batch.num_columns()) }).collect();
+pub(crate) fn items_of(
+    batch: &RecordBatch,
+    items_profile: bool,
+) -> Result<Vec<Item>, ServiceError> {
+    let mut items: Vec<Item> = (0..batch.num_rows())
+        .map(|_| Item { values: Vec::with_capacity(batch.num_columns()) })
+        .collect();
     for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
         let uuid = is_uuid(field, items_profile);
         for (row, item) in items.iter_mut().enumerate() {
@@ -51,7 +56,8 @@ pub(crate) fn items_of(batch: &RecordBatch, items_profile: bool) -> Result<Vec<I
 /// Whether the 16 bytes of a column are a UUID.
 pub(crate) fn is_uuid(field: &Field, items_profile: bool) -> bool {
     let known = items_profile && matches!(field.name().as_str(), "id" | "dataset_id");
-    let named = field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.uuid");
+    let named =
+        field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.uuid");
     field.data_type() == &DataType::FixedSizeBinary(16) && (known || named)
 }
 
@@ -83,7 +89,9 @@ pub(crate) fn cell(array: &dyn Array, row: usize) -> Result<Value, ServiceError>
         DataType::Binary => Kind::BytesValue(array.as_binary::<i32>().value(row).to_vec()),
         DataType::LargeBinary => Kind::BytesValue(array.as_binary::<i64>().value(row).to_vec()),
         DataType::BinaryView => Kind::BytesValue(array.as_binary_view().value(row).to_vec()),
-        DataType::FixedSizeBinary(_) => Kind::BytesValue(array.as_fixed_size_binary().value(row).to_vec()),
+        DataType::FixedSizeBinary(_) => {
+            Kind::BytesValue(array.as_fixed_size_binary().value(row).to_vec())
+        }
         DataType::List(_) => return list(&array.as_list::<i32>().value(row)),
         DataType::LargeList(_) => return list(&array.as_list::<i64>().value(row)),
         DataType::FixedSizeList(_, _) => return list(&array.as_fixed_size_list().value(row)),
@@ -96,7 +104,8 @@ pub(crate) fn cell(array: &dyn Array, row: usize) -> Result<Value, ServiceError>
             let field = |(field, column): (&Arc<Field>, &ArrayRef)| {
                 Ok(StructField { name: field.name().clone(), value: Some(cell(column, row)?) })
             };
-            let fields: Result<Vec<_>, ServiceError> = fields.iter().zip(columns).map(field).collect();
+            let fields: Result<Vec<_>, ServiceError> =
+                fields.iter().zip(columns).map(field).collect();
             Kind::StructValue(StructValue { fields: fields? })
         }
         DataType::Dictionary(_, _) => {
@@ -104,27 +113,29 @@ pub(crate) fn cell(array: &dyn Array, row: usize) -> Result<Value, ServiceError>
             let key = dictionary.normalized_keys().get(row).copied().unwrap_or_default();
             return cell(dictionary.values(), key);
         }
-        data_type if data_type.is_floating() => {
-            Kind::DoubleValue(single(array, row, &DataType::Float64)?.as_primitive::<Float64Type>().value(0))
-        }
-        data_type if data_type.is_signed_integer() => {
-            Kind::IntValue(single(array, row, &DataType::Int64)?.as_primitive::<Int64Type>().value(0))
-        }
-        data_type if data_type.is_unsigned_integer() => {
-            Kind::UintValue(single(array, row, &DataType::UInt64)?.as_primitive::<UInt64Type>().value(0))
-        }
+        data_type if data_type.is_floating() => Kind::DoubleValue(
+            single(array, row, &DataType::Float64)?.as_primitive::<Float64Type>().value(0),
+        ),
+        data_type if data_type.is_signed_integer() => Kind::IntValue(
+            single(array, row, &DataType::Int64)?.as_primitive::<Int64Type>().value(0),
+        ),
+        data_type if data_type.is_unsigned_integer() => Kind::UintValue(
+            single(array, row, &DataType::UInt64)?.as_primitive::<UInt64Type>().value(0),
+        ),
         _ => temporal_or_decimal(array, row)?,
     };
     Ok(of(kind))
 }
 
 fn list(elements: &ArrayRef) -> Result<Value, ServiceError> {
-    let values: Result<Vec<Value>, ServiceError> = (0..elements.len()).map(|row| cell(elements, row)).collect();
+    let values: Result<Vec<Value>, ServiceError> =
+        (0..elements.len()).map(|row| cell(elements, row)).collect();
     Ok(of(Kind::ListValue(ListValue { values: values? })))
 }
 
 fn single(array: &dyn Array, row: usize, data_type: &DataType) -> Result<ArrayRef, ServiceError> {
-    cast(&array.slice(row, 1), data_type).map_err(|error| ServiceError::internal(format!("a cell cannot be read: {error}")))
+    cast(&array.slice(row, 1), data_type)
+        .map_err(|error| ServiceError::internal(format!("a cell cannot be read: {error}")))
 }
 
 fn temporal_or_decimal(array: &dyn Array, row: usize) -> Result<Kind, ServiceError> {
@@ -134,24 +145,42 @@ fn temporal_or_decimal(array: &dyn Array, row: usize) -> Result<Kind, ServiceErr
         };
     }
     Ok(match array.data_type() {
-        DataType::Decimal32(_, _) => Kind::DecimalValue(array.as_primitive::<Decimal32Type>().value_as_string(row)),
-        DataType::Decimal64(_, _) => Kind::DecimalValue(array.as_primitive::<Decimal64Type>().value_as_string(row)),
-        DataType::Decimal128(_, _) => Kind::DecimalValue(array.as_primitive::<Decimal128Type>().value_as_string(row)),
-        DataType::Decimal256(_, _) => Kind::DecimalValue(array.as_primitive::<Decimal256Type>().value_as_string(row)),
+        DataType::Decimal32(_, _) => {
+            Kind::DecimalValue(array.as_primitive::<Decimal32Type>().value_as_string(row))
+        }
+        DataType::Decimal64(_, _) => {
+            Kind::DecimalValue(array.as_primitive::<Decimal64Type>().value_as_string(row))
+        }
+        DataType::Decimal128(_, _) => {
+            Kind::DecimalValue(array.as_primitive::<Decimal128Type>().value_as_string(row))
+        }
+        DataType::Decimal256(_, _) => {
+            Kind::DecimalValue(array.as_primitive::<Decimal256Type>().value_as_string(row))
+        }
         DataType::Timestamp(unit, _) => Kind::TimestampValue(timestamp(match unit {
             TimeUnit::Second => nanos!(TimestampSecondType, 1_000_000_000),
             TimeUnit::Millisecond => nanos!(TimestampMillisecondType, 1_000_000),
             TimeUnit::Microsecond => nanos!(TimestampMicrosecondType, 1_000),
             TimeUnit::Nanosecond => nanos!(TimestampNanosecondType, 1),
         })),
-        DataType::Date32 => Kind::DateValue(date(array.as_primitive::<Date32Type>().value_as_date(row))),
-        DataType::Date64 => Kind::DateValue(date(array.as_primitive::<Date64Type>().value_as_date(row))),
-        DataType::Time32(TimeUnit::Second) => Kind::TimeValue(time(array.as_primitive::<Time32SecondType>().value_as_time(row))),
-        DataType::Time32(_) => Kind::TimeValue(time(array.as_primitive::<Time32MillisecondType>().value_as_time(row))),
+        DataType::Date32 => {
+            Kind::DateValue(date(array.as_primitive::<Date32Type>().value_as_date(row)))
+        }
+        DataType::Date64 => {
+            Kind::DateValue(date(array.as_primitive::<Date64Type>().value_as_date(row)))
+        }
+        DataType::Time32(TimeUnit::Second) => {
+            Kind::TimeValue(time(array.as_primitive::<Time32SecondType>().value_as_time(row)))
+        }
+        DataType::Time32(_) => {
+            Kind::TimeValue(time(array.as_primitive::<Time32MillisecondType>().value_as_time(row)))
+        }
         DataType::Time64(TimeUnit::Microsecond) => {
             Kind::TimeValue(time(array.as_primitive::<Time64MicrosecondType>().value_as_time(row)))
         }
-        DataType::Time64(_) => Kind::TimeValue(time(array.as_primitive::<Time64NanosecondType>().value_as_time(row))),
+        DataType::Time64(_) => {
+            Kind::TimeValue(time(array.as_primitive::<Time64NanosecondType>().value_as_time(row)))
+        }
         DataType::Duration(unit) => Kind::DurationValue(duration(match unit {
             TimeUnit::Second => nanos!(DurationSecondType, 1_000_000_000),
             TimeUnit::Millisecond => nanos!(DurationMillisecondType, 1_000_000),
@@ -160,7 +189,9 @@ fn temporal_or_decimal(array: &dyn Array, row: usize) -> Result<Kind, ServiceErr
         })),
         other => {
             let text = arrow::util::display::array_value_to_string(array, row);
-            Kind::StringValue(text.map_err(|error| ServiceError::internal(format!("a {other} cannot be shown: {error}")))?)
+            Kind::StringValue(text.map_err(|error| {
+                ServiceError::internal(format!("a {other} cannot be shown: {error}"))
+            })?)
         }
     })
 }
@@ -192,7 +223,9 @@ fn duration(nanos: i128) -> String {
 }
 
 /// A block's statistics for the catalog.
-pub(crate) fn statistics_of(columns: &[ColumnStats]) -> Result<Vec<ColumnStatistics>, ServiceError> {
+pub(crate) fn statistics_of(
+    columns: &[ColumnStats],
+) -> Result<Vec<ColumnStatistics>, ServiceError> {
     let bound = |array: &Option<ArrayRef>| -> Result<Option<Value>, ServiceError> {
         let Some(array) = array else { return Ok(None) };
         let value = cell(array, 0)?;
@@ -241,9 +274,10 @@ fn array_of(value: &Value, data_type: &DataType) -> Option<ArrayRef> {
         Kind::IntValue(n) => Arc::new(Int64Array::from(vec![*n])),
         Kind::UintValue(n) => Arc::new(UInt64Array::from(vec![*n])),
         Kind::DoubleValue(n) => Arc::new(Float64Array::from(vec![*n])),
-        Kind::StringValue(text) | Kind::DecimalValue(text) | Kind::DateValue(text) | Kind::TimeValue(text) => {
-            Arc::new(StringArray::from(vec![text.as_str()]))
-        }
+        Kind::StringValue(text)
+        | Kind::DecimalValue(text)
+        | Kind::DateValue(text)
+        | Kind::TimeValue(text) => Arc::new(StringArray::from(vec![text.as_str()])),
         Kind::BytesValue(bytes) => match values {
             DataType::FixedSizeBinary(_) => {
                 Arc::new(FixedSizeBinaryArray::try_from_iter(std::iter::once(bytes)).ok()?)
@@ -272,8 +306,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use arrow::array::{
-        Date32Array, Decimal128Array, DictionaryArray, DurationMillisecondArray, Int32Array, ListArray, MapBuilder,
-        StringBuilder, StructArray, Time64MicrosecondArray, TimestampNanosecondArray,
+        Date32Array, Decimal128Array, DictionaryArray, DurationMillisecondArray, Int32Array,
+        ListArray, MapBuilder, StringBuilder, StructArray, Time64MicrosecondArray,
+        TimestampNanosecondArray,
     };
     use arrow::datatypes::Int32Type;
 
@@ -287,8 +322,14 @@ mod tests {
         assert_eq!(kind(UInt64Array::from(vec![u64::MAX])), Kind::UintValue(u64::MAX));
         assert_eq!(kind(BinaryArray::from(vec![&b"ab"[..]])), Kind::BytesValue(b"ab".to_vec()));
         assert_eq!(kind(Date32Array::from(vec![19_782])), Kind::DateValue("2024-02-29".into()));
-        assert_eq!(kind(Time64MicrosecondArray::from(vec![1_500_000])), Kind::TimeValue("00:00:01.500".into()));
-        assert_eq!(kind(DurationMillisecondArray::from(vec![-1_500])), Kind::DurationValue("-PT1.5S".into()));
+        assert_eq!(
+            kind(Time64MicrosecondArray::from(vec![1_500_000])),
+            Kind::TimeValue("00:00:01.500".into())
+        );
+        assert_eq!(
+            kind(DurationMillisecondArray::from(vec![-1_500])),
+            Kind::DurationValue("-PT1.5S".into())
+        );
         let decimal = Decimal128Array::from(vec![-12_345]).with_precision_and_scale(10, 2).unwrap();
         assert_eq!(kind(decimal), Kind::DecimalValue("-123.45".into()));
         let before = timestamp(-1);
@@ -303,7 +344,8 @@ mod tests {
         let Kind::ListValue(found) = kind(list) else { panic!() };
         assert_eq!(found.values, [of(Kind::IntValue(1)), Value { kind: None }]);
         let inner: ArrayRef = Arc::new(StringArray::from(vec!["v"]));
-        let shape = StructArray::from(vec![(Arc::new(Field::new("x", DataType::Utf8, true)), inner)]);
+        let shape =
+            StructArray::from(vec![(Arc::new(Field::new("x", DataType::Utf8, true)), inner)]);
         let Kind::StructValue(found) = kind(shape) else { panic!() };
         assert_eq!(found.fields[0].name, "x");
         let words: DictionaryArray<Int32Type> = vec!["w"].into_iter().collect();
@@ -318,7 +360,8 @@ mod tests {
 
     #[test]
     fn bounds_survive_the_catalog() {
-        let at = arrow::array::TimestampMicrosecondArray::from(vec![-1_500_001]).with_timezone("UTC");
+        let at =
+            arrow::array::TimestampMicrosecondArray::from(vec![-1_500_001]).with_timezone("UTC");
         let decimal = Decimal128Array::from(vec![-12_345]).with_precision_and_scale(10, 2).unwrap();
         let id = FixedSizeBinaryArray::try_from_iter([[7u8; 16]].iter()).unwrap();
         for array in [
@@ -339,11 +382,15 @@ mod tests {
 
     #[test]
     fn uuids_are_text_where_they_are_uuids() {
-        let id: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([[7u8; 16]].iter()).unwrap());
+        let id: ArrayRef =
+            Arc::new(FixedSizeBinaryArray::try_from_iter([[7u8; 16]].iter()).unwrap());
         let batch = RecordBatch::try_from_iter([("id", id.clone()), ("digest", id)]).unwrap();
         let items = items_of(&batch, true).unwrap();
         assert!(matches!(items[0].values[0].kind, Some(Kind::StringValue(_))));
         assert!(matches!(items[0].values[1].kind, Some(Kind::BytesValue(_))));
-        assert!(matches!(items_of(&batch, false).unwrap()[0].values[0].kind, Some(Kind::BytesValue(_))));
+        assert!(matches!(
+            items_of(&batch, false).unwrap()[0].values[0].kind,
+            Some(Kind::BytesValue(_))
+        ));
     }
 }

@@ -36,9 +36,9 @@ impl Decoder {
     pub fn of(first: &FlightData) -> Result<Self, ServiceError> {
         let schema = guarded(|| {
             let message = root_as_message(&first.data_header).map_err(malformed)?;
-            let schema = message
-                .header_as_schema()
-                .ok_or_else(|| ArrowError::ParseError("the first message must be the schema".to_owned()))?;
+            let schema = message.header_as_schema().ok_or_else(|| {
+                ArrowError::ParseError("the first message must be the schema".to_owned())
+            })?;
             Ok(fb_to_schema(schema))
         })?;
         Ok(Self { schema: Arc::new(schema), dictionaries: HashMap::new() })
@@ -61,17 +61,35 @@ impl Decoder {
                 MessageHeader::RecordBatch => {
                     let batch = message.header_as_record_batch().ok_or_else(absent)?;
                     if batch.compression().is_some() {
-                        return Err(ArrowError::ParseError("compressed IPC bodies are not taken; send them plain".to_owned()));
+                        return Err(ArrowError::ParseError(
+                            "compressed IPC bodies are not taken; send them plain".to_owned(),
+                        ));
                     }
                     let body = Buffer::from(body);
-                    read_record_batch(&body, batch, Arc::clone(schema), dictionaries, None, &message.version()).map(Message::Rows)
+                    read_record_batch(
+                        &body,
+                        batch,
+                        Arc::clone(schema),
+                        dictionaries,
+                        None,
+                        &message.version(),
+                    )
+                    .map(Message::Rows)
                 }
                 MessageHeader::DictionaryBatch => {
                     let batch = message.header_as_dictionary_batch().ok_or_else(absent)?;
                     if batch.data().is_some_and(|data| data.compression().is_some()) {
-                        return Err(ArrowError::ParseError("compressed IPC bodies are not taken; send them plain".to_owned()));
+                        return Err(ArrowError::ParseError(
+                            "compressed IPC bodies are not taken; send them plain".to_owned(),
+                        ));
                     }
-                    read_dictionary(&Buffer::from(body), batch, schema, dictionaries, &message.version())?;
+                    read_dictionary(
+                        &Buffer::from(body),
+                        batch,
+                        schema,
+                        dictionaries,
+                        &message.version(),
+                    )?;
                     Ok(Message::Nothing)
                 }
                 MessageHeader::NONE => Ok(Message::Nothing),

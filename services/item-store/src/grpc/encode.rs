@@ -31,20 +31,28 @@ impl Encoder {
 
     /// The stream's first message.
     pub fn schema(&mut self, schema: &Schema) -> FlightData {
-        let encoded =
-            self.generator.schema_to_bytes_with_dictionary_tracker(schema, &mut self.dictionaries, &self.options);
+        let encoded = self.generator.schema_to_bytes_with_dictionary_tracker(
+            schema,
+            &mut self.dictionaries,
+            &self.options,
+        );
         encoded.into()
     }
 
     /// A batch as messages: dictionaries that changed, then rows.
     pub fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<FlightData>, ServiceError> {
         let mut messages = Vec::with_capacity(1);
-        self.add(batch, &mut messages)
-            .map_err(|error| ServiceError::internal(format!("a batch cannot be encoded: {error}")))?;
+        self.add(batch, &mut messages).map_err(|error| {
+            ServiceError::internal(format!("a batch cannot be encoded: {error}"))
+        })?;
         Ok(messages)
     }
 
-    fn add(&mut self, batch: &RecordBatch, messages: &mut Vec<FlightData>) -> Result<(), ArrowError> {
+    fn add(
+        &mut self,
+        batch: &RecordBatch,
+        messages: &mut Vec<FlightData>,
+    ) -> Result<(), ArrowError> {
         let (bytes, rows) = (slice_bytes(batch), batch.num_rows());
         if bytes > MESSAGE_BYTES_MAX && rows > 1 {
             let step = (rows * PIECE_BYTES / bytes).clamp(1, rows / 2);
@@ -56,8 +64,12 @@ impl Encoder {
             }
             return Ok(());
         }
-        let (dictionaries, encoded) =
-            self.generator.encode(batch, &mut self.dictionaries, &self.options, &mut Default::default())?;
+        let (dictionaries, encoded) = self.generator.encode(
+            batch,
+            &mut self.dictionaries,
+            &self.options,
+            &mut Default::default(),
+        )?;
         messages.extend(dictionaries.into_iter().map(FlightData::from));
         messages.push(encoded.into());
         Ok(())
@@ -82,7 +94,9 @@ mod tests {
         let mut found = Vec::new();
         for message in messages {
             assert!(message.data_body.len() < 4 << 20);
-            if let Message::Rows(rows) = decoder.decode(message.data_header, message.data_body).unwrap() {
+            if let Message::Rows(rows) =
+                decoder.decode(message.data_header, message.data_body).unwrap()
+            {
                 found.push(rows);
             }
         }
@@ -93,7 +107,11 @@ mod tests {
     fn large_batches_are_cut_by_their_bytes() {
         let texts: StringArray = (0..20_000).map(|n| Some("x".repeat(n % 1_000))).collect();
         let numbers: Int64Array = (0..20_000).collect();
-        let batch = RecordBatch::try_from_iter([("t", Arc::new(texts) as ArrayRef), ("n", Arc::new(numbers))]).unwrap();
+        let batch = RecordBatch::try_from_iter([
+            ("t", Arc::new(texts) as ArrayRef),
+            ("n", Arc::new(numbers)),
+        ])
+        .unwrap();
         let (count, back) = round_trip(&batch);
         assert!(count >= 4, "{count}");
         assert_eq!(back, batch);
@@ -101,7 +119,8 @@ mod tests {
 
     #[test]
     fn dictionaries_stay_dictionaries() {
-        let words: DictionaryArray<Int32Type> = (0..1_000).map(|n| Some(if n % 2 == 0 { "a" } else { "b" })).collect();
+        let words: DictionaryArray<Int32Type> =
+            (0..1_000).map(|n| Some(if n % 2 == 0 { "a" } else { "b" })).collect();
         let batch = RecordBatch::try_from_iter([("w", Arc::new(words) as ArrayRef)]).unwrap();
         let (_, back) = round_trip(&batch);
         assert_eq!(back.schema(), batch.schema());

@@ -6,8 +6,9 @@ use arrow::datatypes::Schema;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
-    HandshakeResponse, Location, PollInfo, PutResult, Result as ActionResult, SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
+    HandshakeRequest, HandshakeResponse, Location, PollInfo, PutResult, Result as ActionResult,
+    SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use caller::Caller;
@@ -56,17 +57,27 @@ impl FlightService for FlightGrpc {
         Err(ServiceError::unimplemented("the handshake is answered at the public door").into())
     }
 
-    async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+    async fn list_flights(
+        &self,
+        request: Request<Criteria>,
+    ) -> Result<Response<Self::ListFlightsStream>, Status> {
         let caller = caller::of(&request)?;
         if !request.get_ref().expression.is_empty() {
-            return Err(ServiceError::invalid("expression", "is not offered; list all flights").into());
+            return Err(
+                ServiceError::invalid("expression", "is not offered; list all flights").into()
+            );
         }
         let flights = self.app.flights(caller);
-        let infos = flights.map(|flight| flight.and_then(|flight| info(&flight, path_of(&flight))).map_err(Status::from));
+        let infos = flights.map(|flight| {
+            flight.and_then(|flight| info(&flight, path_of(&flight))).map_err(Status::from)
+        });
         Ok(Response::new(infos.boxed()))
     }
 
-    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         let caller = caller::of(&request)?;
         let descriptor = request.into_inner();
         let (path, cmd) = place(&descriptor);
@@ -74,18 +85,30 @@ impl FlightService for FlightGrpc {
         Ok(Response::new(info(&flight, descriptor)?))
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        Err(ServiceError::unimplemented("PollFlightInfo is not offered; GetFlightInfo answers at once").into())
+    async fn poll_flight_info(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        Err(ServiceError::unimplemented(
+            "PollFlightInfo is not offered; GetFlightInfo answers at once",
+        )
+        .into())
     }
 
-    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+    async fn get_schema(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
         let caller = caller::of(&request)?;
         let (path, cmd) = place(request.get_ref());
         let schema = self.app.flight_schema(&caller, &read_command(path, cmd)?).await?;
         Ok(Response::new(SchemaResult { schema: schema_bytes(&schema)? }))
     }
 
-    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+    async fn do_get(
+        &self,
+        request: Request<Ticket>,
+    ) -> Result<Response<Self::DoGetStream>, Status> {
         let caller = caller::of(&request)?;
         let scan = self.app.scan(caller, &request.into_inner().ticket).await?;
         let mut encoder = Encoder::new();
@@ -103,9 +126,11 @@ impl FlightService for FlightGrpc {
     ) -> Result<Response<Self::DoPutStream>, Status> {
         let caller = caller::of(&request)?;
         let room = request.extensions().get::<Room>().cloned().unwrap_or_default();
-        let receiver = Receiver { app: self.app.clone(), caller, room, messages: request.into_inner() };
+        let receiver =
+            Receiver { app: self.app.clone(), caller, room, messages: request.into_inner() };
         // The headers go at once; the rows are read while the answer is awaited.
-        let done = async move { receiver.run().await.map(|done| put_result(&done)).map_err(Status::from) };
+        let done =
+            async move { receiver.run().await.map(|done| put_result(&done)).map_err(Status::from) };
         Ok(Response::new(futures::stream::once(done).boxed()))
     }
 
@@ -116,7 +141,10 @@ impl FlightService for FlightGrpc {
         Err(ServiceError::unimplemented("DoExchange is not offered").into())
     }
 
-    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+    async fn do_action(
+        &self,
+        request: Request<Action>,
+    ) -> Result<Response<Self::DoActionStream>, Status> {
         let caller = caller::of(&request)?;
         let action = request.into_inner();
         let known = ACTIONS.iter().find(|known| known.name == action.r#type);
@@ -132,10 +160,16 @@ impl FlightService for FlightGrpc {
         Ok(Response::new(futures::stream::once(std::future::ready(Ok(answer))).boxed()))
     }
 
-    async fn list_actions(&self, request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+    async fn list_actions(
+        &self,
+        request: Request<Empty>,
+    ) -> Result<Response<Self::ListActionsStream>, Status> {
         caller::of(&request)?;
         let actions = ACTIONS.iter().map(|action| {
-            Ok(ActionType { r#type: action.name.to_owned(), description: action.description.to_owned() })
+            Ok(ActionType {
+                r#type: action.name.to_owned(),
+                description: action.description.to_owned(),
+            })
         });
         Ok(Response::new(futures::stream::iter(actions).boxed()))
     }
@@ -143,11 +177,18 @@ impl FlightService for FlightGrpc {
 
 /// Path or command of a descriptor; the other one is empty.
 fn place(descriptor: &FlightDescriptor) -> (&[String], &[u8]) {
-    if descriptor.r#type() == DescriptorType::Path { (&descriptor.path, b"") } else { (&[], &descriptor.cmd) }
+    if descriptor.r#type() == DescriptorType::Path {
+        (&descriptor.path, b"")
+    } else {
+        (&[], &descriptor.cmd)
+    }
 }
 
 fn path_of(flight: &Flight) -> FlightDescriptor {
-    FlightDescriptor::new_path(vec![flight.address.namespace.clone(), flight.address.dataset.clone()])
+    FlightDescriptor::new_path(vec![
+        flight.address.namespace.clone(),
+        flight.address.dataset.clone(),
+    ])
 }
 
 fn schema_bytes(schema: &Schema) -> Result<Bytes, ServiceError> {
@@ -213,7 +254,12 @@ enum Begun {
 
 impl Receiver {
     async fn run(mut self) -> Result<PutDone, ServiceError> {
-        let empty = || ServiceError::invalid("descriptor", "the stream is empty; send a descriptor and a schema");
+        let empty = || {
+            ServiceError::invalid(
+                "descriptor",
+                "the stream is empty; send a descriptor and a schema",
+            )
+        };
         let first = self.next().await?.ok_or_else(empty)?;
         let room = self.room.take();
         let descriptor = first.flight_descriptor.clone().ok_or_else(empty)?;
@@ -267,8 +313,9 @@ impl Reading {
             let rows = decoder.decode(message.data_header, message.data_body);
             (rows, decoder, hasher)
         });
-        let (rows, decoder, hasher) =
-            decoding.await.map_err(|error| ServiceError::internal("a message could not be decoded").caused_by(error))?;
+        let (rows, decoder, hasher) = decoding.await.map_err(|error| {
+            ServiceError::internal("a message could not be decoded").caused_by(error)
+        })?;
         (self.decoder, self.hasher) = (decoder, hasher);
         let Message::Rows(rows) = rows? else { return Ok(()) };
         let schema = Arc::clone(self.decoder.schema());
@@ -281,7 +328,8 @@ impl Reading {
         let Begun::Put(put) = self.put else {
             return Err(ServiceError::internal("the put did not begin"));
         };
-        let body_hash = self.hasher.map(|hasher| hasher.finalize().as_bytes().to_vec()).unwrap_or_default();
+        let body_hash =
+            self.hasher.map(|hasher| hasher.finalize().as_bytes().to_vec()).unwrap_or_default();
         put.finish(&self.last_metadata, body_hash).await
     }
 }
@@ -292,10 +340,10 @@ impl Begun {
         schema: &Schema,
         first: Option<&arrow::array::RecordBatch>,
     ) -> Result<&mut Put, ServiceError> {
-        if let Self::Not(..) = self {
-            if let Self::Not(app, caller, command) = std::mem::replace(self, Self::Broken) {
-                *self = Self::Put(Box::new(Put::begin(&app, caller, *command, schema, first).await?));
-            }
+        if let Self::Not(..) = self
+            && let Self::Not(app, caller, command) = std::mem::replace(self, Self::Broken)
+        {
+            *self = Self::Put(Box::new(Put::begin(&app, caller, *command, schema, first).await?));
         }
         match self {
             Self::Put(put) => Ok(put),

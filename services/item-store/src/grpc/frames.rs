@@ -59,7 +59,13 @@ pub(super) fn budgeted(request: Request<Body>, limits: &Limits) -> Request<Body>
     let room = Room::default();
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(room.clone());
-    let frames = Frames { body, limits: limits.clone(), room, pending: Bytes::new(), at: At::Header([0; HEADER_BYTES], 0) };
+    let frames = Frames {
+        body,
+        limits: limits.clone(),
+        room,
+        pending: Bytes::new(),
+        at: At::Header([0; HEADER_BYTES], 0),
+    };
     let stream = unfold(Some(frames), |frames| async move {
         let mut frames = frames?;
         match frames.next().await {
@@ -127,7 +133,10 @@ impl Frames {
                 "a message of {length} bytes; at most {max} are taken. Send smaller record batches, with pyarrow: \
                  writer.write_table(table, max_chunksize=65536)"
             );
-            return Err(ServiceError::exhausted(message).reason("MESSAGE_TOO_LARGE").with("message_bytes_max", max).into());
+            return Err(ServiceError::exhausted(message)
+                .reason("MESSAGE_TOO_LARGE")
+                .with("message_bytes_max", max)
+                .into());
         }
         self.room.add(self.limits.budget.take(length).await?);
         self.at = if length == 0 { At::Header([0; HEADER_BYTES], 0) } else { At::Message(length) };
@@ -143,8 +152,15 @@ impl Frames {
                     Ok(frame) => frame,
                     Err(_) => {
                         let seconds = self.limits.stall.as_secs();
-                        let message = format!("the put paused for {seconds} s in the middle of a message; nothing was stored");
-                        return Err(ServiceError::new(service_error::Code::DeadlineExceeded, message).reason("PUT_STALLED").into());
+                        let message = format!(
+                            "the put paused for {seconds} s in the middle of a message; nothing was stored"
+                        );
+                        return Err(ServiceError::new(
+                            service_error::Code::DeadlineExceeded,
+                            message,
+                        )
+                        .reason("PUT_STALLED")
+                        .into());
                     }
                 }
             } else {
@@ -183,21 +199,27 @@ mod tests {
     }
 
     fn request(pieces: Vec<Result<Bytes, Status>>, limits: &Limits) -> (Body, Room) {
-        let body = StreamBody::new(futures::stream::iter(pieces).map(|piece| piece.map(Frame::data)));
+        let body =
+            StreamBody::new(futures::stream::iter(pieces).map(|piece| piece.map(Frame::data)));
         let request = Request::builder().uri(PATHS[0]).body(Body::new(body)).unwrap();
         let (parts, body) = budgeted(request, limits).into_parts();
         (body, parts.extensions.get::<Room>().unwrap().clone())
     }
 
     fn limits(budget: usize) -> Limits {
-        Limits { budget: ByteBudget::new(budget), message_bytes_max: 1 << 20, stall: Duration::from_secs(5) }
+        Limits {
+            budget: ByteBudget::new(budget),
+            message_bytes_max: 1 << 20,
+            stall: Duration::from_secs(5),
+        }
     }
 
     #[tokio::test]
     async fn bytes_pass_unchanged_however_they_are_cut() {
         let whole: Vec<u8> = [message(3), message(0), message(70_000)].concat();
         for size in [1, 4, 5, 6, 1_000, whole.len()] {
-            let pieces = whole.chunks(size).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            let pieces =
+                whole.chunks(size).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
             let (body, _room) = request(pieces, &limits(1 << 20));
             assert_eq!(body.collect().await.unwrap().to_bytes(), whole, "pieces of {size}");
         }

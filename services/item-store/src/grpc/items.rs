@@ -24,7 +24,10 @@ impl ItemsGrpc {
 
 #[tonic::async_trait]
 impl ItemsService for ItemsGrpc {
-    async fn list_items(&self, request: Request<ListItemsRequest>) -> Result<Response<ListItemsResponse>, Status> {
+    async fn list_items(
+        &self,
+        request: Request<ListItemsRequest>,
+    ) -> Result<Response<ListItemsResponse>, Status> {
         let caller = caller::of(&request)?;
         let request = request.into_inner();
         let rows = RowsRequest {
@@ -33,7 +36,8 @@ impl ItemsService for ItemsGrpc {
             filter: request.filter,
             columns: request.columns,
         };
-        let list = ListRequest { rows, page_size: request.page_size, page_token: request.page_token };
+        let list =
+            ListRequest { rows, page_size: request.page_size, page_token: request.page_token };
         let page = self.app.list_items(&caller, list).await?;
         Ok(Response::new(ListItemsResponse {
             columns: page.columns,
@@ -43,7 +47,10 @@ impl ItemsService for ItemsGrpc {
         }))
     }
 
-    async fn get_item(&self, request: Request<GetItemRequest>) -> Result<Response<GetItemResponse>, Status> {
+    async fn get_item(
+        &self,
+        request: Request<GetItemRequest>,
+    ) -> Result<Response<GetItemResponse>, Status> {
         let caller = caller::of(&request)?;
         let request = request.into_inner();
         let rows = RowsRequest {
@@ -54,11 +61,19 @@ impl ItemsService for ItemsGrpc {
         };
         let found = self.app.get_item(&caller, rows, &request.key).await?;
         let item = found.items.into_iter().next();
-        let item = item.ok_or_else(|| ServiceError::internal("the item was found and is not there"))?;
-        Ok(Response::new(GetItemResponse { columns: found.columns, item: Some(item), version: found.version }))
+        let item =
+            item.ok_or_else(|| ServiceError::internal("the item was found and is not there"))?;
+        Ok(Response::new(GetItemResponse {
+            columns: found.columns,
+            item: Some(item),
+            version: found.version,
+        }))
     }
 
-    async fn count_items(&self, request: Request<CountItemsRequest>) -> Result<Response<CountItemsResponse>, Status> {
+    async fn count_items(
+        &self,
+        request: Request<CountItemsRequest>,
+    ) -> Result<Response<CountItemsResponse>, Status> {
         let caller = caller::of(&request)?;
         let request = request.into_inner();
         let rows = RowsRequest {

@@ -6,8 +6,8 @@ use items_api::http_body::HttpBody;
 use items_api::v1::media_service_server::MediaService;
 use items_api::v1::upload_media_request::Part;
 use items_api::v1::{
-    AbortUploadRequest, AbortUploadResponse, BeginUploadRequest, BeginUploadResponse, DownloadMediaRequest,
-    UploadMediaRequest, UploadMediaResponse,
+    AbortUploadRequest, AbortUploadResponse, BeginUploadRequest, BeginUploadResponse,
+    DownloadMediaRequest, UploadMediaRequest, UploadMediaResponse,
 };
 use service_error::ServiceError;
 use tokio::sync::mpsc;
@@ -85,7 +85,8 @@ impl MediaService for MediaGrpc {
         let request = request.into_inner();
         let address = Address::new(&request.namespace, &request.dataset)?;
         let body = self.app.download(&caller, &address, &request.content_hash).await?;
-        let content_type = if body.mime_type.is_empty() { DEFAULT_MIME_TYPE.to_owned() } else { body.mime_type };
+        let content_type =
+            if body.mime_type.is_empty() { DEFAULT_MIME_TYPE.to_owned() } else { body.mime_type };
         let pieces = body.bytes.flat_map(move |piece| {
             let pieces: Vec<Result<HttpBody, Status>> = match piece {
                 Err(error) => vec![Err(error.into())],
@@ -112,7 +113,9 @@ async fn receive(
     while let Some(message) = messages.message().await? {
         match message.part {
             Some(Part::Header(header)) => {
-                upload.header(&header.upload_id, &header.content_hash, header.size, &header.mime_type).await?;
+                upload
+                    .header(&header.upload_id, &header.content_hash, header.size, &header.mime_type)
+                    .await?;
             }
             Some(Part::Chunk(bytes)) => upload.chunk(bytes.into()).await?,
             None => return Err(ServiceError::invalid("part", "must be a header or a chunk")),

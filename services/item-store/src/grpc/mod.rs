@@ -30,7 +30,10 @@ pub use needs::needs;
 const MESSAGE_FRAME_BYTES: usize = 64 << 10;
 
 /// All services of the item store.
-pub fn routes(app: &App, settings: &FlightSettings) -> BoxCloneSyncService<Request<Body>, Response<Body>, Infallible> {
+pub fn routes(
+    app: &App,
+    settings: &FlightSettings,
+) -> BoxCloneSyncService<Request<Body>, Response<Body>, Infallible> {
     let message_bytes_max = settings.message_bytes_max.saturating_add(MESSAGE_FRAME_BYTES);
     let flight = FlightServiceServer::new(flight::FlightGrpc::new(app.clone()))
         .max_decoding_message_size(message_bytes_max)

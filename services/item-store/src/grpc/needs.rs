@@ -28,7 +28,8 @@ pub fn needs() -> Result<NeedTable, ServiceError> {
     for (method, role, level, read_only) in FLIGHT_METHODS {
         let resource = (level != Level::Unspecified)
             .then_some(ResourceNeed { kind: ResourceKind::Dataset as i32, level: level as i32 });
-        let need = Authz { public: false, role: role as i32, resource, service_only: false, read_only };
+        let need =
+            Authz { public: false, role: role as i32, resource, service_only: false, read_only };
         table = table.with(&format!("{FLIGHT}/{method}"), need);
     }
     Ok(table)

@@ -151,7 +151,9 @@ pub fn read_command(path: &[String], cmd: &[u8]) -> Result<ReadCommand, ServiceE
     match path {
         [] => {}
         [namespace, dataset] => return Ok(plain(Address::new(namespace, dataset)?, "")),
-        [namespace, dataset, version] => return Ok(plain(Address::new(namespace, dataset)?, version)),
+        [namespace, dataset, version] => {
+            return Ok(plain(Address::new(namespace, dataset)?, version));
+        }
         _ => return Err(wrong_path()),
     }
     let wire: ReadWire = json(cmd, "a path or a command like {\"dataset\":\"namespace/dataset\"}")?;
@@ -174,7 +176,10 @@ pub fn read_command(path: &[String], cmd: &[u8]) -> Result<ReadCommand, ServiceE
 /// A descriptor of another form; a mode that is not offered.
 pub fn put_command(path: &[String], cmd: &[u8]) -> Result<PutCommand, ServiceError> {
     let wire = match path {
-        [] => json(cmd, "a path or a command like {\"dataset\":\"namespace/dataset\",\"mode\":\"append\"}")?,
+        [] => json(
+            cmd,
+            "a path or a command like {\"dataset\":\"namespace/dataset\",\"mode\":\"append\"}",
+        )?,
         [namespace, dataset] => PutWire {
             dataset: Address::new(namespace, dataset)?.to_string(),
             mode: PutMode::Append,
@@ -189,7 +194,9 @@ pub fn put_command(path: &[String], cmd: &[u8]) -> Result<PutCommand, ServiceErr
     };
     if matches!(wire.mode, PutMode::Upsert | PutMode::Delete) {
         let message = "mode: upsert and delete are not offered yet; use append or overwrite";
-        return Err(ServiceError::unimplemented(message).reason("PUT_MODE_NOT_OFFERED").field("mode"));
+        return Err(ServiceError::unimplemented(message)
+            .reason("PUT_MODE_NOT_OFFERED")
+            .field("mode"));
     }
     Ok(PutCommand {
         address: Address::parse(&wire.dataset)?,
@@ -222,13 +229,20 @@ pub fn trailing_rows(metadata: &[u8]) -> Result<u64, ServiceError> {
         )
         .reason("PUT_INCOMPLETE"));
     }
-    let trailer: Trailer = serde_json::from_slice(metadata)
-        .map_err(|error| ServiceError::invalid("rows", format!("the last message's metadata must be {{\"rows\":N}}: {error}")))?;
+    let trailer: Trailer = serde_json::from_slice(metadata).map_err(|error| {
+        ServiceError::invalid(
+            "rows",
+            format!("the last message's metadata must be {{\"rows\":N}}: {error}"),
+        )
+    })?;
     Ok(trailer.rows)
 }
 
 fn wrong_path() -> ServiceError {
-    ServiceError::invalid("descriptor", "a path is [namespace, dataset] or [namespace, dataset, version]")
+    ServiceError::invalid(
+        "descriptor",
+        "a path is [namespace, dataset] or [namespace, dataset, version]",
+    )
 }
 
 fn json<'a, T: Deserialize<'a>>(cmd: &'a [u8], wanted: &str) -> Result<T, ServiceError> {
@@ -236,9 +250,13 @@ fn json<'a, T: Deserialize<'a>>(cmd: &'a [u8], wanted: &str) -> Result<T, Servic
         return Err(ServiceError::invalid("descriptor", format!("is empty; send {wanted}")));
     }
     if cmd.len() > COMMAND_BYTES_MAX {
-        return Err(ServiceError::invalid("descriptor", format!("a command has at most {COMMAND_BYTES_MAX} bytes")));
+        return Err(ServiceError::invalid(
+            "descriptor",
+            format!("a command has at most {COMMAND_BYTES_MAX} bytes"),
+        ));
     }
-    serde_json::from_slice(cmd).map_err(|error| ServiceError::invalid("descriptor", format!("send {wanted}: {error}")))
+    serde_json::from_slice(cmd)
+        .map_err(|error| ServiceError::invalid("descriptor", format!("send {wanted}: {error}")))
 }
 
 #[cfg(test)]
@@ -257,13 +275,17 @@ mod tests {
         let by_json = read_command(&[], br#"{"dataset":"ns/ds","version":3}"#).unwrap();
         assert_eq!(by_path, by_json);
         assert_eq!(by_path.version, "3");
-        let full = read_command(&[], br#"{"dataset":"ns/ds","columns":["a"],"filter":"a = 1","limit":5}"#).unwrap();
+        let full =
+            read_command(&[], br#"{"dataset":"ns/ds","columns":["a"],"filter":"a = 1","limit":5}"#)
+                .unwrap();
         assert_eq!((full.columns, full.limit), (Some(vec!["a".to_owned()]), Some(5)));
     }
 
     #[test]
     fn unknown_keys_and_forms_are_refused() {
-        for cmd in [&b""[..], b"{}", b"[]", br#"{"dataset":"ns/ds","colums":[]}"#, br#"{"dataset":"ns"}"#] {
+        for cmd in
+            [&b""[..], b"{}", b"[]", br#"{"dataset":"ns/ds","colums":[]}"#, br#"{"dataset":"ns"}"#]
+        {
             assert_eq!(read_command(&[], cmd).unwrap_err().code(), Code::InvalidArgument);
         }
         assert!(read_command(&path(&["a"]), b"").is_err());
@@ -272,7 +294,9 @@ mod tests {
 
     #[test]
     fn a_put_says_how_many_rows_it_brings() {
-        let rows = |text: &str| put_command(&[], format!(r#"{{"dataset":"a/b","rows":{text}}}"#).as_bytes());
+        let rows = |text: &str| {
+            put_command(&[], format!(r#"{{"dataset":"a/b","rows":{text}}}"#).as_bytes())
+        };
         assert_eq!(rows("7").unwrap().rows, PutRows::Known(7));
         assert_eq!(rows("\"trailing\"").unwrap().rows, PutRows::Trailing);
         assert!(rows("\"many\"").is_err());
@@ -283,9 +307,14 @@ mod tests {
     #[test]
     fn modes_that_are_not_offered_say_so() {
         for mode in ["upsert", "delete"] {
-            let error = put_command(&[], format!(r#"{{"dataset":"a/b","mode":"{mode}"}}"#).as_bytes()).unwrap_err();
+            let error =
+                put_command(&[], format!(r#"{{"dataset":"a/b","mode":"{mode}"}}"#).as_bytes())
+                    .unwrap_err();
             assert_eq!(error.code(), Code::Unimplemented);
         }
-        assert_eq!(put_command(&[], br#"{"dataset":"a/b","mode":"overwrite"}"#).unwrap().mode, PutMode::Overwrite);
+        assert_eq!(
+            put_command(&[], br#"{"dataset":"a/b","mode":"overwrite"}"#).unwrap().mode,
+            PutMode::Overwrite
+        );
     }
 }

@@ -11,17 +11,23 @@ use service_error::ServiceError;
 ///
 /// # Errors
 /// `InvalidArgument` that names the column and both types.
-pub fn check_fit(put: &Schema, dataset: &Schema, filled: &dyn Fn(&str) -> bool) -> Result<(), ServiceError> {
+pub fn check_fit(
+    put: &Schema,
+    dataset: &Schema,
+    filled: &dyn Fn(&str) -> bool,
+) -> Result<(), ServiceError> {
     check_storable(put)?;
     for field in put.fields() {
         let name = field.name();
         let Ok(own) = dataset.field_with_name(name) else {
-            let known: Vec<&str> = dataset.fields().iter().map(|f| f.name().as_str()).take(60).collect();
+            let known: Vec<&str> =
+                dataset.fields().iter().map(|f| f.name().as_str()).take(60).collect();
             let message = format!("the dataset has no such column; it has {}", known.join(", "));
             return Err(mismatch(name, message));
         };
         if !blocks::can_adapt(field.data_type(), own.data_type()) {
-            let message = format!("is {} and the dataset's column is {}", field.data_type(), own.data_type());
+            let message =
+                format!("is {} and the dataset's column is {}", field.data_type(), own.data_type());
             return Err(mismatch(name, message));
         }
     }
@@ -83,7 +89,9 @@ mod tests {
     use super::*;
 
     fn schema(fields: &[(&str, DataType, bool)]) -> Schema {
-        Schema::new(fields.iter().map(|(n, t, null)| Field::new(*n, t.clone(), *null)).collect::<Vec<_>>())
+        Schema::new(
+            fields.iter().map(|(n, t, null)| Field::new(*n, t.clone(), *null)).collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -99,14 +107,16 @@ mod tests {
             let error = check_fit(&put, &dataset, &nothing).unwrap_err();
             assert_eq!(error.field_name(), Some(column), "{error}");
         }
-        check_fit(&schema(&[("n", DataType::Int64, true)]), &dataset, &|name| name == "id").unwrap();
+        check_fit(&schema(&[("n", DataType::Int64, true)]), &dataset, &|name| name == "id")
+            .unwrap();
         check_fit(&schema(&[("id", DataType::LargeUtf8, true)]), &dataset, &nothing).unwrap();
     }
 
     #[test]
     fn what_cannot_be_stored_is_found_inside_lists() {
         let inner = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
-        let error = check_storable(&schema(&[("x", DataType::new_list(inner, true), true)])).unwrap_err();
+        let error =
+            check_storable(&schema(&[("x", DataType::new_list(inner, true), true)])).unwrap_err();
         assert_eq!(error.field_name(), Some("x"));
     }
 }

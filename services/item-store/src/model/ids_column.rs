@@ -37,9 +37,13 @@ impl IdForm {
 
     /// As the first id of a new dataset is spelled.
     pub fn noted(field: Field, ids: Option<&ArrayRef>) -> Field {
-        let text = ids.and_then(|ids| cast(ids, &DataType::Utf8).ok().filter(|_| IdForm::of(&field) != Some(Self::Bytes)));
+        let text = ids.and_then(|ids| {
+            cast(ids, &DataType::Utf8).ok().filter(|_| IdForm::of(&field) != Some(Self::Bytes))
+        });
         let simple = text.is_some_and(|text| {
-            text.as_string_opt::<i32>().and_then(|t| t.iter().flatten().next()).is_some_and(|id| id.trim().len() == 32)
+            text.as_string_opt::<i32>()
+                .and_then(|t| t.iter().flatten().next())
+                .is_some_and(|id| id.trim().len() == 32)
         });
         if !simple {
             return field;
@@ -61,7 +65,9 @@ impl IdForm {
             Self::Simple => bytes.len() == 32 && bytes.iter().all(|b| digit(*b)),
             Self::Hyphenated => {
                 bytes.len() == 36
-                    && bytes.iter().enumerate().all(|(i, b)| if matches!(i, 8 | 13 | 18 | 23) { *b == b'-' } else { digit(*b) })
+                    && bytes.iter().enumerate().all(|(i, b)| {
+                        if matches!(i, 8 | 13 | 18 | 23) { *b == b'-' } else { digit(*b) }
+                    })
             }
         }
     }
@@ -87,22 +93,32 @@ pub(crate) fn repeated(id: Uuid, count: usize, field: &Field) -> Result<ArrayRef
 /// is right already is taken as it is.
 pub(crate) fn normalised(ids: &ArrayRef, field: &Field) -> Result<ArrayRef, ServiceError> {
     let Some(form) = IdForm::of(field) else { return Ok(Arc::clone(ids)) };
-    if form == IdForm::Bytes && ids.data_type() == &DataType::FixedSizeBinary(16) && ids.null_count() == 0 {
+    if form == IdForm::Bytes
+        && ids.data_type() == &DataType::FixedSizeBinary(16)
+        && ids.null_count() == 0
+    {
         return Ok(Arc::clone(ids));
     }
     if let Some(bytes) = ids.as_fixed_size_binary_opt() {
         let rows = (0..bytes.len()).map(|row| {
-            if bytes.is_null(row) { Ok(item_schema::new_id()) } else { item_schema::parse_id_bytes(bytes.value(row)) }
+            if bytes.is_null(row) {
+                Ok(item_schema::new_id())
+            } else {
+                item_schema::parse_id_bytes(bytes.value(row))
+            }
         });
         return rebuilt(rows, field);
     }
-    let as_text = cast(ids, &DataType::Utf8).map_err(|error| ServiceError::invalid(field.name(), error))?;
+    let as_text =
+        cast(ids, &DataType::Utf8).map_err(|error| ServiceError::invalid(field.name(), error))?;
     let text = as_text.as_string::<i32>();
     let right = text.null_count() == 0 && text.iter().flatten().all(|id| form.is_spelled(id));
     if right {
-        return cast(ids, field.data_type()).map_err(|error| ServiceError::invalid(field.name(), error));
+        return cast(ids, field.data_type())
+            .map_err(|error| ServiceError::invalid(field.name(), error));
     }
-    let rows = text.iter().map(|id| id.map_or_else(|| Ok(item_schema::new_id()), item_schema::parse_id));
+    let rows =
+        text.iter().map(|id| id.map_or_else(|| Ok(item_schema::new_id()), item_schema::parse_id));
     rebuilt(rows, field)
 }
 
@@ -111,7 +127,8 @@ where
     I: Iterator<Item = Result<Uuid, item_schema::SchemaError>>,
 {
     let refused = |error: String| ServiceError::invalid(field.name(), error).reason("INVALID_ID");
-    let ids: Vec<Uuid> = ids.collect::<Result<_, _>>().map_err(|error| refused(error.to_string()))?;
+    let ids: Vec<Uuid> =
+        ids.collect::<Result<_, _>>().map_err(|error| refused(error.to_string()))?;
     let form = IdForm::of(field).unwrap_or(IdForm::Hyphenated);
     if form == IdForm::Bytes {
         if ids.is_empty() {
@@ -140,7 +157,10 @@ mod tests {
         let field = Field::new("id", DataType::Utf8, false);
         let ids = texts(&[Some(ID)]);
         let out = normalised(&ids, &field).unwrap();
-        assert_eq!(out.as_string::<i32>().value(0).as_ptr(), ids.as_string::<i32>().value(0).as_ptr());
+        assert_eq!(
+            out.as_string::<i32>().value(0).as_ptr(),
+            ids.as_string::<i32>().value(0).as_ptr()
+        );
     }
 
     #[test]
@@ -150,7 +170,10 @@ mod tests {
         let field = IdForm::noted(Field::new("id", DataType::Utf8, false), Some(&ids));
         assert_eq!(normalised(&ids, &field).unwrap().as_string::<i32>().value(0), simple);
         // Later puts are spelled like the first one.
-        assert_eq!(normalised(&texts(&[Some(ID)]), &field).unwrap().as_string::<i32>().value(0), simple);
+        assert_eq!(
+            normalised(&texts(&[Some(ID)]), &field).unwrap().as_string::<i32>().value(0),
+            simple
+        );
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, RecordBatch, RecordBatchOptions,
+    TimestampMicrosecondArray,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimeUnit};
 use blocks::conform;
@@ -49,17 +52,24 @@ pub fn new_shape(
             })?;
             let ids = first.and_then(|batch| batch.column_by_name("id"));
             let fields = whole.fields().iter().map(|field| {
-                if field.name() == "id" { IdForm::noted(Field::clone(field), ids) } else { Field::clone(field) }
+                if field.name() == "id" {
+                    IdForm::noted(Field::clone(field), ids)
+                } else {
+                    Field::clone(field)
+                }
             });
-            Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), whole.metadata().clone()))
+            Arc::new(Schema::new_with_metadata(
+                fields.collect::<Vec<_>>(),
+                whole.metadata().clone(),
+            ))
         }
     };
     let key = match key_column {
         "" => item_schema::default_key(&schema).map(str::to_owned),
         named => {
-            let field = schema
-                .field_with_name(named)
-                .map_err(|_| ServiceError::invalid("key_column", format!("there is no column {named:?}")))?;
+            let field = schema.field_with_name(named).map_err(|_| {
+                ServiceError::invalid("key_column", format!("there is no column {named:?}"))
+            })?;
             if !item_schema::is_orderable(field.data_type()) {
                 let message = format!("{named:?} is {}, which has no order", field.data_type());
                 return Err(ServiceError::invalid("key_column", message));
@@ -85,7 +95,13 @@ impl Incoming {
     ///
     /// # Errors
     /// As [`check_fit`].
-    pub fn new(put: &Schema, schema: SchemaRef, profile: Profile, dataset: Uuid, now: i64) -> Result<Self, ServiceError> {
+    pub fn new(
+        put: &Schema,
+        schema: SchemaRef,
+        profile: Profile,
+        dataset: Uuid,
+        now: i64,
+    ) -> Result<Self, ServiceError> {
         let items = profile == Profile::Items;
         check_fit(put, &schema, &|name| items && FILLED.contains(&name))?;
         Ok(Self { schema, profile, dataset, now })
@@ -101,9 +117,8 @@ impl Incoming {
             Profile::Table => batch.clone(),
             Profile::Items => self.fill(batch)?,
         };
-        conform(&whole, &self.schema).map_err(|error| {
-            ServiceError::invalid("rows", error).reason("VALUE_DOES_NOT_FIT")
-        })
+        conform(&whole, &self.schema)
+            .map_err(|error| ServiceError::invalid("rows", error).reason("VALUE_DOES_NOT_FIT"))
     }
 
     fn fill(&self, batch: &RecordBatch) -> Result<RecordBatch, ServiceError> {
@@ -141,16 +156,23 @@ impl Incoming {
     ) -> Result<Option<ArrayRef>, ServiceError> {
         let rows = batch.num_rows();
         let into = |array: &dyn Array| {
-            cast(array, own.data_type()).map(Some).map_err(|error| ServiceError::invalid(name, error))
+            cast(array, own.data_type())
+                .map(Some)
+                .map_err(|error| ServiceError::invalid(name, error))
         };
         match (name, given) {
             ("id", Some(ids)) => normalised(ids, own).map(Some),
             ("id", None) => made(rows, own).map(Some),
             (_, Some(_)) => Ok(None),
-            ("dataset_id", None) if IdForm::of(own).is_some() => repeated(self.dataset, rows, own).map(Some),
+            ("dataset_id", None) if IdForm::of(own).is_some() => {
+                repeated(self.dataset, rows, own).map(Some)
+            }
             ("created_at" | "updated_at", None) => {
-                let now = TimestampMicrosecondArray::from_value(self.now, rows).with_timezone("UTC");
-                if matches!(own.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) || own.data_type().is_temporal() {
+                let now =
+                    TimestampMicrosecondArray::from_value(self.now, rows).with_timezone("UTC");
+                if matches!(own.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _))
+                    || own.data_type().is_temporal()
+                {
                     return into(&now);
                 }
                 Ok(None)
@@ -168,7 +190,8 @@ impl Incoming {
 fn ratio(batch: &RecordBatch) -> Option<Float64Array> {
     let number = |name: &str| cast(batch.column_by_name(name)?, &DataType::Float64).ok();
     let (width, height) = (number("width")?, number("height")?);
-    let pairs = width.as_primitive::<Float64Type>().iter().zip(height.as_primitive::<Float64Type>().iter());
+    let pairs =
+        width.as_primitive::<Float64Type>().iter().zip(height.as_primitive::<Float64Type>().iter());
     Some(pairs.map(|(w, h)| Some(w? / h.filter(|h| *h > 0.0)?)).collect())
 }
 
@@ -193,12 +216,15 @@ mod tests {
         let shape = new_shape(&batch.schema(), Some(&batch), Some(Profile::Items), "").unwrap();
         assert_eq!((shape.key.as_deref(), shape.schema.fields().len()), (Some("id"), 15));
         let dataset = Uuid::now_v7();
-        let incoming = Incoming::new(&batch.schema(), shape.schema, Profile::Items, dataset, 1_000_000).unwrap();
+        let incoming =
+            Incoming::new(&batch.schema(), shape.schema, Profile::Items, dataset, 1_000_000)
+                .unwrap();
         let out = incoming.shape(&batch).unwrap();
         let text = |name: &str| out.column_by_name(name).unwrap().as_string::<i32>().clone();
         assert_ne!(text("id").value(0), text("id").value(1));
         assert_eq!(text("dataset_id").value(1), dataset.to_string());
-        let ratio = out.column_by_name("aspect_ratio").unwrap().as_primitive::<Float64Type>().clone();
+        let ratio =
+            out.column_by_name("aspect_ratio").unwrap().as_primitive::<Float64Type>().clone();
         assert_eq!(ratio.value(0), 2.0);
         assert!(ratio.is_null(1));
         assert_eq!(out.column_by_name("created_at").unwrap().null_count(), 0);
@@ -210,7 +236,8 @@ mod tests {
         let batch = images();
         let shape = new_shape(&batch.schema(), Some(&batch), None, "").unwrap();
         assert_eq!((shape.profile, shape.key), (Profile::Table, None));
-        let incoming = Incoming::new(&batch.schema(), shape.schema, Profile::Table, Uuid::nil(), 0).unwrap();
+        let incoming =
+            Incoming::new(&batch.schema(), shape.schema, Profile::Table, Uuid::nil(), 0).unwrap();
         assert_eq!(incoming.shape(&batch).unwrap(), batch);
         assert!(new_shape(&batch.schema(), None, None, "nothing").is_err());
     }
@@ -218,8 +245,13 @@ mod tests {
     #[test]
     fn numbers_that_do_not_fit_name_their_column() {
         let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("n", DataType::Int32, true)]));
-        let put = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1 << 40])) as ArrayRef)]).unwrap();
-        let incoming = Incoming::new(&put.schema(), schema, Profile::Table, Uuid::nil(), 0).unwrap();
+        let put = RecordBatch::try_from_iter([(
+            "n",
+            Arc::new(Int64Array::from(vec![1 << 40])) as ArrayRef,
+        )])
+        .unwrap();
+        let incoming =
+            Incoming::new(&put.schema(), schema, Profile::Table, Uuid::nil(), 0).unwrap();
         let error = incoming.shape(&put).unwrap_err();
         assert!(error.message().contains("\"n\""), "{error}");
     }

@@ -11,7 +11,9 @@ mod tokens;
 
 pub use action::ACTIONS;
 pub use address::Address;
-pub use command::{PutCommand, PutMode, PutRows, ReadCommand, put_command, read_command, trailing_rows};
+pub use command::{
+    PutCommand, PutMode, PutRows, ReadCommand, put_command, read_command, trailing_rows,
+};
 pub use ids_column::spelled_id;
 pub use incoming::{Incoming, NewShape, new_shape};
 pub use seal::{Key, KeyRing, SealError};

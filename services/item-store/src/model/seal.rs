@@ -69,7 +69,9 @@ impl KeyRing {
         let mut nonce = [0; NONCE_BYTES];
         rand::rng().fill_bytes(&mut nonce);
         let payload = Payload { msg: &plain, aad: purpose.as_bytes() };
-        let sealed = cipher(key).encrypt(XNonce::from_slice(&nonce), payload).map_err(|_| SealError::Broken)?;
+        let sealed = cipher(key)
+            .encrypt(XNonce::from_slice(&nonce), payload)
+            .map_err(|_| SealError::Broken)?;
         let mut out = Vec::with_capacity(HEAD_BYTES + sealed.len());
         out.push(FORMAT);
         out.extend_from_slice(&key.id.to_be_bytes());
@@ -91,7 +93,9 @@ impl KeyRing {
         let id = i64::from_be_bytes(*id);
         let key = self.keys.iter().find(|key| key.id == id).ok_or(SealError::UnknownKey)?;
         let payload = Payload { msg: sealed, aad: purpose.as_bytes() };
-        let plain = cipher(key).decrypt(XNonce::from_slice(nonce), payload).map_err(|_| SealError::Broken)?;
+        let plain = cipher(key)
+            .decrypt(XNonce::from_slice(nonce), payload)
+            .map_err(|_| SealError::Broken)?;
         serde_json::from_slice(&plain).map_err(|_| SealError::Broken)
     }
 }
@@ -114,7 +118,10 @@ mod tests {
         let sealed = KeyRing::new(vec![key(2), key(1)]).seal("ticket", &"x").unwrap();
         let later = KeyRing::new(vec![key(1), key(2), key(3)]);
         assert_eq!(later.open::<String>("ticket", &sealed).unwrap(), "x");
-        assert_eq!(KeyRing::new(vec![key(3)]).open::<String>("ticket", &sealed), Err(SealError::UnknownKey));
+        assert_eq!(
+            KeyRing::new(vec![key(3)]).open::<String>("ticket", &sealed),
+            Err(SealError::UnknownKey)
+        );
     }
 
     #[test]
@@ -125,7 +132,11 @@ mod tests {
         for at in [0, HEAD_BYTES, sealed.len() - 1] {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert_eq!(ring.open::<String>("ticket", &changed), Err(SealError::Broken), "byte {at}");
+            assert_eq!(
+                ring.open::<String>("ticket", &changed),
+                Err(SealError::Broken),
+                "byte {at}"
+            );
         }
         for short in [&b""[..], b"\x01", &sealed[..20]] {
             assert!(ring.open::<String>("ticket", short).is_err());

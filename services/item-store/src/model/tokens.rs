@@ -61,12 +61,16 @@ impl Ticket {
     /// `PermissionDenied` or `FailedPrecondition`.
     pub fn check(&self, principal: PrincipalId, now: i64) -> Result<(), ServiceError> {
         if self.principal != principal {
-            return Err(ServiceError::denied("the ticket was made for somebody else; ask for one with GetFlightInfo")
-                .reason("TICKET_NOT_YOURS"));
+            return Err(ServiceError::denied(
+                "the ticket was made for somebody else; ask for one with GetFlightInfo",
+            )
+            .reason("TICKET_NOT_YOURS"));
         }
         if self.expires_at <= now {
-            return Err(ServiceError::precondition("the ticket has expired; ask for a new one with GetFlightInfo")
-                .reason("TICKET_EXPIRED"));
+            return Err(ServiceError::precondition(
+                "the ticket has expired; ask for a new one with GetFlightInfo",
+            )
+            .reason("TICKET_EXPIRED"));
         }
         Ok(())
     }
@@ -86,8 +90,11 @@ impl PageToken {
         now: i64,
     ) -> Result<(), ServiceError> {
         let refuse = |why: &str| {
-            Err(ServiceError::invalid("page_token", format!("{why}; repeat the list without a token"))
-                .reason("PAGE_TOKEN_INVALID"))
+            Err(ServiceError::invalid(
+                "page_token",
+                format!("{why}; repeat the list without a token"),
+            )
+            .reason("PAGE_TOKEN_INVALID"))
         };
         if self.principal != principal || self.dataset != dataset {
             return refuse("is not of this list");
@@ -99,8 +106,11 @@ impl PageToken {
             return refuse("was made with other columns");
         }
         if self.expires_at <= now {
-            return Err(ServiceError::invalid("page_token", "has expired; repeat the list without a token")
-                .reason("PAGE_TOKEN_EXPIRED"));
+            return Err(ServiceError::invalid(
+                "page_token",
+                "has expired; repeat the list without a token",
+            )
+            .reason("PAGE_TOKEN_EXPIRED"));
         }
         Ok(())
     }
@@ -142,7 +152,9 @@ mod tests {
         assert!(token.check(mine, Uuid::now_v7(), "f", "c", 9).is_err());
         assert!(token.check(mine, dataset, "g", "c", 9).unwrap_err().message().contains("filter"));
         assert!(token.check(mine, dataset, "f", "d", 9).unwrap_err().message().contains("columns"));
-        assert!(token.check(mine, dataset, "f", "c", 10).unwrap_err().reason_is("PAGE_TOKEN_EXPIRED"));
+        assert!(
+            token.check(mine, dataset, "f", "c", 10).unwrap_err().reason_is("PAGE_TOKEN_EXPIRED")
+        );
     }
 
     #[test]

@@ -44,7 +44,8 @@ impl Store {
         }
         let mut secret = [0; 32];
         rand::rng().fill_bytes(&mut secret);
-        let made = row::ActiveModel { id: Set(id), secret: Set(secret.to_vec()), created_at: Set(now) };
+        let made =
+            row::ActiveModel { id: Set(id), secret: Set(secret.to_vec()), created_at: Set(now) };
         row::Entity::insert(made).exec_without_returning(&tx).await.map_err(db_error)?;
         let old = row::Entity::delete_many().filter(row::Column::CreatedAt.lte(now - OPEN_MICROS));
         old.exec(&tx).await.map_err(db_error)?;

@@ -42,7 +42,11 @@ impl Store {
     ///
     /// # Errors
     /// As [`db_error`].
-    pub async fn media(&self, dataset: DatasetId, hash: &[u8; 32]) -> Result<Vec<Media>, ServiceError> {
+    pub async fn media(
+        &self,
+        dataset: DatasetId,
+        hash: &[u8; 32],
+    ) -> Result<Vec<Media>, ServiceError> {
         let rows = row::Entity::find()
             .filter(row::Column::DatasetId.eq(dataset.uuid()))
             .filter(row::Column::ContentHash.eq(hash.to_vec()))
@@ -72,7 +76,11 @@ impl Store {
         };
         let keys = [row::Column::DatasetId, row::Column::ContentHash, row::Column::UploadId];
         let same = OnConflict::columns(keys).do_nothing().to_owned();
-        row::Entity::insert(added).on_conflict(same).exec_without_returning(&tx).await.map_err(db_error)?;
+        row::Entity::insert(added)
+            .on_conflict(same)
+            .exec_without_returning(&tx)
+            .await
+            .map_err(db_error)?;
         tx.commit().await.map_err(db_error)
     }
 
@@ -81,9 +89,18 @@ impl Store {
     /// # Errors
     /// As [`db_error`].
     pub async fn commit_media(&self, upload: UploadId) -> Result<(), ServiceError> {
+        self.mark_media(upload, true).await
+    }
+
+    /// Notes whether the media of an upload may be read.
+    pub(crate) async fn mark_media(
+        &self,
+        upload: UploadId,
+        committed: bool,
+    ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
         row::Entity::update_many()
-            .col_expr(row::Column::Committed, Expr::value(true))
+            .col_expr(row::Column::Committed, Expr::value(committed))
             .filter(row::Column::UploadId.eq(upload.uuid()))
             .exec(&tx)
             .await

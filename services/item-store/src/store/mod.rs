@@ -32,7 +32,10 @@ impl Store {
     ///
     /// # Errors
     /// As [`SqlStore::open`] and [`BlobStore::open`].
-    pub async fn open(settings: &SqlSettings, object_store_url: &str) -> Result<Self, ServiceError> {
+    pub async fn open(
+        settings: &SqlSettings,
+        object_store_url: &str,
+    ) -> Result<Self, ServiceError> {
         let blobs = BlobStore::open(object_store_url, NAME).await?;
         Ok(Self { sql: SqlStore::open(settings, NAME).await?, blobs })
     }
@@ -85,7 +88,9 @@ pub async fn revert(settings: &SqlSettings, steps: Option<u32>) -> Result<(), Se
 ///
 /// # Errors
 /// As [`SqlStore::migration_status`].
-pub async fn migration_status(settings: &SqlSettings) -> Result<Vec<MigrationStatus>, ServiceError> {
+pub async fn migration_status(
+    settings: &SqlSettings,
+) -> Result<Vec<MigrationStatus>, ServiceError> {
     SqlStore::open(settings, NAME).await?.migration_status::<Migrator>().await
 }
 

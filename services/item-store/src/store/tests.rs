@@ -34,7 +34,8 @@ async fn migrations_go_up_down_and_up() {
 async fn replicas_that_rotate_at_once_agree_on_one_key() {
     let (_dir, stores) = stores().await;
     for (_, store) in stores {
-        let rings = futures::future::try_join_all((0..4).map(|_| store.rotate_keys())).await.unwrap();
+        let rings =
+            futures::future::try_join_all((0..4).map(|_| store.rotate_keys())).await.unwrap();
         let sealed = rings[0].seal("ticket", &7).unwrap();
         for ring in &rings {
             assert_eq!(ring.open::<i32>("ticket", &sealed), Ok(7));
@@ -63,7 +64,7 @@ async fn media_come_and_go_with_their_upload() {
         };
         store.add_media(&media).await.unwrap();
         store.add_media(&media).await.unwrap();
-        assert_eq!(store.media(dataset, &[7; 32]).await.unwrap(), [media.clone()]);
+        assert_eq!(store.media(dataset, &[7; 32]).await.unwrap(), std::slice::from_ref(&media));
         store.commit_media(upload.id).await.unwrap();
         assert!(store.media(dataset, &[7; 32]).await.unwrap()[0].committed);
         store.forget_uploads(&[upload.id]).await.unwrap();

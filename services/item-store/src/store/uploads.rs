@@ -43,7 +43,11 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn upload(&self, id: UploadId, principal: PrincipalId) -> Result<Upload, ServiceError> {
+    pub async fn upload(
+        &self,
+        id: UploadId,
+        principal: PrincipalId,
+    ) -> Result<Upload, ServiceError> {
         let found = row::Entity::find_by_id(id.uuid())
             .filter(row::Column::Principal.eq(principal.uuid()))
             .one(self.read())
@@ -65,9 +69,14 @@ impl Store {
     pub async fn forget_uploads(&self, ids: &[UploadId]) -> Result<(), ServiceError> {
         let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
         let tx = self.sql.begin().await?;
-        let media = media_row::Entity::delete_many().filter(media_row::Column::UploadId.is_in(ids.clone()));
+        let media =
+            media_row::Entity::delete_many().filter(media_row::Column::UploadId.is_in(ids.clone()));
         media.exec(&tx).await.map_err(db_error)?;
-        row::Entity::delete_many().filter(row::Column::Id.is_in(ids)).exec(&tx).await.map_err(db_error)?;
+        row::Entity::delete_many()
+            .filter(row::Column::Id.is_in(ids))
+            .exec(&tx)
+            .await
+            .map_err(db_error)?;
         tx.commit().await.map_err(db_error)
     }
 }

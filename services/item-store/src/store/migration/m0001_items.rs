@@ -2,7 +2,9 @@
 
 use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{ColumnDef, Index, Table, TableCreateStatement};
-use sea_orm_migration::prelude::{DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait};
+use sea_orm_migration::prelude::{
+    DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait,
+};
 use sql_store::migration::{create_counter_table, drop_counter_table};
 
 #[derive(DeriveMigrationName)]
@@ -14,7 +16,10 @@ impl MigrationTrait for Migration {
         for table in [create_counter_table(), key_ring(), upload(), media()] {
             manager.create_table(table).await?;
         }
-        manager.get_connection().execute_unprepared("CREATE INDEX media_upload ON media (upload_id)").await?;
+        manager
+            .get_connection()
+            .execute_unprepared("CREATE INDEX media_upload ON media (upload_id)")
+            .await?;
         Ok(())
     }
 
