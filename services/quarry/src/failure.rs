@@ -114,6 +114,12 @@ impl From<ServiceError> for Failure {
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
+        // What the server answers has no source here; a lost connection has,
+        // under whatever code the transport gave it.
+        if std::error::Error::source(&status).is_some() {
+            let message = format!("the connection to the server was lost ({})", status.message());
+            return ServiceError::unavailable(message).reason("CONNECTION_LOST").into();
+        }
         ServiceError::from(status).into()
     }
 }
@@ -186,6 +192,14 @@ mod tests {
             assert_eq!(Failure::from(ServiceError::new(code, "x")).exit(), exit);
         }
         assert_eq!(Failure::interrupted("x").exit() as u8, 130);
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_from_an_answer() {
+        let lost = tonic::Status::from_error(Box::new(std::io::Error::other("reset")));
+        assert_eq!(Failure::from(lost).exit(), Exit::Unavailable);
+        let answered = tonic::Status::unknown("reset");
+        assert_eq!(Failure::from(answered).exit(), Exit::Failed);
     }
 
     #[test]

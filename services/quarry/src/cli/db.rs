@@ -60,8 +60,8 @@ impl DbCommand {
                 item_store::migrate(&settings).await?;
                 (settings, true)
             }
-            Self::Status(args) => (args.settings(context)?, false),
-            Self::Verify(args) => (args.settings(context)?, true),
+            Self::Status(args) => (there(args.settings(context)?)?, false),
+            Self::Verify(args) => (there(args.settings(context)?)?, true),
         };
         let services = [
             ("identity", identity::migration_status(&settings).await?),
@@ -83,6 +83,16 @@ impl DbCommand {
         }
         Ok(())
     }
+}
+
+/// Looking must not make empty databases.
+fn there(settings: SqlSettings) -> Result<SqlSettings, Failure> {
+    let dir = &settings.data_dir;
+    if settings.database_url.is_none() && !dir.join("identity.sqlite").exists() {
+        let message = format!("{} holds no databases of a platform", dir.display());
+        return Err(ServiceError::new(Code::NotFound, message).into());
+    }
+    Ok(settings)
 }
 
 fn row(service: &str, status: &MigrationStatus) -> serde_json::Value {

@@ -73,6 +73,12 @@ struct ListDocument<'a> {
     next_page_token: &'a str,
 }
 
+#[derive(Serialize)]
+struct GetDocument<'a> {
+    item: RowJson<'a>,
+    version: i64,
+}
+
 impl ItemsCommand {
     /// Asks the item store.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
@@ -148,7 +154,7 @@ async fn get(context: &Context, request: GetItemRequest) -> Result<(), Failure> 
     let answer = context.client()?.items().get_item(request).await?.into_inner();
     let item = answer.item.ok_or_else(|| ServiceError::internal("the server answered no item"))?;
     let row = RowJson { columns: &answer.columns, values: &item.values };
-    let document = json!({ "item": serde_json::to_value(&row).unwrap_or_default(), "version": answer.version });
+    let document = GetDocument { item: row, version: answer.version };
     context.output.answer(&document, || {
         let cells = answer.columns.iter().zip(&item.values);
         text_table(

@@ -87,7 +87,7 @@ impl Global {
     fn address(&self) -> Address {
         Address {
             server: self.server.clone(),
-            token: self.token.clone().map(Secret::new),
+            given_token: self.token.clone().map(Secret::new),
             data_dir: self.data_dir.clone(),
         }
     }
@@ -155,7 +155,8 @@ impl Context {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output { format: cli.global.output };
-    let server = cli.global.address().url();
+    let address = cli.global.address();
+    let (server, has_token) = (address.url(), address.token().is_some());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
@@ -170,10 +171,14 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output.failure(&failure);
-            if failure.exit() == Exit::Unavailable {
-                output.hint(&format!(
+            match failure.exit() {
+                Exit::Unavailable => output.hint(&format!(
                     "Is a platform running at {server}? `quarry serve` starts one."
-                ));
+                )),
+                Exit::Denied if !has_token => output.hint(
+                    "No token was sent: give --token or QUARRY_TOKEN, or the --data-dir of a platform on this machine.",
+                ),
+                _ => {}
             }
             ExitCode::from(failure.exit() as u8)
         }

@@ -24,7 +24,7 @@ pub struct Address {
     /// `--server`.
     pub server: Option<String>,
     /// `--token`.
-    pub token: Option<Secret>,
+    pub given_token: Option<Secret>,
     /// `--data-dir`.
     pub data_dir: Option<PathBuf>,
 }
@@ -51,13 +51,17 @@ impl Address {
     /// # Errors
     /// The URL is none.
     pub fn connect(&self) -> Result<Client, Failure> {
-        let url = self.url();
-        let token = match (&self.token, self.recorded()) {
+        Client::new(&self.url(), self.token().as_ref())
+    }
+
+    /// The token that was given, else the admin token of the data directory if
+    /// the server is the one that runs on it.
+    pub fn token(&self) -> Option<Secret> {
+        match (&self.given_token, self.recorded()) {
             (Some(token), _) => Some(token.clone()),
-            (None, Some(address)) if is_at(&url, address) => self.admin_token(),
+            (None, Some(address)) if is_at(&self.url(), address) => self.admin_token(),
             _ => None,
-        };
-        Client::new(&url, token.as_ref())
+        }
     }
 
     fn data_dir(&self) -> &Path {
@@ -107,7 +111,7 @@ mod tests {
     fn address(dir: &tempfile::TempDir, server: Option<&str>) -> Address {
         Address {
             server: server.map(str::to_owned),
-            token: None,
+            given_token: None,
             data_dir: Some(dir.path().to_owned()),
         }
     }
@@ -139,8 +143,20 @@ mod tests {
         }
         let public = dir("192.0.2.1:7070");
         assert_eq!(address(&public, None).recorded(), None);
+        assert!(address(&public, None).token().is_none());
         let any = dir("0.0.0.0:7070");
         assert_eq!(address(&any, None).recorded(), Some("127.0.0.1:7070".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_given_token_wins_and_the_file_needs_no_flag() {
+        let dir = dir("127.0.0.1:7999");
+        std::fs::write(dir.path().join(ADMIN_TOKEN_FILE), "from-file\n").unwrap();
+        let token = |address: Address| address.token().map(|token| token.expose().to_owned());
+        assert_eq!(token(address(&dir, None)).as_deref(), Some("from-file"));
+        assert_eq!(token(address(&dir, Some("http://127.0.0.1:7998"))), None);
+        let given = Address { given_token: Some(Secret::new("given")), ..address(&dir, None) };
+        assert_eq!(token(given).as_deref(), Some("given"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Client;
 use super::flight::{BATCHES_IN_FLIGHT, Part};
 use super::import::{Import, ImportReport, blocking, existing, file_name};
-use super::media::{self, Uploads};
+use super::media::{self, Sent, Uploads};
 use super::progress::Progress;
 use crate::failure::Failure;
 
@@ -82,8 +82,9 @@ async fn run(
 struct Pipeline {
     rows: ImageRows,
     uploads: Uploads,
-    /// Sent files in order, each with whether an acknowledgement will come.
-    sent: VecDeque<(Image, bool)>,
+    /// Files in order, each with the acknowledgement that it waits for, unless
+    /// the same bytes were sent before.
+    sent: VecDeque<(Image, Option<Sent>)>,
     parts: mpsc::Sender<Part>,
     report: ImportReport,
     progress: Progress,
@@ -121,12 +122,12 @@ impl Pipeline {
         if let Some(warning) = image.warning.take() {
             self.skip(&warning);
         }
-        let is_new = self.uploads.send(&mut image).await?;
-        if is_new {
+        let sent = self.uploads.send(&mut image).await?;
+        if sent.is_some() {
             self.report.files += 1;
             self.report.bytes += image.size;
         }
-        self.sent.push_back((image, is_new));
+        self.sent.push_back((image, sent));
         while self.sent.len() > UNACKNOWLEDGED_MAX {
             self.settle().await?;
         }
@@ -135,9 +136,9 @@ impl Pipeline {
 
     /// A row may be put once its file is kept.
     async fn settle(&mut self) -> Result<(), Failure> {
-        let Some((image, awaits)) = self.sent.pop_front() else { return Ok(()) };
-        if awaits {
-            self.uploads.ack().await?;
+        let Some((image, sent)) = self.sent.pop_front() else { return Ok(()) };
+        if let Some(sent) = sent {
+            self.uploads.kept(sent).await?;
         }
         self.rows.push(image);
         self.report.rows += 1;

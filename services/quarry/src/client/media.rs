@@ -24,7 +24,9 @@ use crate::failure::Failure;
 
 /// Of a chunk on the wire.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Chunks that wait for the network.
+/// Streams of one upload.
+const LANES: usize = 4;
+/// Chunks that wait for the network, on each stream.
 const CHUNKS_IN_FLIGHT: usize = 8;
 /// Acknowledgements that wait to be read.
 const ACKS_WAITING: usize = 64;
@@ -45,18 +47,68 @@ pub async fn abort(client: &Client, upload_id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The files of one upload on their way to the server.
+/// The files of one upload on their way to the server, on several streams: the
+/// server keeps the files of one stream one after another.
 pub struct Uploads {
     upload_id: String,
+    lanes: Vec<Lane>,
+    /// The lane of the next file.
+    turn: usize,
+    sent: HashSet<[u8; 32]>,
+}
+
+/// A file that was sent and is yet to be acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent(usize);
+
+/// One stream of files; acknowledgements come in its order.
+struct Lane {
     parts: mpsc::Sender<UploadMediaRequest>,
     acks: mpsc::Receiver<Result<UploadMediaResponse, Status>>,
-    sent: HashSet<[u8; 32]>,
     _call: AbortOnDropHandle<()>,
 }
 
 impl Uploads {
-    /// Opens the stream.
+    /// Opens the streams.
     pub fn start(client: &Client, upload_id: &str) -> Self {
+        Self {
+            upload_id: upload_id.to_owned(),
+            lanes: (0..LANES).map(|_| Lane::open(client)).collect(),
+            turn: 0,
+            sent: HashSet::new(),
+        }
+    }
+
+    /// Sends a file, unless the same bytes were sent before.
+    pub async fn send(&mut self, image: &mut Image) -> Result<Option<Sent>, Failure> {
+        if !self.sent.insert(image.content_hash) {
+            return Ok(None);
+        }
+        let header = MediaHeader {
+            upload_id: self.upload_id.clone(),
+            content_hash: image.content_hash.to_vec(),
+            size: i64::try_from(image.size).unwrap_or(i64::MAX),
+            mime_type: image.mime_type.to_owned(),
+        };
+        let lane = self.turn % LANES;
+        self.turn += 1;
+        let out = &mut self.lanes[lane];
+        out.part(Part::Header(header)).await?;
+        match image.bytes.take() {
+            Some(bytes) => out.part(Part::Chunk(bytes)).await?,
+            None => out.file(&image.found.path).await?,
+        }
+        Ok(Some(Sent(lane)))
+    }
+
+    /// Waits until a file is kept; asked in the order in which files were sent.
+    pub async fn kept(&mut self, sent: Sent) -> Result<(), Failure> {
+        self.lanes[sent.0].ack().await
+    }
+}
+
+impl Lane {
+    fn open(client: &Client) -> Self {
         let (parts, requests) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let (acked, acks) = mpsc::channel(ACKS_WAITING);
         let mut media = client.media();
@@ -78,34 +130,7 @@ impl Uploads {
                 }
             }
         });
-        Self {
-            upload_id: upload_id.to_owned(),
-            parts,
-            acks,
-            sent: HashSet::new(),
-            _call: AbortOnDropHandle::new(call),
-        }
-    }
-
-    /// Sends a file; false if the same bytes were sent before, and no
-    /// acknowledgement will come.
-    pub async fn send(&mut self, image: &mut Image) -> Result<bool, Failure> {
-        if !self.sent.insert(image.content_hash) {
-            return Ok(false);
-        }
-        let size = i64::try_from(image.size).unwrap_or(i64::MAX);
-        let header = MediaHeader {
-            upload_id: self.upload_id.clone(),
-            content_hash: image.content_hash.to_vec(),
-            size,
-            mime_type: image.mime_type.to_owned(),
-        };
-        self.part(Part::Header(header)).await?;
-        match image.bytes.take() {
-            Some(bytes) => self.part(Part::Chunk(bytes)).await?,
-            None => self.file(&image.found.path).await?,
-        }
-        Ok(true)
+        Self { parts, acks, _call: AbortOnDropHandle::new(call) }
     }
 
     async fn file(&mut self, path: &Path) -> Result<(), Failure> {
@@ -114,7 +139,8 @@ impl Uploads {
         let mut file = File::open(path).await.map_err(failed)?;
         loop {
             let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-            (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut chunk).await.map_err(failed)?;
+            let mut part = (&mut file).take(CHUNK_BYTES as u64);
+            part.read_to_end(&mut chunk).await.map_err(failed)?;
             if chunk.is_empty() {
                 return Ok(());
             }
@@ -132,13 +158,13 @@ impl Uploads {
         }
     }
 
-    /// Waits until the next file that was sent is kept.
-    pub async fn ack(&mut self) -> Result<(), Failure> {
+    async fn ack(&mut self) -> Result<(), Failure> {
         match self.acks.recv().await {
             Some(Ok(_)) => Ok(()),
             Some(Err(status)) => Err(status.into()),
             None => {
-                Err(ServiceError::unavailable("the server ended the upload of files early").into())
+                let message = "the server ended the upload of files early";
+                Err(ServiceError::unavailable(message).into())
             }
         }
     }

@@ -30,9 +30,17 @@ pub fn table(columns: &[Column], rows: &[Json]) -> String {
 /// Rows of text as a table.
 pub fn text_table(titles: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = plain(titles.iter().copied());
-    table.add_rows(
-        rows.into_iter().map(|row| row.into_iter().map(|text| one_line(&text)).collect::<Vec<_>>()),
-    );
+    for row in rows {
+        table.add_row(row.iter().map(|text| {
+            let cell = Cell::new(one_line(text));
+            // Numbers are compared digit under digit.
+            if text.parse::<f64>().is_ok() {
+                cell.set_alignment(CellAlignment::Right)
+            } else {
+                cell
+            }
+        }));
+    }
     trimmed(&table)
 }
 
