@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 impl Picture {
     fn new(kind: usize, section: &'static str, number: usize) -> Self {
         let width = SIDES[(number * 5 + kind) % SIDES.len()];
-        let height = if number % 4 == 0 {
+        let height = if number.is_multiple_of(4) {
             width * 3 / 4
         } else {
             SIDES[(number * 7 + kind * 2) % SIDES.len()]
@@ -66,7 +66,7 @@ impl Picture {
     }
 
     fn name(&self) -> PathBuf {
-        let extension = if self.number % 3 == 0 { "jpg" } else { "png" };
+        let extension = if self.number.is_multiple_of(3) { "jpg" } else { "png" };
         PathBuf::from(format!("{}/{}-{:02}.{extension}", self.section, self.section, self.number))
     }
 
