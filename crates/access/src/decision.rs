@@ -31,7 +31,12 @@ impl GrantReplica {
     /// # Errors
     /// `UNAVAILABLE` when the replica is stale and identity away,
     /// `UNAUTHENTICATED` when identity refuses the caller.
-    pub async fn level(&self, caller: &Caller, chain: &[Resource], public: bool) -> Result<Option<Level>, ServiceError> {
+    pub async fn level(
+        &self,
+        caller: &Caller,
+        chain: &[Resource],
+        public: bool,
+    ) -> Result<Option<Level>, ServiceError> {
         if caller.service {
             return Ok(Some(Level::Owner));
         }
@@ -61,13 +66,21 @@ impl GrantReplica {
             Some(level) if level as i32 >= need as i32 => return Ok(level),
             Some(_) => {
                 let needed = level_word(need);
-                ServiceError::denied(format!("the call needs {needed} on {} {}", subject.kind, subject.name))
-                    .reason("LEVEL_TOO_LOW")
-                    .with("needed", needed)
+                ServiceError::denied(format!(
+                    "the call needs {needed} on {} {}",
+                    subject.kind, subject.name
+                ))
+                .reason("LEVEL_TOO_LOW")
+                .with("needed", needed)
             }
             None => ServiceError::not_found(subject.kind, subject.name),
         };
-        self.inner.denials.record(caller.principal, subject.action, chain.first().copied(), error.reason_text());
+        self.inner.denials.record(
+            caller.principal,
+            subject.action,
+            chain.first().copied(),
+            error.reason_text(),
+        );
         Err(error)
     }
 
@@ -75,7 +88,11 @@ impl GrantReplica {
     ///
     /// # Errors
     /// As [`Self::level`].
-    pub async fn visible(&self, caller: &Caller, kind: ResourceKind) -> Result<Visible, ServiceError> {
+    pub async fn visible(
+        &self,
+        caller: &Caller,
+        kind: ResourceKind,
+    ) -> Result<Visible, ServiceError> {
         if caller.service {
             return Ok(Visible::All);
         }
@@ -98,20 +115,35 @@ impl GrantReplica {
         self.read(|state| state.level(caller.principal, chain, now_seconds()))
     }
 
-    async fn asked_level(&self, caller: &Caller, chain: &[Resource]) -> Result<Option<Level>, ServiceError> {
+    async fn asked_level(
+        &self,
+        caller: &Caller,
+        chain: &[Resource],
+    ) -> Result<Option<Level>, ServiceError> {
         match timeout(ASK_TIMEOUT, self.ask(caller, chain)).await {
             Ok(Ok(answer)) if answer.refused => {
-                Err(ServiceError::unauthenticated("the token was revoked or its owner disabled").reason("TOKEN_REVOKED"))
+                Err(ServiceError::unauthenticated("the token was revoked or its owner disabled")
+                    .reason("TOKEN_REVOKED"))
             }
-            Ok(Ok(answer)) => Ok(Level::try_from(answer.level).ok().filter(|level| *level != Level::Unspecified)),
+            Ok(Ok(answer)) => {
+                Ok(Level::try_from(answer.level).ok().filter(|level| *level != Level::Unspecified))
+            }
             // Until patience ends the last known state still decides.
-            _ if self.lag().is_some_and(|lag| lag <= self.inner.patience.deny_after) => Ok(self.known_level(caller, chain)),
-            _ => Err(ServiceError::unavailable("access cannot be decided: identity does not answer; try again shortly")
-                .reason("IDENTITY_AWAY")),
+            _ if self.lag().is_some_and(|lag| lag <= self.inner.patience.deny_after) => {
+                Ok(self.known_level(caller, chain))
+            }
+            _ => Err(ServiceError::unavailable(
+                "access cannot be decided: identity does not answer; try again shortly",
+            )
+            .reason("IDENTITY_AWAY")),
         }
     }
 
-    async fn ask(&self, caller: &Caller, chain: &[Resource]) -> Result<CheckAccessResponse, ServiceError> {
+    async fn ask(
+        &self,
+        caller: &Caller,
+        chain: &[Resource],
+    ) -> Result<CheckAccessResponse, ServiceError> {
         let bearer = self.inner.tokens.for_self(IDENTITY).await?;
         let resources = chain.iter().map(|resource| identity_api::v1::Resource {
             kind: resource.kind as i32,

@@ -47,7 +47,13 @@ impl Denials {
     }
 
     /// Never waits: a flood of denials must not slow the calls it denies.
-    pub fn record(&self, principal: PrincipalId, action: &str, resource: Option<Resource>, reason: &str) {
+    pub fn record(
+        &self,
+        principal: PrincipalId,
+        action: &str,
+        resource: Option<Resource>,
+        reason: &str,
+    ) {
         let kind = Kind {
             principal,
             action: action.to_owned(),
@@ -62,7 +68,11 @@ impl Denials {
 }
 
 /// Sends what was recorded until `shutdown`, and then once more.
-pub(crate) async fn send(replica: GrantReplica, mut queue: mpsc::Receiver<Kind>, shutdown: CancellationToken) {
+pub(crate) async fn send(
+    replica: GrantReplica,
+    mut queue: mpsc::Receiver<Kind>,
+    shutdown: CancellationToken,
+) {
     let mut pending: HashMap<Kind, i64> = HashMap::new();
     let mut ticks = interval(FLUSH_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -79,7 +89,11 @@ pub(crate) async fn send(replica: GrantReplica, mut queue: mpsc::Receiver<Kind>,
     }
 }
 
-fn gather(replica: &GrantReplica, queue: &mut mpsc::Receiver<Kind>, pending: &mut HashMap<Kind, i64>) {
+fn gather(
+    replica: &GrantReplica,
+    queue: &mut mpsc::Receiver<Kind>,
+    pending: &mut HashMap<Kind, i64>,
+) {
     while let Ok(kind) = queue.try_recv() {
         if pending.len() < PENDING_MAX || pending.contains_key(&kind) {
             *pending.entry(kind).or_default() += 1;
@@ -89,7 +103,10 @@ fn gather(replica: &GrantReplica, queue: &mut mpsc::Receiver<Kind>, pending: &mu
     }
     let dropped = replica.inner.denials.dropped.swap(0, Ordering::Relaxed);
     if dropped > 0 {
-        tracing::warn!(dropped, "denials came faster than the audit takes them; the rest was counted only");
+        tracing::warn!(
+            dropped,
+            "denials came faster than the audit takes them; the rest was counted only"
+        );
     }
 }
 

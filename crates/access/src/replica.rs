@@ -63,7 +63,9 @@ pub(crate) struct Inner {
 
 impl std::fmt::Debug for GrantReplica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GrantReplica").field("revision", &*self.inner.applied.borrow()).finish_non_exhaustive()
+        f.debug_struct("GrantReplica")
+            .field("revision", &*self.inner.applied.borrow())
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,7 +73,11 @@ impl GrantReplica {
     /// A replica of `identity`'s grants and the jobs that keep it, until
     /// `shutdown`.
     #[must_use]
-    pub fn new(identity: Transport, tokens: TokenSource, shutdown: CancellationToken) -> (Self, Vec<Job>) {
+    pub fn new(
+        identity: Transport,
+        tokens: TokenSource,
+        shutdown: CancellationToken,
+    ) -> (Self, Vec<Job>) {
         Self::with_patience(identity, tokens, shutdown, Patience::default())
     }
 
@@ -123,8 +129,10 @@ impl GrantReplica {
         let known = timeout(at_most, applied.wait_for(|known| *known >= revision)).await;
         match known {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(ServiceError::unavailable("it is done, but the grant on it is not known here yet; look again in a moment")
-                .reason("GRANT_PENDING")),
+            _ => Err(ServiceError::unavailable(
+                "it is done, but the grant on it is not known here yet; look again in a moment",
+            )
+            .reason("GRANT_PENDING")),
         }
     }
 
@@ -172,11 +180,17 @@ impl GrantReplica {
         let since_revision = *self.inner.applied.borrow();
         let mut client = ReplicaServiceClient::new(self.inner.identity.clone())
             .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
-        let stream = client.watch_grants(authorized(WatchGrantsRequest { since_revision }, &bearer)).await?.into_inner();
+        let stream = client
+            .watch_grants(authorized(WatchGrantsRequest { since_revision }, &bearer))
+            .await?
+            .into_inner();
         self.apply_all(stream).await
     }
 
-    async fn apply_all(&self, mut stream: Streaming<WatchGrantsResponse>) -> Result<(), ServiceError> {
+    async fn apply_all(
+        &self,
+        mut stream: Streaming<WatchGrantsResponse>,
+    ) -> Result<(), ServiceError> {
         // A full state is gathered aside: until it is whole the old one
         // decides, so nobody is denied half-way.
         let mut gathering: Option<State> = None;
@@ -187,7 +201,9 @@ impl GrantReplica {
             let revision = message.revision;
             match &mut gathering {
                 Some(state) => message.changes.into_iter().for_each(|change| state.apply(change)),
-                None => self.write(|state| message.changes.into_iter().for_each(|change| state.apply(change))),
+                None => self.write(|state| {
+                    message.changes.into_iter().for_each(|change| state.apply(change))
+                }),
             }
             if message.partial {
                 continue;
@@ -232,7 +248,11 @@ impl GrantReplica {
     async fn newest(&self) -> Result<i64, ServiceError> {
         let bearer = self.inner.tokens.for_self(IDENTITY).await?;
         let mut client = ReplicaServiceClient::new(self.inner.identity.clone());
-        Ok(client.get_revision(authorized(GetRevisionRequest {}, &bearer)).await?.into_inner().revision)
+        Ok(client
+            .get_revision(authorized(GetRevisionRequest {}, &bearer))
+            .await?
+            .into_inner()
+            .revision)
     }
 
     /// Notes that nothing older than `sent` is missing, once the stream has
@@ -250,11 +270,17 @@ impl GrantReplica {
 
 impl Refused for GrantReplica {
     fn refused(&self, caller: &Caller) -> bool {
-        !caller.service && self.read(|state| state.refuses(caller.principal, caller.token, caller.role))
+        !caller.service
+            && self.read(|state| state.refuses(caller.principal, caller.token, caller.role))
     }
 
     fn denied(&self, caller: &Caller, path: &str, error: &ServiceError) {
-        self.inner.denials.record(caller.principal, path.trim_start_matches('/'), None::<Resource>, error.reason_text());
+        self.inner.denials.record(
+            caller.principal,
+            path.trim_start_matches('/'),
+            None::<Resource>,
+            error.reason_text(),
+        );
     }
 }
 

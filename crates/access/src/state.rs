@@ -107,14 +107,25 @@ impl State {
     pub fn level(&self, principal: PrincipalId, chain: &[Resource], now: i64) -> Option<Level> {
         let resources = self.grants.get(&principal)?;
         let on_chain = chain.iter().filter_map(|resource| resources.get(resource)).flatten();
-        on_chain.filter(|held| held.counts_at(now)).map(|held| held.level).max_by_key(|level| *level as i32)
+        on_chain
+            .filter(|held| held.counts_at(now))
+            .map(|held| held.level)
+            .max_by_key(|level| *level as i32)
     }
 
     /// The resources of a kind on which the principal holds any level at `now`.
-    pub fn resources(&self, principal: PrincipalId, kind: ResourceKind, now: i64) -> Vec<uuid::Uuid> {
+    pub fn resources(
+        &self,
+        principal: PrincipalId,
+        kind: ResourceKind,
+        now: i64,
+    ) -> Vec<uuid::Uuid> {
         let Some(resources) = self.grants.get(&principal) else { return Vec::new() };
         let of_kind = resources.iter().filter(|(resource, _)| resource.kind == kind);
-        of_kind.filter(|(_, held)| held.iter().any(|held| held.counts_at(now))).map(|(resource, _)| resource.id).collect()
+        of_kind
+            .filter(|(_, held)| held.iter().any(|held| held.counts_at(now)))
+            .map(|(resource, _)| resource.id)
+            .collect()
     }
 
     /// Whether calls of a principal are refused whatever they ask.
@@ -126,5 +137,8 @@ impl State {
 }
 
 fn resource_of(resource: &identity_api::v1::Resource) -> Option<Resource> {
-    Some(Resource { kind: ResourceKind::try_from(resource.kind).ok()?, id: resource.id.parse().ok()? })
+    Some(Resource {
+        kind: ResourceKind::try_from(resource.kind).ok()?,
+        id: resource.id.parse().ok()?,
+    })
 }

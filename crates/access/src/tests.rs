@@ -220,10 +220,7 @@ fn grant(caller: &Caller, resource: Resource, level: Level, expires_in: Option<i
     api::Grant {
         id: GrantId::new().to_string(),
         user_id: caller.principal.to_string(),
-        resource: Some(api::Resource {
-            kind: resource.kind as i32,
-            id: resource.id.to_string(),
-        }),
+        resource: Some(api::Resource { kind: resource.kind as i32, id: resource.id.to_string() }),
         level: level as i32,
         expire_time: expires_in.map(in_seconds),
         ..Default::default()

@@ -35,19 +35,14 @@ impl DurableFiles {
     /// Opens a directory, making it and its parents if they are missing.
     pub fn open(root: &FsPath) -> Result<Self, ServiceError> {
         let refuse = |error: &dyn fmt::Display| {
-            let message = format!(
-                "the directory {} can't be used for objects: {error}",
-                root.display()
-            );
+            let message =
+                format!("the directory {} can't be used for objects: {error}", root.display());
             ServiceError::precondition(message).reason("OBJECT_STORE_REFUSED")
         };
         std::fs::create_dir_all(root).map_err(|error| refuse(&error))?;
         let root = root.canonicalize().map_err(|error| refuse(&error))?;
         let files = LocalFileSystem::new_with_prefix(&root).map_err(|error| refuse(&error))?;
-        Ok(Self {
-            files: Arc::new(files),
-            root: Arc::from(root),
-        })
+        Ok(Self { files: Arc::new(files), root: Arc::from(root) })
     }
 
     async fn sync(&self, file: PathBuf) -> Result<()> {
@@ -84,10 +79,7 @@ impl ObjectStore for DurableFiles {
         let written = blocking(move || write_file(&root, &dest, &payload, create)).await;
         written.map_err(|error| already_exists(error, path))?;
         let meta = self.files.head(location).await?;
-        Ok(PutResult {
-            e_tag: meta.e_tag,
-            version: None,
-        })
+        Ok(PutResult { e_tag: meta.e_tag, version: None })
     }
 
     async fn put_multipart_opts(
@@ -97,11 +89,7 @@ impl ObjectStore for DurableFiles {
     ) -> Result<Box<dyn MultipartUpload>> {
         let upload = self.files.put_multipart_opts(location, opts).await?;
         let file = self.files.path_to_filesystem(location)?;
-        Ok(Box::new(DurableUpload {
-            upload,
-            file,
-            root: Arc::clone(&self.root),
-        }))
+        Ok(Box::new(DurableUpload { upload, file, root: Arc::clone(&self.root) }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -178,19 +166,12 @@ fn write_file(root: &FsPath, dest: &FsPath, payload: &PutPayload, create: bool) 
     }
     let staged = staged_name(dest);
     let placed = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&staged)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&staged)?;
         for piece in payload {
             file.write_all(piece)?;
         }
         file.sync_all()?;
-        if create {
-            std::fs::hard_link(&staged, dest)
-        } else {
-            std::fs::rename(&staged, dest)
-        }
+        if create { std::fs::hard_link(&staged, dest) } else { std::fs::rename(&staged, dest) }
     })();
     if create || placed.is_err() {
         // Of an error the first is told; a staged name is hidden from listings.
@@ -210,11 +191,7 @@ fn staged_name(dest: &FsPath) -> PathBuf {
 /// Flushes the directories from a file up to the root. All of them: another
 /// writer may have made one without having flushed it yet.
 fn sync_dirs(root: &FsPath, file: &FsPath) -> io::Result<()> {
-    for directory in file
-        .ancestors()
-        .skip(1)
-        .take_while(|directory| directory.starts_with(root))
-    {
+    for directory in file.ancestors().skip(1).take_while(|directory| directory.starts_with(root)) {
         File::open(directory)?.sync_all()?;
     }
     Ok(())
@@ -243,10 +220,7 @@ where
     F: FnOnce() -> io::Result<T> + Send + 'static,
 {
     let outcome = tokio::task::spawn_blocking(work).await?;
-    outcome.map_err(|error| Error::Generic {
-        store: "files",
-        source: Box::new(error),
-    })
+    outcome.map_err(|error| Error::Generic { store: "files", source: Box::new(error) })
 }
 
 fn already_exists(error: Error, path: String) -> Error {

@@ -62,10 +62,7 @@ impl BlobStore {
         let below = opened.path.parts().map(|part| part.as_ref().to_owned());
         let path = Path::from_iter(below.chain([prefix.to_owned()]));
         let local_root = opened.local_root.map(|root| Arc::from(root.join(prefix)));
-        let store = Self {
-            store: Arc::new(PrefixStore::new(opened.store, path)),
-            local_root,
-        };
+        let store = Self { store: Arc::new(PrefixStore::new(opened.store, path)), local_root };
         store.probe(url).await?;
         Ok(store)
     }
@@ -83,10 +80,7 @@ impl BlobStore {
     /// As [`object_error`] maps them.
     pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) -> Result<(), ServiceError> {
         let payload = PutPayload::from_bytes(bytes.into());
-        self.store
-            .put(&parse_key(key)?, payload)
-            .await
-            .map_err(object_error)?;
+        self.store.put(&parse_key(key)?, payload).await.map_err(object_error)?;
         Ok(())
     }
 
@@ -96,11 +90,7 @@ impl BlobStore {
     /// # Errors
     /// As [`object_error`] maps them.
     pub async fn writer(&self, key: &str) -> Result<BlobWriter, ServiceError> {
-        let upload = self
-            .store
-            .put_multipart(&parse_key(key)?)
-            .await
-            .map_err(object_error)?;
+        let upload = self.store.put_multipart(&parse_key(key)?).await.map_err(object_error)?;
         Ok(BlobWriter::new(upload))
     }
 
@@ -130,11 +120,7 @@ impl BlobStore {
     /// # Errors
     /// `NotFound`, or as [`object_error`] maps them.
     pub async fn get(&self, key: &str) -> Result<Bytes, ServiceError> {
-        let got = self
-            .store
-            .get(&parse_key(key)?)
-            .await
-            .map_err(object_error)?;
+        let got = self.store.get(&parse_key(key)?).await.map_err(object_error)?;
         got.bytes().await.map_err(object_error)
     }
 
@@ -143,10 +129,7 @@ impl BlobStore {
     /// # Errors
     /// `NotFound`, or as [`object_error`] maps them.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, ServiceError> {
-        self.store
-            .get_range(&parse_key(key)?, range)
-            .await
-            .map_err(object_error)
+        self.store.get_range(&parse_key(key)?, range).await.map_err(object_error)
     }
 
     /// An object in pieces, as they arrive.
@@ -157,11 +140,7 @@ impl BlobStore {
         &self,
         key: &str,
     ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
-        let got = self
-            .store
-            .get(&parse_key(key)?)
-            .await
-            .map_err(object_error)?;
+        let got = self.store.get(&parse_key(key)?).await.map_err(object_error)?;
         Ok(got.into_stream().map_err(object_error).boxed())
     }
 
@@ -170,11 +149,7 @@ impl BlobStore {
     /// # Errors
     /// `NotFound`, or as [`object_error`] maps them.
     pub async fn head(&self, key: &str) -> Result<BlobMeta, ServiceError> {
-        let meta = self
-            .store
-            .head(&parse_key(key)?)
-            .await
-            .map_err(object_error)?;
+        let meta = self.store.head(&parse_key(key)?).await.map_err(object_error)?;
         Ok(to_meta(&meta))
     }
 
@@ -195,11 +170,7 @@ impl BlobStore {
     /// `InvalidArgument` for an empty prefix, or as [`object_error`] maps them.
     pub async fn delete_prefix(&self, prefix: &str) -> Result<u64, ServiceError> {
         let path = parse_key(prefix)?;
-        let found = self
-            .store
-            .list(Some(&path))
-            .map_ok(|meta| meta.location)
-            .boxed();
+        let found = self.store.list(Some(&path)).map_ok(|meta| meta.location).boxed();
         let mut deleted = self.store.delete_stream(found);
         let mut count = 0;
         while let Some(outcome) = deleted.next().await {
@@ -218,16 +189,8 @@ impl BlobStore {
     /// Every object below a key prefix (`""`: all), in no promised order.
     #[must_use]
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<BlobMeta, ServiceError>> {
-        let path = if prefix.is_empty() {
-            None
-        } else {
-            Some(Path::from(prefix))
-        };
-        self.store
-            .list(path.as_ref())
-            .map_ok(|meta| to_meta(&meta))
-            .map_err(object_error)
-            .boxed()
+        let path = if prefix.is_empty() { None } else { Some(Path::from(prefix)) };
+        self.store.list(path.as_ref()).map_ok(|meta| to_meta(&meta)).map_err(object_error).boxed()
     }
 
     /// Whether the store answers; for readiness.
@@ -277,10 +240,8 @@ fn parse_key(key: &str) -> Result<Path, ServiceError> {
         ServiceError::invalid("key", message).reason("INVALID_OBJECT_KEY")
     })?;
     if path.as_ref().is_empty() {
-        return Err(
-            ServiceError::invalid("key", "an object's key must not be empty")
-                .reason("INVALID_OBJECT_KEY"),
-        );
+        return Err(ServiceError::invalid("key", "an object's key must not be empty")
+            .reason("INVALID_OBJECT_KEY"));
     }
     Ok(path)
 }

@@ -59,10 +59,7 @@ pub fn file_url(directory: &FsPath) -> Result<String, ServiceError> {
     match absolute.to_str() {
         Some(text) => Ok(format!("file://{text}")),
         None => {
-            let message = format!(
-                "{} is no UTF-8; choose another directory",
-                absolute.display()
-            );
+            let message = format!("{} is no UTF-8; choose another directory", absolute.display());
             Err(ServiceError::invalid("object_store_url", message))
         }
     }
@@ -122,10 +119,7 @@ fn parse_bucket(url: &str, rest: &str, cloud: Cloud) -> Result<Place, ServiceErr
     if bucket.is_empty() {
         return Err(refused(url, "it names no bucket"));
     }
-    Ok(Place::Bucket {
-        cloud,
-        prefix: prefix.trim_matches('/').to_owned(),
-    })
+    Ok(Place::Bucket { cloud, prefix: prefix.trim_matches('/').to_owned() })
 }
 
 fn refused(url: &str, why: &str) -> ServiceError {
@@ -140,11 +134,9 @@ fn refused(url: &str, why: &str) -> ServiceError {
 /// own tools.
 pub fn connect(place: &Place, url: &str) -> Result<Opened, ServiceError> {
     match place {
-        Place::Memory => Ok(Opened {
-            store: Arc::new(InMemory::new()),
-            path: Path::default(),
-            local_root: None,
-        }),
+        Place::Memory => {
+            Ok(Opened { store: Arc::new(InMemory::new()), path: Path::default(), local_root: None })
+        }
         Place::Directory(directory) => {
             let store = DurableFiles::open(directory)?;
             Ok(Opened {
@@ -157,11 +149,7 @@ pub fn connect(place: &Place, url: &str) -> Result<Opened, ServiceError> {
             let store =
                 connect_bucket(*cloud, url).map_err(|error| refused(url, &error.to_string()))?;
             let path = Path::parse(prefix).map_err(|error| refused(url, &error.to_string()))?;
-            Ok(Opened {
-                store,
-                path,
-                local_root: None,
-            })
+            Ok(Opened { store, path, local_root: None })
         }
     }
 }
@@ -182,17 +170,11 @@ fn connect_bucket(cloud: Cloud, url: &str) -> Result<Arc<dyn ObjectStore>, objec
                 .with_retry(retry)
                 .build()?,
         ),
-        Cloud::Google => Arc::new(
-            GoogleCloudStorageBuilder::from_env()
-                .with_url(url)
-                .with_retry(retry)
-                .build()?,
-        ),
-        Cloud::Azure => Arc::new(
-            MicrosoftAzureBuilder::from_env()
-                .with_url(url)
-                .with_retry(retry)
-                .build()?,
-        ),
+        Cloud::Google => {
+            Arc::new(GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry).build()?)
+        }
+        Cloud::Azure => {
+            Arc::new(MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry).build()?)
+        }
     })
 }

@@ -1,11 +1,6 @@
 //! One behaviour suite, run against memory and local files; what is special to
 //! either follows.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use futures::stream;
 use service_error::Code;
@@ -15,19 +10,12 @@ use super::*;
 async fn stores(dir: &tempfile::TempDir) -> Vec<BlobStore> {
     vec![
         BlobStore::open("memory://", "items").await.unwrap(),
-        BlobStore::open(&file_url(dir.path()).unwrap(), "items")
-            .await
-            .unwrap(),
+        BlobStore::open(&file_url(dir.path()).unwrap(), "items").await.unwrap(),
     ]
 }
 
 async fn keys(store: &BlobStore, prefix: &str) -> Vec<String> {
-    let mut keys: Vec<_> = store
-        .list(prefix)
-        .map_ok(|meta| meta.key)
-        .try_collect()
-        .await
-        .unwrap();
+    let mut keys: Vec<_> = store.list(prefix).map_ok(|meta| meta.key).try_collect().await.unwrap();
     keys.sort();
     keys
 }
@@ -40,13 +28,8 @@ async fn objects_come_back_whole_in_ranges_and_in_pieces() {
         assert_eq!(store.get("a/b").await.unwrap(), "0123456789");
         assert_eq!(store.get_range("a/b", 2..5).await.unwrap(), "234");
         assert_eq!(store.head("a/b").await.unwrap().bytes, 10);
-        let pieces: Vec<Bytes> = store
-            .get_stream("a/b")
-            .await
-            .unwrap()
-            .try_collect()
-            .await
-            .unwrap();
+        let pieces: Vec<Bytes> =
+            store.get_stream("a/b").await.unwrap().try_collect().await.unwrap();
         assert_eq!(pieces.concat(), b"0123456789");
         store.put("a/b", "new").await.unwrap();
         assert_eq!(store.get("a/b").await.unwrap(), "new");
@@ -82,19 +65,11 @@ async fn a_streamed_object_is_there_whole_with_its_hash() {
 async fn a_broken_stream_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for store in stores(&dir).await {
-        let pieces = stream::iter([
-            Ok(Bytes::from("half")),
-            Err(ServiceError::unavailable("cut")),
-        ]);
-        assert_eq!(
-            store.put_stream("cut", pieces).await.unwrap_err().message(),
-            "cut"
-        );
+        let pieces = stream::iter([Ok(Bytes::from("half")), Err(ServiceError::unavailable("cut"))]);
+        assert_eq!(store.put_stream("cut", pieces).await.unwrap_err().message(), "cut");
         assert!(keys(&store, "").await.is_empty());
     }
-    let files: Vec<_> = std::fs::read_dir(dir.path().join("items"))
-        .unwrap()
-        .collect();
+    let files: Vec<_> = std::fs::read_dir(dir.path().join("items")).unwrap().collect();
     assert!(files.is_empty(), "{files:?}");
 }
 
@@ -107,15 +82,9 @@ async fn deleting_a_prefix_takes_what_is_below_it_and_nothing_beside() {
         }
         assert_eq!(store.delete_prefix("d/u1").await.unwrap(), 2);
         assert_eq!(keys(&store, "").await, ["d/u10/x"]);
-        assert_eq!(
-            store.delete_prefix("").await.unwrap_err().code(),
-            Code::InvalidArgument
-        );
+        assert_eq!(store.delete_prefix("").await.unwrap_err().code(), Code::InvalidArgument);
     }
-    assert!(
-        !dir.path().join("items/d/u1").exists(),
-        "empty directories are removed"
-    );
+    assert!(!dir.path().join("items/d/u1").exists(), "empty directories are removed");
 }
 
 #[tokio::test]
@@ -138,43 +107,23 @@ async fn create_only_puts_refuse_an_existing_name_and_leave_no_staged_file() {
     for store in stores(&dir).await {
         let path = Path::from("once");
         let opts = object_store::PutOptions::from(object_store::PutMode::Create);
-        store
-            .inner()
-            .put_opts(&path, "1".into(), opts.clone())
-            .await
-            .unwrap();
-        let error = store
-            .inner()
-            .put_opts(&path, "2".into(), opts)
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(error, object_store::Error::AlreadyExists { .. }),
-            "{error}"
-        );
+        store.inner().put_opts(&path, "1".into(), opts.clone()).await.unwrap();
+        let error = store.inner().put_opts(&path, "2".into(), opts).await.unwrap_err();
+        assert!(matches!(error, object_store::Error::AlreadyExists { .. }), "{error}");
         assert_eq!(store.get("once").await.unwrap(), "1");
     }
-    assert_eq!(
-        std::fs::read_dir(dir.path().join("items")).unwrap().count(),
-        1
-    );
+    assert_eq!(std::fs::read_dir(dir.path().join("items")).unwrap().count(), 1);
 }
 
 #[tokio::test]
 async fn writers_of_one_directory_do_not_disturb_each_other() {
     let dir = tempfile::tempdir().unwrap();
-    let store = BlobStore::open(&file_url(dir.path()).unwrap(), "items")
-        .await
-        .unwrap();
+    let store = BlobStore::open(&file_url(dir.path()).unwrap(), "items").await.unwrap();
     let puts = (0..64).map(|n| {
         let store = store.clone();
         async move { store.put(&format!("d{}/deep/{n}", n % 4), "x").await }
     });
-    stream::iter(puts)
-        .buffer_unordered(16)
-        .try_collect::<Vec<()>>()
-        .await
-        .unwrap();
+    stream::iter(puts).buffer_unordered(16).try_collect::<Vec<()>>().await.unwrap();
     assert_eq!(keys(&store, "").await.len(), 64);
 }
 
@@ -182,19 +131,9 @@ async fn writers_of_one_directory_do_not_disturb_each_other() {
 fn urls_are_read_or_refused_with_what_is_accepted() {
     use crate::location::{Place, parse};
     let here = std::env::current_dir().unwrap();
-    assert_eq!(
-        parse("file:///srv/objects").unwrap(),
-        Place::Directory("/srv/objects".into())
-    );
-    assert_eq!(
-        parse("file://localhost/srv").unwrap(),
-        Place::Directory("/srv".into())
-    );
-    for relative in [
-        "file:data/objects",
-        "file:./data/objects",
-        "file://./data/objects",
-    ] {
+    assert_eq!(parse("file:///srv/objects").unwrap(), Place::Directory("/srv/objects".into()));
+    assert_eq!(parse("file://localhost/srv").unwrap(), Place::Directory("/srv".into()));
+    for relative in ["file:data/objects", "file:./data/objects", "file://./data/objects"] {
         assert_eq!(
             parse(relative).unwrap(),
             Place::Directory(here.join("data/objects")),
@@ -205,21 +144,12 @@ fn urls_are_read_or_refused_with_what_is_accepted() {
     assert!(
         matches!(parse("s3://bucket/a/b/").unwrap(), Place::Bucket { prefix, .. } if prefix == "a/b")
     );
-    for wrong in [
-        "ftp://host/x",
-        "/srv/objects",
-        "file://",
-        "file://data/objects",
-        "s3://",
-        "s3:bucket",
-        "",
-    ] {
+    for wrong in
+        ["ftp://host/x", "/srv/objects", "file://", "file://data/objects", "s3://", "s3:bucket", ""]
+    {
         let error = parse(wrong).unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument, "{wrong}");
-        assert!(
-            error.message().contains("Accepted: file:///absolute/path"),
-            "{error}"
-        );
+        assert!(error.message().contains("Accepted: file:///absolute/path"), "{error}");
     }
 }
 
@@ -228,9 +158,8 @@ async fn a_place_that_is_no_directory_is_refused_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    let error = BlobStore::open(&file_url(&file.join("below")).unwrap(), "items")
-        .await
-        .unwrap_err();
+    let error =
+        BlobStore::open(&file_url(&file.join("below")).unwrap(), "items").await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(error.message().contains("file/below"), "{error}");
 }

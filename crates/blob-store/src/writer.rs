@@ -34,11 +34,7 @@ pub struct BlobWriter {
 impl BlobWriter {
     pub(crate) fn new(upload: Box<dyn MultipartUpload>) -> Self {
         let parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        Self {
-            parts: Some(parts),
-            hasher: blake3::Hasher::new(),
-            bytes: 0,
-        }
+        Self { parts: Some(parts), hasher: blake3::Hasher::new(), bytes: 0 }
     }
 
     /// Adds bytes; waits while too many parts are on their way.
@@ -52,10 +48,7 @@ impl BlobWriter {
         // A piece may hold many parts: each waits for its turn.
         let mut rest = piece;
         while !rest.is_empty() {
-            parts
-                .wait_for_capacity(PARTS_IN_FLIGHT_MAX)
-                .await
-                .map_err(object_error)?;
+            parts.wait_for_capacity(PARTS_IN_FLIGHT_MAX).await.map_err(object_error)?;
             parts.put(rest.split_to(rest.len().min(PART_BYTES)));
         }
         Ok(())
@@ -74,10 +67,7 @@ impl BlobWriter {
     pub async fn finish(mut self) -> Result<Written, ServiceError> {
         let parts = self.parts.take().ok_or_else(finished)?;
         parts.finish().await.map_err(object_error)?;
-        Ok(Written {
-            bytes: self.bytes,
-            blake3: *self.hasher.finalize().as_bytes(),
-        })
+        Ok(Written { bytes: self.bytes, blake3: *self.hasher.finalize().as_bytes() })
     }
 
     /// Gives the object up. An error of the store is logged: whoever gives up

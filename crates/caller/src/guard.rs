@@ -53,9 +53,19 @@ struct Gate {
 /// enforces what the method needs without a look-up (public, role, platform
 /// role, read-only token) and hands the [`Caller`] to the handler. A method
 /// that is not in `needs` is refused.
-pub fn guard<S>(routes: S, audience: &'static str, keys: Keys, needs: NeedTable, refused: Arc<dyn Refused>) -> Guarded
+pub fn guard<S>(
+    routes: S,
+    audience: &'static str,
+    keys: Keys,
+    needs: NeedTable,
+    refused: Arc<dyn Refused>,
+) -> Guarded
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send + 'static,
 {
     let gate = Arc::new(Gate { audience, keys, needs, refused });
@@ -77,7 +87,11 @@ where
 }
 
 impl Gate {
-    async fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Option<Arc<Caller>>, ServiceError> {
+    async fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Option<Arc<Caller>>, ServiceError> {
         let Some(need) = self.needs.need(path) else {
             return Err(ServiceError::unimplemented(format!("there is no method {path}")));
         };
@@ -87,7 +101,10 @@ impl Gate {
         let jwt = bearer(headers)?;
         let caller = self.keys.verify(jwt, self.audience).await?;
         if self.refused.refused(&caller) {
-            return Err(ServiceError::unauthenticated("the token was revoked or its owner disabled").reason("TOKEN_REVOKED"));
+            return Err(ServiceError::unauthenticated(
+                "the token was revoked or its owner disabled",
+            )
+            .reason("TOKEN_REVOKED"));
         }
         if let Err(error) = enforce(need, &caller) {
             self.refused.denied(&caller, path, &error);
@@ -98,7 +115,11 @@ impl Gate {
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, ServiceError> {
-    let missing = || ServiceError::unauthenticated("the call needs a token: send `authorization: Bearer <token>`");
+    let missing = || {
+        ServiceError::unauthenticated(
+            "the call needs a token: send `authorization: Bearer <token>`",
+        )
+    };
     let text = headers.get(AUTHORIZATION).ok_or_else(missing)?.to_str().map_err(|_| missing())?;
     let (scheme, token) = text.split_once(' ').ok_or_else(missing)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(missing()) }
@@ -107,7 +128,8 @@ fn bearer(headers: &HeaderMap) -> Result<&str, ServiceError> {
 fn enforce(need: &Authz, caller: &Caller) -> Result<(), ServiceError> {
     // The gateway acts for everybody outside; only the roles behind it are
     // "of this platform".
-    let of_platform = caller.service || caller.actor.as_deref().is_some_and(|actor| actor != "gateway");
+    let of_platform =
+        caller.service || caller.actor.as_deref().is_some_and(|actor| actor != "gateway");
     if need.service_only && !of_platform {
         return Err(ServiceError::denied("only a role of this platform may make the call"));
     }
@@ -117,7 +139,8 @@ fn enforce(need: &Authz, caller: &Caller) -> Result<(), ServiceError> {
     let least = Role::try_from(need.role).unwrap_or(Role::Admin);
     if (caller.role as i32) < (least as i32) {
         let word = least.as_str_name().trim_start_matches("ROLE_").to_ascii_lowercase();
-        return Err(ServiceError::denied(format!("the call needs the global role {word}")).reason("ROLE_TOO_LOW"));
+        return Err(ServiceError::denied(format!("the call needs the global role {word}"))
+            .reason("ROLE_TOO_LOW"));
     }
     Ok(())
 }

@@ -63,7 +63,10 @@ impl Keys {
     }
 
     fn with(identity: Option<Transport>, known: Known) -> Self {
-        let verified = Cache::builder().max_capacity(VERIFIED_TOKENS_MAX).time_to_live(Duration::from_secs(90)).build();
+        let verified = Cache::builder()
+            .max_capacity(VERIFIED_TOKENS_MAX)
+            .time_to_live(Duration::from_secs(90))
+            .build();
         Self { inner: Arc::new(Inner { identity, known: RwLock::new(known), verified }) }
     }
 
@@ -74,9 +77,18 @@ impl Keys {
     /// identity does not give its keys.
     pub async fn verify(&self, jwt: &str, audience: &str) -> Result<Arc<Caller>, ServiceError> {
         let now = now_seconds();
-        let digest: [u8; 32] = Sha256::new().chain_update(audience).chain_update([0]).chain_update(jwt).finalize().into();
+        let digest: [u8; 32] = Sha256::new()
+            .chain_update(audience)
+            .chain_update([0])
+            .chain_update(jwt)
+            .finalize()
+            .into();
         if let Some(caller) = self.inner.verified.get(&digest) {
-            return if caller.expires_at + LEEWAY_SECONDS as i64 > now { Ok(caller) } else { Err(invalid("it has expired")) };
+            return if caller.expires_at + LEEWAY_SECONDS as i64 > now {
+                Ok(caller)
+            } else {
+                Err(invalid("it has expired"))
+            };
         }
         let header = decode_header(jwt).map_err(|_| invalid("it is no token of this platform"))?;
         if header.typ.as_deref() != Some(TOKEN_TYPE) {
@@ -84,7 +96,9 @@ impl Keys {
         }
         let kid = header.kid.ok_or_else(|| invalid("it names no key"))?;
         let key = self.key(&kid).await?.ok_or_else(|| invalid("its key is unknown"))?;
-        let claims = decode::<Claims>(jwt, &key, &validation(audience)).map_err(|e| invalid(reason(&e)))?.claims;
+        let claims = decode::<Claims>(jwt, &key, &validation(audience))
+            .map_err(|e| invalid(reason(&e)))?
+            .claims;
         let caller = Arc::new(caller_of(claims, jwt)?);
         self.inner.verified.insert(digest, Arc::clone(&caller));
         Ok(caller)
@@ -102,7 +116,10 @@ impl Keys {
         if !fresh && !known.keys.contains_key(kid) {
             let mut client = ExchangeServiceClient::new(identity.clone());
             let answer = client.get_keys(GetKeysRequest {}).await.map_err(|status| {
-                ServiceError::unavailable(format!("identity does not give its keys: {}", status.message()))
+                ServiceError::unavailable(format!(
+                    "identity does not give its keys: {}",
+                    status.message()
+                ))
             })?;
             known.keys = parse(&answer.into_inner().jwks_json)?;
             known.refreshed = Some(Instant::now());
@@ -127,7 +144,10 @@ fn parse(jwks_json: &str) -> Result<HashMap<String, DecodingKey>, ServiceError> 
     let mut keys = HashMap::new();
     for jwk in &set.keys {
         if let Some(kid) = &jwk.common.key_id {
-            keys.insert(kid.clone(), DecodingKey::from_jwk(jwk).map_err(|e| broken(e.to_string()))?);
+            keys.insert(
+                kid.clone(),
+                DecodingKey::from_jwk(jwk).map_err(|e| broken(e.to_string()))?,
+            );
         }
     }
     Ok(keys)

@@ -50,11 +50,11 @@ pub struct Caller {
 /// # Errors
 /// `UNAUTHENTICATED` for a method that is open to everybody, called by nobody.
 pub fn of<T>(request: &tonic::Request<T>) -> Result<Arc<Caller>, ServiceError> {
-    request
-        .extensions()
-        .get::<Arc<Caller>>()
-        .cloned()
-        .ok_or_else(|| ServiceError::unauthenticated("the call needs a token: send `authorization: Bearer <token>`"))
+    request.extensions().get::<Arc<Caller>>().cloned().ok_or_else(|| {
+        ServiceError::unauthenticated(
+            "the call needs a token: send `authorization: Bearer <token>`",
+        )
+    })
 }
 
 #[cfg(test)]

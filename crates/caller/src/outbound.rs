@@ -68,7 +68,10 @@ impl TokenSource {
     /// A source that asks `identity` with a role's secret.
     #[must_use]
     pub fn new(identity: Transport, secret: Secret) -> Self {
-        let cache = Cache::builder().max_capacity(CACHED_TOKENS_MAX).time_to_live(Duration::from_secs(60)).build();
+        let cache = Cache::builder()
+            .max_capacity(CACHED_TOKENS_MAX)
+            .time_to_live(Duration::from_secs(60))
+            .build();
         Self { inner: Arc::new(Inner { identity, secret, cache }) }
     }
 
@@ -76,7 +79,11 @@ impl TokenSource {
     ///
     /// # Errors
     /// Identity's refusal, or `UNAVAILABLE` when it is away.
-    pub async fn for_caller(&self, caller: &Caller, audience: &'static str) -> Result<Bearer, ServiceError> {
+    pub async fn for_caller(
+        &self,
+        caller: &Caller,
+        audience: &'static str,
+    ) -> Result<Bearer, ServiceError> {
         if caller.service {
             return self.for_self(audience).await;
         }
@@ -91,7 +98,11 @@ impl TokenSource {
         self.issue("", audience).await
     }
 
-    async fn issue(&self, subject_token: &str, audience: &'static str) -> Result<Bearer, ServiceError> {
+    async fn issue(
+        &self,
+        subject_token: &str,
+        audience: &'static str,
+    ) -> Result<Bearer, ServiceError> {
         let key = (Sha256::digest(subject_token).into(), audience);
         if let Some(bearer) = self.inner.cache.get(&key).await {
             if bearer.is_fresh() {
@@ -112,11 +123,15 @@ impl TokenSource {
             subject_token: subject_token.to_owned(),
         };
         let mut client = ExchangeServiceClient::new(self.inner.identity.clone());
-        let answer = client.issue_token(request).await.map_err(|s| ServiceError::from_status(&s).context("identity"))?;
+        let answer = client
+            .issue_token(request)
+            .await
+            .map_err(|s| ServiceError::from_status(&s).context("identity"))?;
         let answer = answer.into_inner();
-        let mut header: MetadataValue<Ascii> = format!("Bearer {}", answer.jwt)
-            .parse()
-            .map_err(|_| ServiceError::internal("identity issued a token that is no header value"))?;
+        let mut header: MetadataValue<Ascii> =
+            format!("Bearer {}", answer.jwt).parse().map_err(|_| {
+                ServiceError::internal("identity issued a token that is no header value")
+            })?;
         header.set_sensitive(true);
         Ok(Bearer { header, expires_at: answer.expire_time.map_or(0, |time| time.seconds) })
     }

@@ -51,7 +51,10 @@ fn header() -> Header {
 
 fn door(issuer: &Issuer, need: Authz, refused: Arc<dyn Refused>) -> Guarded {
     let routes = tower::service_fn(|request: Request<Body>| async move {
-        let name = request.extensions().get::<Arc<Caller>>().map_or("nobody".into(), |caller| caller.name.clone());
+        let name = request
+            .extensions()
+            .get::<Arc<Caller>>()
+            .map_or("nobody".into(), |caller| caller.name.clone());
         Ok::<_, std::convert::Infallible>(Response::new(Body::new(name)))
     });
     let needs = NeedTable::default().with("/s/M", need);
@@ -87,7 +90,10 @@ async fn a_good_token_passes_and_a_second_time_from_the_cache() {
     }
     assert_eq!(call(&door, "/s/M", Some(format!("Basic {jwt}"))).await, Code::Unauthenticated);
     assert_eq!(call(&door, "/s/M", None).await, Code::Unauthenticated);
-    assert_eq!(call(&door, "/s/Unlisted", Some(format!("Bearer {jwt}"))).await, Code::Unimplemented);
+    assert_eq!(
+        call(&door, "/s/Unlisted", Some(format!("Bearer {jwt}"))).await,
+        Code::Unimplemented
+    );
 }
 
 #[tokio::test]

@@ -92,7 +92,11 @@ pub struct InvalidId {
 impl fmt::Display for InvalidId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: String = self.text.chars().take(64).collect();
-        write!(f, "{shown:?} is no {} id: expected a UUID such as 01932d3e-7b2a-7c1f-9f00-000000000000", self.kind)
+        write!(
+            f,
+            "{shown:?} is no {} id: expected a UUID such as 01932d3e-7b2a-7c1f-9f00-000000000000",
+            self.kind
+        )
     }
 }
 

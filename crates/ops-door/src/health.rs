@@ -25,11 +25,7 @@ pub fn health(
     drain: Drain,
 ) -> HealthServer<impl Health + use<>> {
     HealthServer::new(Service {
-        state: Arc::new(State {
-            services: services.to_vec(),
-            readiness,
-            drain,
-        }),
+        state: Arc::new(State { services: services.to_vec(), readiness, drain }),
     })
 }
 
@@ -71,9 +67,7 @@ impl State {
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {
-    HealthCheckResponse {
-        status: status.into(),
-    }
+    HealthCheckResponse { status: status.into() }
 }
 
 #[tonic::async_trait]
@@ -99,9 +93,7 @@ impl Health for Service {
             // The protocol answers an unknown service so, and stays open.
             let unknown =
                 stream::iter([Ok(answer(ServingStatus::ServiceUnknown))]).chain(stream::pending());
-            return Ok(Response::new(
-                unknown.take_until(until_drained(state)).boxed(),
-            ));
+            return Ok(Response::new(unknown.take_until(until_drained(state)).boxed()));
         }
         let verdicts = stream::unfold((state, None), |(state, last)| async move {
             let next = match last {

@@ -67,13 +67,7 @@ where
         .route(
             "/metrics",
             get(async move || {
-                (
-                    [(
-                        header::CONTENT_TYPE,
-                        "text/plain; version=0.0.4; charset=utf-8",
-                    )],
-                    metrics(),
-                )
+                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics())
             }),
         )
         .route_service("/grpc.health.v1.Health/{*method}", grpc)
@@ -86,11 +80,7 @@ where
 }
 
 fn ready_response(report: &Report) -> Response {
-    let status = if report.ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(report)).into_response()
 }
 

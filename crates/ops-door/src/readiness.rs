@@ -42,19 +42,11 @@ pub async fn report_within(readiness: &[Readiness], drain: &Drain, time_max: Dur
     // As many as the process has roles and stores: a handful.
     let checks = futures::future::join_all(readiness.iter().map(|one| check(one, time_max))).await;
     let draining = drain.has_begun();
-    Report {
-        ready: !draining && checks.iter().all(|check| check.ok),
-        draining,
-        checks,
-    }
+    Report { ready: !draining && checks.iter().all(|check| check.ok), draining, checks }
 }
 
 async fn check(readiness: &Readiness, time_max: Duration) -> CheckReport {
     let answer = tokio::time::timeout(time_max, readiness.check()).await;
     let result = answer.unwrap_or_else(|_| Err(format!("no answer within {time_max:?}")));
-    CheckReport {
-        name: readiness.name,
-        ok: result.is_ok(),
-        error: result.err(),
-    }
+    CheckReport { name: readiness.name, ok: result.is_ok(), error: result.err() }
 }

@@ -27,21 +27,11 @@ fn door() -> Door {
     let up = Arc::clone(&database);
     let check = Readiness::new("catalog.database", move || {
         let up = up.load(Ordering::SeqCst);
-        async move {
-            if up {
-                Ok(())
-            } else {
-                Err("connection refused".to_owned())
-            }
-        }
+        async move { if up { Ok(()) } else { Err("connection refused".to_owned()) } }
     });
     let drain = Drain::new();
     let app = from_router(router(vec![check], || "up 1\n".to_owned(), drain.clone()));
-    Door {
-        database,
-        drain,
-        app,
-    }
+    Door { database, drain, app }
 }
 
 impl Door {
@@ -51,27 +41,14 @@ impl Door {
         let status = response.status().as_u16();
         (
             status,
-            String::from_utf8(
-                response
-                    .into_body()
-                    .collect()
-                    .await
-                    .unwrap()
-                    .to_bytes()
-                    .to_vec(),
-            )
-            .unwrap(),
+            String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec())
+                .unwrap(),
         )
     }
 
     async fn verdict(&self) -> ServingStatus {
         let mut client = HealthClient::new(self.app.clone());
-        client
-            .check(HealthCheckRequest::default())
-            .await
-            .unwrap()
-            .into_inner()
-            .status()
+        client.check(HealthCheckRequest::default()).await.unwrap().into_inner().status()
     }
 }
 
@@ -89,11 +66,7 @@ async fn readiness_follows_the_checks_and_liveness_does_not() {
 
     door.database.store(true, Ordering::SeqCst);
     let (status, body) = door.get("/readyz").await;
-    assert_eq!(
-        (status, body.contains("\"ready\":true")),
-        (200, true),
-        "{body}"
-    );
+    assert_eq!((status, body.contains("\"ready\":true")), (200, true), "{body}");
     assert_eq!(door.verdict().await, ServingStatus::Serving);
 }
 
@@ -112,20 +85,10 @@ async fn a_watcher_hears_of_the_drain_and_is_let_go() {
     let door = door();
     door.database.store(true, Ordering::SeqCst);
     let mut client = HealthClient::new(door.app.clone());
-    let mut watch = client
-        .watch(HealthCheckRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(
-        watch.message().await.unwrap().unwrap().status(),
-        ServingStatus::Serving
-    );
+    let mut watch = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     door.drain.begin();
-    assert_eq!(
-        watch.message().await.unwrap().unwrap().status(),
-        ServingStatus::NotServing
-    );
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(watch.message().await.unwrap().is_none());
 }
 
@@ -135,10 +98,7 @@ async fn a_check_that_hangs_has_failed() {
     let report =
         readiness::report_within(&[hanging], &Drain::new(), Duration::from_millis(5)).await;
     assert!(!report.ready);
-    assert_eq!(
-        report.checks[0].error.as_deref(),
-        Some("no answer within 5ms")
-    );
+    assert_eq!(report.checks[0].error.as_deref(), Some("no answer within 5ms"));
 }
 
 #[tokio::test]
@@ -147,10 +107,7 @@ async fn metrics_are_text_and_the_rest_is_not_here() {
     assert_eq!(door.get("/metrics").await, (200, "up 1\n".to_owned()));
     assert_eq!(door.get("/v1/namespaces").await.0, 404);
     let mut client = HealthClient::new(door.app.clone());
-    let unknown = client
-        .check(HealthCheckRequest {
-            service: "quarry.items.v1.ItemsService".into(),
-        })
-        .await;
+    let unknown =
+        client.check(HealthCheckRequest { service: "quarry.items.v1.ItemsService".into() }).await;
     assert_eq!(unknown.unwrap_err().code(), tonic::Code::NotFound);
 }

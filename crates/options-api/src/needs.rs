@@ -35,7 +35,8 @@ impl NeedTable {
     pub fn from_descriptor_sets(sets: &[&[u8]]) -> Result<Self, NeedError> {
         let mut needs = HashMap::new();
         for set in sets {
-            let pool = DescriptorPool::decode(*set).map_err(|e| NeedError(format!("descriptor set: {e}")))?;
+            let pool = DescriptorPool::decode(*set)
+                .map_err(|e| NeedError(format!("descriptor set: {e}")))?;
             for service in pool.services().filter(|s| s.full_name().starts_with("quarry.")) {
                 for method in service.methods() {
                     let path = format!("/{}/{}", service.full_name(), method.name());
@@ -75,7 +76,8 @@ fn need_of(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<Authz, Ne
     }
     let value = options.get_extension(&option);
     let message = value.as_message().ok_or_else(missing)?;
-    Authz::decode(message.encode_to_vec().as_slice()).map_err(|e| NeedError(format!("{}: {e}", method.full_name())))
+    Authz::decode(message.encode_to_vec().as_slice())
+        .map_err(|e| NeedError(format!("{}: {e}", method.full_name())))
 }
 
 #[cfg(test)]

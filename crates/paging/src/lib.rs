@@ -26,7 +26,10 @@ pub fn page_size(requested: i32, max: u32) -> Result<u32, ServiceError> {
     match u32::try_from(requested) {
         Ok(0) => Ok(PAGE_SIZE_DEFAULT.min(max)),
         Ok(size) if size <= max => Ok(size),
-        _ => Err(ServiceError::invalid("page_size", format!("{requested} is not within 1 and {max}"))),
+        _ => Err(ServiceError::invalid(
+            "page_size",
+            format!("{requested} is not within 1 and {max}"),
+        )),
     }
 }
 
@@ -51,8 +54,11 @@ pub fn key<K: DeserializeOwned>(list: &str, token: &str) -> Result<Option<K>, Se
         return Ok(None);
     }
     let wrong = || {
-        ServiceError::invalid("page_token", "is not a token of this list; repeat the list without a token")
-            .reason("PAGE_TOKEN_INVALID")
+        ServiceError::invalid(
+            "page_token",
+            "is not a token of this list; repeat the list without a token",
+        )
+        .reason("PAGE_TOKEN_INVALID")
     };
     if token.len() > TOKEN_BYTES_MAX {
         return Err(wrong());
@@ -67,7 +73,12 @@ pub fn key<K: DeserializeOwned>(list: &str, token: &str) -> Result<Option<K>, Se
 
 /// Splits off the entry that was fetched beyond the page to learn whether
 /// there is another one: the page's entries, and the token that continues it.
-pub fn cut<T, K: Serialize>(mut entries: Vec<T>, size: u32, list: &str, key_of: impl Fn(&T) -> K) -> (Vec<T>, String) {
+pub fn cut<T, K: Serialize>(
+    mut entries: Vec<T>,
+    size: u32,
+    list: &str,
+    key_of: impl Fn(&T) -> K,
+) -> (Vec<T>, String) {
     let size = size as usize;
     if entries.len() <= size {
         return (entries, String::new());
@@ -93,7 +104,10 @@ mod tests {
     #[test]
     fn a_token_gives_its_key_back_to_its_own_list_only() {
         let made = token("datasets:vision", &("icons", 7));
-        assert_eq!(key::<(String, i64)>("datasets:vision", &made).unwrap(), Some(("icons".to_owned(), 7)));
+        assert_eq!(
+            key::<(String, i64)>("datasets:vision", &made).unwrap(),
+            Some(("icons".to_owned(), 7))
+        );
         let error = key::<(String, i64)>("datasets:audio", &made).unwrap_err();
         assert!(error.reason_is("PAGE_TOKEN_INVALID"));
     }

@@ -64,9 +64,14 @@ fn demand_authz(encoded: &[u8], files: &[&str]) -> Result<(), Box<dyn Error>> {
     let extension = pool.get_extension_by_name(AUTHZ_OPTION);
     for service in pool.services().filter(|s| files.contains(&s.parent_file().name())) {
         for method in service.methods() {
-            let stated = extension.as_ref().is_some_and(|option| method.options().has_extension(option));
+            let stated =
+                extension.as_ref().is_some_and(|option| method.options().has_extension(option));
             if !stated {
-                return Err(format!("{}: the method has no ({AUTHZ_OPTION}) option; say who may call it", method.full_name()).into());
+                return Err(format!(
+                    "{}: the method has no ({AUTHZ_OPTION}) option; say who may call it",
+                    method.full_name()
+                )
+                .into());
             }
         }
     }
@@ -83,7 +88,8 @@ mod tests {
             "syntax = \"proto3\"; package t; import \"quarry/options/v1/authz.proto\";
              message M {{}} service S {{ rpc Call(M) returns (M) {{ {option} }} }}"
         );
-        let dir = env::temp_dir().join(format!("proto-build-{}-{}", std::process::id(), option.len()));
+        let dir =
+            env::temp_dir().join(format!("proto-build-{}-{}", std::process::id(), option.len()));
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("t.proto"), source).unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
@@ -101,6 +107,7 @@ mod tests {
 
     #[test]
     fn a_method_with_the_option_passes() {
-        demand_authz(&encoded("option (quarry.options.v1.authz) = {public: true};"), &["t.proto"]).unwrap();
+        demand_authz(&encoded("option (quarry.options.v1.authz) = {public: true};"), &["t.proto"])
+            .unwrap();
     }
 }

@@ -50,7 +50,9 @@ where
         let deadline = Instant::now() + timeout;
         Box::pin(async move {
             match tokio::time::timeout_at(deadline, answer).await {
-                Ok(response) => Ok(response?.map(|body| Body::new(DeadlineBody::new(body, deadline)))),
+                Ok(response) => {
+                    Ok(response?.map(|body| Body::new(DeadlineBody::new(body, deadline))))
+                }
                 Err(_) => Err(exceeded()),
             }
         })
@@ -100,7 +102,10 @@ impl HttpBody for DeadlineBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.ended {
             return Poll::Ready(None);
         }

@@ -35,7 +35,12 @@ impl Default for DoorSettings {
 
 /// Serves until `shutdown`, then refuses new connections, tells the open ones
 /// to finish (GOAWAY) and waits for them at most `settings.grace`.
-pub async fn serve(listener: TcpListener, app: Transport, settings: DoorSettings, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    app: Transport,
+    settings: DoorSettings,
+    shutdown: CancellationToken,
+) {
     let builder = builder(&settings);
     let graceful = GracefulShutdown::new();
     loop {
@@ -75,12 +80,18 @@ fn builder(settings: &DoorSettings) -> Builder<TokioExecutor> {
     builder
 }
 
-fn spawn_connection(builder: &Builder<TokioExecutor>, graceful: &GracefulShutdown, socket: TcpStream, app: Transport) {
+fn spawn_connection(
+    builder: &Builder<TokioExecutor>,
+    graceful: &GracefulShutdown,
+    socket: TcpStream,
+    app: Transport,
+) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let service = service_fn(move |request: Request<Incoming>| answer(app.clone(), request));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), service).into_owned();
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(socket), service).into_owned();
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = connection.await {

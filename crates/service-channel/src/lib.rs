@@ -35,7 +35,11 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// extensions apart, so these layers do, in both modes alike.
 pub fn local<S>(service: S) -> Transport
 where
-    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send + 'static,
 {
     let service = ServiceExt::<Request<Body>>::map_err(service, |never: Infallible| match never {});
@@ -48,7 +52,8 @@ pub fn from_router(router: axum::Router) -> Transport {
     let service = tower::service_fn(move |request: Request<Body>| {
         let router = router.clone();
         async move {
-            let response = router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
+            let response =
+                router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
             Ok::<_, Status>(response.map(Body::new))
         }
     });

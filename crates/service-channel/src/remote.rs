@@ -51,7 +51,9 @@ pub fn remote(url: &str) -> Result<Transport, ServiceError> {
 }
 
 fn authority_of(url: &str) -> Result<Authority, ServiceError> {
-    let wrong = |why: &str| ServiceError::invalid("neighbours", format!("{url:?} {why}; write http://host:port"));
+    let wrong = |why: &str| {
+        ServiceError::invalid("neighbours", format!("{url:?} {why}; write http://host:port"))
+    };
     let uri: Uri = url.parse().map_err(|_| wrong("is no URL"))?;
     if uri.scheme() != Some(&Scheme::HTTP) {
         return Err(wrong("does not begin with http://"));
@@ -62,9 +64,18 @@ fn authority_of(url: &str) -> Result<Authority, ServiceError> {
     uri.authority().cloned().ok_or_else(|| wrong("names no host"))
 }
 
-async fn call(client: HttpClient, authority: &Authority, mut request: Request<Body>) -> Result<Response<Body>, Status> {
-    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority.clone()).path_and_query(path).build();
+async fn call(
+    client: HttpClient,
+    authority: &Authority,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    let path =
+        request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let uri = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(authority.clone())
+        .path_and_query(path)
+        .build();
     *request.uri_mut() = uri.map_err(|e| Status::internal(format!("uri: {e}")))?;
     *request.version_mut() = Version::HTTP_2;
     request.headers_mut().remove(HOST);

@@ -17,14 +17,19 @@ fn callee() -> Transport {
         match path.as_str() {
             "/panic" => panic!("boom"),
             "/never" => std::future::pending().await,
-            "/drip" => Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(
-                stream::pending::<Result<http_body::Frame<bytes::Bytes>, Status>>(),
-            )))),
+            "/drip" => {
+                Ok::<_, Infallible>(Response::new(Body::new(StreamBody::new(stream::pending::<
+                    Result<http_body::Frame<bytes::Bytes>, Status>,
+                >()))))
+            }
             "/panicking-body" => Ok(Response::new(Body::new(StreamBody::new(stream::poll_fn(
-                |_| -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Status>>> { panic!("boom in the body") },
+                |_| -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Status>>> {
+                    panic!("boom in the body")
+                },
             ))))),
             "/extensions" => {
-                let text = if request.extensions().get::<u8>().is_some() { "leaked" } else { "clean" };
+                let text =
+                    if request.extensions().get::<u8>().is_some() { "leaked" } else { "clean" };
                 Ok(Response::new(Body::new(text.to_owned())))
             }
             _ => Ok(Response::new(Body::new("ok".to_owned()))),
@@ -68,7 +73,10 @@ async fn status(transport: &Transport, request: Request<Body>) -> Code {
         return status.code();
     }
     match response.into_body().collect().await {
-        Ok(body) => body.trailers().and_then(Status::from_header_map).map_or(Code::Ok, |status| status.code()),
+        Ok(body) => body
+            .trailers()
+            .and_then(Status::from_header_map)
+            .map_or(Code::Ok, |status| status.code()),
         Err(status) => status.code(),
     }
 }
@@ -90,7 +98,8 @@ async fn a_deadline_cuts_headers_and_bodies() {
         for path in ["/never", "/drip"] {
             let mut request = request(path);
             request.headers_mut().insert("grpc-timeout", "30m".parse().unwrap());
-            let answer = tokio::time::timeout(Duration::from_secs(10), status(&transport, request)).await;
+            let answer =
+                tokio::time::timeout(Duration::from_secs(10), status(&transport, request)).await;
             assert_eq!(answer.unwrap(), Code::DeadlineExceeded, "{path}");
         }
     }
@@ -102,7 +111,15 @@ async fn extensions_do_not_reach_the_callee() {
     for transport in both(&guard).await {
         let mut request = request("/extensions");
         request.extensions_mut().insert(7u8);
-        let body = transport.oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        let body = transport
+            .oneshot(request)
+            .await
+            .unwrap()
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes();
         assert_eq!(body, "clean");
     }
 }
@@ -112,7 +129,8 @@ async fn an_absent_neighbour_is_unavailable_and_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let error = remote(&format!("http://{address}")).unwrap().oneshot(request("/")).await.unwrap_err();
+    let error =
+        remote(&format!("http://{address}")).unwrap().oneshot(request("/")).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.message().contains(&address.to_string()), "{error}");
 }

@@ -297,7 +297,9 @@ impl StdError for ServiceError {
 }
 
 fn upper_snake(kind: &str) -> String {
-    kind.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+    kind.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect()
 }
 
 #[cfg(test)]
@@ -328,7 +330,8 @@ mod tests {
 
     #[test]
     fn the_source_is_kept_for_the_log_and_not_shown() {
-        let error = ServiceError::internal("could not read").caused_by(std::io::Error::other("disk on fire"));
+        let error = ServiceError::internal("could not read")
+            .caused_by(std::io::Error::other("disk on fire"));
         assert_eq!(error.to_string(), "could not read");
         assert!(error.source().is_some());
     }

@@ -80,7 +80,8 @@ impl ServiceError {
             error.metadata = info.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
             error.metadata.sort();
         }
-        if let Some(violation) = details.bad_request().and_then(|bad| bad.field_violations.first()) {
+        if let Some(violation) = details.bad_request().and_then(|bad| bad.field_violations.first())
+        {
             error.field = Some(violation.field.clone());
         }
         error
@@ -99,7 +100,9 @@ mod tests {
 
     #[test]
     fn a_status_carries_everything_there_and_back() {
-        let error = ServiceError::invalid("page_size", "must be at most 10000").reason("PAGE_TOO_LARGE").with("max", 10_000);
+        let error = ServiceError::invalid("page_size", "must be at most 10000")
+            .reason("PAGE_TOO_LARGE")
+            .with("max", 10_000);
         let back = ServiceError::from_status(&Status::from(error));
         assert_eq!(back.code(), Code::InvalidArgument);
         assert_eq!(back.reason_text(), "PAGE_TOO_LARGE");
@@ -111,9 +114,20 @@ mod tests {
     #[test]
     fn every_code_survives_the_wire() {
         for code in [
-            Code::InvalidArgument, Code::Unauthenticated, Code::PermissionDenied, Code::NotFound, Code::AlreadyExists,
-            Code::Conflict, Code::FailedPrecondition, Code::ResourceExhausted, Code::Unavailable,
-            Code::DeadlineExceeded, Code::Cancelled, Code::Unimplemented, Code::DataLoss, Code::Internal,
+            Code::InvalidArgument,
+            Code::Unauthenticated,
+            Code::PermissionDenied,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::Conflict,
+            Code::FailedPrecondition,
+            Code::ResourceExhausted,
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::Cancelled,
+            Code::Unimplemented,
+            Code::DataLoss,
+            Code::Internal,
         ] {
             let status = Status::from(ServiceError::new(code, "x"));
             assert_eq!(ServiceError::from_status(&status).code(), code);

@@ -16,29 +16,18 @@ pub fn in_file(path: &Path, what: &str) -> ServiceError {
 
 /// A value that does not fit the settings.
 pub fn explain(error: figment::Error) -> ServiceError {
-    let source = error
-        .metadata
-        .as_ref()
-        .map_or("the settings", |metadata| metadata.name.as_ref());
+    let source = error.metadata.as_ref().map_or("the settings", |metadata| metadata.name.as_ref());
     let mut key = error.path.join(".");
     let what = match &error.kind {
         Kind::UnknownField(found, known) => {
             // The path ends at the section; the key is what was found in it.
             if error.path.last().is_none_or(|last| last != found) {
-                key = if key.is_empty() {
-                    found.clone()
-                } else {
-                    format!("{key}.{found}")
-                };
+                key = if key.is_empty() { found.clone() } else { format!("{key}.{found}") };
             }
             format!("there is no such key; known here: {}", known.join(", "))
         }
         Kind::MissingField(name) => {
-            key = if key.is_empty() {
-                name.to_string()
-            } else {
-                format!("{key}.{name}")
-            };
+            key = if key.is_empty() { name.to_string() } else { format!("{key}.{name}") };
             "is required".to_owned()
         }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
@@ -53,17 +42,11 @@ pub fn explain(error: figment::Error) -> ServiceError {
     } else {
         format!("{key} in {source}: {what}")
     };
-    ServiceError::invalid("settings", message)
-        .reason("INVALID_SETTINGS")
-        .with("key", key)
+    ServiceError::invalid("settings", message).reason("INVALID_SETTINGS").with("key", key)
 }
 
 fn shown(key: &str, found: &Actual) -> String {
-    if is_secret(key) {
-        "the value".to_owned()
-    } else {
-        found.to_string()
-    }
+    if is_secret(key) { "the value".to_owned() } else { found.to_string() }
 }
 
 fn is_secret(key: &str) -> bool {

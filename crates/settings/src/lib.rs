@@ -36,10 +36,7 @@ pub fn load<T: DeserializeOwned>(
 ) -> Result<T, ServiceError> {
     let variables = std::env::vars_os().filter_map(|(key, value)| {
         // A name that is no UTF-8 is none of ours.
-        Some((
-            key.into_string().ok()?,
-            value.to_string_lossy().into_owned(),
-        ))
+        Some((key.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
     load_from(file, variables, overrides)
 }

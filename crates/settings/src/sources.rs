@@ -15,9 +15,8 @@ const SECTION_MARK: &str = "__";
 
 /// Endings of keys whose text is taken as it stands: a password `007` is no
 /// number and a path `[x]` no list.
-const TEXT_ENDINGS: [&str; 9] = [
-    "secret", "token", "password", "key", "url", "file", "dir", "path", "name",
-];
+const TEXT_ENDINGS: [&str; 9] =
+    ["secret", "token", "password", "key", "url", "file", "dir", "path", "name"];
 
 /// A settings file.
 pub struct TomlFile {
@@ -33,19 +32,12 @@ impl TomlFile {
         let table: toml::Table = toml::from_str(&text).map_err(|cause| {
             // Not the error's own text: it quotes the line, secrets included.
             let line = cause.span().map_or(1, |span| {
-                text.bytes()
-                    .take(span.start)
-                    .filter(|byte| *byte == b'\n')
-                    .count()
-                    + 1
+                text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
             });
             error::in_file(path, &format!("line {line}: {}", cause.message()))
         })?;
         let values = to_dict(&table).map_err(|cause| error::in_file(path, &cause.to_string()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            values,
-        })
+        Ok(Self { path: path.to_owned(), values })
     }
 }
 
@@ -115,9 +107,7 @@ pub struct Flags {
 impl Flags {
     pub fn of(flags: impl Serialize) -> Result<Self, ServiceError> {
         let values = to_dict(flags).map_err(error::explain)?;
-        Ok(Self {
-            values: without_absent(values),
-        })
+        Ok(Self { values: without_absent(values) })
     }
 }
 

@@ -1,10 +1,5 @@
 //! Precedence, refusals, and that secrets stay out of messages.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use serde::Deserialize;
 
@@ -50,10 +45,7 @@ struct FlagsServer {
 }
 
 fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect()
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -70,36 +62,22 @@ fn refusal(file: Option<&Path>, pairs: &[(&str, &str)]) -> String {
 
 #[test]
 fn nothing_said_gives_the_defaults() {
-    assert_eq!(
-        load_from::<Example>(None, env(&[]), ()).unwrap(),
-        Example::default()
-    );
+    assert_eq!(load_from::<Example>(None, env(&[]), ()).unwrap(), Example::default());
 }
 
 #[test]
 fn flags_win_over_variables_over_the_file() {
     let file = file("data_dir = \"/file\"\n[server]\nlisten = \"file:1\"\nstreams_max = 1\n");
-    let pairs = [
-        ("QUARRY_DATA_DIR", "/env"),
-        ("QUARRY_SERVER__STREAMS_MAX", "2"),
-    ];
+    let pairs = [("QUARRY_DATA_DIR", "/env"), ("QUARRY_SERVER__STREAMS_MAX", "2")];
     let read = load_from::<Example>(Some(file.path()), env(&pairs), Flags::default()).unwrap();
     assert_eq!(read.data_dir, PathBuf::from("/env"));
     assert_eq!(read.server.listen.as_deref(), Some("file:1"));
     assert_eq!(read.server.streams_max, 2);
 
-    let server = FlagsServer {
-        streams_max: Some(3),
-    };
-    let flags = Flags {
-        data_dir: Some("/flag".into()),
-        server,
-    };
+    let server = FlagsServer { streams_max: Some(3) };
+    let flags = Flags { data_dir: Some("/flag".into()), server };
     let read = load_from::<Example>(Some(file.path()), env(&pairs), flags).unwrap();
-    assert_eq!(
-        (read.data_dir, read.server.streams_max),
-        (PathBuf::from("/flag"), 3)
-    );
+    assert_eq!((read.data_dir, read.server.streams_max), (PathBuf::from("/flag"), 3));
 }
 
 #[test]
@@ -107,10 +85,7 @@ fn an_unknown_key_is_refused_with_key_source_and_the_known_ones() {
     let file = file("[server]\nlisen = \"x\"\n");
     let message = refusal(Some(file.path()), &[]);
     assert!(message.contains("server.lisen"), "{message}");
-    assert!(
-        message.contains(&file.path().display().to_string()),
-        "{message}"
-    );
+    assert!(message.contains(&file.path().display().to_string()), "{message}");
     assert!(message.contains("listen, streams_max"), "{message}");
 
     let message = refusal(None, &[("QUARRY_SERVER__NOPE", "1")]);
@@ -128,10 +103,7 @@ fn variables_of_others_are_left_alone() {
         ("PATH", "/bin"),
         ("QUARRY_", ""),
     ];
-    assert_eq!(
-        load_from::<Example>(None, env(&pairs), ()).unwrap(),
-        Example::default()
-    );
+    assert_eq!(load_from::<Example>(None, env(&pairs), ()).unwrap(), Example::default());
 }
 
 #[test]
@@ -146,10 +118,7 @@ fn a_value_of_the_wrong_type_is_named() {
 
 #[test]
 fn texts_that_look_like_numbers_stay_texts() {
-    let pairs = [
-        ("QUARRY_SERVER__ADMIN_PASSWORD", "007"),
-        ("QUARRY_DATA_DIR", "[1]"),
-    ];
+    let pairs = [("QUARRY_SERVER__ADMIN_PASSWORD", "007"), ("QUARRY_DATA_DIR", "[1]")];
     let read = load_from::<Example>(None, env(&pairs), ()).unwrap();
     assert_eq!(read.server.admin_password.unwrap().expose(), "007");
     assert_eq!(read.data_dir, PathBuf::from("[1]"));
@@ -163,10 +132,7 @@ fn secrets_are_in_no_message() {
 
     let broken = file("[server]\nadmin_password = \"canary\" oops\n");
     let message = refusal(Some(broken.path()), &[]);
-    assert!(
-        message.contains("line 2") && !message.contains("canary"),
-        "{message}"
-    );
+    assert!(message.contains("line 2") && !message.contains("canary"), "{message}");
     let mistyped = file("[server]\nadmin_password = [\"canary\"]\n");
     assert!(!refusal(Some(mistyped.path()), &[]).contains("canary"));
 }
@@ -180,10 +146,7 @@ fn a_named_file_must_exist() {
 #[test]
 fn a_secret_file_is_trimmed_and_must_hold_something() {
     let secret = file("  qsvc_abc\n");
-    assert_eq!(
-        Secret::from_file(secret.path()).unwrap().expose(),
-        "qsvc_abc"
-    );
+    assert_eq!(Secret::from_file(secret.path()).unwrap().expose(), "qsvc_abc");
     let error = Secret::from_file(file("\n").path()).unwrap_err();
     assert!(error.message().contains("empty"), "{error}");
 }

@@ -98,16 +98,8 @@ mod tests {
     fn codes_of_both_databases_map_by_meaning() {
         assert_eq!(of_code("40P01").code(), Code::Conflict);
         assert_eq!(of_code("57P03").code(), Code::Unavailable);
-        assert_eq!(
-            of_code("517").code(),
-            Code::Unavailable,
-            "SQLITE_BUSY_SNAPSHOT"
-        );
-        assert_eq!(
-            of_code("1032").code(),
-            Code::FailedPrecondition,
-            "SQLITE_READONLY_DBMOVED"
-        );
+        assert_eq!(of_code("517").code(), Code::Unavailable, "SQLITE_BUSY_SNAPSHOT");
+        assert_eq!(of_code("1032").code(), Code::FailedPrecondition, "SQLITE_READONLY_DBMOVED");
         assert_eq!(of_code("13").code(), Code::ResourceExhausted);
         assert_eq!(of_code("42601").code(), Code::Internal);
     }

@@ -61,9 +61,7 @@ impl fmt::Debug for SqlSettings {
 /// Now, in microseconds since 1970 UTC: the form of every time column.
 #[must_use]
 pub fn now_micros() -> i64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
 }
 

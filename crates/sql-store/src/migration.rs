@@ -45,12 +45,7 @@ impl Iden for Counter {
 pub fn create_counter_table() -> TableCreateStatement {
     Table::create()
         .table(Counter::Table)
-        .col(
-            ColumnDef::new(Counter::Name)
-                .text()
-                .not_null()
-                .primary_key(),
-        )
+        .col(ColumnDef::new(Counter::Name).text().not_null().primary_key())
         .col(
             ColumnDef::new(Counter::Value)
                 .big_integer()
@@ -125,9 +120,7 @@ impl SqlStore {
             return Ok(()); // BEGIN IMMEDIATE is the lock.
         }
         // One number for all schemas: CREATE SCHEMA itself races otherwise.
-        tx.execute_unprepared("SELECT pg_advisory_xact_lock(7070070)")
-            .await
-            .map_err(db_error)?;
+        tx.execute_unprepared("SELECT pg_advisory_xact_lock(7070070)").await.map_err(db_error)?;
         let create = format!("CREATE SCHEMA IF NOT EXISTS \"{}\"", self.schema());
         tx.execute_unprepared(&create).await.map_err(|err| {
             db_error(err).context(format!(
@@ -144,10 +137,8 @@ impl SqlStore {
         tx: &DatabaseTransaction,
     ) -> Result<bool, ServiceError> {
         let applied = self.applied(tx).await?;
-        let ours: Vec<String> = M::migrations()
-            .iter()
-            .map(|migration| migration.name().to_owned())
-            .collect();
+        let ours: Vec<String> =
+            M::migrations().iter().map(|migration| migration.name().to_owned()).collect();
         let foreign: Vec<&String> = applied.iter().filter(|name| !ours.contains(name)).collect();
         if foreign.is_empty() {
             return Ok(false);
@@ -184,8 +175,6 @@ impl SqlStore {
             "SELECT version FROM seaql_migrations ORDER BY version",
         );
         let rows = db.query_all_raw(list).await.map_err(db_error)?;
-        rows.iter()
-            .map(|row| row.try_get("", "version").map_err(db_error))
-            .collect()
+        rows.iter().map(|row| row.try_get("", "version").map_err(db_error)).collect()
     }
 }

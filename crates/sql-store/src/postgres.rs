@@ -14,16 +14,16 @@ use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use service_error::ServiceError;
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A caller waits this long for a connection before it hears that the database is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(crate) async fn open(
     url: &str,
     schema: &'static str,
     max_connections: u32,
 ) -> Result<DatabaseConnection, ServiceError> {
-    let options = options_of(url)?
-        .application_name(&format!("quarry-{schema}"))
-        .disable_statement_logging();
+    let options =
+        options_of(url)?.application_name(&format!("quarry-{schema}")).disable_statement_logging();
     probe(&options).await?;
     // public stays in the path: extensions such as pgvector live there.
     let search_path = format!("SET search_path = \"{schema}\",public");
@@ -32,12 +32,7 @@ pub(crate) async fn open(
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(move |connection, _| {
             let search_path = search_path.clone();
-            Box::pin(async move {
-                connection
-                    .execute(AssertSqlSafe(search_path))
-                    .await
-                    .map(drop)
-            })
+            Box::pin(async move { connection.execute(AssertSqlSafe(search_path)).await.map(drop) })
         })
         .connect_with(options.clone())
         .await
@@ -57,12 +52,10 @@ pub(crate) fn options_of(url: &str) -> Result<PgConnectOptions, ServiceError> {
     })?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
-    let (user, host) = authority
-        .rsplit_once('@')
-        .map_or((None, authority), |(user, host)| (Some(user), host));
-    let user = user
-        .map(|user| user.strip_suffix(':').unwrap_or(user))
-        .filter(|user| !user.is_empty());
+    let (user, host) =
+        authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+    let user =
+        user.map(|user| user.strip_suffix(':').unwrap_or(user)).filter(|user| !user.is_empty());
     let host = if host.is_empty() { "localhost" } else { host };
     let at = user.map(|user| format!("{user}@")).unwrap_or_default();
     PgConnectOptions::from_str(&format!("postgres://{at}{host}{tail}")).map_err(|err| {
@@ -77,15 +70,9 @@ pub(crate) fn options_of(url: &str) -> Result<PgConnectOptions, ServiceError> {
 
 async fn probe(options: &PgConnectOptions) -> Result<(), ServiceError> {
     match tokio::time::timeout(PROBE_TIMEOUT, PgConnection::connect_with(options)).await {
-        Ok(Ok(connection)) => connection
-            .close()
-            .await
-            .map_err(|err| unusable(options, err)),
+        Ok(Ok(connection)) => connection.close().await.map_err(|err| unusable(options, err)),
         Ok(Err(err)) => Err(unusable(options, err)),
-        Err(_) => Err(away(
-            options,
-            "it did not answer within 5 s; check host, port and firewall",
-        )),
+        Err(_) => Err(away(options, "it did not answer within 5 s; check host, port and firewall")),
     }
 }
 
@@ -142,25 +129,15 @@ mod tests {
     fn urls_of_both_schemes_and_of_sockets_are_taken() {
         let socket = options_of("postgresql://postgres:@/postgres?host=/tmp/pg").unwrap();
         assert_eq!(socket.get_socket().unwrap().to_str(), Some("/tmp/pg"));
-        assert_eq!(
-            (socket.get_username(), socket.get_database()),
-            ("postgres", Some("postgres"))
-        );
+        assert_eq!((socket.get_username(), socket.get_database()), ("postgres", Some("postgres")));
         let tcp = options_of("postgres://quarry:p%40ss@db.example:5433/q?sslmode=disable").unwrap();
         assert_eq!((tcp.get_host(), tcp.get_port()), ("db.example", 5433));
-        assert_eq!(
-            options_of("postgresql:///only").unwrap().get_database(),
-            Some("only")
-        );
+        assert_eq!(options_of("postgresql:///only").unwrap().get_database(), Some("only"));
     }
 
     #[test]
     fn other_schemes_are_refused_without_echoing_the_secret() {
-        for url in [
-            "mysql://u:hunter2@h/d",
-            "u:hunter2@h/d",
-            "postgres://u:hunter2@h:port/d",
-        ] {
+        for url in ["mysql://u:hunter2@h/d", "u:hunter2@h/d", "postgres://u:hunter2@h:port/d"] {
             let error = options_of(url).unwrap_err();
             assert_eq!(error.code(), Code::InvalidArgument);
             assert_eq!(error.field_name(), Some("database_url"));
@@ -173,14 +150,11 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let error = open(&format!("postgres://q@127.0.0.1:{port}/q"), "sample", 2)
-            .await
-            .unwrap_err();
+        let error =
+            open(&format!("postgres://q@127.0.0.1:{port}/q"), "sample", 2).await.unwrap_err();
         assert_eq!(error.code(), Code::Unavailable);
         assert!(error.message().contains("nothing listens"), "{error}");
-        let error = open("postgres://q@/q?host=/nowhere/at/all", "sample", 2)
-            .await
-            .unwrap_err();
+        let error = open("postgres://q@/q?host=/nowhere/at/all", "sample", 2).await.unwrap_err();
         assert!(error.message().contains("no such socket"), "{error}");
     }
 }

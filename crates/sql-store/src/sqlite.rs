@@ -60,16 +60,8 @@ pub(crate) async fn open(
 /// The file holds hashes and keys: its owner alone may read it, and SQLite
 /// gives its WAL the same mode.
 fn prepare(data_dir: &Path, file: &Path) -> std::io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)?;
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(file)
-        .map(drop)
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
 }
 
 fn unusable(file: &Path, err: impl std::error::Error + Send + Sync + 'static) -> ServiceError {

@@ -29,20 +29,10 @@ impl SqlStore {
         let Some(url) = &settings.database_url else {
             let sqlite::Connections { read, write } =
                 sqlite::open(&settings.data_dir, schema, settings.max_connections).await?;
-            return Ok(Self {
-                schema,
-                backend: DbBackend::Sqlite,
-                read,
-                write,
-            });
+            return Ok(Self { schema, backend: DbBackend::Sqlite, read, write });
         };
         let pool = postgres::open(url, schema, settings.max_connections).await?;
-        Ok(Self {
-            schema,
-            backend: DbBackend::Postgres,
-            read: pool.clone(),
-            write: pool,
-        })
+        Ok(Self { schema, backend: DbBackend::Postgres, read: pool.clone(), write: pool })
     }
 
     /// For queries outside a transaction. Read-only on SQLite.
@@ -87,10 +77,7 @@ impl SqlStore {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        self.write
-            .begin_with_options(options)
-            .await
-            .map_err(db_error)
+        self.write.begin_with_options(options).await.map_err(db_error)
     }
 
     /// Which database it is.
@@ -110,11 +97,7 @@ impl SqlStore {
     /// # Errors
     /// As [`db_error`].
     pub async fn ping(&self) -> Result<(), ServiceError> {
-        self.read
-            .execute_unprepared("SELECT 1")
-            .await
-            .map(drop)
-            .map_err(db_error)
+        self.read.execute_unprepared("SELECT 1").await.map(drop).map_err(db_error)
     }
 
     /// Closes the connections; SQLite folds its WAL into the file.

@@ -13,10 +13,7 @@ use crate::{SqlSettings, db_error, postgres};
 ///
 /// # Errors
 /// If `QUARRY_TEST_POSTGRES_URL` is set and can't be used.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "tests are told of a Postgres by a variable"
-)]
+#[allow(clippy::disallowed_methods, reason = "tests are told of a Postgres by a variable")]
 pub async fn databases(data_dir: &Path) -> Result<Vec<SqlSettings>, ServiceError> {
     let mut all = vec![SqlSettings::sqlite(data_dir)];
     if let Ok(server) = std::env::var("QUARRY_TEST_POSTGRES_URL") {
@@ -37,17 +34,11 @@ pub async fn databases(data_dir: &Path) -> Result<Vec<SqlSettings>, ServiceError
 pub async fn new_database(server: &str) -> Result<String, ServiceError> {
     let name = format!("t{}", uuid::Uuid::now_v7().simple());
     let failed = |err: sea_orm::sqlx::Error| {
-        db_error(sea_orm::DbErr::Conn(sea_orm::RuntimeErr::SqlxError(
-            err.into(),
-        )))
+        db_error(sea_orm::DbErr::Conn(sea_orm::RuntimeErr::SqlxError(err.into())))
     };
-    let mut connection = PgConnection::connect_with(&postgres::options_of(server)?)
-        .await
-        .map_err(failed)?;
-    connection
-        .execute(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .await
-        .map_err(failed)?;
+    let mut connection =
+        PgConnection::connect_with(&postgres::options_of(server)?).await.map_err(failed)?;
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.map_err(failed)?;
     connection.close().await.map_err(failed)?;
     Ok(with_database(server, &name))
 }
@@ -55,13 +46,9 @@ pub async fn new_database(server: &str) -> Result<String, ServiceError> {
 fn with_database(server: &str, name: &str) -> String {
     let (address, query) = server
         .split_once('?')
-        .map_or((server, String::new()), |(address, query)| {
-            (address, format!("?{query}"))
-        });
+        .map_or((server, String::new()), |(address, query)| (address, format!("?{query}")));
     let start = address.find("://").map_or(0, |at| at + 3);
-    let end = address[start..]
-        .find('/')
-        .map_or(address.len(), |at| start + at);
+    let end = address[start..].find('/').map_or(address.len(), |at| start + at);
     format!("{}/{name}{query}", &address[..end])
 }
 

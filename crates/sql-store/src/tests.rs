@@ -1,10 +1,5 @@
 //! The same behaviour on every database that this machine offers.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -46,9 +41,7 @@ impl MigrationName for Broken {
 #[async_trait::async_trait]
 impl MigrationTrait for First {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager
-            .create_table(migration::create_counter_table())
-            .await
+        manager.create_table(migration::create_counter_table()).await
     }
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.drop_table(migration::drop_counter_table()).await
@@ -66,19 +59,14 @@ impl MigrationTrait for Second {
         manager.create_table(table).await
     }
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager
-            .drop_table(Table::drop().table("thing").to_owned())
-            .await
+        manager.drop_table(Table::drop().table("thing").to_owned()).await
     }
 }
 
 #[async_trait::async_trait]
 impl MigrationTrait for Broken {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager
-            .get_connection()
-            .execute_unprepared("CREATE TABLE half (id BIGINT)")
-            .await?;
+        manager.get_connection().execute_unprepared("CREATE TABLE half (id BIGINT)").await?;
         Err(DbErr::Custom("broken on purpose".to_owned()))
     }
 }
@@ -128,14 +116,7 @@ async fn add(tx: &impl ConnectionTrait, id: i64, name: &str) -> Result<(), Servi
 
 async fn count(store: &SqlStore) -> i64 {
     let count = Statement::from_string(store.backend(), "SELECT COUNT(*) AS n FROM thing");
-    store
-        .read()
-        .query_one_raw(count)
-        .await
-        .unwrap()
-        .unwrap()
-        .try_get("", "n")
-        .unwrap()
+    store.read().query_one_raw(count).await.unwrap().unwrap().try_get("", "n").unwrap()
 }
 
 #[tokio::test]
@@ -161,13 +142,8 @@ async fn the_list_runs_up_down_up() {
     on_each(|settings| async move {
         let store = migrated(&settings).await;
         store.revert::<Sample>(Some(1)).await.unwrap();
-        let applied: Vec<bool> = store
-            .migration_status::<Sample>()
-            .await
-            .unwrap()
-            .iter()
-            .map(|m| m.applied)
-            .collect();
+        let applied: Vec<bool> =
+            store.migration_status::<Sample>().await.unwrap().iter().map(|m| m.applied).collect();
         assert_eq!(applied, [true, false]);
         store.revert::<Sample>(None).await.unwrap();
         store.migrate::<Sample>().await.unwrap();
@@ -182,21 +158,8 @@ async fn a_failed_list_leaves_nothing_behind() {
     on_each(|settings| async move {
         let store = SqlStore::open(&settings, "sample").await.unwrap();
         store.migrate::<Failing>().await.unwrap_err();
-        assert!(
-            store
-                .read()
-                .execute_unprepared("SELECT * FROM half")
-                .await
-                .is_err()
-        );
-        assert!(
-            store
-                .migration_status::<Failing>()
-                .await
-                .unwrap()
-                .iter()
-                .all(|m| !m.applied)
-        );
+        assert!(store.read().execute_unprepared("SELECT * FROM half").await.is_err());
+        assert!(store.migration_status::<Failing>().await.unwrap().iter().all(|m| !m.applied));
     })
     .await;
 }
@@ -280,10 +243,7 @@ async fn an_error_and_a_dropped_transaction_roll_back() {
         add(&dropped, 2, "two").await.unwrap();
         drop(dropped);
         assert_eq!(count(&store).await, 0);
-        store
-            .write(async |tx| add(tx, 3, "three").await)
-            .await
-            .unwrap();
+        store.write(async |tx| add(tx, 3, "three").await).await.unwrap();
         assert_eq!(count(&store).await, 1);
     })
     .await;
@@ -293,23 +253,13 @@ async fn an_error_and_a_dropped_transaction_roll_back() {
 async fn a_taken_unique_value_is_a_conflict() {
     on_each(|settings| async move {
         let store = migrated(&settings).await;
-        store
-            .write(async |tx| add(tx, 1, "same").await)
-            .await
-            .unwrap();
-        let error = store
-            .write(async |tx| add(tx, 2, "same").await)
-            .await
-            .unwrap_err();
-        assert_eq!(
-            (error.code(), error.reason_text()),
-            (Code::Conflict, "UNIQUE_VIOLATION")
-        );
+        store.write(async |tx| add(tx, 1, "same").await).await.unwrap();
+        let error = store.write(async |tx| add(tx, 2, "same").await).await.unwrap_err();
+        assert_eq!((error.code(), error.reason_text()), (Code::Conflict, "UNIQUE_VIOLATION"));
         let raw = store
             .write(async |tx| {
                 Ok::<_, ServiceError>(
-                    tx.execute_unprepared("INSERT INTO thing (id, name) VALUES (1, 'x')")
-                        .await,
+                    tx.execute_unprepared("INSERT INTO thing (id, name) VALUES (1, 'x')").await,
                 )
             })
             .await;
@@ -337,22 +287,16 @@ async fn the_file_is_its_owners_alone_and_a_bad_place_says_so() {
     let place = dir.path().join("made/by/us");
     let store = migrated(&SqlSettings::sqlite(&place)).await;
     store.ping().await.unwrap();
-    let mode = |path: &str| {
-        std::fs::metadata(place.join(path))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o777
-    };
+    let mode =
+        |path: &str| std::fs::metadata(place.join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!(
         (mode("."), mode("sample.sqlite"), mode("sample.sqlite-wal")),
         (0o700, 0o600, 0o600)
     );
     store.close().await.unwrap();
     std::fs::write(dir.path().join("file"), "x").unwrap();
-    let error = SqlStore::open(&SqlSettings::sqlite(dir.path().join("file")), "sample")
-        .await
-        .unwrap_err();
+    let error =
+        SqlStore::open(&SqlSettings::sqlite(dir.path().join("file")), "sample").await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(error.message().contains("sample.sqlite"), "{error}");
 }

@@ -23,10 +23,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", settings.log)).map_err(|error| {
-        let message = format!("{:?}: {error}; write e.g. info or info,catalog=debug", settings.log);
-        ServiceError::invalid("telemetry.log", message).reason("INVALID_SETTINGS")
-    })?;
+    let filter =
+        EnvFilter::builder().parse(format!("{QUIET},{}", settings.log)).map_err(|error| {
+            let message =
+                format!("{:?}: {error}; write e.g. info or info,catalog=debug", settings.log);
+            ServiceError::invalid("telemetry.log", message).reason("INVALID_SETTINGS")
+        })?;
     let on_terminal = std::io::stderr().is_terminal();
     let is_human = match settings.log_format {
         LogFormat::Auto => on_terminal,

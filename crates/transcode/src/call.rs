@@ -28,10 +28,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            request_bytes_max: 4 << 20,
-            message_bytes_max: 64 << 20,
-        }
+        Self { request_bytes_max: 4 << 20, message_bytes_max: 64 << 20 }
     }
 }
 
@@ -73,11 +70,7 @@ where
         }
         Refusal::Status(status) => error_response(&status),
     });
-    if is_head {
-        response.map(|_| Body::empty())
-    } else {
-        response
-    }
+    if is_head { response.map(|_| Body::empty()) } else { response }
 }
 
 /// Why there is no answer to render.
@@ -118,19 +111,12 @@ async fn ask<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>, Error: Into<Status>>,
 {
-    let content_type = inbound
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type =
+        inbound.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let path = matched.route.grpc_path().to_owned();
     if matched.route.method().is_client_streaming() {
-        let (body, failure) = upload::body(
-            matched,
-            inbound.query.as_deref(),
-            content_type,
-            inbound.body,
-            limits,
-        )?;
+        let (body, failure) =
+            upload::body(matched, inbound.query.as_deref(), content_type, inbound.body, limits)?;
         let answer = send(&path, inbound.metadata, body, upstream).await;
         // A line that does not parse ends the stream; say so rather than
         // repeat what the service made of the cut.
@@ -157,11 +143,9 @@ async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Re
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             Err(Refusal::BodyTooLarge(too_large(limit)))
         }
-        Err(error) => Err(
-            ServiceError::new(Code::Cancelled, "the request body was cut")
-                .caused_by(error)
-                .into(),
-        ),
+        Err(error) => Err(ServiceError::new(Code::Cancelled, "the request body was cut")
+            .caused_by(error)
+            .into()),
     }
 }
 
@@ -169,10 +153,7 @@ pub(crate) fn too_large(limit: usize) -> ServiceError {
     let message = format!(
         "body: more than {limit} bytes, the limit of JSON calls; send less at once, or use gRPC or Arrow Flight"
     );
-    ServiceError::exhausted(message)
-        .reason(TOO_LARGE)
-        .field("body")
-        .with("limit_bytes", limit)
+    ServiceError::exhausted(message).reason(TOO_LARGE).field("body").with("limit_bytes", limit)
 }
 
 async fn send<S>(
@@ -187,15 +168,11 @@ where
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.version_mut() = http::Version::HTTP_2;
-    *request.uri_mut() = path
-        .parse()
-        .map_err(|_| Status::internal("the method has no usable path"))?;
+    *request.uri_mut() =
+        path.parse().map_err(|_| Status::internal("the method has no usable path"))?;
     *request.headers_mut() = metadata;
     let headers = request.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     let response = upstream.oneshot(request).await.map_err(Into::into)?;
     if response.status() != StatusCode::OK {

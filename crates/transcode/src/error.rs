@@ -28,14 +28,8 @@ pub fn error_response_as(http: StatusCode, status: &Status) -> Response<Body> {
     let mut response = Response::new(Body::new(http_body_util::Full::from(body)));
     *response.status_mut() = http;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     match http {
         StatusCode::UNAUTHORIZED => {
             headers.insert(
@@ -109,17 +103,9 @@ fn details(status: &Status) -> Vec<Value> {
         return Vec::new();
     };
     let one = |any| {
-        let alone = pb::Status {
-            code: 0,
-            message: String::new(),
-            details: vec![any],
-        };
+        let alone = pb::Status { code: 0, message: String::new(), details: vec![any] };
         let status = Status::with_details(status.code(), "", alone.encode_to_vec().into());
-        status
-            .get_error_details_vec()
-            .into_iter()
-            .next()
-            .and_then(detail_json)
+        status.get_error_details_vec().into_iter().next().and_then(detail_json)
     };
     whole.details.into_iter().filter_map(one).collect()
 }
@@ -138,9 +124,7 @@ fn detail_json(detail: ErrorDetail) -> Option<Value> {
             )
         }
         ErrorDetail::RetryInfo(retry) => {
-            let delay = retry
-                .retry_delay
-                .map(|delay| format!("{}s", delay.as_secs_f64()));
+            let delay = retry.retry_delay.map(|delay| format!("{}s", delay.as_secs_f64()));
             ("RetryInfo", json!({ "retry_delay": delay }))
         }
         ErrorDetail::QuotaFailure(quota) => {
@@ -171,22 +155,17 @@ fn detail_json(detail: ErrorDetail) -> Option<Value> {
         ErrorDetail::Help(help) => {
             let link =
                 |l: tonic_types::HelpLink| json!({ "description": l.description, "url": l.url });
-            (
-                "Help",
-                json!({ "links": help.links.into_iter().map(link).collect::<Vec<_>>() }),
-            )
+            ("Help", json!({ "links": help.links.into_iter().map(link).collect::<Vec<_>>() }))
         }
-        ErrorDetail::LocalizedMessage(text) => (
-            "LocalizedMessage",
-            json!({ "locale": text.locale, "message": text.message }),
-        ),
+        ErrorDetail::LocalizedMessage(text) => {
+            ("LocalizedMessage", json!({ "locale": text.locale, "message": text.message }))
+        }
         // A stack trace is not for the outside.
         _ => return None,
     };
-    fields.as_object_mut()?.insert(
-        "@type".to_owned(),
-        json!(format!("type.googleapis.com/google.rpc.{name}")),
-    );
+    fields
+        .as_object_mut()?
+        .insert("@type".to_owned(), json!(format!("type.googleapis.com/google.rpc.{name}")));
     Some(fields)
 }
 
@@ -229,11 +208,8 @@ mod tests {
         damaged.value = vec![0xff, 0xff];
         whole.details.insert(0, strange);
         whole.details.insert(0, damaged);
-        let status = Status::with_details(
-            status.code(),
-            status.message(),
-            whole.encode_to_vec().into(),
-        );
+        let status =
+            Status::with_details(status.code(), status.message(), whole.encode_to_vec().into());
         let json = error_json(404, &status);
         assert_eq!(json["error"]["details"].as_array().unwrap().len(), 1);
         let garbage = Status::with_details(Code::NotFound, "x", bytes::Bytes::from_static(b"\xff"));

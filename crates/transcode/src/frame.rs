@@ -31,12 +31,7 @@ pub struct Frames {
 impl Frames {
     /// Reads an answer whose messages are at most so long.
     pub fn new(body: Body, message_bytes_max: usize) -> Self {
-        Self {
-            body,
-            buffer: BytesMut::new(),
-            message_bytes_max,
-            ended: false,
-        }
+        Self { body, buffer: BytesMut::new(), message_bytes_max, ended: false }
     }
 
     /// The next message; none when the call ended well.
@@ -49,11 +44,7 @@ impl Frames {
                 return Ok(Some(message));
             }
             if self.ended {
-                return if self.buffer.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(cut())
-                };
+                return if self.buffer.is_empty() { Ok(None) } else { Err(cut()) };
             }
             let Some(frame) = self.body.frame().await.transpose()? else {
                 return Err(cut());
@@ -75,9 +66,7 @@ impl Frames {
             return Ok(None);
         };
         if header[0] != 0 {
-            return Err(Status::internal(
-                "the answer is compressed, and nobody asked for that",
-            ));
+            return Err(Status::internal("the answer is compressed, and nobody asked for that"));
         }
         let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
         if length > self.message_bytes_max {
@@ -87,8 +76,7 @@ impl Frames {
             )));
         }
         if self.buffer.len() < HEADER_BYTES + length {
-            self.buffer
-                .reserve(HEADER_BYTES + length - self.buffer.len());
+            self.buffer.reserve(HEADER_BYTES + length - self.buffer.len());
             return Ok(None);
         }
         self.buffer.advance(HEADER_BYTES);

@@ -95,17 +95,8 @@ fn assign(
         return Ok(());
     }
     let nested = matches!(field.kind(), Kind::Message(_)) && !field.is_list() && !field.is_map();
-    let inner = if nested {
-        message.get_field_mut(&field).as_message_mut()
-    } else {
-        None
-    };
-    assign(
-        inner.ok_or_else(|| unknown(name, field.parent_message()))?,
-        rest,
-        texts,
-        name,
-    )
+    let inner = if nested { message.get_field_mut(&field).as_message_mut() } else { None };
+    assign(inner.ok_or_else(|| unknown(name, field.parent_message()))?, rest, texts, name)
 }
 
 trait DescriptorOf {
@@ -120,16 +111,11 @@ impl DescriptorOf for DynamicMessage {
 
 /// The field of this proto or camelCase name.
 pub fn find_field(message: &MessageDescriptor, name: &str) -> Option<FieldDescriptor> {
-    message
-        .get_field_by_name(name)
-        .or_else(|| message.get_field_by_json_name(name))
+    message.get_field_by_name(name).or_else(|| message.get_field_by_json_name(name))
 }
 
 fn unknown(name: &str, message: &MessageDescriptor) -> ServiceError {
-    let known: Vec<String> = message
-        .fields()
-        .map(|field| field.name().to_owned())
-        .collect();
+    let known: Vec<String> = message.fields().map(|field| field.name().to_owned()).collect();
     let known = if known.is_empty() {
         "it takes none".to_owned()
     } else {
@@ -148,9 +134,7 @@ fn leaf_value(
         return Err(invalid("a map cannot be given in the query".to_owned()));
     };
     if !field.is_list() && texts.len() > 1 {
-        return Err(invalid(
-            "given more than once, and it takes one value".to_owned(),
-        ));
+        return Err(invalid("given more than once, and it takes one value".to_owned()));
     }
     let json = if field.is_list() {
         json!(
@@ -182,14 +166,13 @@ fn json_of(kind: &Kind, text: &str) -> Result<serde_json::Value, String> {
     };
     match kind {
         Kind::Bool => boolean(),
-        Kind::Enum(_) => Ok(text
-            .parse::<i32>()
-            .map_or_else(|_| json!(text), |number| json!(number))),
+        Kind::Enum(_) => {
+            Ok(text.parse::<i32>().map_or_else(|_| json!(text), |number| json!(number)))
+        }
         Kind::Message(message) if message.full_name() == "google.protobuf.BoolValue" => boolean(),
-        Kind::Message(message) if !is_scalar_message(message) => Err(format!(
-            "{} is a message: name one of its fields",
-            message.full_name()
-        )),
+        Kind::Message(message) if !is_scalar_message(message) => {
+            Err(format!("{} is a message: name one of its fields", message.full_name()))
+        }
         _ => Ok(json!(text)),
     }
 }

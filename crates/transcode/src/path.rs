@@ -67,11 +67,7 @@ impl Tree {
                 Segment::Many => ends_in_many = true,
             }
         }
-        let routes = if ends_in_many {
-            &mut node.many
-        } else {
-            &mut node.ends
-        };
+        let routes = if ends_in_many { &mut node.many } else { &mut node.ends };
         let same = |other: &&Arc<Route>| {
             other.template().verb() == route.template().verb()
                 && other.http_method() == route.http_method()
@@ -85,15 +81,8 @@ impl Tree {
 
     /// The route of a method and an undecoded path.
     pub fn find(&self, method: &Method, path: &str) -> Result<MatchedRoute, Miss> {
-        let raw: Vec<&str> = path
-            .strip_prefix('/')
-            .ok_or(Miss::NotFound)?
-            .split('/')
-            .collect();
-        let mut search = Search {
-            method,
-            allowed: Vec::new(),
-        };
+        let raw: Vec<&str> = path.strip_prefix('/').ok_or(Miss::NotFound)?.split('/').collect();
+        let mut search = Search { method, allowed: Vec::new() };
         // A verb is split off the undecoded text: `%3A` is part of a name.
         if let Some((name, verb)) = raw.last().and_then(|last| last.rsplit_once(':')) {
             let mut parts = parts_of(&raw[..raw.len() - 1])?;
@@ -127,9 +116,7 @@ impl Search<'_> {
         verb: Option<&str>,
     ) -> Option<&'n Arc<Route>> {
         let Some((part, rest)) = parts.split_first() else {
-            return self
-                .choose(&node.ends, verb)
-                .or_else(|| self.choose(&node.many, verb));
+            return self.choose(&node.ends, verb).or_else(|| self.choose(&node.many, verb));
         };
         if let Some(next) = node.literals.get(&part.text)
             && let Some(route) = self.walk(next, rest, verb)
@@ -150,11 +137,7 @@ impl Search<'_> {
         routes: &'n [Arc<Route>],
         verb: Option<&str>,
     ) -> Option<&'n Arc<Route>> {
-        let of_verb = || {
-            routes
-                .iter()
-                .filter(|route| route.template().verb() == verb)
-        };
+        let of_verb = || routes.iter().filter(|route| route.template().verb() == verb);
         let exact = of_verb().find(|route| route.http_method() == Some(self.method));
         let chosen = exact.or_else(|| of_verb().find(|route| route.http_method().is_none()));
         if chosen.is_none() {
@@ -184,11 +167,8 @@ fn matched(route: &Arc<Route>, parts: &[Part]) -> MatchedRoute {
     let template = route.template();
     let text_of = |variable: &crate::template::Variable| {
         let segments = &template.segments()[variable.span.clone()];
-        let end = if segments.last() == Some(&Segment::Many) {
-            parts.len()
-        } else {
-            variable.span.end
-        };
+        let end =
+            if segments.last() == Some(&Segment::Many) { parts.len() } else { variable.span.end };
         let covered = parts.get(variable.span.start..end).unwrap_or_default();
         match (segments, covered) {
             ([Segment::One | Segment::Literal(_)], [part]) => part.text.clone(),

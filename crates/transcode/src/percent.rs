@@ -66,10 +66,7 @@ mod tests {
     #[test]
     fn an_encoded_slash_is_kept_where_segments_matter() {
         assert_eq!(decode("a%2Fb%20c"), Ok("a/b c".to_owned()));
-        assert_eq!(
-            decode_but_slash("a%2Fb%2fc%20d"),
-            Ok("a%2Fb%2fc d".to_owned())
-        );
+        assert_eq!(decode_but_slash("a%2Fb%2fc%20d"), Ok("a%2Fb%2fc d".to_owned()));
     }
 
     #[test]

@@ -32,11 +32,10 @@ pub fn from_body(
         BodyRule::None if body.iter().all(u8::is_ascii_whitespace) => {
             Ok(DynamicMessage::new(input))
         }
-        BodyRule::None => Err(ServiceError::invalid(
-            "body",
-            "this call takes none; give its fields in the query",
-        )
-        .reason("BODY_NOT_ALLOWED")),
+        BodyRule::None => {
+            Err(ServiceError::invalid("body", "this call takes none; give its fields in the query")
+                .reason("BODY_NOT_ALLOWED"))
+        }
         BodyRule::All if is_http_body(&input) => Ok(http_body(input, content_type, body)),
         BodyRule::All => parse(input, body),
         BodyRule::Field(field) => {
@@ -93,12 +92,7 @@ pub fn bind(
             }
         };
         let canonical: Vec<String> = canonical_path(&input, name);
-        if route
-            .template()
-            .variables()
-            .iter()
-            .any(|variable| variable.field_path == canonical)
-        {
+        if route.template().variables().iter().any(|variable| variable.field_path == canonical) {
             Some("the path says it already")
         } else if is_body {
             Some("it is given in the body, not in the query")
@@ -113,12 +107,8 @@ fn canonical_path(input: &MessageDescriptor, name: &str) -> Vec<String> {
     let mut message = Some(input.clone());
     name.split('.')
         .map(|part| {
-            let field = message
-                .take()
-                .and_then(|inner| params::find_field(&inner, part));
-            message = field
-                .as_ref()
-                .and_then(|field| field.kind().as_message().cloned());
+            let field = message.take().and_then(|inner| params::find_field(&inner, part));
+            message = field.as_ref().and_then(|field| field.kind().as_message().cloned());
             field.map_or_else(|| part.to_owned(), |field| field.name().to_owned())
         })
         .collect()

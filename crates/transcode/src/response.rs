@@ -37,15 +37,10 @@ enum Shape {
 impl Wanted {
     /// What the method answers and the client accepts.
     pub fn of(route: &Route, headers: &HeaderMap) -> Self {
-        let accepts_events = headers
-            .get_all(header::ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| {
-                value
-                    .split(',')
-                    .any(|one| one.trim().starts_with("text/event-stream"))
-            });
+        let accepts_events =
+            headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(
+                |value| value.split(',').any(|one| one.trim().starts_with("text/event-stream")),
+            );
         let shape = if route.answers_http_body() {
             Shape::Raw
         } else if !route.method().is_server_streaming() {
@@ -55,11 +50,7 @@ impl Wanted {
         } else {
             Shape::Lines
         };
-        Self {
-            output: route.method().output(),
-            field: route.response_body.clone(),
-            shape,
-        }
+        Self { output: route.method().output(), field: route.response_body.clone(), shape }
     }
 
     fn json(&self, message: Bytes) -> Result<Vec<u8>, Status> {
@@ -71,9 +62,7 @@ impl Wanted {
         let mut out = Vec::with_capacity(256);
         // Empty lists, zeros and empty texts are shown, so that a field's
         // absence always means that it is unset.
-        let options = SerializeOptions::new()
-            .use_proto_field_name(true)
-            .skip_default_fields(false);
+        let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
         match &self.field {
             None => {
                 let mut json = serde_json::Serializer::new(&mut out);
@@ -112,14 +101,12 @@ pub(crate) async fn render(
             Ok(with_type(Body::new(Full::from(json)), "application/json"))
         }
         Shape::Raw => render_raw(frames, wanted.output.clone()).await,
-        Shape::Lines => Ok(with_type(
-            documents(frames, wanted, Shape::Lines),
-            "application/x-ndjson",
-        )),
-        Shape::Events => Ok(with_type(
-            documents(frames, wanted, Shape::Events),
-            "text/event-stream",
-        )),
+        Shape::Lines => {
+            Ok(with_type(documents(frames, wanted, Shape::Lines), "application/x-ndjson"))
+        }
+        Shape::Events => {
+            Ok(with_type(documents(frames, wanted, Shape::Events), "text/event-stream"))
+        }
     }
 }
 
@@ -127,10 +114,7 @@ fn with_type(body: Body, content_type: &'static str) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -138,11 +122,7 @@ fn with_type(body: Body, content_type: &'static str) -> Response<Body> {
 /// A document for each message. A failure is the last document; the client
 /// sees by it that the stream is not whole.
 fn documents(frames: Frames, wanted: &Wanted, shape: Shape) -> Body {
-    let wanted = Wanted {
-        output: wanted.output.clone(),
-        field: wanted.field.clone(),
-        shape,
-    };
+    let wanted = Wanted { output: wanted.output.clone(), field: wanted.field.clone(), shape };
     let stream = stream::unfold(Some((frames, wanted)), move |state| async move {
         let (mut frames, wanted) = state?;
         let next = match frames.next().await {
@@ -219,10 +199,7 @@ fn raw_part(output: &MessageDescriptor, message: Bytes) -> Result<(String, Bytes
     let content_type = message.get_field_by_name("content_type");
     let data = message.get_field_by_name("data");
     Ok((
-        content_type
-            .and_then(|value| value.as_str().map(str::to_owned))
-            .unwrap_or_default(),
-        data.and_then(|value| value.as_bytes().cloned())
-            .unwrap_or_default(),
+        content_type.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default(),
+        data.and_then(|value| value.as_bytes().cloned()).unwrap_or_default(),
     ))
 }

@@ -163,11 +163,7 @@ impl RouteTable {
     /// # Errors
     /// What the answer must be when there is none.
     pub fn find(&self, method: &Method, path: &str) -> Result<MatchedRoute, Miss> {
-        let method = if method == Method::HEAD {
-            &Method::GET
-        } else {
-            method
-        };
+        let method = if method == Method::HEAD { &Method::GET } else { method };
         self.tree.find(method, path)
     }
 
@@ -183,10 +179,8 @@ impl RouteTable {
         exposure: Exposure,
     ) -> Result<(), String> {
         let additional = rule.get_field_by_name("additional_bindings");
-        let additional = additional
-            .as_deref()
-            .and_then(|value| value.as_list())
-            .unwrap_or_default();
+        let additional =
+            additional.as_deref().and_then(|value| value.as_list()).unwrap_or_default();
         let rules =
             std::iter::once(rule).chain(additional.iter().filter_map(|value| value.as_message()));
         for (ordinal, rule) in rules.enumerate() {
@@ -251,9 +245,7 @@ fn pattern_of(rule: &DynamicMessage) -> Result<(Option<Method>, String), String>
             return Ok((Some(method), text_of(rule, name)));
         }
     }
-    let custom = rule
-        .get_field_by_name("custom")
-        .filter(|_| rule.has_field_by_name("custom"));
+    let custom = rule.get_field_by_name("custom").filter(|_| rule.has_field_by_name("custom"));
     let custom = custom
         .as_deref()
         .and_then(|value| value.as_message())

@@ -49,11 +49,7 @@ pub struct TemplateError {
 
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "path template {:?}, at byte {}: {}",
-            self.template, self.at, self.problem
-        )
+        write!(f, "path template {:?}, at byte {}: {}", self.template, self.at, self.problem)
     }
 }
 
@@ -65,12 +61,7 @@ impl Template {
     /// # Errors
     /// Text outside the grammar, `**` before the end, a variable twice.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let mut parser = Parser {
-            text,
-            at: 0,
-            segments: Vec::new(),
-            variables: Vec::new(),
-        };
+        let mut parser = Parser { text, at: 0, segments: Vec::new(), variables: Vec::new() };
         parser.expect('/', "a template begins with '/'")?;
         parser.segments(true)?;
         let verb = parser.verb()?;
@@ -78,11 +69,7 @@ impl Template {
             return Err(parser.error("unexpected text"));
         }
         parser.check_shape()?;
-        Ok(Self {
-            segments: parser.segments,
-            variables: parser.variables,
-            verb,
-        })
+        Ok(Self { segments: parser.segments, variables: parser.variables, verb })
     }
 
     /// The segments, variables taken apart.
@@ -164,11 +151,7 @@ impl Parser<'_> {
     }
 
     fn error(&self, problem: &'static str) -> TemplateError {
-        TemplateError {
-            template: self.text.to_owned(),
-            at: self.at,
-            problem,
-        }
+        TemplateError { template: self.text.to_owned(), at: self.at, problem }
     }
 
     fn eat(&mut self, wanted: &str) -> bool {
@@ -180,11 +163,7 @@ impl Parser<'_> {
     }
 
     fn expect(&mut self, wanted: char, problem: &'static str) -> Result<(), TemplateError> {
-        if self.eat(wanted.encode_utf8(&mut [0; 4])) {
-            Ok(())
-        } else {
-            Err(self.error(problem))
-        }
+        if self.eat(wanted.encode_utf8(&mut [0; 4])) { Ok(()) } else { Err(self.error(problem)) }
     }
 
     fn segments(&mut self, variables_allowed: bool) -> Result<(), TemplateError> {
@@ -215,14 +194,9 @@ impl Parser<'_> {
     }
 
     fn variable(&mut self) -> Result<(), TemplateError> {
-        let length = self
-            .rest()
-            .find(['=', '}'])
-            .ok_or_else(|| self.error("a variable ends with '}'"))?;
-        let field_path: Vec<String> = self.rest()[..length]
-            .split('.')
-            .map(str::to_owned)
-            .collect();
+        let length =
+            self.rest().find(['=', '}']).ok_or_else(|| self.error("a variable ends with '}'"))?;
+        let field_path: Vec<String> = self.rest()[..length].split('.').map(str::to_owned).collect();
         if !field_path.iter().all(|name| is_identifier(name)) {
             return Err(self.error("a variable is named by fields, with dots between them"));
         }
@@ -234,26 +208,16 @@ impl Parser<'_> {
             self.segments.push(Segment::One);
         }
         self.expect('}', "a variable ends with '}'")?;
-        self.variables.push(Variable {
-            field_path,
-            span: start..self.segments.len(),
-        });
+        self.variables.push(Variable { field_path, span: start..self.segments.len() });
         Ok(())
     }
 
     fn verb(&mut self) -> Result<Option<String>, TemplateError> {
-        if self.eat(":") {
-            self.literal("a verb is text").map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.eat(":") { self.literal("a verb is text").map(Some) } else { Ok(None) }
     }
 
     fn literal(&mut self, problem: &'static str) -> Result<String, TemplateError> {
-        let length = self
-            .rest()
-            .find(['/', ':', '{', '}', '*', '='])
-            .unwrap_or(self.rest().len());
+        let length = self.rest().find(['/', ':', '{', '}', '*', '=']).unwrap_or(self.rest().len());
         if length == 0 {
             return Err(self.error(problem));
         }
@@ -268,10 +232,7 @@ impl Parser<'_> {
             return Err(self.error("'**' is the last segment"));
         }
         for (at, variable) in self.variables.iter().enumerate() {
-            if self.variables[..at]
-                .iter()
-                .any(|v| v.field_path == variable.field_path)
-            {
+            if self.variables[..at].iter().any(|v| v.field_path == variable.field_path) {
                 return Err(self.error("a variable stands twice"));
             }
         }
@@ -281,9 +242,7 @@ impl Parser<'_> {
 
 fn is_identifier(name: &str) -> bool {
     let mut chars = name.chars();
-    chars
-        .next()
-        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 

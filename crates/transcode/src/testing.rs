@@ -28,11 +28,7 @@ fn compile() -> DescriptorPool {
     let mut compiler =
         protox::Compiler::new([manifest.join("tests/proto"), manifest.join("../../proto")])
             .unwrap();
-    compiler
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(["library.proto"])
-        .unwrap();
+    compiler.include_imports(true).include_source_info(true).open_files(["library.proto"]).unwrap();
     DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
 }
 
@@ -47,9 +43,7 @@ pub fn table() -> RouteTable {
 
 /// A message of the library from its JSON.
 pub fn message(name: &str, json: Value) -> DynamicMessage {
-    let descriptor = pool()
-        .get_message_by_name(&format!("library.v1.{name}"))
-        .unwrap();
+    let descriptor = pool().get_message_by_name(&format!("library.v1.{name}")).unwrap();
     DynamicMessage::deserialize(descriptor, json).unwrap()
 }
 
@@ -72,18 +66,11 @@ pub struct Upstream {
 
 impl Upstream {
     pub fn answering(messages: Vec<DynamicMessage>) -> Self {
-        Self {
-            messages,
-            ..Self::default()
-        }
+        Self { messages, ..Self::default() }
     }
 
     pub fn failing(messages: Vec<DynamicMessage>, status: Status) -> Self {
-        Self {
-            messages,
-            status: Some(status),
-            ..Self::default()
-        }
+        Self { messages, status: Some(status), ..Self::default() }
     }
 
     /// The only message that was asked, of a type of the library.
@@ -94,9 +81,7 @@ impl Upstream {
     }
 
     pub fn decode(&self, name: &str, bytes: &Bytes) -> DynamicMessage {
-        let descriptor = pool()
-            .get_message_by_name(&format!("library.v1.{name}"))
-            .unwrap();
+        let descriptor = pool().get_message_by_name(&format!("library.v1.{name}")).unwrap();
         DynamicMessage::decode(descriptor, bytes.clone()).unwrap()
     }
 
@@ -109,34 +94,20 @@ impl Upstream {
             messages.push(bytes.slice(5..5 + length));
             bytes = bytes.slice(5 + length..);
         }
-        *self.asked.lock().unwrap() = Asked {
-            path: parts.uri.path().to_owned(),
-            headers: parts.headers,
-            messages,
-        };
+        *self.asked.lock().unwrap() =
+            Asked { path: parts.uri.path().to_owned(), headers: parts.headers, messages };
         if let (true, Some(status)) = (self.messages.is_empty(), &self.status) {
             return Ok(status.clone().into_http());
         }
         let mut trailers = HeaderMap::new();
-        self.status
-            .clone()
-            .unwrap_or_else(|| Status::ok(""))
-            .add_header(&mut trailers)
-            .unwrap();
+        self.status.clone().unwrap_or_else(|| Status::ok("")).add_header(&mut trailers).unwrap();
         // In pieces of three bytes, to cut every frame somewhere.
-        let all: Vec<u8> = self
-            .messages
-            .iter()
-            .flat_map(|message| frame::encode(message).to_vec())
-            .collect();
-        let mut frames: Vec<Result<Frame<Bytes>, Status>> = all
-            .chunks(3)
-            .map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk))))
-            .collect();
+        let all: Vec<u8> =
+            self.messages.iter().flat_map(|message| frame::encode(message).to_vec()).collect();
+        let mut frames: Vec<Result<Frame<Bytes>, Status>> =
+            all.chunks(3).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk)))).collect();
         frames.push(Ok(Frame::trailers(trailers)));
-        Ok(Response::new(Body::new(StreamBody::new(stream::iter(
-            frames,
-        )))))
+        Ok(Response::new(Body::new(StreamBody::new(stream::iter(frames)))))
     }
 }
 
@@ -179,9 +150,8 @@ pub async fn send_limited(
     limits: Limits,
 ) -> Answer {
     let method: Method = method.parse().unwrap();
-    let (path, query) = url
-        .split_once('?')
-        .map_or((url, None), |(path, query)| (path, Some(query.to_owned())));
+    let (path, query) =
+        url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query.to_owned())));
     let matched = match table().find(&method, path) {
         Ok(matched) => matched,
         Err(miss) => panic!("{method} {path}: {miss:?}"),
@@ -202,13 +172,9 @@ pub async fn send_limited(
         metadata,
     };
     let upstream = upstream.clone();
-    let response = call(
-        matched,
-        inbound,
-        limits,
-        service_fn(move |request| upstream.clone().answer(request)),
-    )
-    .await;
+    let response =
+        call(matched, inbound, limits, service_fn(move |request| upstream.clone().answer(request)))
+            .await;
     let (parts, body) = response.into_parts();
     Answer {
         status: parts.status.as_u16(),

@@ -47,7 +47,8 @@ pub async fn build(
     // Its own keys, asked as everybody asks for them.
     let keys = Keys::new(local(grpc::key_routes(&identity)));
     let refused = Arc::clone(&identity);
-    let transport = local(measured(SERVICE, guard(grpc::routes(&identity), SERVICE, keys, needs, refused)));
+    let transport =
+        local(measured(SERVICE, guard(grpc::routes(&identity), SERVICE, keys, needs, refused)));
     let database = Arc::clone(&identity);
     let readiness = Readiness::new("identity.database", move || {
         let identity = Arc::clone(&database);

@@ -13,28 +13,18 @@ pub struct Comments {
 impl Comments {
     /// The comment before a declaration as one text; empty if there is none.
     pub fn of(&mut self, file: &FileDescriptor, path: &[i32]) -> String {
-        let comments = self
-            .files
-            .entry(file.name().to_owned())
-            .or_insert_with(|| read(file));
+        let comments = self.files.entry(file.name().to_owned()).or_insert_with(|| read(file));
         comments.get(path).cloned().unwrap_or_default()
     }
 }
 
 fn read(file: &FileDescriptor) -> HashMap<Vec<i32>, String> {
-    let info = file
-        .file_descriptor_proto()
-        .source_code_info
-        .clone()
-        .unwrap_or_default();
+    let info = file.file_descriptor_proto().source_code_info.clone().unwrap_or_default();
     info.location
         .into_iter()
         .filter_map(|location| {
-            let text = location
-                .leading_comments
-                .as_deref()
-                .map(joined)
-                .filter(|text| !text.is_empty())?;
+            let text =
+                location.leading_comments.as_deref().map(joined).filter(|text| !text.is_empty())?;
             Some((location.path, text))
         })
         .collect()
@@ -43,10 +33,7 @@ fn read(file: &FileDescriptor) -> HashMap<Vec<i32>, String> {
 /// Lines of a paragraph joined; an empty line begins a new one.
 fn joined(comment: &str) -> String {
     let mut text = String::new();
-    for line in comment
-        .lines()
-        .map(|line| line.trim().trim_start_matches("* ").trim())
-    {
+    for line in comment.lines().map(|line| line.trim().trim_start_matches("* ").trim()) {
         if line.is_empty() {
             text.truncate(text.trim_end().len());
             text.push_str("\n\n");

@@ -33,10 +33,7 @@ impl RouteTable {
     /// message as a schema, bearer tokens, and the error object.
     #[must_use]
     pub fn openapi(&self, info: &Info) -> Value {
-        let mut writer = Writer {
-            comments: Comments::default(),
-            schemas: Schemas::default(),
-        };
+        let mut writer = Writer { comments: Comments::default(), schemas: Schemas::default() };
         let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
         let mut tags: BTreeMap<String, Value> = BTreeMap::new();
         for route in self.routes() {
@@ -47,15 +44,8 @@ impl RouteTable {
             });
             let operation = writer.operation(route);
             // A route of any method is documented where its calls are sent.
-            let method = route
-                .http_method()
-                .unwrap_or(&Method::POST)
-                .as_str()
-                .to_ascii_lowercase();
-            paths
-                .entry(route.template().openapi_path())
-                .or_default()
-                .insert(method, operation);
+            let method = route.http_method().unwrap_or(&Method::POST).as_str().to_ascii_lowercase();
+            paths.entry(route.template().openapi_path()).or_default().insert(method, operation);
         }
         let mut schemas = writer.schemas.finish(&mut writer.comments);
         schemas.insert("Error".to_owned(), schema::error());
@@ -91,11 +81,8 @@ impl Writer {
         let method = route.method();
         let service = method.parent_service();
         let text = self.comments.of(&service.parent_file(), method.path());
-        let suffix = if route.ordinal() == 0 {
-            String::new()
-        } else {
-            format!("_{}", route.ordinal() + 1)
-        };
+        let suffix =
+            if route.ordinal() == 0 { String::new() } else { format!("_{}", route.ordinal() + 1) };
         let mut operation = json!({
             "operationId": format!("{}_{}{suffix}", service.name(), method.name()),
             "tags": [service.name()],
@@ -121,9 +108,7 @@ impl Writer {
             let mut leaf = None;
             for name in &variable.field_path {
                 leaf = message.and_then(|inner| inner.get_field_by_name(name));
-                message = leaf
-                    .as_ref()
-                    .and_then(|field| field.kind().as_message().cloned());
+                message = leaf.as_ref().and_then(|field| field.kind().as_message().cloned());
             }
             let Some(leaf) = leaf else { continue };
             parameters.push(json!({
@@ -133,17 +118,10 @@ impl Writer {
             }));
         }
         if !matches!(route.body, BodyRule::All) {
-            let bound: Vec<Vec<String>> = route
-                .template()
-                .variables()
-                .iter()
-                .map(|v| v.field_path.clone())
-                .collect();
-            let body = if let BodyRule::Field(field) = &route.body {
-                Some(field.clone())
-            } else {
-                None
-            };
+            let bound: Vec<Vec<String>> =
+                route.template().variables().iter().map(|v| v.field_path.clone()).collect();
+            let body =
+                if let BodyRule::Field(field) = &route.body { Some(field.clone()) } else { None };
             self.query_parameters(&input, &[], &bound, body.as_ref(), &mut parameters);
         }
         parameters
@@ -202,10 +180,7 @@ impl Writer {
             None => self.schemas.of_message(&output),
         };
         let (description, content) = if is_http_body(&output) {
-            (
-                "The bytes, under the content type they were stored with.",
-                json!({ "*/*": {} }),
-            )
+            ("The bytes, under the content type they were stored with.", json!({ "*/*": {} }))
         } else if route.method().is_server_streaming() {
             (
                 "One JSON document a line, or events if `text/event-stream` is accepted. A failure is the last one.",

@@ -29,11 +29,7 @@ impl Schemas {
             return json!({ "type": "object", "additionalProperties": self.of_kind(&entry.map_entry_value_field().kind()) });
         }
         let one = self.of_kind(&field.kind());
-        if field.is_list() {
-            json!({ "type": "array", "items": one })
-        } else {
-            one
-        }
+        if field.is_list() { json!({ "type": "array", "items": one }) } else { one }
     }
 
     /// The schema of one value.
@@ -68,10 +64,7 @@ impl Schemas {
     /// reference.
     pub fn of_message(&mut self, message: &MessageDescriptor) -> Value {
         well_known(message.full_name()).unwrap_or_else(|| {
-            self.refer(
-                message.full_name().to_owned(),
-                Named::Message(message.clone()),
-            )
+            self.refer(message.full_name().to_owned(), Named::Message(message.clone()))
         })
     }
 
@@ -80,10 +73,9 @@ impl Schemas {
         let mut written = Map::new();
         while let Some(named) = self.waiting.pop() {
             let (name, schema) = match named {
-                Named::Message(message) => (
-                    message.full_name().to_owned(),
-                    self.message(&message, comments),
-                ),
+                Named::Message(message) => {
+                    (message.full_name().to_owned(), self.message(&message, comments))
+                }
                 Named::Enum(found) => (found.full_name().to_owned(), enumeration(&found, comments)),
             };
             written.insert(name, schema);
@@ -120,10 +112,7 @@ impl Schemas {
 }
 
 fn enumeration(found: &EnumDescriptor, comments: &mut Comments) -> Value {
-    let names: Vec<String> = found
-        .values()
-        .map(|value| value.name().to_owned())
-        .collect();
+    let names: Vec<String> = found.values().map(|value| value.name().to_owned()).collect();
     let mut schema = json!({ "type": "string", "enum": names });
     let text = comments.of(&found.parent_file(), found.path());
     if !text.is_empty() {

@@ -37,10 +37,8 @@ fn every_route_is_there_once_under_its_method() {
         .flat_map(|path| path.as_object().unwrap().values())
         .collect();
     assert_eq!(operations.len(), table().routes().count());
-    let mut ids: Vec<_> = operations
-        .iter()
-        .map(|operation| operation["operationId"].as_str().unwrap())
-        .collect();
+    let mut ids: Vec<_> =
+        operations.iter().map(|operation| operation["operationId"].as_str().unwrap()).collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), operations.len());
@@ -83,10 +81,7 @@ fn types_are_as_the_json_is() {
     assert_eq!(book["pages"]["type"], "string");
     assert_eq!(book["create_time"]["format"], "date-time");
     assert_eq!(book["copies"]["additionalProperties"]["format"], "int64");
-    assert_eq!(
-        document["components"]["schemas"]["library.v1.Genre"]["enum"][1],
-        "GENRE_FICTION"
-    );
+    assert_eq!(document["components"]["schemas"]["library.v1.Genre"]["enum"][1], "GENRE_FICTION");
     let watch = &document["paths"]["/v1/books:watch"]["get"]["responses"]["200"]["content"];
     assert!(watch["application/x-ndjson"].is_object() && watch["text/event-stream"].is_object());
 }
@@ -102,9 +97,7 @@ fn parameters_are_what_the_path_and_the_body_leave() {
         .map(|p| p["name"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["parent", "book_id"]);
-    let search = document["paths"]["/v1/books"]["get"]["parameters"]
-        .as_array()
-        .unwrap();
+    let search = document["paths"]["/v1/books"]["get"]["parameters"].as_array().unwrap();
     let names: Vec<_> = search.iter().map(|p| p["name"].as_str().unwrap()).collect();
     assert!(
         names.contains(&"like.pages")
@@ -117,14 +110,7 @@ fn parameters_are_what_the_path_and_the_body_leave() {
 #[test]
 fn only_public_calls_need_no_token() {
     let document = document();
-    assert_eq!(
-        document["paths"]["/v1/books"]["get"]["security"],
-        serde_json::json!([])
-    );
-    assert!(
-        document["paths"]["/v1/books/{name}"]["get"]
-            .get("security")
-            .is_none()
-    );
+    assert_eq!(document["paths"]["/v1/books"]["get"]["security"], serde_json::json!([]));
+    assert!(document["paths"]["/v1/books/{name}"]["get"].get("security").is_none());
     assert_eq!(document["security"][0]["bearer"], serde_json::json!([]));
 }

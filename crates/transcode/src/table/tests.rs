@@ -8,28 +8,16 @@ use crate::testing::{found, pool, table};
 use crate::{Exposure, Miss, RouteTable};
 
 fn answered(by: &str, variables: &[&str]) -> Result<(String, Vec<String>), Miss> {
-    Ok((
-        by.to_owned(),
-        variables.iter().map(|v| (*v).to_owned()).collect(),
-    ))
+    Ok((by.to_owned(), variables.iter().map(|v| (*v).to_owned()).collect()))
 }
 
 #[test]
 fn every_binding_of_a_method_answers() {
-    assert_eq!(
-        found("GET", "/v1/shelves/a/books/b"),
-        answered("GetBook", &["shelves/a/books/b"])
-    );
+    assert_eq!(found("GET", "/v1/shelves/a/books/b"), answered("GetBook", &["shelves/a/books/b"]));
     assert_eq!(found("GET", "/v1/books/b"), answered("GetBook", &["b"]));
-    assert_eq!(
-        found("GET", "/v1/archive/x/y/z"),
-        answered("GetBook", &["x/y/z"])
-    );
+    assert_eq!(found("GET", "/v1/archive/x/y/z"), answered("GetBook", &["x/y/z"]));
     assert_eq!(found("GET", "/v1/archive"), answered("GetBook", &[""]));
-    assert_eq!(
-        found("PATCH", "/v1/books/b"),
-        answered("UpdateBook", &["b"])
-    );
+    assert_eq!(found("PATCH", "/v1/books/b"), answered("UpdateBook", &["b"]));
     assert_eq!(found("PURGE", "/v1/books/b"), answered("Purge", &["b"]));
     assert_eq!(found("PUT", "/v1/pages/b"), answered("SetPages", &["b"]));
     for method in ["GET", "POST", "TRACE"] {
@@ -40,42 +28,24 @@ fn every_binding_of_a_method_answers() {
 #[test]
 fn a_literal_beats_a_variable_and_a_verb_beats_a_name() {
     assert_eq!(found("GET", "/v1/books/new"), answered("ListNew", &[]));
-    assert_eq!(
-        found("PATCH", "/v1/books/new"),
-        answered("UpdateBook", &["new"])
-    );
+    assert_eq!(found("PATCH", "/v1/books/new"), answered("UpdateBook", &["new"]));
     assert_eq!(found("GET", "/v1/books:count"), answered("CountBooks", &[]));
-    assert_eq!(
-        found("POST", "/v1/books/b:burn"),
-        answered("BurnBook", &["b"])
-    );
+    assert_eq!(found("POST", "/v1/books/b:burn"), answered("BurnBook", &["b"]));
     // No verb of that name: the colon is part of the name.
     assert_eq!(found("GET", "/v1/books/b:c"), answered("GetBook", &["b:c"]));
-    assert_eq!(
-        found("GET", "/v1/books/b:burn"),
-        answered("GetBook", &["b:burn"])
-    );
-    assert_eq!(
-        found("PATCH", "/v1/books/b%3Aburn"),
-        answered("UpdateBook", &["b:burn"])
-    );
+    assert_eq!(found("GET", "/v1/books/b:burn"), answered("GetBook", &["b:burn"]));
+    assert_eq!(found("PATCH", "/v1/books/b%3Aburn"), answered("UpdateBook", &["b:burn"]));
 }
 
 #[test]
 fn an_encoded_slash_stays_inside_its_segment() {
-    assert_eq!(
-        found("GET", "/v1/books/a%2Fb"),
-        answered("GetBook", &["a/b"])
-    );
+    assert_eq!(found("GET", "/v1/books/a%2Fb"), answered("GetBook", &["a/b"]));
     assert_eq!(
         found("GET", "/v1/shelves/a%2Fb/books/c%20d"),
         answered("GetBook", &["shelves/a%2Fb/books/c d"])
     );
     assert_eq!(found("GET", "/v1/books/a/b"), Err(Miss::NotFound));
-    assert_eq!(
-        found("GET", "/v1/books/%2e%2e"),
-        answered("GetBook", &[".."])
-    );
+    assert_eq!(found("GET", "/v1/books/%2e%2e"), answered("GetBook", &[".."]));
 }
 
 #[test]
@@ -102,10 +72,7 @@ fn another_method_is_told_which_are_allowed() {
     let Err(Miss::MethodNotAllowed(allowed)) = found("DELETE", "/v1/books/b") else {
         unreachable!()
     };
-    assert!(
-        allowed.contains(&Method::GET) && allowed.contains(&Method::PATCH),
-        "{allowed:?}"
-    );
+    assert!(allowed.contains(&Method::GET) && allowed.contains(&Method::PATCH), "{allowed:?}");
     assert!(!allowed.contains(&Method::POST), "{allowed:?}");
     assert_eq!(found("HEAD", "/v1/books/b"), answered("GetBook", &["b"]));
 }
@@ -113,11 +80,7 @@ fn another_method_is_told_which_are_allowed() {
 #[test]
 fn hidden_and_unannotated_methods_have_no_route() {
     let table = table();
-    assert!(
-        table
-            .routes()
-            .all(|route| !["Secret", "Unrouted"].contains(&route.method().name()))
-    );
+    assert!(table.routes().all(|route| !["Secret", "Unrouted"].contains(&route.method().name())));
     let public: Vec<_> = table
         .routes()
         .filter(|r| r.exposure() == Exposure::Public)
@@ -134,21 +97,12 @@ fn bindings_that_cannot_work_fail_at_start() {
         (r#"get: "/v1/{inner}""#, "cannot stand in a path"),
         (r#"get: "/v1/{names}""#, "cannot stand in a path"),
         (r#"post: "/v1/x" body: "nothing""#, "no field nothing"),
-        (
-            r#"get: "/v1/x" response_body: "nothing""#,
-            "no field nothing",
-        ),
-        (
-            r#"get: "/v1/x" additional_bindings { get: "/v1/x" }"#,
-            "already answered",
-        ),
+        (r#"get: "/v1/x" response_body: "nothing""#, "no field nothing"),
+        (r#"get: "/v1/x" additional_bindings { get: "/v1/x" }"#, "already answered"),
         (r#"body: "*""#, "no path"),
     ] {
         let error = compiled(rule).map(|_| ()).unwrap_err();
-        assert!(
-            error.contains(wanted) && error.contains("t.S.Call"),
-            "{rule}: {error}"
-        );
+        assert!(error.contains(wanted) && error.contains("t.S.Call"), "{rule}: {error}");
     }
 }
 
@@ -162,10 +116,7 @@ fn compiled(rule: &str) -> Result<RouteTable, String> {
     );
     std::fs::write(dir.join("t.proto"), source).unwrap();
     let mut compiler = protox::Compiler::new([dir.clone(), manifest.join("../../proto")]).unwrap();
-    compiler
-        .include_imports(true)
-        .open_files(["t.proto"])
-        .unwrap();
+    compiler.include_imports(true).open_files(["t.proto"]).unwrap();
     std::fs::remove_dir_all(dir).unwrap();
     let pool =
         prost_reflect::DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice())

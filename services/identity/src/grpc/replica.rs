@@ -35,7 +35,9 @@ impl ReplicaService for Replica {
         request: Request<WatchGrantsRequest>,
     ) -> Result<Response<Self::WatchGrantsStream>, Status> {
         let batches = ReceiverStream::new(self.0.watch(request.get_ref().since_revision));
-        Ok(Response::new(Box::pin(batches.map(|batch| batch.map(batch_message).map_err(Status::from)))))
+        Ok(Response::new(Box::pin(
+            batches.map(|batch| batch.map(batch_message).map_err(Status::from)),
+        )))
     }
 
     async fn get_revision(

@@ -26,8 +26,16 @@ struct Callee {
 
 /// Every role behind the gateway. A new service is a row here.
 const CALLEES: [Callee; 3] = [
-    Callee { role: Role::Identity, prefixes: &["quarry.identity.v1."], descriptors: identity_api::FILE_DESCRIPTOR_SET },
-    Callee { role: Role::Catalog, prefixes: &["quarry.catalog.v1."], descriptors: catalog_api::FILE_DESCRIPTOR_SET },
+    Callee {
+        role: Role::Identity,
+        prefixes: &["quarry.identity.v1."],
+        descriptors: identity_api::FILE_DESCRIPTOR_SET,
+    },
+    Callee {
+        role: Role::Catalog,
+        prefixes: &["quarry.catalog.v1."],
+        descriptors: catalog_api::FILE_DESCRIPTOR_SET,
+    },
     Callee {
         role: Role::ItemStore,
         prefixes: &["quarry.items.v1.", "arrow.flight.protocol."],
@@ -68,7 +76,14 @@ pub async fn compose(
     secrets: &BTreeMap<Role, Secret>,
     ends: &Ends,
 ) -> Result<Composed, ServiceError> {
-    let mut house = House { settings, secrets, ends, local: BTreeMap::new(), jobs: Vec::new(), readiness: Vec::new() };
+    let mut house = House {
+        settings,
+        secrets,
+        ends,
+        local: BTreeMap::new(),
+        jobs: Vec::new(),
+        readiness: Vec::new(),
+    };
     let mut admin_claimed = None;
     let mut public = None;
     for role in roles {
@@ -106,10 +121,13 @@ impl House<'_> {
             sql: self.settings.sql(),
             data_dir: self.settings.data_dir.clone(),
             admin_token_file: self.settings.admin_token_file.clone(),
-            service_secrets: secrets.map(|(role, secret)| (role.name().to_owned(), secret.clone())).collect(),
+            service_secrets: secrets
+                .map(|(role, secret)| (role.name().to_owned(), secret.clone()))
+                .collect(),
             draining: self.ends.draining.clone(),
         };
-        let built = identity::build(self.settings.identity, platform, self.ends.stopped.clone()).await?;
+        let built =
+            identity::build(self.settings.identity, platform, self.ends.stopped.clone()).await?;
         self.add(Role::Identity, built.service);
         Ok(built.admin_claimed)
     }
@@ -123,7 +141,8 @@ impl House<'_> {
         };
         let sql = self.settings.sql();
         let shutdown = self.ends.stopped.clone();
-        let service = catalog::build(self.settings.catalog.clone(), &sql, neighbours, shutdown).await?;
+        let service =
+            catalog::build(self.settings.catalog.clone(), &sql, neighbours, shutdown).await?;
         self.add(Role::Catalog, service);
         Ok(())
     }
@@ -184,7 +203,9 @@ impl House<'_> {
                 let variable = key.to_uppercase();
                 return Err(ServiceError::invalid(
                     &format!("neighbours.{key}"),
-                    format!("{asker} needs the URL of {role}, which does not run in this process; set QUARRY_NEIGHBOURS__{variable}"),
+                    format!(
+                        "{asker} needs the URL of {role}, which does not run in this process; set QUARRY_NEIGHBOURS__{variable}"
+                    ),
                 ));
             }
         };
@@ -196,7 +217,10 @@ impl House<'_> {
     }
 
     fn secret(&self, role: Role) -> Result<Secret, ServiceError> {
-        self.secrets.get(&role).cloned().ok_or_else(|| ServiceError::internal(format!("{role} has no secret")))
+        self.secrets
+            .get(&role)
+            .cloned()
+            .ok_or_else(|| ServiceError::internal(format!("{role} has no secret")))
     }
 }
 
@@ -216,7 +240,9 @@ fn by_service(local: BTreeMap<Role, Transport>) -> Transport {
 
 fn callee_of(path: &str) -> Option<Role> {
     let service = path.strip_prefix('/')?;
-    let callee = CALLEES.iter().find(|callee| callee.prefixes.iter().any(|prefix| service.starts_with(prefix)))?;
+    let callee = CALLEES
+        .iter()
+        .find(|callee| callee.prefixes.iter().any(|prefix| service.starts_with(prefix)))?;
     Some(callee.role)
 }
 
@@ -239,7 +265,8 @@ mod tests {
         let settings = Settings::default();
         let ends = Ends { draining: CancellationToken::new(), stopped: CancellationToken::new() };
         let secrets = BTreeMap::from([(Role::Catalog, Secret::new("secret"))]);
-        let error = compose(&settings, &[Role::Catalog].into(), &secrets, &ends).await.err().unwrap();
+        let error =
+            compose(&settings, &[Role::Catalog].into(), &secrets, &ends).await.err().unwrap();
         assert_eq!(error.field_name(), Some("neighbours.identity"));
         assert!(error.message().contains("QUARRY_NEIGHBOURS__IDENTITY"), "{error}");
     }

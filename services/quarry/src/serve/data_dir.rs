@@ -53,8 +53,16 @@ impl DataDir {
 
 fn lock(path: &Path, role: Role) -> Result<File, ServiceError> {
     let name = path.join(format!("{role}.lock"));
-    let unusable = |error: io::Error| ServiceError::invalid("data_dir", format!("{} cannot be locked: {error}", name.display()));
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name).map_err(unusable)?;
+    let unusable = |error: io::Error| {
+        ServiceError::invalid("data_dir", format!("{} cannot be locked: {error}", name.display()))
+    };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&name)
+        .map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ServiceError::precondition(format!(
@@ -84,8 +92,11 @@ impl Reachable {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ServiceError> {
-        let failed = |error: io::Error| ServiceError::invalid("ready_file", format!("{}: {error}", path.display()));
-        let text = serde_json::to_vec(self).map_err(|error| ServiceError::internal(error.to_string()))?;
+        let failed = |error: io::Error| {
+            ServiceError::invalid("ready_file", format!("{}: {error}", path.display()))
+        };
+        let text =
+            serde_json::to_vec(self).map_err(|error| ServiceError::internal(error.to_string()))?;
         let mut draft = path.as_os_str().to_owned();
         draft.push(format!(".{}", std::process::id()));
         write_private(Path::new(&draft), &text).map_err(failed)?;
@@ -95,7 +106,8 @@ impl Reachable {
 
 /// Writes a file that only this user may read, and its bytes to the disk.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -134,7 +146,11 @@ mod tests {
     fn the_ready_file_is_json() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ready");
-        let reachable = Reachable { listen: ([127, 0, 0, 1], 1).into(), ops_listen: ([127, 0, 0, 1], 2).into(), pid: 3 };
+        let reachable = Reachable {
+            listen: ([127, 0, 0, 1], 1).into(),
+            ops_listen: ([127, 0, 0, 1], 2).into(),
+            pid: 3,
+        };
         reachable.write(&path).unwrap();
         let read: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(read["listen"], "127.0.0.1:1");

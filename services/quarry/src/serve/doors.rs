@@ -54,10 +54,12 @@ async fn bind(field: &'static str, text: &str) -> Result<TcpListener, ServiceErr
     let address = address(field, text)?;
     let flag = field.replace('_', "-");
     TcpListener::bind(address).await.map_err(|error| {
-        ServiceError::precondition(format!("cannot listen on {address}: {error}; name a free address with --{flag}"))
-            .reason("ADDRESS_UNUSABLE")
-            .field(field)
-            .caused_by(error)
+        ServiceError::precondition(format!(
+            "cannot listen on {address}: {error}; name a free address with --{flag}"
+        ))
+        .reason("ADDRESS_UNUSABLE")
+        .field(field)
+        .caused_by(error)
     })
 }
 
@@ -66,7 +68,9 @@ async fn bind(field: &'static str, text: &str) -> Result<TcpListener, ServiceErr
 /// # Errors
 /// The system does not tell.
 pub fn bound(listener: &TcpListener) -> Result<SocketAddr, ServiceError> {
-    listener.local_addr().map_err(|error| ServiceError::internal("a socket has no address").caused_by(error))
+    listener
+        .local_addr()
+        .map_err(|error| ServiceError::internal("a socket has no address").caused_by(error))
 }
 
 /// What each door serves.
@@ -76,14 +80,26 @@ pub struct Apps {
 }
 
 /// Opens the doors for traffic; each ends, drained, after `shutdown`.
-pub fn open(listeners: (TcpListener, Option<TcpListener>), apps: Apps, settings: &Settings, public: bool, shutdown: &CancellationToken) -> Vec<JoinHandle<()>> {
+pub fn open(
+    listeners: (TcpListener, Option<TcpListener>),
+    apps: Apps,
+    settings: &Settings,
+    public: bool,
+    shutdown: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
     let grace = settings.drain.grace();
     let main_streams = if public { PUBLIC_STREAMS_MAX } else { INTERNAL_STREAMS_MAX };
     let (main, internal) = listeners;
     let door = |streams| DoorSettings { concurrent_streams_max: streams, grace };
-    let mut doors = vec![tokio::spawn(serve(main, apps.main, door(main_streams), shutdown.clone()))];
+    let mut doors =
+        vec![tokio::spawn(serve(main, apps.main, door(main_streams), shutdown.clone()))];
     if let (Some(listener), Some(app)) = (internal, apps.internal) {
-        doors.push(tokio::spawn(serve(listener, app, door(INTERNAL_STREAMS_MAX), shutdown.clone())));
+        doors.push(tokio::spawn(serve(
+            listener,
+            app,
+            door(INTERNAL_STREAMS_MAX),
+            shutdown.clone(),
+        )));
     }
     doors
 }
@@ -127,7 +143,8 @@ async fn ask_claimed(settings: &Settings) -> Result<bool, ServiceError> {
         match identity.get_keys(GetKeysRequest {}).await {
             Ok(answer) => return Ok(answer.into_inner().admin_claimed),
             Err(status) if attempts >= IDENTITY_ATTEMPTS => {
-                return Err(ServiceError::from_status(&status).context("identity does not tell whether the admin account is claimed"));
+                return Err(ServiceError::from_status(&status)
+                    .context("identity does not tell whether the admin account is claimed"));
             }
             Err(status) => tracing::info!(error = status.message(), "waiting for identity"),
         }

@@ -84,7 +84,9 @@ pub async fn run(args: ServeArgs) -> Result<(), ServiceError> {
     };
     let stopped = running.stopped.await;
     told.abort();
-    stopped.map_err(|error| ServiceError::internal("the server stopped by a defect").caused_by(error))?
+    stopped.map_err(|error| {
+        ServiceError::internal("the server stopped by a defect").caused_by(error)
+    })?
 }
 
 fn stop_when_told(shutdown: CancellationToken) -> Result<impl Future<Output = ()>, ServiceError> {
@@ -132,10 +134,13 @@ pub async fn start(args: ServeArgs, shutdown: CancellationToken) -> Result<Runni
         None => Apps { main: composed.internal, internal: None },
     };
     let closing = CancellationToken::new();
-    let open_doors = open((listeners.main, listeners.internal), apps, &settings, is_public, &closing);
+    let open_doors =
+        open((listeners.main, listeners.internal), apps, &settings, is_public, &closing);
     let process = Process { settings, data_dir, telemetry, door, ends, closing, open_doors, jobs };
     let reachable = Reachable { listen: public, ops_listen: operations, pid: std::process::id() };
-    if let Err(error) = process.announce(&reachable, &composed.readiness, is_public, &shutdown).await {
+    if let Err(error) =
+        process.announce(&reachable, &composed.readiness, is_public, &shutdown).await
+    {
         process.stop().await;
         return Err(error);
     }
@@ -217,7 +222,9 @@ impl Process {
             }
         }
         self.ends.stopped.cancel();
-        let ended = tokio::time::timeout(JOBS_END, async { while self.jobs.join_next().await.is_some() {} });
+        let ended = tokio::time::timeout(JOBS_END, async {
+            while self.jobs.join_next().await.is_some() {}
+        });
         if ended.await.is_err() {
             tracing::warn!(after = ?JOBS_END, "background work was cut off");
         }
@@ -247,4 +254,3 @@ async fn first_missing(readiness: &[Readiness]) -> Option<String> {
     }
     None
 }
-

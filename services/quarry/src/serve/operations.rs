@@ -29,11 +29,17 @@ impl OperationsDoor {
     /// Opens it for a process that starts: alive, not ready.
     pub fn open(listener: TcpListener, telemetry: &Telemetry) -> Self {
         let drain = Drain::new();
-        let starting = Readiness::new("start", || async { Err("the roles are starting".to_owned()) });
+        let starting =
+            Readiness::new("start", || async { Err("the roles are starting".to_owned()) });
         let current = Arc::new(RwLock::new(routes(vec![starting], telemetry, &drain)));
         let closing = CancellationToken::new();
         let settings = DoorSettings { concurrent_streams_max: 100, grace: Duration::from_secs(1) };
-        let served = tokio::spawn(serve(listener, changing(Arc::clone(&current)), settings, closing.clone()));
+        let served = tokio::spawn(serve(
+            listener,
+            changing(Arc::clone(&current)),
+            settings,
+            closing.clone(),
+        ));
         Self { current, drain, telemetry: telemetry.clone(), closing, served }
     }
 

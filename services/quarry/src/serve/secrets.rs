@@ -25,11 +25,18 @@ const WAIT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// A file that is missing, too short or cannot be read.
-pub async fn of_roles(settings: &Settings, roles: &BTreeSet<Role>) -> Result<BTreeMap<Role, Secret>, ServiceError> {
+pub async fn of_roles(
+    settings: &Settings,
+    roles: &BTreeSet<Role>,
+) -> Result<BTreeMap<Role, Secret>, ServiceError> {
     let mut secrets = BTreeMap::new();
     if roles.contains(&Role::Identity) {
         for role in Role::ALL {
-            let secret = if roles.contains(&role) { fresh() } else { read_or_make(&settings.tokens_dir(), role)? };
+            let secret = if roles.contains(&role) {
+                fresh()
+            } else {
+                read_or_make(&settings.tokens_dir(), role)?
+            };
             secrets.insert(role, secret);
         }
         return Ok(secrets);
@@ -41,7 +48,10 @@ pub async fn of_roles(settings: &Settings, roles: &BTreeSet<Role>) -> Result<BTr
         ));
     }
     for role in roles {
-        let path = settings.service_token_file.clone().unwrap_or_else(|| settings.tokens_dir().join(role.name()));
+        let path = settings
+            .service_token_file
+            .clone()
+            .unwrap_or_else(|| settings.tokens_dir().join(role.name()));
         secrets.insert(*role, wait_for(&path, *role).await?);
     }
     Ok(secrets)
@@ -85,7 +95,9 @@ fn read(path: &Path) -> io::Result<Secret> {
     let text = fs::read_to_string(path)?;
     let text = text.trim();
     if text.len() < SECRET_BYTES_MIN {
-        return Err(io::Error::other(format!("a secret has at least {SECRET_BYTES_MIN} characters")));
+        return Err(io::Error::other(format!(
+            "a secret has at least {SECRET_BYTES_MIN} characters"
+        )));
     }
     Ok(Secret::new(text))
 }
@@ -96,7 +108,10 @@ async fn wait_for(path: &Path, role: Role) -> Result<Secret, ServiceError> {
     loop {
         match read(path) {
             Ok(secret) => return Ok(secret),
-            Err(error) if error.kind() == ErrorKind::NotFound && tokio::time::Instant::now() < deadline => {
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && tokio::time::Instant::now() < deadline =>
+            {
                 if !told {
                     tracing::info!(path = %path.display(), %role, "waiting for identity to make the role's secret");
                     told = true;
@@ -152,7 +167,8 @@ mod tests {
         let settings = Settings { service_token_file: Some(path), ..settings(dir.path()) };
         let error = of_roles(&settings, &[Role::Catalog].into()).await.unwrap_err();
         assert!(error.message().contains("at least"), "{error}");
-        let several = of_roles(&settings, &[Role::Catalog, Role::ItemStore].into()).await.unwrap_err();
+        let several =
+            of_roles(&settings, &[Role::Catalog, Role::ItemStore].into()).await.unwrap_err();
         assert_eq!(several.field_name(), Some("service_token_file"));
     }
 }

@@ -54,7 +54,10 @@ impl FromStr for Role {
     fn from_str(text: &str) -> Result<Self, ServiceError> {
         Self::ALL.into_iter().find(|role| role.name() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            ServiceError::invalid("roles", format!("there is no role {text:?}; the roles are {names}"))
+            ServiceError::invalid(
+                "roles",
+                format!("there is no role {text:?}; the roles are {names}"),
+            )
         })
     }
 }
@@ -211,8 +214,9 @@ impl Settings {
             object_store_url: &args.object_store_url,
         };
         let mut settings: Self = settings::load(args.config.as_deref(), overrides)?;
-        settings.data_dir = std::path::absolute(&settings.data_dir)
-            .map_err(|error| ServiceError::invalid("data_dir", format!("{}: {error}", settings.data_dir.display())))?;
+        settings.data_dir = std::path::absolute(&settings.data_dir).map_err(|error| {
+            ServiceError::invalid("data_dir", format!("{}: {error}", settings.data_dir.display()))
+        })?;
         Ok(settings)
     }
 
@@ -238,7 +242,9 @@ impl Settings {
 
     /// Where the objects are, as a URL.
     pub fn objects(&self) -> String {
-        self.object_store_url.clone().unwrap_or_else(|| format!("file://{}", self.data_dir.join("objects").display()))
+        self.object_store_url
+            .clone()
+            .unwrap_or_else(|| format!("file://{}", self.data_dir.join("objects").display()))
     }
 
     /// Where the secrets of roles in other processes are.
@@ -252,7 +258,12 @@ impl Settings {
 /// # Errors
 /// A text that is no `host:port`, or a host that does not resolve.
 pub fn address(field: &'static str, text: &str) -> Result<SocketAddr, ServiceError> {
-    let wrong = |why: String| ServiceError::invalid(field, format!("{text:?} is no address to listen on ({why}); write host:port"));
+    let wrong = |why: String| {
+        ServiceError::invalid(
+            field,
+            format!("{text:?} is no address to listen on ({why}); write host:port"),
+        )
+    };
     let mut addresses = text.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
     addresses.next().ok_or_else(|| wrong("it resolves to nothing".into()))
 }
@@ -265,8 +276,12 @@ mod tests {
     #[test]
     fn roles_are_named_or_all() {
         assert_eq!(Settings::default().roles().unwrap().len(), Role::ALL.len());
-        let some = Settings { roles: vec!["gateway".into(), "item-store".into()], ..Settings::default() };
-        assert_eq!(some.roles().unwrap().into_iter().collect::<Vec<_>>(), [Role::ItemStore, Role::Gateway]);
+        let some =
+            Settings { roles: vec!["gateway".into(), "item-store".into()], ..Settings::default() };
+        assert_eq!(
+            some.roles().unwrap().into_iter().collect::<Vec<_>>(),
+            [Role::ItemStore, Role::Gateway]
+        );
         let wrong = Settings { roles: vec!["items".into()], ..Settings::default() };
         let error = wrong.roles().unwrap_err();
         assert_eq!(error.field_name(), Some("roles"));
@@ -275,7 +290,11 @@ mod tests {
 
     #[test]
     fn flags_win_and_the_data_dir_is_absolute() {
-        let args = ServeArgs { data_dir: Some("some/dir".into()), listen: Some("127.0.0.1:0".into()), ..ServeArgs::default() };
+        let args = ServeArgs {
+            data_dir: Some("some/dir".into()),
+            listen: Some("127.0.0.1:0".into()),
+            ..ServeArgs::default()
+        };
         let settings = Settings::load(&args).unwrap();
         assert!(settings.data_dir.is_absolute() && settings.data_dir.ends_with("some/dir"));
         assert_eq!(settings.listen, "127.0.0.1:0");
@@ -286,7 +305,11 @@ mod tests {
     fn an_address_needs_host_and_port() {
         assert!(address("listen", "127.0.0.1:0").is_ok());
         for wrong in ["7070", "127.0.0.1", "no.such.host.invalid:1"] {
-            assert_eq!(address("listen", wrong).unwrap_err().field_name(), Some("listen"), "{wrong}");
+            assert_eq!(
+                address("listen", wrong).unwrap_err().field_name(),
+                Some("listen"),
+                "{wrong}"
+            );
         }
     }
 }
