@@ -18,6 +18,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use service_error::ServiceError;
 use settings::Secret;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
@@ -140,7 +141,7 @@ pub struct Context {
     pub output: Output,
     /// Which server, with which token.
     pub address: Address,
-    /// Fires on Ctrl-C.
+    /// Fires on Ctrl-C and SIGTERM.
     pub stop: CancellationToken,
 }
 
@@ -196,7 +197,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
     }
     let stop = context.stop.clone();
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
+        if told_to_end().await.is_ok() {
             stop.cancel();
         }
     });
@@ -211,6 +212,15 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
                 () = stopped.cancelled() => Err(Failure::interrupted("interrupted")),
             }
         }
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+async fn told_to_end() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
     }
 }
 
