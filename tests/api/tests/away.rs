@@ -1,7 +1,7 @@
 //! A database or a neighbour that goes away: typed answers meanwhile, and afterwards as before.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catalog_api::v1::{CreateNamespaceRequest, ListNamespacesRequest};
 use harness::{Database, Platform, Role, Session, Topology, data, eventually, put};
@@ -38,7 +38,9 @@ async fn a_database_away_is_said_over_grpc_and_json_alike() {
         eventually("a refusal", SOON, async || create(&admin, "meanwhile").await.err()).await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     api::refusal::well_formed(&refused);
+    let begin = Instant::now();
     let answer = admin.get("/v1/namespaces").await;
+    assert!(begin.elapsed() < SOON, "it took {:?}", begin.elapsed());
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.json()["error"]["status"], "UNAVAILABLE");
     let door = operations(&platform, Role::Gateway);
