@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
@@ -274,16 +275,18 @@ impl Keys {
             streams.push(stream);
         }
         let mut before: Option<Entry> = None;
-        while let Some(Reverse((now, index))) = heap.pop() {
-            let stream = &mut streams[index];
-            if before.as_ref() == Some(&now) {
+        while let Some(mut least) = heap.peek_mut() {
+            let Reverse((now, index)) = &mut *least;
+            let stream = &mut streams[*index];
+            if before.as_ref() == Some(now) {
                 return Ok(Some(Duplicate { key: stream.last_shown() }));
             }
-            visit(&now, stream);
-            if let Some(next) = stream.next()? {
-                heap.push(Reverse((next, index)));
-            }
-            before = Some(now);
+            visit(now, stream);
+            // The next key takes the place of this one: one way down the heap.
+            before = Some(match stream.next()? {
+                Some(next) => std::mem::replace(now, next),
+                None => PeekMut::pop(least).0.0,
+            });
         }
         Ok(None)
     }

@@ -151,12 +151,7 @@ impl BlockWriter {
         let bytes = batch_bytes(&piece);
         let held = match self.budget.try_take(bytes) {
             Some(held) => held,
-            None => {
-                // Wait with nothing in hand but what the encoder will give back:
-                // otherwise two writers could wait for each other.
-                self.flush().await?;
-                self.budget.take(bytes).await?
-            }
+            None => self.room(bytes).await?,
         };
         match &mut self.held {
             Some(all) => all.merge(held),
@@ -166,6 +161,19 @@ impl BlockWriter {
         self.bytes += bytes;
         self.buffer.push(piece);
         Ok(())
+    }
+
+    /// Room for bytes when there was none: first what this writer's own encoder
+    /// gives back, so that blocks stay whole; then, with nothing in hand but
+    /// what the encoder will give back, what others do. Two writers that waited
+    /// with full hands would wait for each other.
+    async fn room(&mut self, bytes: usize) -> Result<Held, ServiceError> {
+        self.settle().await?;
+        if let Some(held) = self.budget.try_take(bytes) {
+            return Ok(held);
+        }
+        self.flush().await?;
+        self.budget.take(bytes).await
     }
 
     /// Hands the buffer to the encoder, after the block before it.

@@ -81,7 +81,7 @@ impl Default for FlightSettings {
     fn default() -> Self {
         Self {
             message_bytes_max: 256 << 20,
-            decode_bytes_max: 384 << 20,
+            decode_bytes_max: 257 << 20,
             batch_bytes: 2 << 20,
             endpoint_rows: 10_000_000,
             ticket_seconds: 3_600,
@@ -98,7 +98,7 @@ impl Default for BlockSettings {
             arrow_bytes_max: options.block_arrow_bytes_max,
             row_group_rows: options.row_group_rows,
             compression: options.compression,
-            buffer_bytes_max: 512 << 20,
+            buffer_bytes_max: 448 << 20,
         }
     }
 }

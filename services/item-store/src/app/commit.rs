@@ -10,7 +10,7 @@ use service_error::{Code, ServiceError};
 
 use crate::app::App;
 use crate::app::catalog::by_id;
-use crate::app::manifest::ManifestBlock;
+use crate::app::manifest::{Manifest, ManifestBlock};
 use crate::app::put::Target;
 use crate::app::values::statistics_of;
 use crate::model::{PutCommand, PutMode};
@@ -39,10 +39,20 @@ impl App {
         let target = commit.target;
         let checked = target.keys_given;
         let mut request = commit.request(checked)?;
+        if target.existing.is_some() {
+            // The put may have taken long: keys are compared with what is there
+            // now, not with what was there when it began.
+            let head = self.catalog.head(caller, by_id(target.dataset), None).await?;
+            request.base_snapshot = head.snapshot;
+        }
         if checked {
-            let existing = match (&target.existing, commit.command.mode) {
-                (Some(opened), PutMode::Append) => self.manifest(caller, opened).await?.to_vec(),
-                _ => Vec::new(),
+            let (id, schema) = (target.dataset, &target.shape.schema);
+            let existing = match commit.command.mode {
+                PutMode::Append => {
+                    let base = request.base_snapshot;
+                    self.manifests.get(&self.catalog, caller, id, base, schema).await?
+                }
+                _ => Manifest::default(),
             };
             if let Err(clash) = self.refuse_duplicates(&commit, &existing).await {
                 return self.replayed(caller, &request, clash).await;
