@@ -17,10 +17,14 @@ use transcode::{RouteTable, error_response};
 
 use crate::exchange::Exchange;
 use crate::headers::{self, REQUEST_ID};
-use crate::load::{self, Load};
+use crate::load::{self, Load, Place};
 use crate::methods::Methods;
 use crate::settings::Settings;
-use crate::{Upstream, documents, json, own, relay, web};
+use crate::{Upstream, documents, handshake, json, own, relay, web};
+
+/// Calls that show no credential get one of so many places: whoever is nobody
+/// could otherwise hold all of them with streams that stay open.
+const OPEN_SHARE: usize = 16;
 
 /// What every lane works with.
 pub struct State {
@@ -32,6 +36,8 @@ pub struct State {
     pub openapi: Bytes,
     pub own: Transport,
     pub load: Load,
+    /// Of the places, those for calls that show no credential.
+    pub open_load: Load,
 }
 
 impl State {
@@ -94,6 +100,7 @@ impl Door {
         let own = own::services(&upstreams, &methods, settings.reflection, Drain::from(draining))?;
         let openapi = documents::openapi(&routes);
         let load = Load::new(settings.in_flight_max);
+        let open_load = Load::new(settings.in_flight_max / OPEN_SHARE);
         Ok(Self {
             state: Arc::new(State {
                 settings,
@@ -104,6 +111,7 @@ impl Door {
                 openapi,
                 own,
                 load,
+                open_load,
             }),
         })
     }
@@ -134,7 +142,7 @@ async fn answer(state: Arc<State>, request: Request<Body>) -> Response<Body> {
     if lane == Lane::Grpc && own::is_health_check(request.uri().path()) {
         return relay::relay(state, request).await;
     }
-    let place = match state.load.enter() {
+    let place = match enter(&state, lane, request.uri().path()) {
         Ok(place) => place,
         Err(error) => return lane.refuse(error),
     };
@@ -146,6 +154,12 @@ async fn answer(state: Arc<State>, request: Request<Body>) -> Response<Body> {
         Lane::Http => json::answer(state, request).await,
     };
     load::hold(response, place)
+}
+
+fn enter(state: &State, lane: Lane, path: &str) -> Result<Place, ServiceError> {
+    let is_open = lane != Lane::Http && (own::is_own(path) || handshake::is_handshake(path));
+    let among_open = is_open.then(|| state.open_load.enter()).transpose()?;
+    Ok((state.load.enter()?, among_open))
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 
+/// A call's place; the second one is among those for calls without credential.
+pub type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
 /// The calls under way at a door.
 #[derive(Debug, Clone)]
 pub struct Load {
@@ -43,13 +46,13 @@ impl Load {
 }
 
 /// Keeps the place until the answer's body ends or is dropped.
-pub fn hold(response: Response<Body>, place: OwnedSemaphorePermit) -> Response<Body> {
+pub fn hold(response: Response<Body>, place: Place) -> Response<Body> {
     response.map(|body| Body::new(Held { body, _place: place }))
 }
 
 struct Held {
     body: Body,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl HttpBody for Held {
@@ -80,7 +83,7 @@ mod tests {
     fn a_place_is_free_again_when_the_body_is_gone() {
         let load = Load::new(1);
         let body = Body::new(http_body_util::Full::from("x"));
-        let held = hold(Response::new(body), load.enter().unwrap());
+        let held = hold(Response::new(body), (load.enter().unwrap(), None));
         assert_eq!(load.enter().unwrap_err().reason_text(), "OVERLOADED");
         drop(held);
         assert!(load.enter().is_ok());

@@ -38,6 +38,22 @@ async fn a_full_door_says_so_at_once_and_stays_healthy() {
     }
 }
 
+#[tokio::test]
+async fn whoever_is_nobody_holds_a_share_of_the_places_only() {
+    let rig = Rig::new(Settings { in_flight_max: 32, ..Settings::default() }, false).await;
+    let mut watched = Vec::new();
+    let full = loop {
+        let mut health = HealthClient::new(rig.door.clone());
+        match health.watch(HealthCheckRequest::default()).await {
+            Ok(stream) => watched.push(stream),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((full.code(), watched.len()), (Code::Unavailable, 2));
+    rig.namespaces().list_namespaces(known(ListNamespacesRequest::default())).await.unwrap();
+    HealthClient::new(rig.door.clone()).check(HealthCheckRequest::default()).await.unwrap();
+}
+
 /// With HTTP/2's default windows three such readers stop everything else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_readers_and_open_streams_hold_nobody_up() {
