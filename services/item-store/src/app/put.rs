@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::app::catalog::by_name;
 use crate::app::commit::Commit;
 use crate::app::reading::Opened;
-use crate::model::{Incoming, NewShape, PutCommand, PutRows, new_shape, trailing_rows};
+use crate::model::{Incoming, NewShape, PutCommand, PutRows, new_shape, pieces, trailing_rows};
 
 const PUT: &str = "arrow.flight.protocol.FlightService/DoPut";
 /// A lease whose end is not known is renewed this often.
@@ -136,14 +136,19 @@ impl Put {
         {
             return Err(self.incomplete(rows));
         }
-        let incoming = Arc::clone(&self.incoming);
-        let shaped = tokio::task::spawn_blocking(move || incoming.shape(&batch)).await;
-        let shaped = shaped.map_err(|error| {
-            ServiceError::internal("a batch could not be shaped").caused_by(error)
-        })??;
-        let writer =
-            self.writer.as_mut().ok_or_else(|| ServiceError::internal("the put is finished"))?;
-        writer.write(shaped).await
+        for piece in pieces(&batch) {
+            let incoming = Arc::clone(&self.incoming);
+            let shaped = tokio::task::spawn_blocking(move || incoming.shape(&piece)).await;
+            let shaped = shaped.map_err(|error| {
+                ServiceError::internal("a batch could not be shaped").caused_by(error)
+            })??;
+            let writer = self
+                .writer
+                .as_mut()
+                .ok_or_else(|| ServiceError::internal("the put is finished"))?;
+            writer.write(shaped).await?;
+        }
+        Ok(())
     }
 
     fn incomplete(&self, said: u64) -> ServiceError {

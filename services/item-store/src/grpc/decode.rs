@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{read_dictionary, read_record_batch};
@@ -16,11 +16,20 @@ use arrow_flight::FlightData;
 use bytes::Bytes;
 use service_error::ServiceError;
 
+/// What the dictionaries of one stream may take.
+const DICTIONARY_BYTES_MAX: usize = 64 << 20;
+/// Rows beyond what a message's bytes hold: of a column of nulls.
+const UNHELD_ROWS_MAX: usize = 1 << 24;
+/// Elements of lists beyond what a message's bytes hold.
+const UNHELD_ELEMENTS_MAX: usize = 1 << 26;
+
 /// Decodes one stream.
 #[derive(Debug, Clone)]
 pub(super) struct Decoder {
     schema: SchemaRef,
     dictionaries: HashMap<i64, ArrayRef>,
+    /// Bytes of each of them.
+    held: HashMap<i64, usize>,
 }
 
 /// What a message held.
@@ -41,7 +50,7 @@ impl Decoder {
             })?;
             Ok(fb_to_schema(schema))
         })?;
-        Ok(Self { schema: Arc::new(schema), dictionaries: HashMap::new() })
+        Ok(Self { schema: Arc::new(schema), dictionaries: HashMap::new(), held: HashMap::new() })
     }
 
     pub const fn schema(&self) -> &SchemaRef {
@@ -53,7 +62,7 @@ impl Decoder {
         if header.is_empty() {
             return Ok(Message::Nothing);
         }
-        let (schema, dictionaries) = (&self.schema, &mut self.dictionaries);
+        let (schema, dictionaries, held) = (&self.schema, &mut self.dictionaries, &mut self.held);
         guarded(|| {
             let message = root_as_message(&header).map_err(malformed)?;
             let absent = || ArrowError::ParseError("a message without its header".to_owned());
@@ -66,15 +75,16 @@ impl Decoder {
                         ));
                     }
                     let body = Buffer::from(body);
-                    read_record_batch(
+                    let rows = read_record_batch(
                         &body,
                         batch,
                         Arc::clone(schema),
                         dictionaries,
                         None,
                         &message.version(),
-                    )
-                    .map(Message::Rows)
+                    )?;
+                    check_lengths(&rows, body.len())?;
+                    Ok(Message::Rows(rows))
                 }
                 MessageHeader::DictionaryBatch => {
                     let batch = message.header_as_dictionary_batch().ok_or_else(absent)?;
@@ -83,8 +93,10 @@ impl Decoder {
                             "compressed IPC bodies are not taken; send them plain".to_owned(),
                         ));
                     }
+                    hold(held, batch.id(), batch.isDelta(), body.len())?;
+                    // Copied: a slice would keep the whole message in memory.
                     read_dictionary(
-                        &Buffer::from(body),
+                        &Buffer::from(&body[..]),
                         batch,
                         schema,
                         dictionaries,
@@ -97,6 +109,54 @@ impl Decoder {
             }
         })
     }
+}
+
+/// Dictionaries stay in memory as long as the stream, outside of the budget of
+/// messages.
+fn hold(
+    held: &mut HashMap<i64, usize>,
+    id: i64,
+    is_more: bool,
+    body_bytes: usize,
+) -> Result<(), ArrowError> {
+    let of_one = held.entry(id).or_default();
+    *of_one = if is_more { of_one.saturating_add(body_bytes) } else { body_bytes };
+    let bytes = held.values().fold(0, |sum: usize, bytes| sum.saturating_add(*bytes));
+    if bytes <= DICTIONARY_BYTES_MAX {
+        return Ok(());
+    }
+    Err(ArrowError::ParseError(format!(
+        "the dictionaries of the put take {bytes} bytes; at most {DICTIONARY_BYTES_MAX} are taken. \
+         Send columns of many values plain, not as a dictionary"
+    )))
+}
+
+/// Refuses more rows or elements than the bytes of a message can hold, one bit
+/// each: nulls alone have no bytes, and any number of them could be claimed.
+fn check_lengths(batch: &RecordBatch, body_bytes: usize) -> Result<(), ArrowError> {
+    let held = body_bytes.saturating_mul(8);
+    let claimed = batch.columns().iter().map(|column| claimed(&column.to_data()));
+    let rows = batch.num_rows();
+    if rows > held.saturating_add(UNHELD_ROWS_MAX)
+        || claimed.max().unwrap_or(0) > held.saturating_add(UNHELD_ELEMENTS_MAX)
+    {
+        return Err(ArrowError::ParseError(format!(
+            "a message of {body_bytes} bytes claims more rows or elements than it can hold"
+        )));
+    }
+    Ok(())
+}
+
+/// The most elements below a column; nulls weigh as if each had 8 bytes.
+fn claimed(data: &ArrayData) -> usize {
+    let below = |child: &ArrayData| {
+        let weight = if child.data_type() == &DataType::Null { 64 } else { 1 };
+        claimed(child).max(child.len().saturating_mul(weight))
+    };
+    if matches!(data.data_type(), DataType::Dictionary(..)) {
+        return 0;
+    }
+    data.child_data().iter().map(below).max().unwrap_or(0)
 }
 
 fn malformed(error: impl std::fmt::Display) -> ArrowError {
@@ -117,7 +177,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::super::encode::Encoder;
     use super::*;
-    use arrow::array::StringArray;
+    use arrow::array::{DictionaryArray, Int32Array, LargeListArray, NullArray, StringArray};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::Field;
     use service_error::Code;
 
     #[test]
@@ -144,6 +206,45 @@ mod tests {
         }
         assert!(Decoder::of(&good).is_err());
         assert!(Decoder::of(&FlightData::default()).is_err());
+    }
+
+    fn decoded(columns: &[(&str, ArrayRef)]) -> Result<(), ServiceError> {
+        let batch = RecordBatch::try_from_iter(columns.to_vec()).unwrap();
+        let mut encoder = Encoder::new();
+        let mut decoder = Decoder::of(&encoder.schema(&batch.schema())).unwrap();
+        for message in encoder.batch(&batch).unwrap() {
+            decoder.decode(message.data_header, message.data_body)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nulls_without_bytes_are_bounded() {
+        let rows = |count| -> ArrayRef { Arc::new(NullArray::new(count)) };
+        decoded(&[("n", rows(1 << 20))]).unwrap();
+        let error = decoded(&[("n", rows(1 << 40))]).unwrap_err();
+        assert!(error.reason_is("INVALID_ARROW_DATA"), "{error}");
+        let lists = |count: usize| -> ArrayRef {
+            let field = Arc::new(Field::new_list_field(DataType::Null, true));
+            let offsets = OffsetBuffer::from_lengths([count]);
+            Arc::new(LargeListArray::new(field, offsets, rows(count), None))
+        };
+        decoded(&[("l", lists(1 << 16))]).unwrap();
+        assert!(decoded(&[("l", lists(1 << 40))]).is_err());
+    }
+
+    #[test]
+    fn dictionaries_that_stay_in_memory_are_bounded() {
+        let words: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(24 << 20)]));
+        let column = |_| -> ArrayRef {
+            let keys = Int32Array::from(vec![0]);
+            Arc::new(DictionaryArray::try_new(keys, Arc::clone(&words)).unwrap())
+        };
+        let columns: Vec<ArrayRef> = (0..3).map(column).collect();
+        let named: Vec<(&str, ArrayRef)> = ["a", "b", "c"].into_iter().zip(columns).collect();
+        decoded(&named[..2]).unwrap();
+        let error = decoded(&named).unwrap_err();
+        assert!(error.message().contains("plain"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::collections::HashSet;
 use arrow::datatypes::{DataType, Field, Schema};
 use service_error::ServiceError;
 
+/// Each costs a writer buffers of its own.
+const FIELDS_MAX: usize = 10_000;
+
 /// Checks a put's schema against the dataset's: no unknown columns, types that
 /// say the same, and nothing missing that must not be null. `filled` tells
 /// which columns the server fills by itself.
@@ -47,6 +50,11 @@ pub fn check_fit(
 pub(crate) fn check_storable(schema: &Schema) -> Result<(), ServiceError> {
     if schema.fields().is_empty() {
         return Err(ServiceError::invalid("schema", "has no column").reason("INVALID_SCHEMA"));
+    }
+    let all = schema.flattened_fields().len();
+    if all > FIELDS_MAX {
+        let message = format!("has {all} columns, nested ones among them; at most {FIELDS_MAX}");
+        return Err(ServiceError::invalid("schema", message).reason("INVALID_SCHEMA"));
     }
     let mut names = HashSet::new();
     for field in schema.fields() {

@@ -19,6 +19,9 @@ use crate::model::ids_column::{IdForm, made, normalised, repeated};
 /// Columns of items that the server fills when a put lacks them.
 const FILLED: [&str; 5] = ["id", "dataset_id", "aspect_ratio", "created_at", "updated_at"];
 
+/// The form of ids is told by the first of them.
+const IDS_SEEN_MAX: usize = 64;
+
 /// The schema of a dataset that a put makes.
 #[derive(Debug, Clone)]
 pub struct NewShape {
@@ -51,9 +54,10 @@ pub fn new_shape(
                 ServiceError::invalid(&field, error).reason("INVALID_SCHEMA")
             })?;
             let ids = first.and_then(|batch| batch.column_by_name("id"));
+            let ids = ids.map(|ids| ids.slice(0, ids.len().min(IDS_SEEN_MAX)));
             let fields = whole.fields().iter().map(|field| {
                 if field.name() == "id" {
-                    IdForm::noted(Field::clone(field), ids)
+                    IdForm::noted(Field::clone(field), ids.as_ref())
                 } else {
                     Field::clone(field)
                 }

@@ -6,6 +6,7 @@ mod command;
 mod fit;
 mod ids_column;
 mod incoming;
+mod pieces;
 mod seal;
 mod tokens;
 
@@ -16,5 +17,6 @@ pub use command::{
 };
 pub use ids_column::spelled_id;
 pub use incoming::{Incoming, NewShape, new_shape};
+pub use pieces::pieces;
 pub use seal::{Key, KeyRing, SealError};
 pub use tokens::{PageToken, Ticket, hash_of};
