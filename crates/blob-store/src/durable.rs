@@ -197,8 +197,15 @@ fn sync_dirs(root: &FsPath, file: &FsPath) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a directory and those below it if they hold nothing. Best effort: an
-/// empty directory harms nobody, and a writer may be making a file in one.
+/// Whether a file is what a writer that was killed left behind.
+fn is_staged(name: &std::ffi::OsStr) -> bool {
+    let digits = name.to_str().and_then(|name| name.rsplit_once('#')).map(|(_, digits)| digits);
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Removes a directory and those below it if they hold nothing but staged files,
+/// which no listing shows. Best effort: an empty directory harms nobody, and a
+/// writer may be making a file in one.
 pub async fn remove_empty_dirs(directory: PathBuf) {
     fn remove(directory: &FsPath) {
         let Ok(entries) = std::fs::read_dir(directory) else {
@@ -207,6 +214,8 @@ pub async fn remove_empty_dirs(directory: PathBuf) {
         for entry in entries.flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 remove(&entry.path());
+            } else if is_staged(&entry.file_name()) {
+                drop(std::fs::remove_file(entry.path()));
             }
         }
         drop(std::fs::remove_dir(directory));

@@ -88,6 +88,20 @@ async fn deleting_a_prefix_takes_what_is_below_it_and_nothing_beside() {
 }
 
 #[tokio::test]
+async fn what_a_killed_writer_left_goes_with_its_prefix() {
+    let dir = tempfile::tempdir().unwrap();
+    for store in stores(&dir).await {
+        store.put("d/u2/x", "1").await.unwrap();
+        let upload = dir.path().join("items/d/u2");
+        if upload.exists() {
+            std::fs::write(upload.join("block.parquet#1"), "half").unwrap();
+        }
+        assert_eq!(store.delete_prefix("d/u2").await.unwrap(), 1);
+        assert!(!upload.exists(), "the staged file is gone");
+    }
+}
+
+#[tokio::test]
 async fn a_key_can_not_leave_the_prefix() {
     let dir = tempfile::tempdir().unwrap();
     for store in stores(&dir).await {

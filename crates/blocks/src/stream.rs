@@ -19,7 +19,7 @@ use crate::read::{BlockReader, filter_schema};
 use crate::scan::{BlockScan, Pass};
 
 /// Batches decoded before they are asked for, beside the one in work.
-const BATCHES_AHEAD: usize = 1;
+const BATCHES_AHEAD: usize = 2;
 
 /// Rows of one block.
 #[derive(Debug, Clone)]
