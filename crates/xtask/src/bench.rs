@@ -14,11 +14,19 @@ pub fn run(machine: &Machine, args: &[&str]) -> Result<(), Failure> {
     if !BENCHMARKS.contains(name) {
         return Err(unknown(name));
     }
-    let venv = python::environment(machine)?;
     succeed(&mut machine.cargo(&["build", "--release", "--locked", "--package", "quarry"]))?;
-    let mut program = machine.command(venv.join("bin/python"));
+    program(machine, name, "release", rest)
+}
+
+/// Runs every benchmark on the debug binary with small numbers, to see that it runs.
+pub fn each_quickly(machine: &Machine) -> Result<(), Failure> {
+    BENCHMARKS.iter().try_for_each(|name| program(machine, name, "debug", &["--quick"]))
+}
+
+fn program(machine: &Machine, name: &str, profile: &str, args: &[&str]) -> Result<(), Failure> {
+    let mut program = machine.command(python::environment(machine)?.join("bin/python"));
     program.arg(machine.root.join(format!("tests/bench/{name}/bench.py")));
-    program.arg("--binary").arg(machine.quarry("release")).args(rest);
+    program.arg("--binary").arg(machine.quarry(profile)).args(args);
     program.env("PYTHONDONTWRITEBYTECODE", "1");
     succeed(&mut program)
 }

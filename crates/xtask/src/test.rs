@@ -4,6 +4,7 @@ use std::process::Command;
 use std::{env, fs, process};
 
 use crate::Failure;
+use crate::bench;
 use crate::machine::{Machine, filled, installed};
 use crate::python;
 use crate::run::{self, Step, succeed};
@@ -61,8 +62,16 @@ const CLIENTS: Step = Step {
 const DEMO: Step =
     Step { name: "demo", title: "the first command of the README", needs: &["build"], run: demo };
 
+const BENCHES: Step = Step {
+    name: "benches",
+    title: "every benchmark runs (debug binary: its times say nothing)",
+    needs: &["python", "build"],
+    run: bench::each_quickly,
+};
+
 /// All steps, in order.
-const ALL: [Step; 9] = [PYTHON, FORMAT, PROTOS, CLIPPY, DEPENDENCIES, BUILD, TESTS, CLIENTS, DEMO];
+const ALL: [Step; 10] =
+    [PYTHON, FORMAT, PROTOS, CLIPPY, DEPENDENCIES, BUILD, TESTS, CLIENTS, DEMO, BENCHES];
 
 /// The steps that run nothing of ours.
 pub const LINT: [Step; 5] = [PYTHON, FORMAT, PROTOS, CLIPPY, DEPENDENCIES];

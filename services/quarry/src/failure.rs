@@ -78,6 +78,11 @@ impl Failure {
         self.error.code()
     }
 
+    /// Whether the machine-readable reason is this one.
+    pub fn reason_is(&self, reason: &str) -> bool {
+        self.error.reason_is(reason)
+    }
+
     /// The error as HTTP would answer it.
     pub fn json(&self) -> Value {
         let error = &self.error;

@@ -158,6 +158,12 @@ pub fn main() -> ExitCode {
     let output = Output { format: cli.global.output };
     let address = cli.global.address();
     let (server, has_token) = (address.url(), address.token().is_some());
+    // The rest run a platform, or look at one that does not run.
+    let calls_server = !matches!(
+        cli.command,
+        Command::Serve(_) | Command::Demo(_) | Command::Db(_) | Command::Completions { .. }
+    );
+    let imports = matches!(cli.command, Command::Import(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
@@ -173,10 +179,13 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             output.failure(&failure);
             match failure.exit() {
-                Exit::Unavailable => output.hint(&format!(
+                Exit::Unavailable if calls_server => output.hint(&format!(
                     "Is a platform running at {server}? `quarry serve` starts one."
                 )),
-                Exit::Denied if !has_token => output.hint(
+                Exit::NotFound if imports && failure.reason_is("DATASET_NOT_FOUND") => output.hint(
+                    "An import makes the dataset, but not its namespace: `quarry namespaces create` makes one.",
+                ),
+                Exit::Denied if calls_server && !has_token => output.hint(
                     "No token was sent: give --token or QUARRY_TOKEN, or the --data-dir of a platform on this machine.",
                 ),
                 _ => {}
