@@ -5,48 +5,100 @@
 //! bytes, and takes a request that was cut for one that ended. Both are put
 //! right here.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use blocks::{ByteBudget, Held};
 use bytes::Bytes;
+use caller::Caller;
 use futures::stream::unfold;
 use http::Request;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use ids::PrincipalId;
 use service_error::ServiceError;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 const PATHS: [&str; 1] = ["/arrow.flight.protocol.FlightService/DoPut"];
 const HEADER_BYTES: usize = 5;
+/// A message that comes slower, in bytes a second, holds room that others need.
+const RATE_MIN: u64 = 256 << 10;
 
 /// What a put's messages may take.
 #[derive(Clone)]
 pub(super) struct Limits {
     /// Bytes of messages of all puts in decode.
     pub budget: ByteBudget,
+    /// What of it one principal may take.
+    pub shares: Shares,
     /// Of one message.
     pub message_bytes_max: usize,
     /// How long a message may pause in its middle.
     pub stall: Duration,
 }
 
+/// The part of the room that each principal may take, so that nobody can keep
+/// all others from putting.
+#[derive(Clone)]
+pub(super) struct Shares {
+    bytes: usize,
+    /// With how many streams use them.
+    known: Arc<Mutex<HashMap<PrincipalId, (ByteBudget, usize)>>>,
+}
+
+impl Shares {
+    pub fn new(bytes: usize) -> Self {
+        Self { bytes, known: Arc::default() }
+    }
+
+    fn of(&self, principal: PrincipalId) -> Share {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (budget, streams) =
+            known.entry(principal).or_insert_with(|| (ByteBudget::new(self.bytes), 0));
+        *streams += 1;
+        Share { shares: self.clone(), principal, budget: budget.clone() }
+    }
+}
+
+/// A stream's use of its principal's share.
+struct Share {
+    shares: Shares,
+    principal: PrincipalId,
+    budget: ByteBudget,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut known = self.shares.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, streams)) = known.get_mut(&self.principal) {
+            *streams -= 1;
+            if *streams == 0 {
+                known.remove(&self.principal);
+            }
+        }
+    }
+}
+
+/// A message's room: of its principal's share, and of all there is.
+pub(super) type HeldRoom = (Option<Held>, Held);
+
 /// The room that the messages of a stream take, oldest first. A handler takes
 /// one with each message and drops it when the message's bytes are gone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Room {
-    held: Arc<Mutex<VecDeque<Held>>>,
+    held: Arc<Mutex<VecDeque<HeldRoom>>>,
 }
 
 impl Room {
     /// The room of the message that was read last.
-    pub fn take(&self) -> Option<Held> {
+    pub fn take(&self) -> Option<HeldRoom> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    fn add(&self, held: Held) {
+    fn add(&self, held: HeldRoom) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).push_back(held);
     }
 }
@@ -58,11 +110,15 @@ pub(super) fn budgeted(request: Request<Body>, limits: &Limits) -> Request<Body>
     }
     let room = Room::default();
     let (mut parts, body) = request.into_parts();
+    let caller = parts.extensions.get::<Arc<Caller>>();
+    let share = caller.map(|caller| limits.shares.of(caller.principal));
     parts.extensions.insert(room.clone());
     let frames = Frames {
         body,
         limits: limits.clone(),
         room,
+        share,
+        due: None,
         pending: Bytes::new(),
         at: At::Header([0; HEADER_BYTES], 0),
     };
@@ -89,6 +145,9 @@ struct Frames {
     body: Body,
     limits: Limits,
     room: Room,
+    share: Option<Share>,
+    /// When the message that is under way must have come.
+    due: Option<Instant>,
     pending: Bytes,
     at: At,
 }
@@ -108,6 +167,7 @@ impl Frames {
                 *left -= count;
                 let done = *left == 0;
                 if done {
+                    self.due = None;
                     self.at = At::Header([0; HEADER_BYTES], 0);
                 }
                 Ok(Some(self.pending.split_to(count)))
@@ -138,7 +198,14 @@ impl Frames {
                 .with("message_bytes_max", max)
                 .into());
         }
-        self.room.add(self.limits.budget.take(length).await?);
+        // One's own share first: who waits for it stands in nobody's way.
+        let own = match &self.share {
+            Some(share) => Some(share.budget.take(length).await?),
+            None => None,
+        };
+        self.room.add((own, self.limits.budget.take(length).await?));
+        let time = self.limits.stall + Duration::from_secs(length as u64 / RATE_MIN);
+        self.due = (length > 0).then(|| Instant::now() + time);
         self.at = if length == 0 { At::Header([0; HEADER_BYTES], 0) } else { At::Message(length) };
         Ok(())
     }
@@ -146,14 +213,16 @@ impl Frames {
     /// More bytes of the body; `None` where it ends between two messages.
     async fn arrival(&mut self) -> Result<Option<Bytes>, Status> {
         let inside = !matches!(self.at, At::Header(_, 0));
+        let left = self.due.map(|due| due.saturating_duration_since(Instant::now()));
+        let patience = left.map_or(self.limits.stall, |left| left.min(self.limits.stall));
         loop {
             let frame = if inside {
-                match tokio::time::timeout(self.limits.stall, self.body.frame()).await {
+                match tokio::time::timeout(patience, self.body.frame()).await {
                     Ok(frame) => frame,
                     Err(_) => {
                         let seconds = self.limits.stall.as_secs();
                         let message = format!(
-                            "the put paused for {seconds} s in the middle of a message; nothing was stored"
+                            "the put paused for {seconds} s in the middle of a message, or crawled; nothing was stored"
                         );
                         return Err(ServiceError::new(
                             service_error::Code::DeadlineExceeded,
@@ -209,6 +278,7 @@ mod tests {
     fn limits(budget: usize) -> Limits {
         Limits {
             budget: ByteBudget::new(budget),
+            shares: Shares::new(budget),
             message_bytes_max: 1 << 20,
             stall: Duration::from_secs(5),
         }
@@ -237,6 +307,34 @@ mod tests {
         assert!(waiting.is_err(), "the second message was let in without room");
         drop(room.take());
         assert!(body.frame().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_one_holds_leaves_room_for_others() {
+        let limits = Limits { shares: Shares::new(40 << 10), ..limits(64 << 10) };
+        let (one, other) = (PrincipalId::new(), PrincipalId::new());
+        let held = limits.shares.of(one);
+        let _kept = held.budget.take(40 << 10).await.unwrap();
+        assert!(limits.shares.of(one).budget.try_take(1).is_none());
+        assert!(limits.shares.of(other).budget.try_take(1).is_some());
+        drop(held);
+        assert!(limits.shares.known.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_crawls_is_cut() {
+        let ticks = tokio::time::interval(Duration::from_millis(10));
+        let bytes = message(10_000).into_iter();
+        let crawling = unfold((ticks, bytes), |(mut ticks, mut bytes)| async move {
+            ticks.tick().await;
+            let frame = Frame::data(Bytes::from(vec![bytes.next()?]));
+            Some((Ok::<_, Status>(frame), (ticks, bytes)))
+        });
+        let body = Body::new(StreamBody::new(crawling));
+        let request = Request::builder().uri(PATHS[0]).body(body).unwrap();
+        let limits = Limits { stall: Duration::from_millis(200), ..limits(1 << 20) };
+        let status = budgeted(request, &limits).into_body().collect().await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
     }
 
     #[tokio::test]

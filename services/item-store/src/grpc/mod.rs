@@ -44,6 +44,7 @@ pub fn routes(
     let routes = Routes::new(flight).add_service(items).add_service(media).prepare();
     let limits = frames::Limits {
         budget: ByteBudget::new(settings.decode_bytes_max),
+        shares: frames::Shares::new(settings.decode_bytes_max / 3 * 2),
         message_bytes_max,
         stall: Duration::from_secs(settings.stall_seconds.max(1)),
     };
