@@ -6,9 +6,10 @@
 //! before the write is answered.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Range;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -39,7 +40,9 @@ impl DurableFiles {
                 format!("the directory {} can't be used for objects: {error}", root.display());
             ServiceError::precondition(message).reason("OBJECT_STORE_REFUSED")
         };
-        std::fs::create_dir_all(root).map_err(|error| refuse(&error))?;
+        // Rows and files of everybody: for this user's eyes alone.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
+        made.map_err(|error| refuse(&error))?;
         let root = root.canonicalize().map_err(|error| refuse(&error))?;
         let files = LocalFileSystem::new_with_prefix(&root).map_err(|error| refuse(&error))?;
         Ok(Self { files: Arc::new(files), root: Arc::from(root) })

@@ -48,6 +48,15 @@ async fn a_missing_object_is_not_found_and_deletes_quietly() {
 }
 
 #[tokio::test]
+async fn a_directory_that_is_made_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("new/objects");
+    BlobStore::open(&file_url(&root).unwrap(), "items").await.unwrap();
+    assert_eq!(std::fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
 async fn a_streamed_object_is_there_whole_with_its_hash() {
     let dir = tempfile::tempdir().unwrap();
     let piece = Bytes::from(vec![7u8; 3 << 20]);
