@@ -54,6 +54,16 @@ pub async fn build(
     neighbours: Neighbours,
     shutdown: CancellationToken,
 ) -> Result<Service, ServiceError> {
+    let (service, ..) = assemble(settings, neighbours, shutdown).await?;
+    Ok(service)
+}
+
+/// The role, and what tests look at inside it.
+async fn assemble(
+    settings: Settings,
+    neighbours: Neighbours,
+    shutdown: CancellationToken,
+) -> Result<(Service, App, GrantReplica), ServiceError> {
     let sql = settings
         .sql
         .clone()
@@ -63,13 +73,13 @@ pub async fn build(
     let (access, mut jobs) =
         GrantReplica::new(neighbours.identity, neighbours.tokens.clone(), shutdown.clone());
     let refused: Arc<GrantReplica> = Arc::new(access.clone());
-    let grants = access.readiness();
+    let grants = access.clone();
     let (flight, sweep_seconds) = (settings.flight.clone(), settings.sweep_seconds);
     let app =
         App::new(settings, neighbours.catalog, neighbours.tokens, access, store.clone()).await?;
     let routes = grpc::routes(&app, &flight);
     jobs.extend(jobs::all(&app, sweep_seconds, &shutdown));
-    Ok(Service {
+    let service = Service {
         name: ITEM_STORE,
         transport: local(measured(
             ITEM_STORE,
@@ -77,8 +87,9 @@ pub async fn build(
         )),
         http: None,
         jobs,
-        readiness: vec![grants, database(&store), objects(&store)],
-    })
+        readiness: vec![grants.readiness(), database(&store), objects(&store)],
+    };
+    Ok((service, app, grants))
 }
 
 fn database(store: &Store) -> Readiness {

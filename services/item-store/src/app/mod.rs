@@ -26,7 +26,7 @@ use crate::store::Store;
 pub use flight::Flight;
 pub use items::{ListRequest, RowsRequest};
 pub use media::MediaUpload;
-pub use put::{Put, PutDone};
+pub use put::{PlacedPut, Put, PutDone};
 
 use catalog::Catalog;
 use manifest::Manifests;

@@ -63,19 +63,28 @@ pub(crate) struct Target {
     pub keys_given: bool,
 }
 
-impl Put {
-    /// Begins a put of batches with the schema `put`; `first` is the first of
-    /// them, if one has come.
+/// A put that may be made and has not begun: nothing but its descriptor has
+/// been looked at.
+pub struct PlacedPut {
+    app: App,
+    caller: Arc<Caller>,
+    command: PutCommand,
+    upload: UploadId,
+    dataset: Uuid,
+    existing: Option<Opened>,
+    lease: Lease,
+}
+
+impl PlacedPut {
+    /// Finds the put's place, before anything of it is kept.
     ///
     /// # Errors
-    /// Columns that do not fit; a dataset or a namespace that the caller may
-    /// not write to; an upload that is not the caller's.
-    pub async fn begin(
+    /// A dataset or a namespace that the caller may not write to; an upload
+    /// that is not the caller's.
+    pub async fn open(
         app: &App,
         caller: Arc<Caller>,
         command: PutCommand,
-        put: &Schema,
-        first: Option<&RecordBatch>,
     ) -> Result<Self, ServiceError> {
         let place = app.place(&caller, &command).await?;
         let lease = Lease::keep(
@@ -86,43 +95,49 @@ impl Put {
             command.upload_id.is_empty(),
         );
         let existing = place.head.as_ref().map(Opened::of).transpose()?;
+        if let Some(opened) = &existing {
+            app.allow(&caller, opened, Level::Write, PUT).await?;
+        }
+        let (upload, dataset, app) = (place.upload, place.dataset, app.clone());
+        Ok(Self { app, caller, command, upload, dataset, existing, lease })
+    }
+
+    /// Begins a put of batches with the schema `put`; `first` is the first of
+    /// them, if one has come.
+    ///
+    /// # Errors
+    /// Columns that do not fit.
+    pub fn begin(self, put: &Schema, first: Option<&RecordBatch>) -> Result<Put, ServiceError> {
+        let Self { app, caller, command, upload, dataset, existing, lease } = self;
         let shape = match &existing {
-            Some(opened) => {
-                app.allow(&caller, opened, Level::Write, PUT).await?;
-                shape_of(opened, &command)?
-            }
+            Some(opened) => shape_of(opened, &command)?,
             None => new_shape(put, first, command.profile, &command.key_column)?,
         };
-        let incoming = Incoming::new(
-            put,
-            SchemaRef::clone(&shape.schema),
-            shape.profile,
-            place.dataset,
-            now_micros(),
-        )?;
+        let schema = SchemaRef::clone(&shape.schema);
+        let incoming = Incoming::new(put, schema, shape.profile, dataset, now_micros())?;
         let writer = BlockWriter::new(
             app.store.blobs().clone(),
             app.buffers.clone(),
             app.settings.block_options(),
             SchemaRef::clone(&shape.schema),
             shape.key.as_deref(),
-            format!("{}/{}", place.dataset, place.upload),
+            format!("{dataset}/{upload}"),
         )?;
         let keys_given = shape.key.as_ref().is_some_and(|key| put.field_with_name(key).is_ok());
-        let target =
-            Target { upload: place.upload, dataset: place.dataset, existing, shape, keys_given };
-        Ok(Self {
-            app: app.clone(),
+        Ok(Put {
+            app,
             caller,
             command,
-            target,
+            target: Target { upload, dataset, existing, shape, keys_given },
             incoming: Arc::new(incoming),
             writer: Some(writer),
             lease,
             rows: 0,
         })
     }
+}
 
+impl Put {
     /// Adds rows; waits while the server holds as many as it may.
     ///
     /// # Errors

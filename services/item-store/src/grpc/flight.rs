@@ -20,8 +20,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::decode::{Decoder, Message};
 use super::encode::Encoder;
 use super::frames::Room;
-use crate::app::{App, Flight, Put, PutDone};
-use crate::model::{ACTIONS, PutCommand, put_command, read_command};
+use crate::app::{App, Flight, PlacedPut, Put, PutDone};
+use crate::model::{ACTIONS, put_command, read_command};
 
 /// The client goes on with the connection it has: locations are the public door.
 const SAME_CONNECTION: &str = "arrow-flight-reuse-connection://?";
@@ -247,7 +247,7 @@ struct Reading {
 
 /// A put begins with its first rows: their ids tell how ids are spelled.
 enum Begun {
-    Not(App, Arc<Caller>, Box<PutCommand>),
+    Not(Box<PlacedPut>),
     Put(Box<Put>),
     Broken,
 }
@@ -273,7 +273,8 @@ impl Receiver {
             hasher
         });
         drop(room);
-        let put = Begun::Not(self.app.clone(), Arc::clone(&self.caller), Box::new(command));
+        let caller = Arc::clone(&self.caller);
+        let put = Begun::Not(Box::new(PlacedPut::open(&self.app, caller, command).await?));
         let mut reading = Reading { decoder, put, hasher, last_metadata: Bytes::new() };
         let mut next = self.next().await?;
         while let Some(message) = next.take() {
@@ -319,12 +320,12 @@ impl Reading {
         (self.decoder, self.hasher) = (decoder, hasher);
         let Message::Rows(rows) = rows? else { return Ok(()) };
         let schema = Arc::clone(self.decoder.schema());
-        self.put.begin(&schema, Some(&rows)).await?.write(rows).await
+        self.put.begin(&schema, Some(&rows))?.write(rows).await
     }
 
     async fn finish(mut self) -> Result<PutDone, ServiceError> {
         let schema = Arc::clone(self.decoder.schema());
-        self.put.begin(&schema, None).await?;
+        self.put.begin(&schema, None)?;
         let Begun::Put(put) = self.put else {
             return Err(ServiceError::internal("the put did not begin"));
         };
@@ -335,15 +336,15 @@ impl Reading {
 }
 
 impl Begun {
-    async fn begin(
+    fn begin(
         &mut self,
         schema: &Schema,
         first: Option<&arrow::array::RecordBatch>,
     ) -> Result<&mut Put, ServiceError> {
         if let Self::Not(..) = self
-            && let Self::Not(app, caller, command) = std::mem::replace(self, Self::Broken)
+            && let Self::Not(placed) = std::mem::replace(self, Self::Broken)
         {
-            *self = Self::Put(Box::new(Put::begin(&app, caller, *command, schema, first).await?));
+            *self = Self::Put(Box::new(placed.begin(schema, first)?));
         }
         match self {
             Self::Put(put) => Ok(put),

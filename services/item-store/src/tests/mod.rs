@@ -30,7 +30,6 @@ use sql_store::SqlSettings;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::store::Store;
 use crate::{Neighbours, Settings};
 
 use fake_catalog::FakeCatalog;
@@ -76,24 +75,19 @@ impl House {
         let neighbours = Neighbours {
             identity: identity.transport(),
             catalog: catalog.transport(),
-            tokens: tokens.clone(),
+            tokens,
             keys: Keys::fixed(identity.jwks()).unwrap(),
         };
-        let service = crate::build(settings.clone(), neighbours, end.clone()).await.unwrap();
-        let (grants, watching) =
-            GrantReplica::new(identity.transport(), tokens.clone(), end.clone());
-        for job in service.jobs.into_iter().chain(watching) {
+        let (service, app, grants) =
+            crate::assemble(settings, neighbours, end.clone()).await.unwrap();
+        for job in service.jobs {
             tokio::spawn(job.run);
         }
-        for readiness in service.readiness.iter().chain([&grants.readiness()]) {
+        for readiness in &service.readiness {
             while readiness.check().await.is_err() {
                 tokio::task::yield_now().await;
             }
         }
-        let store =
-            Store::open(settings.sql.as_ref().unwrap(), &settings.object_store_url).await.unwrap();
-        let app =
-            App::new(settings, catalog.transport(), tokens, grants.clone(), store).await.unwrap();
         Self { identity, catalog, transport: service.transport, app, grants, end, _dir: dir }
     }
 

@@ -226,3 +226,14 @@ async fn an_empty_put_makes_an_empty_dataset() {
     let found = house.get(&who, path("empty")).await.unwrap();
     assert_eq!((found.num_rows(), found.schema()), (0, rows(0..1).schema()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_write_is_told_before_it_sends_rows() {
+    let house = House::new().await;
+    house.put(&Who::admin(), path("t"), &[rows(0..10)]).await.unwrap();
+    let schema = messages(path("t"), &[rows(10..20)]).await.into_iter().take(1);
+    let endless = futures::stream::iter(schema).chain(futures::stream::pending());
+    let told = house.put_messages(&Who::user(), endless);
+    let told = tokio::time::timeout(std::time::Duration::from_secs(10), told).await;
+    assert_eq!(told.unwrap().unwrap_err().code(), Code::NotFound);
+}
