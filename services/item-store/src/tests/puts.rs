@@ -233,7 +233,8 @@ async fn who_may_not_write_is_told_before_it_sends_rows() {
     house.put(&Who::admin(), path("t"), &[rows(0..10)]).await.unwrap();
     let schema = messages(path("t"), &[rows(10..20)]).await.into_iter().take(1);
     let endless = futures::stream::iter(schema).chain(futures::stream::pending());
-    let told = house.put_messages(&Who::user(), endless);
+    let stranger = Who::user();
+    let told = house.put_messages(&stranger, endless);
     let told = tokio::time::timeout(std::time::Duration::from_secs(10), told).await;
     assert_eq!(told.unwrap().unwrap_err().code(), Code::NotFound);
 }
