@@ -109,8 +109,10 @@ pub(crate) fn cell(array: &dyn Array, row: usize) -> Result<Value, ServiceError>
             Kind::StructValue(StructValue { fields: fields? })
         }
         DataType::Dictionary(_, _) => {
-            let dictionary = array.as_any_dictionary();
-            let key = dictionary.normalized_keys().get(row).copied().unwrap_or_default();
+            // One row of it: normalised keys are made for all there are.
+            let one = array.slice(row, 1);
+            let dictionary = one.as_any_dictionary();
+            let key = dictionary.normalized_keys().first().copied().unwrap_or_default();
             return cell(dictionary.values(), key);
         }
         data_type if data_type.is_floating() => Kind::DoubleValue(
