@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, RecordBatch, RecordBatchOptions,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, RecordBatchOptions,
     TimestampMicrosecondArray,
 };
 use arrow::compute::cast;
@@ -17,7 +17,8 @@ use crate::model::fit::{check_fit, check_storable};
 use crate::model::ids_column::{IdForm, made, normalised, repeated};
 
 /// Columns of items that the server fills when a put lacks them.
-const FILLED: [&str; 5] = ["id", "dataset_id", "aspect_ratio", "created_at", "updated_at"];
+const FILLED: [&str; 7] =
+    ["id", "dataset_id", "aspect_ratio", "is_favorite", "is_flagged", "created_at", "updated_at"];
 
 /// The form of ids is told by the first of them.
 const IDS_SEEN_MAX: usize = 64;
@@ -181,6 +182,7 @@ impl Incoming {
                 }
                 Ok(None)
             }
+            ("is_favorite" | "is_flagged", None) => into(&BooleanArray::from(vec![false; rows])),
             ("aspect_ratio", None) => match ratio(batch) {
                 Some(ratio) => into(&ratio),
                 None => Ok(None),
@@ -233,6 +235,8 @@ mod tests {
         assert!(ratio.is_null(1));
         assert_eq!(out.column_by_name("created_at").unwrap().null_count(), 0);
         assert_eq!(out.column_by_name("external_id").unwrap().null_count(), 2);
+        let favorite = out.column_by_name("is_favorite").unwrap().as_boolean();
+        assert_eq!((favorite.null_count(), favorite.true_count()), (0, 0));
     }
 
     #[test]
