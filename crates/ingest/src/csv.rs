@@ -2,8 +2,10 @@
 //! whatever does not fit.
 
 use std::collections::VecDeque;
+use std::io::{Chain, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, SchemaRef};
@@ -17,10 +19,13 @@ use crate::rows::{
     Columns, CountedFile, GivenTypes, Meter, SAMPLE_BYTES_MAX, SAMPLE_ROWS_MAX, schema_of,
 };
 
+/// Read after the end of a file: a record of its own, unless a quote is open.
+const AFTER_END: &[u8] = b"\n.";
+
 /// Records as they stand in the file, each with its line.
 struct Records {
     path: PathBuf,
-    reader: Reader<CountedFile>,
+    reader: Reader<Chain<CountedFile, &'static [u8]>>,
     meter: Meter,
     line: u64,
 }
@@ -34,7 +39,7 @@ impl Records {
             .has_headers(false)
             .flexible(true)
             .buffer_capacity(256 << 10)
-            .from_reader(file);
+            .from_reader(file.chain(AFTER_END));
         Ok(Self { path: path.to_owned(), reader, meter, line: 1 })
     }
 
@@ -48,7 +53,20 @@ impl Records {
             })?;
         self.meter.row_done();
         let line = record.position().map_or(self.line, csv::Position::line);
-        Ok(more.then_some(line))
+        if !more || !self.is_past_end() {
+            return Ok(more.then_some(line));
+        }
+        if record.len() == 1 && record[0] == AFTER_END[1..] {
+            return Ok(None);
+        }
+        let message = "the row that begins here has a quote that is never closed";
+        Err(IngestError::new(ErrorKind::Format, &self.path, message).line(line))
+    }
+
+    /// Whether the last record holds what was added to the file.
+    fn is_past_end(&self) -> bool {
+        let file_bytes = self.meter.read().load(Ordering::Relaxed);
+        self.reader.position().byte() >= file_bytes + AFTER_END.len() as u64
     }
 }
 

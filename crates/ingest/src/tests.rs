@@ -144,6 +144,23 @@ fn an_unclosed_quote_or_a_huge_cell_stops_at_the_limit() {
 }
 
 #[test]
+fn an_open_quote_at_the_end_is_an_error_not_a_cell() {
+    for (content, line) in
+        [("id,x\n1,a\n2,\"b\n3,c\n", 3), ("id,x\n1,\"", 2), ("id,x\n1,\"\n.", 2), ("\"id", 1)]
+    {
+        let error = read("a.csv", content).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("a.csv:{line}")) && error.contains("never closed"),
+            "{error}"
+        );
+    }
+    for content in ["x\n.", "x\n.\n", "x\n\".\"", "x\r\n\".\"\r\n\r\n", "x\r.\r", "x\n\n.\n\n"] {
+        let batch = read("a.csv", content).unwrap();
+        assert_eq!(batch.column(0).as_string::<i32>().iter().collect::<Vec<_>>(), [Some(".")]);
+    }
+}
+
+#[test]
 fn text_that_is_not_utf8_is_placed() {
     let input = Input::new();
     std::fs::write(input.path("a.csv"), b"a,b\n1,2\n1,caf\xe9\n").unwrap();
