@@ -40,6 +40,13 @@ pub fn is_storable(kind: &DataType) -> bool {
         DataType::Struct(fields) => !fields.is_empty(),
         DataType::FixedSizeBinary(width) => *width > 0,
         DataType::FixedSizeList(_, length) => *length > 0,
+        // Arrow knows decimals of hundreds, Parquet does not.
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale)
+        | DataType::Decimal256(precision, scale) => {
+            u8::try_from(*scale).is_ok_and(|scale| scale <= *precision)
+        }
         _ => true,
     }
 }

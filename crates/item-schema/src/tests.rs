@@ -74,6 +74,8 @@ fn keys_need_an_order() {
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int8, true)));
     assert!(!is_orderable(&list) && is_orderable(&DataType::Int64));
     assert!(!is_storable(&DataType::Struct(Vec::<Field>::new().into())));
+    assert!(!is_storable(&DataType::Decimal128(5, -2)) && !is_storable(&DataType::Decimal32(5, 6)));
+    assert!(is_storable(&DataType::Decimal128(5, 5)) && is_storable(&DataType::Decimal256(60, 0)));
 }
 
 #[test]
