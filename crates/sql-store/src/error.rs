@@ -6,7 +6,7 @@ use service_error::ServiceError;
 
 /// The platform's error for a failed statement: a busy or absent database is
 /// UNAVAILABLE, a lost race is a conflict, a full disk is RESOURCE_EXHAUSTED,
-/// the rest a defect. The database's own words stay in the source.
+/// a damaged file is DATA_LOSS, the rest a defect. The database's own words stay in the source.
 #[must_use]
 pub fn db_error(err: DbErr) -> ServiceError {
     match &err {
@@ -58,7 +58,10 @@ fn of_code(code: &str) -> ServiceError {
         "53300" | "57P01" | "57P02" | "57P03" => away(),
         "53100" | "13" => ServiceError::exhausted("the database's disk is full; free some space")
             .reason("DATABASE_FULL"),
+        "XX001" | "XX002" => damaged(),
         _ => match code.parse::<u32>().map(|extended| extended & 0xff) {
+            // SQLITE_CORRUPT and SQLITE_NOTADB.
+            Ok(11 | 26) if code.len() < 5 => damaged(),
             // SQLITE_BUSY and SQLITE_LOCKED.
             Ok(5 | 6) if code.len() < 5 => {
                 ServiceError::unavailable("the database file is locked; try again")
@@ -75,6 +78,11 @@ fn of_code(code: &str) -> ServiceError {
 
 fn away() -> ServiceError {
     ServiceError::unavailable("the database is away; try again").reason("DATABASE_AWAY")
+}
+
+fn damaged() -> ServiceError {
+    ServiceError::data_loss("the database is damaged; restore it from a backup")
+        .reason("DATABASE_DAMAGED")
 }
 
 fn defect() -> ServiceError {
@@ -101,6 +109,9 @@ mod tests {
         assert_eq!(of_code("517").code(), Code::Unavailable, "SQLITE_BUSY_SNAPSHOT");
         assert_eq!(of_code("1032").code(), Code::FailedPrecondition, "SQLITE_READONLY_DBMOVED");
         assert_eq!(of_code("13").code(), Code::ResourceExhausted);
+        for damaged in ["11", "26", "267", "XX001"] {
+            assert_eq!(of_code(damaged).code(), Code::DataLoss, "{damaged}");
+        }
         assert_eq!(of_code("42601").code(), Code::Internal);
     }
 }
