@@ -74,6 +74,7 @@ impl Decoder {
                             "compressed IPC bodies are not taken; send them plain".to_owned(),
                         ));
                     }
+                    check_columns(schema, batch.nodes().map_or(0, |nodes| nodes.len()))?;
                     let body = Buffer::from(body);
                     let rows = read_record_batch(
                         &body,
@@ -109,6 +110,39 @@ impl Decoder {
             }
         })
     }
+}
+
+/// Refuses a message of other columns than the schema's: Arrow's reader takes
+/// the first and drops the others unseen.
+fn check_columns(schema: &SchemaRef, found: usize) -> Result<(), ArrowError> {
+    let expected = schema.fields().iter().map(|field| nodes(field.data_type())).sum::<usize>();
+    if found == expected {
+        return Ok(());
+    }
+    Err(ArrowError::ParseError(format!(
+        "a message has {found} columns, nested ones among them, and the schema {expected}"
+    )))
+}
+
+/// The arrays of a column: itself and what is nested in it.
+fn nodes(data_type: &DataType) -> usize {
+    let below = match data_type {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => nodes(item.data_type()),
+        DataType::Struct(fields) => fields.iter().map(|field| nodes(field.data_type())).sum(),
+        DataType::Union(fields, _) => {
+            fields.iter().map(|(_, field)| nodes(field.data_type())).sum()
+        }
+        DataType::RunEndEncoded(ends, values) => {
+            nodes(ends.data_type()) + nodes(values.data_type())
+        }
+        _ => 0,
+    };
+    1 + below
 }
 
 /// Dictionaries stay in memory as long as the stream, outside of the budget of
@@ -245,6 +279,23 @@ mod tests {
         decoded(&named[..2]).unwrap();
         let error = decoded(&named).unwrap_err();
         assert!(error.message().contains("plain"), "{error}");
+    }
+
+    #[test]
+    fn a_message_of_other_columns_is_an_error() {
+        let rows = |names: &[&'static str]| {
+            let column = |_| -> ArrayRef { Arc::new(Int32Array::from(vec![1])) };
+            let columns = names.iter().map(|name| (*name, column(name)));
+            RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap()
+        };
+        let (one, two) = (rows(&["a"]), rows(&["a", "b"]));
+        let mut encoder = Encoder::new();
+        for (schema, sent) in [(&one, &two), (&two, &one)] {
+            let mut decoder = Decoder::of(&encoder.schema(&schema.schema())).unwrap();
+            let message = encoder.batch(sent).unwrap().remove(0);
+            let error = decoder.decode(message.data_header, message.data_body).unwrap_err();
+            assert!(error.reason_is("INVALID_ARROW_DATA"), "{error}");
+        }
     }
 
     #[test]
