@@ -48,6 +48,25 @@ impl DurableFiles {
         Ok(Self { files: Arc::new(files), root: Arc::from(root) })
     }
 
+    /// Whether the directory is still there. Made anew below a running server
+    /// it would take writes that nobody finds again.
+    async fn present(&self) -> Result<()> {
+        if tokio::fs::metadata(&self.root).await.is_ok_and(|found| found.is_dir()) {
+            return Ok(());
+        }
+        let message =
+            format!("its directory {} is gone: is the disk mounted?", self.root.display());
+        Err(Error::Generic { store: "files", source: io::Error::other(message).into() })
+    }
+
+    /// Nothing is found in a directory that is gone; that is another failure.
+    async fn found<T>(&self, answer: Result<T>) -> Result<T> {
+        if matches!(answer, Err(Error::NotFound { .. })) {
+            self.present().await?;
+        }
+        answer
+    }
+
     async fn sync(&self, file: PathBuf) -> Result<()> {
         let root = Arc::clone(&self.root);
         blocking(move || {
@@ -72,6 +91,7 @@ impl ObjectStore for DurableFiles {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
+        self.present().await?;
         if matches!(opts.mode, PutMode::Update(_)) || !opts.attributes.is_empty() {
             return self.files.put_opts(location, payload, opts).await;
         }
@@ -90,17 +110,18 @@ impl ObjectStore for DurableFiles {
         location: &Path,
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
+        self.present().await?;
         let upload = self.files.put_multipart_opts(location, opts).await?;
         let file = self.files.path_to_filesystem(location)?;
         Ok(Box::new(DurableUpload { upload, file, root: Arc::clone(&self.root) }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.files.get_opts(location, options).await
+        self.found(self.files.get_opts(location, options).await).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.files.get_ranges(location, ranges).await
+        self.found(self.files.get_ranges(location, ranges).await).await
     }
 
     fn delete_stream(

@@ -37,6 +37,29 @@ async fn objects_come_back_whole_in_ranges_and_in_pieces() {
 }
 
 #[tokio::test]
+async fn a_directory_that_vanished_is_away_and_not_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("objects");
+    let store = BlobStore::open(&file_url(&root).unwrap(), "items").await.unwrap();
+    store.put("a/b", "x").await.unwrap();
+    std::fs::rename(&root, dir.path().join("elsewhere")).unwrap();
+    for answer in [
+        store.put("a/c", "y").await,
+        store.writer("a/d").await.map(drop),
+        store.get("a/b").await.map(drop),
+        store.get_range("a/b", 0..1).await.map(drop),
+        store.ping().await,
+    ] {
+        let error = answer.unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{error}");
+        assert!(error.message().contains("is gone"), "{error}");
+    }
+    assert!(!root.exists());
+    std::fs::rename(dir.path().join("elsewhere"), &root).unwrap();
+    assert_eq!(store.get("a/b").await.unwrap(), "x");
+}
+
+#[tokio::test]
 async fn a_missing_object_is_not_found_and_deletes_quietly() {
     let dir = tempfile::tempdir().unwrap();
     for store in stores(&dir).await {
