@@ -5,7 +5,8 @@ use crate::machine::Machine;
 use crate::python;
 use crate::run::succeed;
 
-/// The benchmarks, each a program in `tests/bench/<name>/bench.py`.
+/// The benchmarks, each a program in `tests/bench/<name>/bench.py`. One whose peers are no
+/// part of the tests' environment has a `requirements.txt` beside it.
 const BENCHMARKS: [&str; 1] = ["flight"];
 
 /// Builds the release binary and runs one benchmark; what it prints is its report.
@@ -24,7 +25,13 @@ pub fn each_quickly(machine: &Machine) -> Result<(), Failure> {
 }
 
 fn program(machine: &Machine, name: &str, profile: &str, args: &[&str]) -> Result<(), Failure> {
-    let mut program = machine.command(python::environment(machine)?.join("bin/python"));
+    let peers = format!("tests/bench/{name}/requirements.txt");
+    let venv = if machine.root.join(&peers).exists() {
+        python::environment_of(machine, &peers)?
+    } else {
+        python::environment(machine)?
+    };
+    let mut program = machine.command(venv.join("bin/python"));
     program.arg(machine.root.join(format!("tests/bench/{name}/bench.py")));
     program.arg("--binary").arg(machine.quarry(profile)).args(args);
     program.env("PYTHONDONTWRITEBYTECODE", "1");

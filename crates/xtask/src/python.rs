@@ -11,10 +11,16 @@ use crate::run::succeed;
 /// Written last, so that a half-made environment is never taken for a whole one.
 const COMPLETE: &str = "complete";
 
-/// The environment's directory, made if it isn't there yet. Its name holds a hash of
-/// `tests/requirements.txt` and of the interpreter, so a change of either makes a new one.
+/// The tests' environment.
 pub fn environment(machine: &Machine) -> Result<PathBuf, Failure> {
-    let requirements = machine.root.join("tests/requirements.txt");
+    environment_of(machine, "tests/requirements.txt")
+}
+
+/// The directory of an environment made of a file in the checkout, made if it isn't there
+/// yet. Its name holds a hash of that file and of the interpreter, so a change of either
+/// makes a new one.
+pub fn environment_of(machine: &Machine, requirements: &str) -> Result<PathBuf, Failure> {
+    let requirements = machine.root.join(requirements);
     let text = fs::read_to_string(&requirements)
         .map_err(|err| format!("{}: {err}", requirements.display()))?;
     let python = interpreter()?;
