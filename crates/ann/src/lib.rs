@@ -1,0 +1,23 @@
+//! Nearest neighbours of vectors: immutable mapped segments and a head in memory, searched
+//! exactly or by a graph, with filters whose size is known. See the README for the tour.
+
+mod control;
+mod error;
+mod head;
+mod index;
+mod nearest;
+mod query;
+mod segment;
+mod settings;
+mod upkeep;
+mod vector;
+
+pub use control::{Control, Phase, Progress};
+pub use error::{Error, Result};
+pub use head::Head;
+pub use index::{Index, Memory};
+pub use query::{Answer, EF_MAX, Hit, Part, Query, Strategy};
+pub use segment::{BuildOptions, Segment, SegmentBuilder};
+pub use settings::{BITS_MAX, DIMENSION_MAX, Element, Graph, K_MAX, Metric, Settings};
+pub use upkeep::{Installed, Task, Upkeep, Work};
+pub use vector::{Stored, Vector};

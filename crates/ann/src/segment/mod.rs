@@ -1,0 +1,10 @@
+//! An immutable part of the index, in one file.
+
+mod build;
+mod format;
+mod open;
+mod search;
+mod sums;
+
+pub use build::{BuildOptions, SegmentBuilder};
+pub use open::Segment;
