@@ -3,8 +3,8 @@
 use ::settings::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use service_error::ServiceError;
 
 /// The header in which Arrow's older handshake sends its token.
@@ -22,6 +22,24 @@ pub enum Credential {
         /// A password or a personal access token.
         password: Secret,
     },
+}
+
+impl Credential {
+    /// As an `authorization` header, marked sensitive.
+    ///
+    /// # Errors
+    /// A credential that is no header's value.
+    pub fn header(&self) -> Result<HeaderValue, ServiceError> {
+        let text = match self {
+            Self::Bearer(token) => format!("Bearer {}", token.expose()),
+            Self::Basic { name, password } => {
+                format!("Basic {}", STANDARD.encode(format!("{name}:{}", password.expose())))
+            }
+        };
+        let mut value = HeaderValue::from_str(&text).map_err(|_| malformed("is no text"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
 }
 
 /// The credential of a request; none if it presents none.

@@ -20,7 +20,7 @@ use crate::headers::{self, REQUEST_ID};
 use crate::load::{self, Load, Place};
 use crate::methods::Methods;
 use crate::settings::Settings;
-use crate::{Upstream, documents, handshake, json, own, relay, web};
+use crate::{Upstream, documents, handshake, jobs, json, own, relay, web};
 
 /// Calls that show no credential get one of so many places: whoever is nobody
 /// could otherwise hold all of them with streams that stay open.
@@ -91,9 +91,11 @@ impl Door {
     pub fn new(
         settings: Settings,
         exchange: Exchange,
-        upstreams: Vec<Upstream>,
+        mut upstreams: Vec<Upstream>,
         draining: CancellationToken,
     ) -> Result<Self, ServiceError> {
+        // First: of two with the same prefix the first one answers.
+        upstreams.insert(0, jobs::gather(&exchange, &upstreams));
         let methods = Methods::read(&upstreams)?;
         let routes = RouteTable::new(methods.pool(), |method| methods.exposure(method))
             .map_err(|error| ServiceError::internal(format!("the HTTP routes: {error}")))?;

@@ -13,6 +13,7 @@ use crate::credentials;
 use crate::documents;
 use crate::door::State;
 use crate::headers;
+use crate::{Upstream, jobs};
 
 /// Answers one HTTP request that is no gRPC.
 pub async fn answer(state: Arc<State>, request: Request<Body>) -> Response<Body> {
@@ -40,7 +41,7 @@ async fn call(state: &State, matched: MatchedRoute, request: Request<Body>) -> R
         return missed(&request, Miss::NotFound);
     };
     let upstream = &state.upstreams[callable.upstream];
-    let token = match token(state, &matched, upstream.audience, request.headers()).await {
+    let token = match token(state, &matched, upstream, request.headers()).await {
         Ok(token) => token,
         Err(error) => return error_response(&error.into()),
     };
@@ -69,14 +70,14 @@ async fn call(state: &State, matched: MatchedRoute, request: Request<Body>) -> R
 async fn token(
     state: &State,
     matched: &MatchedRoute,
-    audience: &'static str,
+    upstream: &Upstream,
     headers: &HeaderMap,
 ) -> Result<Option<HeaderValue>, ServiceError> {
     if matched.route.exposure() == Exposure::Public {
         return Ok(None);
     }
     let credential = credentials::presented(headers)?.ok_or_else(credentials::missing)?;
-    state.exchange.token(&credential, audience).await.map(Some)
+    jobs::token(&state.exchange, upstream, &credential).await.map(Some)
 }
 
 fn missed(request: &Request<Body>, miss: Miss) -> Response<Body> {

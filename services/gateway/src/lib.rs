@@ -7,6 +7,7 @@ mod door;
 mod exchange;
 mod handshake;
 mod headers;
+mod jobs;
 mod json;
 mod load;
 mod methods;

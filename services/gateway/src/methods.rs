@@ -105,7 +105,10 @@ fn answering(upstreams: &[Upstream], service: &str) -> Option<usize> {
             .filter(|prefix| service.starts_with(**prefix))
             .map(move |prefix| (prefix.len(), index))
     });
-    candidates.max_by_key(|(length, _)| *length).map(|(_, index)| index)
+    // Of equals the first: `max_by_key` alone would take the last.
+    candidates
+        .max_by_key(|(length, index)| (*length, std::cmp::Reverse(*index)))
+        .map(|(_, index)| index)
 }
 
 /// Whether the outside may call a method at all, and if so without a

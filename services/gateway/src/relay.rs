@@ -13,6 +13,7 @@ use crate::credentials;
 use crate::door::State;
 use crate::handshake;
 use crate::headers;
+use crate::jobs;
 use crate::own;
 
 /// Answers one gRPC call; a failure of the door's own is a status too.
@@ -41,7 +42,7 @@ async fn forward(state: &State, request: Request<Body>) -> Result<Response<Body>
     } else {
         let credential =
             credentials::presented(request.headers())?.ok_or_else(credentials::missing)?;
-        Some(state.exchange.token(&credential, upstream.audience).await?)
+        Some(jobs::token(&state.exchange, upstream, &credential).await?)
     };
     let (mut parts, body) = request.into_parts();
     headers::to_upstream(&mut parts.headers, token);

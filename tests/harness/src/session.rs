@@ -11,6 +11,7 @@ use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
+use ops_api::v1::jobs_client::JobsClient;
 use reqwest::Method;
 use serde_json::Value;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -127,6 +128,11 @@ impl Session {
     /// `quarry.items.v1.MediaService`.
     pub fn media(&self) -> MediaServiceClient<Authed> {
         MediaServiceClient::new(self.authed())
+    }
+
+    /// `quarry.ops.v1.Jobs`.
+    pub fn jobs(&self) -> JobsClient<Authed> {
+        JobsClient::new(self.authed())
     }
 
     /// Arrow Flight.

@@ -5,6 +5,7 @@ mod datasets;
 mod db;
 mod grants;
 mod items;
+mod jobs;
 mod namespaces;
 mod parse;
 mod serve;
@@ -122,6 +123,9 @@ enum Command {
     /// Who may do what on which namespace or dataset
     #[command(subcommand)]
     Grants(grants::GrantsCommand),
+    /// Long work of every service
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
     /// The databases of a platform that is not running
     #[command(subcommand)]
     Db(db::DbCommand),
@@ -242,6 +246,7 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Users(command) => command.run(context).await,
         Command::Tokens(command) => command.run(context).await,
         Command::Grants(command) => command.run(context).await,
+        Command::Jobs(command) => command.run(context).await,
         Command::Whoami => users::whoami(context).await,
         Command::Serve(_)
         | Command::Db(_)

@@ -19,6 +19,7 @@ use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
+use ops_api::v1::jobs_client::JobsClient;
 use service_channel::Transport;
 use service_error::ServiceError;
 use settings::Secret;
@@ -112,6 +113,11 @@ impl Client {
     /// `quarry.identity.v1.GrantsService`.
     pub fn grants(&self) -> GrantsServiceClient<Authorized> {
         GrantsServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.ops.v1.Jobs`.
+    pub fn jobs(&self) -> JobsClient<Authorized> {
+        JobsClient::new(self.service.clone())
     }
 
     /// Arrow Flight.

@@ -42,6 +42,17 @@ impl Progress {
         self.0.inc(more);
     }
 
+    /// What a job says of itself.
+    pub fn told(&self, phase: &str, done: i64, total: i64) {
+        if !phase.is_empty() {
+            self.0.set_message(phase.to_owned());
+        }
+        if let Ok(total @ 1..) = u64::try_from(total) {
+            self.0.set_length(total);
+        }
+        self.0.set_position(u64::try_from(done).unwrap_or(0));
+    }
+
     /// A line above the bar.
     pub fn note(&self, text: &str) {
         self.0.suspend(|| note(text));

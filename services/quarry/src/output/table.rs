@@ -75,7 +75,7 @@ fn cell(value: &Json) -> Cell {
 
 /// `ROLE_ADMIN` reads `admin`.
 fn plain_word(text: &str) -> &str {
-    const WORDS: [(&str, &str); 14] = [
+    const WORDS: [(&str, &str); 20] = [
         ("ROLE_VIEWER", "viewer"),
         ("ROLE_USER", "user"),
         ("ROLE_ADMIN", "admin"),
@@ -90,6 +90,12 @@ fn plain_word(text: &str) -> &str {
         ("TOKEN_SCOPE_FULL", "full"),
         ("TOKEN_SCOPE_READ_ONLY", "read-only"),
         ("RESOURCE_KIND_NAMESPACE", "namespace"),
+        ("JOB_STATE_QUEUED", "queued"),
+        ("JOB_STATE_RUNNING", "running"),
+        ("JOB_STATE_PAUSED", "paused"),
+        ("JOB_STATE_COMPLETED", "completed"),
+        ("JOB_STATE_FAILED", "failed"),
+        ("JOB_STATE_CANCELLED", "cancelled"),
     ];
     WORDS.iter().find(|(word, _)| *word == text).map_or(text, |(_, plain)| plain)
 }

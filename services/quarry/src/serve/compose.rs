@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use caller::{Keys, Secret, TokenSource};
-use http::Request;
+use http::{HeaderMap, Request};
 use service_channel::{Job, Readiness, Service, Transport, remote};
 use service_error::ServiceError;
 use telemetry::InjectLayer;
@@ -227,7 +227,10 @@ impl House<'_> {
 /// One callee made of several, told apart by the service's name.
 fn by_service(local: BTreeMap<Role, Transport>) -> Transport {
     BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
-        let callee = callee_of(request.uri().path()).and_then(|role| local.get(&role)).cloned();
+        let callee = callee_of(request.uri().path())
+            .or_else(|| callee_meant(request.headers()))
+            .and_then(|role| local.get(&role))
+            .cloned();
         let path = request.uri().path().to_owned();
         async move {
             match callee {
@@ -238,8 +241,16 @@ fn by_service(local: BTreeMap<Role, Transport>) -> Transport {
     }))
 }
 
+/// Several roles answer the same path (their jobs): the caller says whose it means.
+fn callee_meant(headers: &HeaderMap) -> Option<Role> {
+    headers.get(ops_api::CALLEE_HEADER)?.to_str().ok()?.parse().ok()
+}
+
 fn callee_of(path: &str) -> Option<Role> {
     let service = path.strip_prefix('/')?;
+    if service.starts_with(ops_api::JOBS_PREFIX) {
+        return None;
+    }
     let callee = CALLEES
         .iter()
         .find(|callee| callee.prefixes.iter().any(|prefix| service.starts_with(prefix)))?;

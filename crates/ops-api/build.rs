@@ -1,0 +1,8 @@
+//! Generates the contract of jobs from `proto/quarry/ops`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    proto_build::compile(&proto_build::Contract {
+        files: &["quarry/ops/v1/jobs.proto"],
+        externs: &[(".quarry.options.v1", "::options_api::v1")],
+    })
+}
