@@ -1,0 +1,281 @@
+"""The chart renders, is valid, and every object refers only to what is there by then."""
+
+import copy
+import re
+
+import kubernetes_validate
+import pytest
+import yaml
+from helm_python import HelmError, lint
+
+from chart_readme import with_table
+from conftest import CHART, ROOT, VALUE_SETS, rendered, values_of
+
+# What the operator brings, by the names in `ci/`.
+BROUGHT = {
+    ("Secret", name)
+    for name in (
+        "quarry-database", "quarry-bucket", "quarry-admin", "quarry-roles", "quarry-agent",
+        "quarry-tls", "pull",
+    )
+}
+# Objects of other projects' definitions, which the schemas do not hold.
+FOREIGN = {"GRPCRoute", "HTTPRoute", "ServiceMonitor", "PrometheusRule"}
+
+
+def kinds(objects, kind):
+    return {one["metadata"]["name"]: one for one in objects if one["kind"] == kind}
+
+
+def pods(objects):
+    for one in objects:
+        if one["kind"] in ("Deployment", "DaemonSet", "Job"):
+            yield one, one["spec"]["template"]["spec"]
+
+
+def test_there_are_value_sets():
+    assert len(VALUE_SETS) >= 6
+
+
+def test_lint_is_strict_and_silent(value_set):
+    report = lint(CHART, value_set, strict=True)
+    assert [m for m in report["messages"] if m["severity"] >= 2] == []
+    assert report["errors"] == []
+
+
+def test_every_object_is_valid(value_set):
+    objects = rendered(value_set)
+    assert len(objects) > 4
+    for one in objects:
+        if one["kind"] in FOREIGN:
+            continue
+        kubernetes_validate.validate(one, "1.34", strict=True)
+
+
+def test_names_are_unique(value_set):
+    names = [(one["kind"], one["metadata"]["name"]) for one in rendered(value_set)]
+    assert len(names) == len(set(names))
+
+
+def references(pod):
+    """What must be there before a pod of this template can start."""
+    found = set()
+    if pod.get("serviceAccountName"):
+        found.add(("ServiceAccount", pod["serviceAccountName"]))
+    for secret in pod.get("imagePullSecrets", []):
+        found.add(("Secret", secret["name"]))
+    for volume in pod.get("volumes", []):
+        if "secret" in volume:
+            found.add(("Secret", volume["secret"]["secretName"]))
+        if "configMap" in volume:
+            found.add(("ConfigMap", volume["configMap"]["name"]))
+        if "persistentVolumeClaim" in volume:
+            found.add(("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]))
+    for container in pod.get("initContainers", []) + pod["containers"]:
+        for variable in container.get("env", []):
+            source = variable.get("valueFrom", {})
+            if "secretKeyRef" in source:
+                found.add(("Secret", source["secretKeyRef"]["name"]))
+            if "configMapKeyRef" in source:
+                found.add(("ConfigMap", source["configMapKeyRef"]["name"]))
+        for source in container.get("envFrom", []):
+            for kind, key in (("Secret", "secretRef"), ("ConfigMap", "configMapRef")):
+                if key in source:
+                    found.add((kind, source[key]["name"]))
+    return found
+
+
+def phases(objects):
+    """The order in which Helm installs: hooks by weight, then everything else."""
+    hooks = [o for o in objects if "helm.sh/hook" in o["metadata"].get("annotations", {})]
+    rest = [o for o in objects if o not in hooks]
+    weight = lambda o: int(o["metadata"]["annotations"].get("helm.sh/hook-weight", "0"))
+    for at in sorted({weight(o) for o in hooks}):
+        yield [o for o in hooks if weight(o) == at]
+    yield rest
+
+
+def missing_at_install(objects):
+    """References to what is not there in the phase that needs it."""
+    there = set(BROUGHT)
+    missing = []
+    for phase in phases(objects):
+        there |= {(o["kind"], o["metadata"]["name"]) for o in phase}
+        for one, pod in pods(phase):
+            for reference in references(pod) - there:
+                missing.append((one["metadata"]["name"], reference))
+    return missing
+
+
+def test_an_install_finds_everything_in_its_phase(value_set):
+    assert missing_at_install(rendered(value_set, is_install=True)) == []
+
+
+def test_the_simulator_sees_a_hook_that_comes_too_early():
+    objects = rendered(values_of(CHART / "ci" / "hooks.yaml"))
+    job = next(o for o in objects if o["kind"] == "Job")
+    job["spec"]["template"]["spec"]["serviceAccountName"] = "platform-catalog"
+    assert missing_at_install(objects) == [
+        (job["metadata"]["name"], ("ServiceAccount", "platform-catalog"))
+    ]
+
+
+def test_the_migration_job_has_a_name_a_revision():
+    values = values_of(CHART / "ci" / "split.yaml")
+    from helm_python import Chart
+
+    with Chart.load(CHART) as chart:
+        texts = [
+            "\n".join(chart.render(values=values, name="q", revision=n).values()) for n in (1, 2)
+        ]
+    names = [re.search(r"name: (\S+-migrate-\d+)", text).group(1) for text in texts]
+    assert names == ["q-quarry-migrate-1", "q-quarry-migrate-2"]
+
+
+def test_pods_are_restricted(value_set):
+    for one, pod in pods(rendered(value_set)):
+        name = one["metadata"]["name"]
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault", name
+        for container in pod.get("initContainers", []) + pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True, name
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"]["drop"] == ["ALL"], name
+            assert container["resources"]["limits"]["memory"], name
+
+
+def test_a_selector_finds_its_pods_and_no_others(value_set):
+    objects = rendered(value_set)
+    labels = {
+        one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"] for one, _ in pods(objects)
+    }
+    for one in objects:
+        if one["kind"] == "Service":
+            wanted = one["spec"]["selector"]
+        elif one["kind"] in ("Deployment", "DaemonSet", "PodDisruptionBudget"):
+            wanted = one["spec"]["selector"]["matchLabels"]
+        elif one["kind"] == "NetworkPolicy":
+            wanted = one["spec"]["podSelector"]["matchLabels"]
+        else:
+            continue
+        found = [name for name, have in labels.items() if wanted.items() <= have.items()]
+        assert len(found) == 1, (one["kind"], one["metadata"]["name"], found)
+
+
+def test_neighbours_are_services_of_the_release(value_set):
+    objects = rendered(value_set)
+    services = kinds(objects, "Service")
+    for one, pod in pods(objects):
+        for variable in pod["containers"][0].get("env", []):
+            if variable["name"].startswith("QUARRY_NEIGHBOURS__"):
+                host = re.fullmatch(r"http://([a-z0-9-]+):7070", variable["value"]).group(1)
+                assert host in services, (one["metadata"]["name"], host)
+
+
+def golden_edges():
+    """role → roles it calls, from the table that tests/architecture holds."""
+    text = (ROOT / "tests/architecture/edges.golden").read_text()
+    block = text.split("# services")[1].split("# tests")[0]
+    apis = {
+        "identity-api": "identity", "catalog-api": "catalog", "items-api": "item-store",
+        "models-api": "model-registry", "vectors-api": "vector-search", "files-api": "file-indexer",
+    }
+    edges = {}
+    for line in block.strip().splitlines():
+        role, uses = line.split(":")
+        uses = set(uses.split())
+        edges[role] = {apis[use] for use in uses & set(apis)} - {role}
+        if {"access", "caller"} & uses and role != "identity":
+            edges[role].add("identity")  # grants and tokens
+    edges.pop("quarry")
+    edges["gateway"] = set(edges) - {"gateway"}
+    return edges
+
+
+def test_network_policies_are_the_architectures_edges():
+    objects = rendered(values_of(CHART / "ci" / "split.yaml"))
+    policies = kinds(objects, "NetworkPolicy")
+    role_of = lambda peer: peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+    calls, called = {}, {}
+    for name, policy in policies.items():
+        role = name.removeprefix("q-quarry-")
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        calls[role] = {
+            role_of(peer) for rule in policy["spec"]["egress"] for peer in rule.get("to", [])
+            if "podSelector" in peer
+        }
+        called[role] = {
+            role_of(peer) for rule in policy["spec"]["ingress"] for peer in rule.get("from", [])
+            if "podSelector" in peer
+        }
+    calls.pop("migration"), called.pop("migration")
+    golden = golden_edges()
+    assert {role: calls[role] for role in golden} == golden
+    for role in calls:
+        assert called[role] == {caller for caller in calls if role in calls[caller]}, role
+
+
+def test_a_role_sees_its_own_token_alone():
+    for one, pod in pods(rendered(values_of(CHART / "ci" / "split.yaml"))):
+        for volume in pod["volumes"]:
+            if volume["name"] != "service-tokens":
+                continue
+            role = one["metadata"]["labels"]["app.kubernetes.io/component"]
+            keys = {item["key"] for item in volume["secret"]["items"]}
+            assert keys == {role} or role == "identity"
+
+
+def test_no_secret_is_made_or_spelled_out(value_set):
+    objects = rendered(value_set)
+    assert not kinds(objects, "Secret")
+    for one in objects:
+        text = yaml.safe_dump(one)
+        assert "postgres://" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"databse": {}}, "databse"),
+        ({"roles": {"items": {}}}, "items"),
+        ({"mode": "one"}, "mode"),
+        ({"objectStore": {"url": "https://bucket"}}, "url"),
+        ({"defaults": {"replicas": 0}}, "replicas"),
+        ({"database": {"existingSecret": ""}}, "database.existingSecret"),
+        ({"adminToken": {"existingSecret": ""}}, "adminToken.existingSecret"),
+        ({"serviceTokens": {"existingSecret": ""}}, "serviceTokens.existingSecret"),
+        ({"objectStore": {"url": ""}}, "objectStore.url"),
+        ({"roles": {"catalog": {"enabled": False}}}, "roles.catalog.enabled"),
+        ({"ingress": {"enabled": True}}, "ingress.host"),
+        ({"agent": {"enabled": True}}, "agent.existingSecret"),
+    ],
+)
+def test_a_wrong_value_is_named(change, said):
+    values = copy.deepcopy(values_of(CHART / "ci" / "split.yaml"))
+    for key, value in change.items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+    with pytest.raises(HelmError, match=re.escape(said)):
+        rendered(values)
+
+
+def test_two_releases_in_one_namespace_do_not_meet():
+    values = values_of(CHART / "ci" / "split.yaml")
+    from helm_python import Chart
+
+    names = []
+    with Chart.load(CHART) as chart:
+        for release in ("blue", "green"):
+            files = chart.render(values=values, name=release, namespace="data")
+            names.append({
+                (one["kind"], one["metadata"]["name"])
+                for path, text in files.items() if path.endswith(".yaml")
+                for one in yaml.safe_load_all(text) if one
+            })
+    assert not names[0] & names[1]
+
+
+def test_the_readme_shows_the_values_as_they_are():
+    readme = (CHART / "README.md").read_text()
+    assert with_table(readme) == readme, "run tests/deploy/chart_readme.py"
