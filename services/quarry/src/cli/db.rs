@@ -1,6 +1,7 @@
 //! `quarry db`: the databases of a platform, without the platform.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -10,9 +11,12 @@ use sql_store::{MigrationStatus, SqlSettings};
 use super::Context;
 use super::serve::Stores;
 use crate::failure::Failure;
-use crate::output::{Column, column, table};
+use crate::output::{Column, column, note, table};
 use crate::serve::ServeArgs;
 use crate::serve::settings::Settings;
+
+/// Between two looks at databases that are not ready.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 const COLUMNS: [Column; 3] =
     [column("service", "service"), column("migration", "migration"), column("applied", "applied")];
@@ -24,7 +28,13 @@ pub enum DbCommand {
     /// Which migrations have run
     Status(DbArgs),
     /// Fail (exit code 5) unless all migrations have run
-    Verify(DbArgs),
+    Verify {
+        /// Wait so long for the database and its migrations
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
+        #[command(flatten)]
+        args: DbArgs,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -52,45 +62,98 @@ impl DbArgs {
 impl DbCommand {
     /// Opens the databases.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let (settings, must_be_whole) = match self {
+        match self {
             Self::Migrate(args) => {
                 let settings = args.settings(context)?;
                 identity::migrate(&settings).await?;
                 catalog::migrate(&settings).await?;
                 item_store::migrate(&settings).await?;
-                (settings, true)
+                let state = State::of(&settings).await?;
+                state.show(context)?;
+                Ok(state.whole()?)
             }
-            Self::Status(args) => (there(args.settings(context)?)?, false),
-            Self::Verify(args) => (there(args.settings(context)?)?, true),
-        };
-        let services = [
-            ("identity", identity::migration_status(&settings).await?),
-            ("catalog", catalog::migration_status(&settings).await?),
-            ("item-store", item_store::migration_status(&settings).await?),
-        ];
-        let rows: Vec<_> = services
+            Self::Status(args) => State::of(&there(args.settings(context)?)?).await?.show(context),
+            Self::Verify { wait: None, args } => {
+                let state = State::of(&there(args.settings(context)?)?).await?;
+                state.show(context)?;
+                Ok(state.whole()?)
+            }
+            Self::Verify { wait: Some(seconds), args } => {
+                let settings = args.settings(context)?;
+                awaited(settings, Duration::from_secs(seconds)).await?.show(context)
+            }
+        }
+    }
+}
+
+/// The migrations of every service.
+struct State {
+    services: [(&'static str, Vec<MigrationStatus>); 3],
+}
+
+impl State {
+    async fn of(settings: &SqlSettings) -> Result<Self, ServiceError> {
+        Ok(Self {
+            services: [
+                ("identity", identity::migration_status(settings).await?),
+                ("catalog", catalog::migration_status(settings).await?),
+                ("item-store", item_store::migration_status(settings).await?),
+            ],
+        })
+    }
+
+    fn show(&self, context: &Context) -> Result<(), Failure> {
+        let rows: Vec<_> = self
+            .services
             .iter()
             .flat_map(|(service, list)| list.iter().map(|one| row(service, one)))
             .collect();
-        let document = json!({ "migrations": rows });
-        context.output.answer(&document, || table(&COLUMNS, &rows))?;
-        let missing = services.iter().flat_map(|(_, list)| list).filter(|one| !one.applied).count();
-        if must_be_whole && missing > 0 {
-            let message = format!("{missing} migrations have not run; run `quarry db migrate`");
-            return Err(ServiceError::new(Code::FailedPrecondition, message)
-                .reason("MIGRATIONS_PENDING")
-                .into());
+        context.output.answer(&json!({ "migrations": rows }), || table(&COLUMNS, &rows))
+    }
+
+    /// An error unless all migrations have run.
+    fn whole(&self) -> Result<(), ServiceError> {
+        let all = self.services.iter().flat_map(|(_, list)| list);
+        let missing = all.filter(|one| !one.applied).count();
+        if missing == 0 {
+            return Ok(());
         }
-        Ok(())
+        let message = format!("{missing} migrations have not run; run `quarry db migrate`");
+        Err(ServiceError::new(Code::FailedPrecondition, message).reason("MIGRATIONS_PENDING"))
+    }
+}
+
+/// Waits until database and migrations are there, and says what it waits for
+/// whenever that changes.
+async fn awaited(settings: SqlSettings, patience: Duration) -> Result<State, Failure> {
+    let deadline = Instant::now() + patience;
+    let mut told = String::new();
+    loop {
+        let looked = match there(settings.clone()) {
+            Ok(settings) => State::of(&settings).await,
+            Err(missing) => Err(missing),
+        };
+        let error = match looked.and_then(|state| state.whole().map(|()| state)) {
+            Ok(state) => return Ok(state),
+            Err(error) => error,
+        };
+        if Instant::now() >= deadline {
+            return Err(error.context(format!("after {} s", patience.as_secs())).into());
+        }
+        if told != error.message() {
+            error.message().clone_into(&mut told);
+            note(&format!("waiting: {told}"));
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
 /// Looking must not make empty databases.
-fn there(settings: SqlSettings) -> Result<SqlSettings, Failure> {
+fn there(settings: SqlSettings) -> Result<SqlSettings, ServiceError> {
     let dir = &settings.data_dir;
     if settings.database_url.is_none() && !dir.join("identity.sqlite").exists() {
         let message = format!("{} holds no databases of a platform", dir.display());
-        return Err(ServiceError::new(Code::NotFound, message).into());
+        return Err(ServiceError::new(Code::NotFound, message));
     }
     Ok(settings)
 }

@@ -4,6 +4,7 @@ mod data;
 mod datasets;
 mod db;
 mod grants;
+mod health;
 mod items;
 mod jobs;
 mod namespaces;
@@ -129,6 +130,8 @@ enum Command {
     /// The databases of a platform that is not running
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// Fail unless the server on this machine is ready
+    Health(health::HealthCommand),
     /// Who the token belongs to
     Whoami,
     /// Completions for a shell, to be evaluated by it
@@ -165,7 +168,11 @@ pub fn main() -> ExitCode {
     // The rest run a platform, or look at one that does not run.
     let calls_server = !matches!(
         cli.command,
-        Command::Serve(_) | Command::Demo(_) | Command::Db(_) | Command::Completions { .. }
+        Command::Serve(_)
+            | Command::Demo(_)
+            | Command::Db(_)
+            | Command::Health(_)
+            | Command::Completions { .. }
     );
     let imports = matches!(cli.command, Command::Import(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -205,6 +212,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         // They hear signals by themselves.
         Command::Serve(command) => return Ok(server::run(command.args(&context.address)).await?),
         Command::Db(command) => return command.run(&context).await,
+        Command::Health(command) => return command.run(&context).await,
         Command::Completions { shell } => return completions(shell),
         _ => {}
     }
@@ -250,6 +258,7 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Whoami => users::whoami(context).await,
         Command::Serve(_)
         | Command::Db(_)
+        | Command::Health(_)
         | Command::Completions { .. }
         | Command::Import(_)
         | Command::Demo(_) => Ok(()),
