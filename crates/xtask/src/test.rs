@@ -59,6 +59,15 @@ const CLIENTS: Step = Step {
     needs: &["python", "build"],
     run: clients,
 };
+const CHART: Step = Step {
+    name: "chart",
+    title: "the Helm chart and the files of deploy/",
+    needs: &["python", "build"],
+    run: |machine| {
+        let mut pytest = pytest(machine, "tests/deploy")?;
+        succeed(pytest.env("QUARRY_TEST_BINARY", machine.quarry("debug")))
+    },
+};
 const DEMO: Step =
     Step { name: "demo", title: "the first command of the README", needs: &["build"], run: demo };
 
@@ -70,8 +79,8 @@ const BENCHES: Step = Step {
 };
 
 /// All steps, in order.
-const ALL: [Step; 10] =
-    [PYTHON, FORMAT, PROTOS, CLIPPY, DEPENDENCIES, BUILD, TESTS, CLIENTS, DEMO, BENCHES];
+const ALL: [Step; 11] =
+    [PYTHON, FORMAT, PROTOS, CLIPPY, DEPENDENCIES, BUILD, CHART, TESTS, CLIENTS, DEMO, BENCHES];
 
 /// The steps that run nothing of ours.
 pub const LINT: [Step; 5] = [PYTHON, FORMAT, PROTOS, CLIPPY, DEPENDENCIES];
@@ -137,12 +146,20 @@ fn tests(machine: &Machine) -> Result<(), Failure> {
 }
 
 fn clients(machine: &Machine) -> Result<(), Failure> {
-    let mut pytest = with_parts(machine)?;
-    pytest.arg(python::environment(machine)?.join("bin/python"));
+    let mut parts = with_parts(machine)?;
+    let pytest = pytest(machine, "tests/compatibility")?;
+    parts.arg(pytest.get_program()).args(pytest.get_args());
+    parts.env("PYTHONDONTWRITEBYTECODE", "1");
+    succeed(&mut parts)
+}
+
+/// The tests of a folder, in the tests' Python environment.
+fn pytest(machine: &Machine, folder: &str) -> Result<Command, Failure> {
+    let mut pytest = machine.command(python::environment(machine)?.join("bin/python"));
     pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "-q", "-ra", "--durations=5"]);
-    pytest.args(["--rootdir", "tests/compatibility", "tests/compatibility"]);
+    pytest.args(["--rootdir", folder, folder]);
     pytest.env("PYTHONDONTWRITEBYTECODE", "1");
-    succeed(&mut pytest)
+    Ok(pytest)
 }
 
 /// A command, still to be named by its first argument, that finds the binary under test, the
