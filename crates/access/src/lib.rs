@@ -36,10 +36,17 @@ impl Resource {
         Self { kind: ResourceKind::Dataset, id }
     }
 
+    /// A location of files by its id.
+    #[must_use]
+    pub const fn location(id: Uuid) -> Self {
+        Self { kind: ResourceKind::Location, id }
+    }
+
     fn kind_name(self) -> &'static str {
         match self.kind {
             ResourceKind::Namespace => "namespace",
             ResourceKind::Dataset => "dataset",
+            ResourceKind::Location => "location",
             ResourceKind::Any | ResourceKind::Unspecified => "resource",
         }
     }

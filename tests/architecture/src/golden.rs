@@ -37,7 +37,7 @@ pub const ROOMS: &[Room] = &[
 ];
 
 /// Services made of these rooms and nothing else at the top of `src/`.
-pub const SERVICES: &[&str] = &["catalog", "identity", "item-store"];
+pub const SERVICES: &[&str] = &["catalog", "file-indexer", "identity", "item-store"];
 
 /// Crates on the services' floor that are no such service, and why.
 pub const OTHER_SERVICES: &[(&str, &str)] = &[

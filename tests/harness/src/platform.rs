@@ -38,13 +38,16 @@ pub enum Role {
     Catalog,
     /// Rows.
     ItemStore,
+    /// Files.
+    FileIndexer,
     /// The public door.
     Gateway,
 }
 
 impl Role {
     /// Every role, a neighbour before those who call it.
-    pub const ALL: [Self; 4] = [Self::Identity, Self::Catalog, Self::ItemStore, Self::Gateway];
+    pub const ALL: [Self; 5] =
+        [Self::Identity, Self::Catalog, Self::ItemStore, Self::FileIndexer, Self::Gateway];
 
     /// As `--roles` takes it.
     pub fn name(self) -> &'static str {
@@ -52,6 +55,7 @@ impl Role {
             Self::Identity => "identity",
             Self::Catalog => "catalog",
             Self::ItemStore => "item-store",
+            Self::FileIndexer => "file-indexer",
             Self::Gateway => "gateway",
         }
     }

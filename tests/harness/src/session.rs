@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
 use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
+use files_api::v1::files_service_client::FilesServiceClient;
+use files_api::v1::locations_service_client::LocationsServiceClient;
+use files_api::v1::marks_service_client::MarksServiceClient;
 use identity_api::v1::audit_service_client::AuditServiceClient;
 use identity_api::v1::grants_service_client::GrantsServiceClient;
 use identity_api::v1::tokens_service_client::TokensServiceClient;
@@ -128,6 +131,21 @@ impl Session {
     /// `quarry.items.v1.MediaService`.
     pub fn media(&self) -> MediaServiceClient<Authed> {
         MediaServiceClient::new(self.authed())
+    }
+
+    /// `quarry.files.v1.LocationsService`.
+    pub fn locations(&self) -> LocationsServiceClient<Authed> {
+        LocationsServiceClient::new(self.authed())
+    }
+
+    /// `quarry.files.v1.FilesService`.
+    pub fn files(&self) -> FilesServiceClient<Authed> {
+        FilesServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.files.v1.MarksService`.
+    pub fn marks(&self) -> MarksServiceClient<Authed> {
+        MarksServiceClient::new(self.authed())
     }
 
     /// `quarry.ops.v1.Jobs`.

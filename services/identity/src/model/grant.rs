@@ -30,6 +30,7 @@ impl Level {
 pub enum ResourceKind {
     Namespace = 1,
     Dataset = 2,
+    Location = 6,
 }
 
 /// A thing that grants are given on, owned by another role.
@@ -45,6 +46,7 @@ impl Resource {
         match self.kind {
             ResourceKind::Namespace => "namespace",
             ResourceKind::Dataset => "dataset",
+            ResourceKind::Location => "location",
         }
     }
 }

@@ -68,6 +68,7 @@ impl DbCommand {
                 identity::migrate(&settings).await?;
                 catalog::migrate(&settings).await?;
                 item_store::migrate(&settings).await?;
+                file_indexer::migrate(&settings).await?;
                 let state = State::of(&settings).await?;
                 state.show(context)?;
                 Ok(state.whole()?)
@@ -88,7 +89,7 @@ impl DbCommand {
 
 /// The migrations of every service.
 struct State {
-    services: [(&'static str, Vec<MigrationStatus>); 3],
+    services: [(&'static str, Vec<MigrationStatus>); 4],
 }
 
 impl State {
@@ -98,6 +99,7 @@ impl State {
                 ("identity", identity::migration_status(settings).await?),
                 ("catalog", catalog::migration_status(settings).await?),
                 ("item-store", item_store::migration_status(settings).await?),
+                ("file-indexer", file_indexer::migration_status(settings).await?),
             ],
         })
     }

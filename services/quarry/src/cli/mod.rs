@@ -3,6 +3,7 @@
 mod data;
 mod datasets;
 mod db;
+mod files;
 mod grants;
 mod health;
 mod items;
@@ -124,6 +125,9 @@ enum Command {
     /// Who may do what on which namespace or dataset
     #[command(subcommand)]
     Grants(grants::GrantsCommand),
+    /// Files of this and other machines: found, compared, marked
+    #[command(subcommand)]
+    Files(files::FilesCommand),
     /// Long work of every service
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
@@ -254,6 +258,7 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Users(command) => command.run(context).await,
         Command::Tokens(command) => command.run(context).await,
         Command::Grants(command) => command.run(context).await,
+        Command::Files(command) => command.run(context).await,
         Command::Jobs(command) => command.run(context).await,
         Command::Whoami => users::whoami(context).await,
         Command::Serve(_)

@@ -14,6 +14,9 @@ pub mod version;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
 use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
+use files_api::v1::files_service_client::FilesServiceClient;
+use files_api::v1::locations_service_client::LocationsServiceClient;
+use files_api::v1::marks_service_client::MarksServiceClient;
 use identity_api::v1::grants_service_client::GrantsServiceClient;
 use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
@@ -113,6 +116,21 @@ impl Client {
     /// `quarry.identity.v1.GrantsService`.
     pub fn grants(&self) -> GrantsServiceClient<Authorized> {
         GrantsServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.files.v1.LocationsService`.
+    pub fn locations(&self) -> LocationsServiceClient<Authorized> {
+        LocationsServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.files.v1.FilesService`.
+    pub fn files(&self) -> FilesServiceClient<Authorized> {
+        FilesServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.files.v1.MarksService`.
+    pub fn marks(&self) -> MarksServiceClient<Authorized> {
+        MarksServiceClient::new(self.service.clone())
     }
 
     /// `quarry.ops.v1.Jobs`.

@@ -19,6 +19,7 @@ fn pool() -> Option<&'static DescriptorPool> {
             catalog_api::FILE_DESCRIPTOR_SET,
             items_api::FILE_DESCRIPTOR_SET,
             ops_api::FILE_DESCRIPTOR_SET,
+            files_api::FILE_DESCRIPTOR_SET,
         ] {
             pool.decode_file_descriptor_set(set).ok()?;
         }

@@ -25,7 +25,7 @@ struct Callee {
 }
 
 /// Every role behind the gateway. A new service is a row here.
-const CALLEES: [Callee; 3] = [
+const CALLEES: [Callee; 4] = [
     Callee {
         role: Role::Identity,
         prefixes: &["quarry.identity.v1."],
@@ -40,6 +40,11 @@ const CALLEES: [Callee; 3] = [
         role: Role::ItemStore,
         prefixes: &["quarry.items.v1.", "arrow.flight.protocol."],
         descriptors: items_api::FILE_DESCRIPTOR_SET,
+    },
+    Callee {
+        role: Role::FileIndexer,
+        prefixes: &["quarry.files.v1.", ops_api::JOBS_PREFIX],
+        descriptors: files_api::FILE_DESCRIPTOR_SET,
     },
 ];
 
@@ -91,6 +96,7 @@ pub async fn compose(
             Role::Identity => admin_claimed = Some(house.identity().await?),
             Role::Catalog => house.catalog().await?,
             Role::ItemStore => house.item_store().await?,
+            Role::FileIndexer => house.file_indexer().await?,
             Role::Gateway => public = Some(house.gateway().await?),
         }
     }
@@ -160,6 +166,28 @@ impl House<'_> {
         settings.object_store_url = self.settings.objects();
         let service = item_store::build(settings, neighbours, self.ends.stopped.clone()).await?;
         self.add(Role::ItemStore, service);
+        Ok(())
+    }
+
+    async fn file_indexer(&mut self) -> Result<(), ServiceError> {
+        let identity = self.neighbour(Role::Identity, Role::FileIndexer)?;
+        let neighbours = file_indexer::Neighbours {
+            tokens: self.tokens(Role::FileIndexer, &identity)?,
+            keys: Keys::new(identity.clone()),
+            identity,
+        };
+        let is_loopback =
+            super::settings::address("listen", &self.settings.listen)?.ip().is_loopback();
+        let paths = file_indexer::Paths {
+            allowed: self.settings.paths.allowed.clone(),
+            any_for_admins: is_loopback,
+            closed: self.settings.data_dir.clone(),
+        };
+        let sql = self.settings.sql();
+        let shutdown = self.ends.stopped.clone();
+        let settings = self.settings.files.clone();
+        let service = file_indexer::build(settings, paths, &sql, neighbours, shutdown).await?;
+        self.add(Role::FileIndexer, service);
         Ok(())
     }
 

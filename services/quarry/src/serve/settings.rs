@@ -23,13 +23,16 @@ pub enum Role {
     Catalog,
     /// Rows, Arrow Flight, media.
     ItemStore,
+    /// Locations, files, duplicates.
+    FileIndexer,
     /// The public door.
     Gateway,
 }
 
 impl Role {
     /// Every role, in the order in which they are built.
-    pub const ALL: [Self; 4] = [Self::Identity, Self::Catalog, Self::ItemStore, Self::Gateway];
+    pub const ALL: [Self; 5] =
+        [Self::Identity, Self::Catalog, Self::ItemStore, Self::FileIndexer, Self::Gateway];
 
     /// As written in `--roles`, in tokens and in file names.
     pub const fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Role {
             Self::Identity => "identity",
             Self::Catalog => "catalog",
             Self::ItemStore => "item-store",
+            Self::FileIndexer => "file-indexer",
             Self::Gateway => "gateway",
         }
     }
@@ -104,6 +108,10 @@ pub struct Settings {
     pub catalog: catalog::Settings,
     /// Blocks, Flight and pages.
     pub items: item_store::Settings,
+    /// Scans of files.
+    pub files: file_indexer::Settings,
+    /// Paths of this machine that requests may name.
+    pub paths: AllowedPaths,
     /// The public door's limits.
     pub gateway: gateway::Settings,
 }
@@ -129,9 +137,20 @@ impl Default for Settings {
             identity: identity::Settings::default(),
             catalog: catalog::Settings::default(),
             items: item_store::Settings::default(),
+            files: file_indexer::Settings::default(),
+            paths: AllowedPaths::default(),
             gateway: gateway::Settings::default(),
         }
     }
+}
+
+/// Paths of this machine that requests may name, section `[paths]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AllowedPaths {
+    /// Whoever may make a location may name what lies below these. Beside them
+    /// an admin may name any path while the server listens on loopback only.
+    pub allowed: Vec<PathBuf>,
 }
 
 /// URLs of roles in other processes, `http://host:port`.
@@ -145,6 +164,9 @@ pub struct NeighbourUrls {
     /// Of the item store.
     #[serde(alias = "item-store")]
     pub item_store: Option<String>,
+    /// Of the file indexer.
+    #[serde(alias = "file-indexer")]
+    pub file_indexer: Option<String>,
 }
 
 impl NeighbourUrls {
@@ -154,6 +176,7 @@ impl NeighbourUrls {
             Role::Identity => self.identity.as_deref(),
             Role::Catalog => self.catalog.as_deref(),
             Role::ItemStore => self.item_store.as_deref(),
+            Role::FileIndexer => self.file_indexer.as_deref(),
             Role::Gateway => None,
         }
     }

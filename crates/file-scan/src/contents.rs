@@ -1,0 +1,210 @@
+//! Contents: hashed once, in one open, or compared byte by byte.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{FileType, Mode, OFlags, Statx};
+use rustix::io::Errno;
+
+use crate::entry::Mark;
+use crate::kinds::{ContentKind, sniff};
+use crate::root::{Dir, Root, nanos, split, stat_fd};
+
+const BUFFER_BYTES: usize = 256 << 10;
+/// What is kept of a file's beginning, for its kind and the facts of its header.
+pub(crate) const HEAD_BYTES: usize = 64 << 10;
+
+/// Why a file has no hash.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// It is not there any more.
+    #[error("it is gone")]
+    Gone,
+    /// It is another one than was listed, or no regular file.
+    #[error("it was replaced after it was listed")]
+    Replaced,
+    /// It was written to while it was read: there is no one content.
+    #[error("it changed while it was read")]
+    Changed,
+    /// The system's refusal.
+    #[error("{0}")]
+    Unreadable(io::Error),
+}
+
+impl From<Errno> for HashError {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::NOENT | Errno::NOTDIR => Self::Gone,
+            Errno::LOOP | Errno::XDEV => Self::Replaced,
+            other => Self::Unreadable(other.into()),
+        }
+    }
+}
+
+impl From<io::Error> for HashError {
+    fn from(err: io::Error) -> Self {
+        match err.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(errno) => errno.into(),
+            None => Self::Unreadable(err),
+        }
+    }
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// BLAKE3-256 of all of it.
+    pub hash: [u8; 32],
+    /// Bytes that were read.
+    pub size: i64,
+    /// By its first bytes.
+    pub kind: ContentKind,
+    /// As it was when it was read.
+    pub mark: Mark,
+}
+
+/// Reads files with buffers that are used again. One a thread.
+#[derive(Debug)]
+pub struct Hasher {
+    buffer: Vec<u8>,
+    head: Vec<u8>,
+    /// The directory that was last opened: files come in runs of one.
+    last: Option<(Vec<u8>, Dir)>,
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self { buffer: vec![0; BUFFER_BYTES], head: Vec::with_capacity(HEAD_BYTES), last: None }
+    }
+}
+
+impl Hasher {
+    /// Hashes the regular file at a relative path, which must still be the
+    /// inode that was listed.
+    ///
+    /// # Errors
+    /// It is gone, replaced, changing or unreadable.
+    pub fn hash(&mut self, root: &Root, relative: &[u8], ino: u64) -> Result<Content, HashError> {
+        let (mut file, before) = self.open(root, relative, ino)?;
+        let (hash, size) = self.read(&mut file)?;
+        let after = mark(&stat_fd(&file.into())?);
+        if before != after || after.size != size {
+            return Err(HashError::Changed);
+        }
+        let name = split(relative).1;
+        Ok(Content { hash, size, kind: sniff(&self.head, name), mark: after })
+    }
+
+    /// The first bytes of the file that was last hashed.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Opens a file for reading by its relative path.
+    ///
+    /// # Errors
+    /// As [`Self::hash`].
+    pub fn open(
+        &mut self,
+        root: &Root,
+        relative: &[u8],
+        ino: u64,
+    ) -> Result<(File, Mark), HashError> {
+        let (parent, name) = split(relative);
+        if self.last.as_ref().is_none_or(|(path, _)| path != parent) {
+            self.last = Some((parent.to_vec(), root.dir(parent)?));
+        }
+        let Some((_, dir)) = &self.last else { return Err(HashError::Gone) };
+        let opened = open_regular(dir, OsStr::from_bytes(name), ino);
+        if opened.is_err() {
+            // The directory may be another one by now.
+            self.last = None;
+        }
+        opened
+    }
+
+    fn read(&mut self, file: &mut File) -> io::Result<([u8; 32], i64)> {
+        self.head.clear();
+        let mut hash = blake3::Hasher::new();
+        let mut size = 0_i64;
+        loop {
+            let count = file.read(&mut self.buffer)?;
+            if count == 0 {
+                return Ok((hash.finalize().into(), size));
+            }
+            let bytes = &self.buffer[..count];
+            if self.head.len() < HEAD_BYTES {
+                let room = (HEAD_BYTES - self.head.len()).min(count);
+                self.head.extend_from_slice(&bytes[..room]);
+            }
+            hash.update(bytes);
+            size += i64::try_from(count).unwrap_or(0);
+        }
+    }
+}
+
+fn open_regular(dir: &Dir, name: &OsStr, ino: u64) -> Result<(File, Mark), HashError> {
+    // Without NONBLOCK a FIFO that took the file's place would hold us for ever.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(&dir.fd, name, flags | OFlags::NOATIME, Mode::empty()) {
+        // Only the file's owner may leave its access time alone.
+        Err(Errno::PERM) => rustix::fs::openat(&dir.fd, name, flags, Mode::empty()),
+        opened => opened,
+    }?;
+    let stat = stat_fd(&opened)?;
+    let is_file = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile;
+    if !is_file || stat.stx_ino != ino {
+        return Err(HashError::Replaced);
+    }
+    Ok((File::from(opened), mark(&stat)))
+}
+
+fn mark(stat: &Statx) -> Mark {
+    Mark {
+        size: i64::try_from(stat.stx_size).unwrap_or(i64::MAX),
+        modified: nanos(&stat.stx_mtime),
+        changed: nanos(&stat.stx_ctime),
+        ino: stat.stx_ino,
+    }
+}
+
+/// Whether two files hold the same bytes, read side by side.
+///
+/// # Errors
+/// As [`Hasher::hash`], for either of them.
+pub fn same_bytes(
+    root_a: &Root,
+    (path_a, ino_a): (&[u8], u64),
+    root_b: &Root,
+    (path_b, ino_b): (&[u8], u64),
+) -> Result<bool, HashError> {
+    let (mut a, mark_a) = Hasher::default().open(root_a, path_a, ino_a)?;
+    let (mut b, mark_b) = Hasher::default().open(root_b, path_b, ino_b)?;
+    if mark_a.size != mark_b.size {
+        return Ok(false);
+    }
+    let (mut of_a, mut of_b) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
+    loop {
+        let count = fill(&mut a, &mut of_a)?;
+        if count != fill(&mut b, &mut of_b)? || of_a[..count] != of_b[..count] {
+            return Ok(false);
+        }
+        if count < BUFFER_BYTES {
+            return Ok(true);
+        }
+    }
+}
+
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,21 @@
+//! What the file system says: a parallel walk, hashes, kinds and image facts.
+
+mod contents;
+mod entry;
+mod kinds;
+mod media;
+pub mod names;
+mod root;
+mod rules;
+mod walk;
+
+pub use contents::{Content, HashError, Hasher, same_bytes};
+pub use entry::{Entry, Kind, Listing, Mark, Times};
+pub use kinds::{ContentKind, sniff};
+pub use media::{MediaFacts, MediaLimits, media_facts, similarity};
+pub use root::{Dir, Identity, Root, RootError};
+pub use rules::Rules;
+pub use walk::{WalkOptions, WalkSummary, walk};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Hashing, kinds and image facts.
+
+use std::fs::{self, File};
+use std::io::Cursor;
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+use crate::{
+    ContentKind, HashError, Hasher, MediaLimits, media_facts, same_bytes, similarity, sniff,
+};
+
+fn ino(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().ino()
+}
+
+#[test]
+fn a_hash_is_that_of_all_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("a")).unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let mut hasher = Hasher::default();
+    for size in [0, 1, 65_536, 262_144, 1_000_001] {
+        let path = dir.path().join("a/file");
+        let bytes = vec![7_u8; size];
+        fs::write(&path, &bytes).unwrap();
+        let content = hasher.hash(&root, b"a/file", ino(&path)).unwrap();
+        assert_eq!(content.hash, *blake3::hash(&bytes).as_bytes(), "{size}");
+        assert_eq!(content.size, i64::try_from(size).unwrap());
+        assert_eq!(hasher.head().len(), size.min(65_536));
+    }
+}
+
+#[test]
+fn what_is_gone_replaced_or_no_file_has_no_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let path = dir.path().join("file");
+    fs::write(&path, "x").unwrap();
+    let mut hasher = Hasher::default();
+    let was = ino(&path);
+    assert!(matches!(hasher.hash(&root, b"nothing", was), Err(HashError::Gone)));
+    assert!(matches!(hasher.hash(&root, b"file", was + 1), Err(HashError::Replaced)));
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+    assert!(matches!(hasher.hash(&root, b"file", was), Err(HashError::Replaced)));
+    fs::remove_file(&path).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    // It answers at once: nobody writes into the pipe.
+    assert!(matches!(hasher.hash(&root, b"file", ino(&path)), Err(HashError::Replaced)));
+}
+
+#[test]
+fn bytes_are_compared_to_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let mut bytes = vec![1_u8; 700_000];
+    for (name, last) in [("a", 1), ("b", 1), ("c", 2)] {
+        *bytes.last_mut().unwrap() = last;
+        fs::write(dir.path().join(name), &bytes).unwrap();
+    }
+    let of = |name: &'static str| (name.as_bytes(), ino(&dir.path().join(name)));
+    assert!(same_bytes(&root, of("a"), &root, of("b")).unwrap());
+    assert!(!same_bytes(&root, of("a"), &root, of("c")).unwrap());
+}
+
+#[test]
+fn kinds_come_from_bytes_and_only_then_from_names() {
+    let png = b"\x89PNG\r\n\x1a\n0000";
+    for (head, name, kind) in [
+        (&png[..], &b"notes.txt"[..], ContentKind::Image),
+        (b"", b"empty.png", ContentKind::Empty),
+        (b"PK\x03\x04....", b"x", ContentKind::Archive),
+        (b"\x7fELF........", b"x", ContentKind::Executable),
+        (b"PAR1....", b"x", ContentKind::Data),
+        (b"a,b\n1,2\n", b"rows.CSV", ContentKind::Data),
+        (b"fn main() {}", b"main.rs", ContentKind::Code),
+        (b"hello", b"README", ContentKind::Text),
+        (b"a\0b", b"x.rs", ContentKind::Unknown),
+    ] {
+        assert_eq!(sniff(head, name), kind, "{name:?}");
+    }
+    for kind in ContentKind::ALL {
+        assert_eq!(ContentKind::named(kind.word()), Some(kind));
+        assert_eq!(ContentKind::of(kind as i64), kind);
+    }
+}
+
+fn png(width: u32, height: u32, bright: impl Fn(u32, u32) -> u8) -> Vec<u8> {
+    let image = image::GrayImage::from_fn(width, height, |x, y| image::Luma([bright(x, y)]));
+    let mut bytes = Vec::new();
+    image.write_to(&mut Cursor::new(&mut bytes), image::ImageFormat::Png).unwrap();
+    bytes
+}
+
+#[test]
+fn images_that_look_alike_are_close_and_broken_ones_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let wave = |x: u32, y: u32| ((x * 7 + y * 3) % 256) as u8;
+    let large = png(320, 240, |x, y| wave(x / 4, y / 4));
+    let small = png(160, 120, |x, y| wave(x / 2, y / 2));
+    let other = png(160, 120, |x, y| wave(160 - x, y * 5));
+    let facts = |bytes: &[u8]| {
+        let path = dir.path().join("image");
+        fs::write(&path, bytes).unwrap();
+        similarity(&mut File::open(&path).unwrap(), &MediaLimits::default()).unwrap().unwrap()
+    };
+    let (a, b, c) = (facts(&large), facts(&small), facts(&other));
+    assert_eq!((a.width, a.height, a.shown_size()), (320, 240, (320, 240)));
+    let far = |a: &crate::MediaFacts, b: &crate::MediaFacts| {
+        (a.likeness.unwrap() ^ b.likeness.unwrap()).count_ones()
+    };
+    assert!(far(&a, &b) <= 6, "{}", far(&a, &b));
+    assert!(far(&a, &c) > 10, "{}", far(&a, &c));
+    assert_eq!(media_facts(&large).map(|facts| facts.width), Some(320));
+    let cut = facts(&large[..large.len() / 2]);
+    assert!(cut.broken && cut.likeness.is_none());
+    assert!(media_facts(b"no image").is_none());
+}

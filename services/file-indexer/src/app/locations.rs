@@ -1,0 +1,324 @@
+//! Locations: named, found again, forgotten.
+
+use std::path::{Path, PathBuf};
+
+use caller::Caller;
+use file_scan::{Root, RootError, Rules};
+use jobs::{NewJob, Owner};
+use options_api::v1::{Level, Role};
+use service_error::ServiceError;
+
+use super::{Indexer, ScanArguments, VerifyArguments, absolute};
+use crate::model::{Location, Mode, relative_to};
+use crate::store::NewLocation;
+
+const NAME_CHARS_MAX: usize = 200;
+const RULES_MAX: usize = 1_000;
+const GUARD_PERCENT: i32 = 50;
+
+/// What a location shall be.
+#[derive(Debug)]
+pub struct CreateLocation {
+    pub path: String,
+    pub name: String,
+    pub mode: Mode,
+    pub rules: Vec<String>,
+    pub guard_percent: i32,
+    pub nested: bool,
+    pub watched: bool,
+}
+
+impl CreateLocation {
+    fn check(&self) -> Result<(), ServiceError> {
+        if self.name.chars().count() > NAME_CHARS_MAX {
+            return Err(ServiceError::invalid(
+                "name",
+                format!("is longer than {NAME_CHARS_MAX} characters"),
+            ));
+        }
+        if self.rules.len() > RULES_MAX || self.rules.iter().any(|rule| rule.contains('\n')) {
+            return Err(ServiceError::invalid(
+                "rules",
+                format!("at most {RULES_MAX}, each on one line"),
+            ));
+        }
+        if !(0..=100).contains(&self.guard_percent) {
+            return Err(ServiceError::invalid("guard_percent", "must be within 0 and 100"));
+        }
+        Rules::new(&self.rules).map(drop).map_err(|why| ServiceError::invalid("rules", why))
+    }
+}
+
+impl Indexer {
+    /// Makes a location, or finds a known one whose root was renamed; true for
+    /// the latter.
+    ///
+    /// # Errors
+    /// A path that may not be read, is none, or overlaps another location.
+    pub async fn create_location(
+        &self,
+        caller: &Caller,
+        asked: CreateLocation,
+    ) -> Result<(Location, bool), ServiceError> {
+        asked.check()?;
+        let path = absolute("path", &asked.path)?;
+        let (path, root) = self.open_allowed(caller, &path).await?;
+        let identity = root.identity();
+        let root = (identity.dev.cast_signed(), identity.ino.cast_signed());
+        for other in self.store.locations_beside(&path, root).await? {
+            if other.path == path {
+                return Err(ServiceError::already_exists("location", &path));
+            }
+            if other.root == Some(root) && !is_there(&other.path).await {
+                let action = "quarry.files.v1.LocationsService/CreateLocation";
+                self.require(caller, Level::Owner, &other, action).await?;
+                self.store.relocate(other.id, &path).await?;
+                let moved = Location { path, problem: String::new(), ..other };
+                return Ok((moved, true));
+            }
+            refuse_overlap(&asked, &path, &other.path)?;
+        }
+        for other in self.store.locations_holding(&path).await? {
+            if other.path == path {
+                return Err(ServiceError::already_exists("location", &path));
+            }
+            refuse_overlap(&asked, &path, &other.path)?;
+        }
+        let name = if asked.name.is_empty() {
+            path.rsplit('/').next().unwrap_or_default().to_owned()
+        } else {
+            asked.name
+        };
+        let new = NewLocation {
+            path,
+            name,
+            device: String::new(),
+            owner: caller.principal,
+            mode: asked.mode,
+            rules: asked.rules,
+            guard_percent: if asked.guard_percent == 0 {
+                GUARD_PERCENT
+            } else {
+                asked.guard_percent
+            },
+            root: Some(root),
+            watched: asked.watched,
+        };
+        let made = self.store.create_location(new).await?;
+        self.announce(&made).await?;
+        Ok((made, false))
+    }
+
+    async fn announce(&self, location: &Location) -> Result<(), ServiceError> {
+        let revision = self.announcer.made(location).await.map_err(|error| {
+            let message = "it is made, but identity does not answer to make you its owner; that happens by itself soon";
+            ServiceError::unavailable(message).reason("GRANT_PENDING").caused_by(error)
+        })?;
+        self.store.mark_announced(location.id).await?;
+        self.grants.wait_for(revision, self.settings.grant_wait()).await
+    }
+
+    /// Announces what could not be, and forgets what was deleted.
+    ///
+    /// # Errors
+    /// The first that happened.
+    pub async fn tidy_up(&self) -> Result<(), ServiceError> {
+        let (deleted, new) = self.store.unfinished_locations().await?;
+        for location in new {
+            self.announcer.made(&location).await?;
+            self.store.mark_announced(location.id).await?;
+        }
+        for id in deleted {
+            while self.store.forget_location(id).await? {}
+        }
+        Ok(())
+    }
+
+    /// Opens a path of this machine if the caller may have it read (rule 11 of
+    /// the correctness rules): resolved, below an allowed one, not the data dir.
+    async fn open_allowed(
+        &self,
+        caller: &Caller,
+        path: &str,
+    ) -> Result<(String, Root), ServiceError> {
+        let any = caller.role == Role::Admin && self.paths.any_for_admins;
+        let allowed = self.paths.allowed.clone();
+        let closed = self.paths.closed.clone();
+        let asked = PathBuf::from(path);
+        // Whoever may not read a path does not learn whether it is there.
+        if !any && !allowed.iter().any(|allowed| asked.starts_with(allowed)) {
+            return Err(not_allowed(path));
+        }
+        let shown = path.to_owned();
+        blocking(move || {
+            let resolved = std::fs::canonicalize(&asked).map_err(|err| {
+                ServiceError::precondition(format!("{shown}: {err}")).reason("LOCATION_OFFLINE")
+            })?;
+            let allowed = allowed.iter().filter_map(|path| std::fs::canonicalize(path).ok());
+            if !any && !allowed.into_iter().any(|allowed| resolved.starts_with(allowed)) {
+                return Err(not_allowed(&shown));
+            }
+            let closed = std::fs::canonicalize(&closed).unwrap_or(closed);
+            if resolved.starts_with(&closed) {
+                let message = format!(
+                    "path: {shown} lies in the platform's data directory, which is never read"
+                );
+                return Err(ServiceError::denied(message).reason("PATH_CLOSED").field("path"));
+            }
+            let root = Root::open(&resolved).map_err(|error| offline(&error))?;
+            let resolved = resolved.to_str().map(str::to_owned).ok_or_else(|| {
+                ServiceError::invalid(
+                    "path",
+                    "the root's own path must be UTF-8; what lies in it need not be",
+                )
+            })?;
+            Ok((resolved, root))
+        })
+        .await
+    }
+
+    /// Whether a job's owner still may have it done.
+    ///
+    /// # Errors
+    /// Its denial.
+    pub async fn may_go_on(&self, job: &jobs::Job) -> Result<(), ServiceError> {
+        let arguments: VerifyArguments = serde_json::from_str(&job.arguments)
+            .map_err(|err| ServiceError::internal("a job's arguments").caused_by(err))?;
+        let location = self.store.location(arguments.location).await?;
+        let location = location.ok_or_else(|| ServiceError::not_found("location", &job.title))?;
+        let caller = job.owner.caller();
+        if caller::Refused::refused(&self.grants, &caller) {
+            return Err(ServiceError::denied("the job's owner was disabled or its token revoked")
+                .reason("JOB_OWNER_REFUSED"));
+        }
+        let action = "quarry.files.v1.LocationsService/ScanLocation";
+        self.require(&caller, Level::Write, &location, action).await
+    }
+
+    /// A location that the caller may read.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn get_location(&self, caller: &Caller, id: &str) -> Result<Location, ServiceError> {
+        self.location_for(caller, Level::Read, id, "quarry.files.v1.LocationsService/GetLocation")
+            .await
+    }
+
+    /// Up to `limit` locations that the caller may read, after a number; only
+    /// those that hold a path, if one is given.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn list_locations(
+        &self,
+        caller: &Caller,
+        holding: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Location>, ServiceError> {
+        let mut visible: Vec<Location> = self.visible(caller).await?.into_values().collect();
+        if !holding.is_empty() {
+            let path = absolute("holding", holding)?;
+            visible.retain(|location| relative_to(&location.path, &path).is_some());
+        }
+        visible.retain(|location| location.id > after);
+        visible.sort_by_key(|location| location.id);
+        visible.truncate(limit as usize);
+        Ok(visible)
+    }
+
+    /// Forgets a location.
+    ///
+    /// # Errors
+    /// `NotFound`, `PermissionDenied`.
+    pub async fn delete_location(&self, caller: &Caller, id: &str) -> Result<(), ServiceError> {
+        let action = "quarry.files.v1.LocationsService/DeleteLocation";
+        let location = self.location_for(caller, Level::Owner, id, action).await?;
+        self.store.delete_location(location.id).await?;
+        if let Err(error) = self.announcer.deleted(&location).await {
+            tracing::warn!(%error, location = %location.uuid, "identity was not told of a deletion");
+        }
+        Ok(())
+    }
+
+    /// Queues a scan; answers the job's id.
+    ///
+    /// # Errors
+    /// `NotFound`, `PermissionDenied`.
+    pub async fn scan_location(
+        &self,
+        caller: &Caller,
+        id: &str,
+        mode: Option<Mode>,
+        accept_removals: bool,
+    ) -> Result<uuid::Uuid, ServiceError> {
+        let action = "quarry.files.v1.LocationsService/ScanLocation";
+        let location = self.location_for(caller, Level::Write, id, action).await?;
+        let arguments = ScanArguments {
+            location: location.id,
+            mode: mode.unwrap_or(location.mode) as i32,
+            accept_removals,
+        };
+        let job = NewJob::new("scan", Owner::of(caller))
+            .title(&location.path)
+            .key(format!("location:{}", location.id))
+            .arguments(&arguments)?;
+        Ok(self.jobs.submit(job).await?.id)
+    }
+
+    /// Queues a verification; answers the job's id.
+    ///
+    /// # Errors
+    /// `NotFound`, `PermissionDenied`.
+    pub async fn verify_location(
+        &self,
+        caller: &Caller,
+        id: &str,
+    ) -> Result<uuid::Uuid, ServiceError> {
+        let action = "quarry.files.v1.LocationsService/VerifyLocation";
+        let location = self.location_for(caller, Level::Write, id, action).await?;
+        let job = NewJob::new("verify", Owner::of(caller))
+            .title(&location.path)
+            .key(format!("location:{}", location.id))
+            .arguments(&VerifyArguments { location: location.id })?;
+        Ok(self.jobs.submit(job).await?.id)
+    }
+}
+
+fn refuse_overlap(asked: &CreateLocation, path: &str, other: &str) -> Result<(), ServiceError> {
+    if asked.nested {
+        return Ok(());
+    }
+    let message =
+        format!("path: {path} and the location {other} overlap; say `nested` if that is meant");
+    Err(ServiceError::precondition(message).reason("LOCATION_OVERLAPS").field("path"))
+}
+
+fn not_allowed(path: &str) -> ServiceError {
+    let message = format!(
+        "path: the server may not read {path}; its operator allows paths by `paths.allowed`"
+    );
+    ServiceError::denied(message).reason("PATH_NOT_ALLOWED").field("path")
+}
+
+/// Why a root can't be read.
+pub(super) fn offline(error: &RootError) -> ServiceError {
+    ServiceError::precondition(format!("{error}; what is known of it stays as it is"))
+        .reason("LOCATION_OFFLINE")
+}
+
+async fn is_there(path: &str) -> bool {
+    let path = Path::new(path).to_owned();
+    blocking(move || Ok(Root::open(&path).is_ok())).await.unwrap_or(true)
+}
+
+/// Runs what reads the disk.
+pub(super) async fn blocking<T, F>(work: F) -> Result<T, ServiceError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, ServiceError> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|err| Err(ServiceError::internal("reading the disk failed").caused_by(err)))
+}

@@ -1,0 +1,170 @@
+//! What people and models say of files.
+
+use caller::Caller;
+use options_api::v1::Level;
+use service_error::ServiceError;
+
+use super::Indexer;
+use crate::store::{Annotation, NewLabel, Target};
+
+const NAME_CHARS_MAX: usize = 200;
+const PATHS_MAX: usize = 1_000;
+const NOTE_CHARS_MAX: usize = 10_000;
+const PROPERTIES_MAX: usize = 100;
+
+/// What a mark is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkScope {
+    Entry,
+    Content,
+}
+
+/// A mark on some paths.
+#[derive(Debug)]
+pub struct Marking<'a> {
+    pub name: &'a str,
+    pub paths: &'a [String],
+    pub scope: MarkScope,
+    pub remove: bool,
+}
+
+impl Indexer {
+    /// Tags files, or takes a tag off.
+    ///
+    /// # Errors
+    /// `NotFound` for a path that is not known or may not be seen.
+    pub async fn tag(&self, caller: &Caller, asked: Marking<'_>) -> Result<i64, ServiceError> {
+        checked_name("tag", asked.name)?;
+        let action = "quarry.files.v1.MarksService/TagFiles";
+        let targets = self.targets(caller, asked.paths, asked.scope, action).await?;
+        self.store.tag(asked.name, &targets, asked.remove, caller.principal).await
+    }
+
+    /// Labels files, or takes a label off.
+    ///
+    /// # Errors
+    /// As [`Self::tag`].
+    pub async fn label(
+        &self,
+        caller: &Caller,
+        asked: Marking<'_>,
+        confidence: f64,
+        source: &str,
+    ) -> Result<i64, ServiceError> {
+        checked_name("label", asked.name)?;
+        let is_plain = asked.name.split('/').all(|part| !part.trim().is_empty());
+        if !is_plain {
+            return Err(ServiceError::invalid("label", "has an empty part; write e.g. animal/cat"));
+        }
+        if !(0.0..=1.0).contains(&confidence) {
+            return Err(ServiceError::invalid("confidence", "must be within 0 and 1"));
+        }
+        let action = "quarry.files.v1.MarksService/LabelFiles";
+        let targets = self.targets(caller, asked.paths, asked.scope, action).await?;
+        let label = NewLabel { path: asked.name, confidence, source };
+        self.store.label(label, &targets, asked.remove, caller.principal).await
+    }
+
+    /// Notes something of a file.
+    ///
+    /// # Errors
+    /// As [`Self::tag`].
+    pub async fn annotate(
+        &self,
+        caller: &Caller,
+        path: &str,
+        scope: MarkScope,
+        said: Annotation,
+    ) -> Result<(), ServiceError> {
+        if said.note.as_ref().is_some_and(|note| note.chars().count() > NOTE_CHARS_MAX) {
+            return Err(ServiceError::invalid(
+                "note",
+                format!("is longer than {NOTE_CHARS_MAX} characters"),
+            ));
+        }
+        if said.properties.len() > PROPERTIES_MAX {
+            return Err(ServiceError::invalid(
+                "properties",
+                format!("are more than {PROPERTIES_MAX}"),
+            ));
+        }
+        let action = "quarry.files.v1.MarksService/AnnotateFile";
+        let targets = self.targets(caller, &[path.to_owned()], scope, action).await?;
+        let target = targets.first().ok_or_else(|| ServiceError::not_found("file", path))?;
+        self.store.annotate(*target, said, caller.principal).await
+    }
+
+    async fn targets(
+        &self,
+        caller: &Caller,
+        paths: &[String],
+        scope: MarkScope,
+        action: &str,
+    ) -> Result<Vec<Target>, ServiceError> {
+        if paths.is_empty() || paths.len() > PATHS_MAX {
+            return Err(ServiceError::invalid("paths", format!("must be 1 to {PATHS_MAX}")));
+        }
+        let mut targets = Vec::with_capacity(paths.len());
+        for path in paths {
+            let (location, relative) = self.place_of(caller, Level::Write, path, action).await?;
+            let (dir, name) = relative.rsplit_once('/').unwrap_or(("", &relative));
+            let found = self.store.entry_at(location.id, dir, name).await?;
+            let found = found.ok_or_else(|| ServiceError::not_found("file", path))?;
+            targets.push(match (scope, found.content) {
+                (MarkScope::Entry, _) => Target::Entry(found.id),
+                (MarkScope::Content, Some(content)) => Target::Content(content.id),
+                (MarkScope::Content, None) => {
+                    let message = format!(
+                        "{path} is not hashed yet: scan its location with mode content first"
+                    );
+                    return Err(ServiceError::precondition(message).reason("CONTENT_UNKNOWN"));
+                }
+            });
+        }
+        Ok(targets)
+    }
+
+    /// Tags after a name, with their uses and what they imply.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn tags(
+        &self,
+        caller: &Caller,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<(String, i64, Vec<String>)>, ServiceError> {
+        let mut ids: Vec<i64> = self.visible(caller).await?.into_keys().collect();
+        ids.sort_unstable();
+        self.store.tags(&ids, after, limit).await
+    }
+
+    /// Says which tags a tag implies.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` with reason `TAG_CIRCLE`.
+    pub async fn set_tag(&self, name: &str, implies: &[String]) -> Result<(), ServiceError> {
+        checked_name("name", name)?;
+        if implies.len() > PROPERTIES_MAX {
+            return Err(ServiceError::invalid(
+                "implies",
+                format!("are more than {PROPERTIES_MAX}"),
+            ));
+        }
+        for other in implies {
+            checked_name("implies", other)?;
+        }
+        self.store.set_implied(name, implies).await
+    }
+}
+
+fn checked_name(field: &str, name: &str) -> Result<(), ServiceError> {
+    let is_plain = !name.trim().is_empty() && !name.chars().any(char::is_control);
+    if is_plain && name.chars().count() <= NAME_CHARS_MAX {
+        return Ok(());
+    }
+    Err(ServiceError::invalid(
+        field,
+        format!("must be 1 to {NAME_CHARS_MAX} characters without control characters"),
+    ))
+}

@@ -1,0 +1,176 @@
+//! Use cases: who may, what is read from disk, the transaction.
+
+mod announce;
+mod duplicates;
+mod hashing;
+mod locations;
+mod marks;
+mod scan;
+mod search;
+
+use std::collections::HashMap;
+
+use access::{GrantReplica, Resource, Subject, Visible};
+use caller::Caller;
+use options_api::v1::{Level, ResourceKind};
+use service_error::ServiceError;
+use uuid::Uuid;
+
+use crate::model::{Location, relative_to};
+use crate::settings::{Paths, Settings};
+use crate::store::Store;
+
+pub use announce::Announcer;
+pub use duplicates::{DuplicateMode, ShownGroup};
+pub use locations::CreateLocation;
+pub use marks::{MarkScope, Marking};
+pub use scan::{ScanArguments, VerifyArguments};
+pub use search::{QueryText, Shown};
+
+/// Locations that one caller's query looks through.
+const LOCATIONS_MAX: u32 = 10_000;
+
+/// The use cases. Clones share everything.
+#[derive(Clone)]
+pub struct Indexer {
+    store: Store,
+    jobs: ::jobs::Jobs,
+    grants: GrantReplica,
+    announcer: Announcer,
+    settings: Settings,
+    paths: Paths,
+}
+
+impl Indexer {
+    /// The use cases over a migrated store.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        grants: GrantReplica,
+        announcer: Announcer,
+        settings: Settings,
+        paths: Paths,
+    ) -> Self {
+        Self { jobs: store.jobs(), store, grants, announcer, settings, paths }
+    }
+
+    /// The same with other paths.
+    #[cfg(test)]
+    pub fn with_paths(&self, paths: Paths) -> Self {
+        Self { paths, ..self.clone() }
+    }
+
+    /// The service's jobs.
+    #[must_use]
+    pub fn jobs(&self) -> &::jobs::Jobs {
+        &self.jobs
+    }
+
+    /// What can be set.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    async fn require(
+        &self,
+        caller: &Caller,
+        need: Level,
+        location: &Location,
+        action: &str,
+    ) -> Result<(), ServiceError> {
+        let subject = Subject { kind: "location", name: &location.path, action };
+        let chain = [Resource::location(location.uuid)];
+        self.grants.require(caller, need, &chain, false, subject).await.map(drop)
+    }
+
+    /// A location by its id or path, if the caller holds the level on it.
+    async fn location_for(
+        &self,
+        caller: &Caller,
+        need: Level,
+        id: &str,
+        action: &str,
+    ) -> Result<Location, ServiceError> {
+        let found = match Uuid::try_parse(id) {
+            Ok(uuid) => self.store.find_location(uuid).await?,
+            Err(_) => {
+                let path = format!("/{}", id.trim_matches('/'));
+                let holding = self.store.locations_holding(&path).await?;
+                holding.into_iter().find(|location| location.path == path)
+            }
+        };
+        let location = found.ok_or_else(|| ServiceError::not_found("location", id))?;
+        self.require(caller, need, &location, action).await?;
+        Ok(location)
+    }
+
+    /// The innermost location that holds a path and on which the caller holds
+    /// the level, and the path within it.
+    async fn place_of(
+        &self,
+        caller: &Caller,
+        need: Level,
+        path: &str,
+        action: &str,
+    ) -> Result<(Location, String), ServiceError> {
+        let path = absolute("path", path)?;
+        let mut refused = None;
+        for location in self.store.locations_holding(&path).await? {
+            match self.require(caller, need, &location, action).await {
+                Ok(()) => {
+                    let relative = relative_to(&location.path, &path).unwrap_or("").to_owned();
+                    return Ok((location, relative));
+                }
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| {
+            ServiceError::not_found("location", &path)
+                .context("no location holds the path; `locations` lists them")
+        }))
+    }
+
+    /// The locations that the caller may read, by number.
+    async fn visible(&self, caller: &Caller) -> Result<HashMap<i64, Location>, ServiceError> {
+        let visible = self.grants.visible(caller, ResourceKind::Location).await?;
+        let ids = match &visible {
+            Visible::All => None,
+            Visible::Ids(ids) => Some(ids.as_slice()),
+        };
+        let locations = self.store.list_locations(ids, 0, LOCATIONS_MAX).await?;
+        Ok(locations.into_iter().map(|location| (location.id, location)).collect())
+    }
+}
+
+/// An absolute path without `.`, `..`, doubled or trailing slashes.
+fn absolute(field: &str, path: &str) -> Result<String, ServiceError> {
+    const PATH_BYTES_MAX: usize = 4_095;
+    let wrong = |why: &str| Err(ServiceError::invalid(field, format!("{path:?} {why}")));
+    if !path.starts_with('/') {
+        return wrong("is no absolute path");
+    }
+    if path.contains('\0') || path.len() > PATH_BYTES_MAX {
+        return wrong("holds a NUL or is longer than 4,095 bytes");
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.iter().any(|part| *part == "." || *part == "..") {
+        return wrong("holds '.' or '..'");
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::absolute;
+
+    #[test]
+    fn paths_are_absolute_and_plain() {
+        assert_eq!(absolute("path", "/a//b/").unwrap(), "/a/b");
+        assert_eq!(absolute("path", "/").unwrap(), "/");
+        for wrong in ["a", "", "/a/../b", "/a/./b", "/a\0"] {
+            assert_eq!(absolute("path", wrong).unwrap_err().field_name(), Some("path"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A scan: walk and merge, match moves, sweep with a guard, hash, index names.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use file_scan::{Identity, Listing, Root, Rules, WalkOptions, WalkSummary, names, walk};
+use jobs::{Interrupt, JobResult, Work};
+use serde::{Deserialize, Serialize};
+use service_error::ServiceError;
+use tokio::sync::mpsc;
+
+use super::Indexer;
+use super::locations::{blocking, offline};
+use crate::model::{Location, Mode};
+use crate::store::{Batch, Listed, Merged, ScanKey};
+
+/// Entries and directories that are merged at once: one transaction, and at
+/// most so much is done twice after a kill.
+const BATCH_ENTRIES: usize = 20_000;
+const BATCH_DIRS: usize = 4_000;
+/// Listings between the walk and the merge.
+const QUEUE: usize = 1_024;
+const STEP_EVERY: Duration = Duration::from_secs(2);
+
+/// What a scan was asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScanArguments {
+    pub location: i64,
+    pub mode: i32,
+    pub accept_removals: bool,
+}
+
+/// What a verification was asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VerifyArguments {
+    pub location: i64,
+}
+
+/// Where a scan is: what is merged or hashed says so itself, in its rows.
+#[derive(Debug, Serialize, Deserialize)]
+struct Checkpoint {
+    generation: i64,
+}
+
+/// Steps of a job, not more often than needed.
+pub(super) struct Pace<'a> {
+    work: &'a Work,
+    generation: i64,
+    last: Instant,
+}
+
+impl<'a> Pace<'a> {
+    pub fn new(work: &'a Work, generation: i64) -> Self {
+        Self { work, generation, last: Instant::now() }
+    }
+
+    /// Stops here if somebody wants it; else a step now and then.
+    pub async fn step(&mut self) -> Result<(), Interrupt> {
+        if self.work.is_stopping() || self.last.elapsed() > STEP_EVERY {
+            self.last = Instant::now();
+            self.work.step(&Checkpoint { generation: self.generation }).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Indexer {
+    /// Runs a scan.
+    ///
+    /// # Errors
+    /// A root that is away, a lost lease, the database's.
+    pub async fn run_scan(&self, work: Work) -> JobResult {
+        let arguments: ScanArguments = work.arguments()?;
+        let location = self
+            .store
+            .location(arguments.location)
+            .await?
+            .ok_or_else(|| ServiceError::not_found("location", work.job().title.as_str()))?;
+        let mode = Mode::of(arguments.mode);
+        let root = match self.root(&location).await {
+            Ok(root) => root,
+            Err(error) => {
+                self.store.set_problem(location.id, error.message()).await?;
+                return Err(error.into());
+            }
+        };
+        let scan = self.store.begin_scan(location.id, mode).await?;
+        work.step(&Checkpoint { generation: scan.generation }).await?;
+        let newest = self.store.newest_entry().await?;
+        let (merged, summary) = self.walk_and_merge(&work, &location, scan, &root).await?;
+        let moved = self.store.match_moves(scan, newest).await?;
+        let removed = self.sweep(&work, &location, scan, &root, arguments.accept_removals).await?;
+        let mut hashed = 0;
+        let is_unhashed = self.store.location(location.id).await?.is_some_and(|now| now.unhashed);
+        if mode > Mode::Metadata && is_unhashed {
+            hashed = self.hash_files(&work, &location, scan, &root, mode).await?;
+        }
+        self.index_names(&work, scan).await?;
+        self.store.forget_contents().await?;
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        Ok([
+            ("directories", count(summary.dirs)),
+            ("entries", count(summary.entries)),
+            ("unreadable", count(summary.errors)),
+            ("unchanged_directories", merged.unchanged),
+            ("added", merged.added),
+            ("changed", merged.changed),
+            ("missing", merged.missing),
+            ("moved", merged.moved + moved),
+            ("removed", removed),
+            ("hashed", hashed),
+        ]
+        .map(|(name, number)| (name.to_owned(), number))
+        .into())
+    }
+
+    /// Opens the location's root. Another directory under its name is not it.
+    pub(super) async fn root(&self, location: &Location) -> Result<Root, ServiceError> {
+        let path = PathBuf::from(&location.path);
+        blocking(move || Root::open(&path).map_err(|error| offline(&error))).await
+    }
+
+    fn walk_options(&self, location: &Location) -> Result<WalkOptions, ServiceError> {
+        let rules = Rules::new(&location.rules)
+            .map_err(|why| ServiceError::precondition(format!("the location's rules: {why}")))?;
+        let closed = Root::open(&self.paths.closed).map(|root| root.identity());
+        Ok(WalkOptions {
+            threads: self.settings.threads(),
+            rules,
+            closed: closed.into_iter().collect::<Vec<Identity>>(),
+            ..WalkOptions::default()
+        })
+    }
+
+    async fn walk_and_merge(
+        &self,
+        work: &Work,
+        location: &Location,
+        scan: ScanKey,
+        root: &Root,
+    ) -> Result<(Merged, WalkSummary), Interrupt> {
+        work.phase("walking", "entries");
+        let options = self.walk_options(location)?;
+        let (send, mut listings) = mpsc::channel::<Listed>(QUEUE);
+        let walked = root.clone();
+        let stopping = work.stopping();
+        let walking = tokio::task::spawn_blocking(move || {
+            walk(&walked, &options, |listing: Listing| {
+                // The fingerprint is made here, in the walk's threads.
+                !stopping.is_cancelled() && send.blocking_send(Listed::from(listing)).is_ok()
+            })
+        });
+        let (mut merged, mut done) = (Merged::default(), 0_i64);
+        let mut pace = Pace::new(work, scan.generation);
+        let expected = Some(location.entries).filter(|entries| *entries > 0);
+        loop {
+            let batch = next_batch(&mut listings, work).await;
+            if batch.listed.is_empty() {
+                break;
+            }
+            done +=
+                batch.listed.iter().map(|listed| listed.listing.entries.len() as i64).sum::<i64>();
+            let now = root.clone();
+            merged +=
+                self.store.merge(scan, batch, |path| now.inode_at(&names::bytes(path))).await?;
+            work.progress(done, expected.map(|expected| expected.max(done)));
+            pace.step().await?;
+        }
+        drop(listings);
+        let summary = walking
+            .await
+            .map_err(|err| ServiceError::internal("the walk failed").caused_by(err))?;
+        if work.is_stopping() || summary.stopped {
+            pace.step().await?;
+            return Err(Interrupt::Stopped);
+        }
+        Ok((merged, summary))
+    }
+
+    /// Removes what is missing unless it is so much that somebody should say
+    /// so first; answers how many went.
+    async fn sweep(
+        &self,
+        work: &Work,
+        location: &Location,
+        scan: ScanKey,
+        root: &Root,
+        accepted: bool,
+    ) -> Result<i64, Interrupt> {
+        let identity = root.identity();
+        let now = (identity.dev.cast_signed(), identity.ino.cast_signed());
+        let (total, missing) = self.store.missing(location.id).await?;
+        let is_other = location.root.is_some_and(|was| was != now);
+        let is_much = missing * 100 > total * i64::from(location.guard_percent);
+        if missing > 0 && !accepted && (is_much || is_other) {
+            let what = if is_other {
+                "its root is another directory than before"
+            } else {
+                "that is more than is removed unasked"
+            };
+            let problem = format!(
+                "{missing} of {total} entries are missing and {what}: nothing was removed; scan with accept_removals if it is right"
+            );
+            tracing::warn!(location = %location.uuid, "{problem}");
+            let kept = location.root.unwrap_or(now);
+            self.store.end_scan(scan, kept, missing, &problem).await?;
+            return Ok(0);
+        }
+        work.phase("removing", "entries");
+        let mut pace = Pace::new(work, scan.generation);
+        let mut removed = 0;
+        loop {
+            let gone = self.store.sweep(scan).await?;
+            if gone == 0 {
+                break;
+            }
+            removed += gone;
+            work.progress(removed, Some(missing.max(removed)));
+            pace.step().await?;
+        }
+        self.store.end_scan(scan, now, 0, "").await?;
+        Ok(removed)
+    }
+
+    async fn index_names(&self, work: &Work, scan: ScanKey) -> Result<(), Interrupt> {
+        work.phase("indexing names", "pages");
+        let mut pace = Pace::new(work, scan.generation);
+        let mut pages = 0;
+        while self.store.index_names().await? {
+            pages += 1;
+            work.progress(pages, None);
+            pace.step().await?;
+        }
+        Ok(())
+    }
+}
+
+/// As many listings as are there, up to a batch; empty at the end of the walk.
+async fn next_batch(listings: &mut mpsc::Receiver<Listed>, work: &Work) -> Batch {
+    let mut batch = Batch::default();
+    let mut entries = 0;
+    while entries < BATCH_ENTRIES && batch.listed.len() < BATCH_DIRS {
+        let Some(listed) = listings.recv().await else { break };
+        entries += listed.listing.entries.len() + 1;
+        if let Some(error) = &listed.listing.error {
+            let path = if listed.path.is_empty() { "." } else { listed.path.as_str() };
+            work.item_failed(&names::shown(path), error);
+        }
+        batch.listed.push(listed);
+    }
+    batch
+}
+
+/// A root that several threads read.
+pub(super) type SharedRoot = Arc<Root>;

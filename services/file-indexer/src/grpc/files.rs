@@ -1,0 +1,286 @@
+//! `quarry.files.v1.FilesService`.
+
+use file_scan::{ContentKind, names};
+use files_api::v1 as wire;
+use files_api::v1::files_service_server::FilesService;
+use prost_types::Timestamp;
+use service_error::ServiceError;
+use tonic::{Request, Response, Status};
+
+use super::{answer, nanos, timestamp};
+use crate::app::{DuplicateMode, Indexer, QueryText, Shown, ShownGroup};
+use crate::model::{Location, Matcher, Query, Sort, SortBy};
+use crate::store::{Group, UsageRow};
+
+/// Words of a list that one query takes.
+const WORDS_MAX: usize = 1_000;
+const DIRECTORIES: u32 = 100;
+
+/// The service over the use cases.
+pub struct Files(pub Indexer);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl FilesService for Files {
+    async fn search_files(
+        &self,
+        request: Request<wire::SearchFilesRequest>,
+    ) -> Answer<wire::SearchFilesResponse> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let page = async {
+            let size = paging::page_size(asked.page_size, paging::PAGE_SIZE_MAX)?;
+            let sort = sort(asked.sort_by, asked.descending)?;
+            let list = format!("files:{:?}:{:?}:{}", asked.query, sort.by, sort.descending);
+            let after = paging::key(&list, &asked.page_token)?;
+            let (place, query) = query(asked.query.unwrap_or_default())?;
+            let page = self.0.search(&caller, &place, query, sort, after, size).await?;
+            let next_page_token =
+                page.next.map(|key| paging::token(&list, &key)).unwrap_or_default();
+            let entries = page.files.into_iter().map(to_wire).collect();
+            Ok::<_, ServiceError>(wire::SearchFilesResponse { entries, next_page_token })
+        };
+        answer(page.await)
+    }
+
+    async fn count_files(
+        &self,
+        request: Request<wire::CountFilesRequest>,
+    ) -> Answer<wire::CountFilesResponse> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let counted = async {
+            let (place, query) = query(asked.query.unwrap_or_default())?;
+            self.0.count(&caller, &place, query).await
+        };
+        let facets = |facets: Vec<(String, i64, i64)>| {
+            facets
+                .into_iter()
+                .map(|(value, count, bytes)| wire::Facet { value, count, bytes })
+                .collect()
+        };
+        answer(counted.await.map(|counted| wire::CountFilesResponse {
+            count: counted.count,
+            bytes: counted.bytes,
+            kinds: facets(counted.kinds.into_iter().map(kind_word).collect()),
+            extensions: facets(counted.extensions),
+            locations: facets(counted.locations),
+        }))
+    }
+
+    async fn list_duplicates(
+        &self,
+        request: Request<wire::ListDuplicatesRequest>,
+    ) -> Answer<wire::ListDuplicatesResponse> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let page = async {
+            let size = paging::page_size(asked.page_size, paging::PAGE_SIZE_MAX)?;
+            let mode = duplicate_mode(asked.mode)?;
+            let list = format!("duplicates:{}:{mode:?}:{}", asked.location_id, asked.size_min);
+            let after: Option<(i64, String, i64, i64)> = paging::key(&list, &asked.page_token)?;
+            let after = after.map(|(number, name, size, wasted)| Group {
+                number,
+                name,
+                size,
+                count: 0,
+                wasted,
+            });
+            let page = self
+                .0
+                .duplicates(
+                    &caller,
+                    &asked.location_id,
+                    mode,
+                    asked.size_min,
+                    asked.verify,
+                    after.as_ref(),
+                    size,
+                )
+                .await?;
+            let next_page_token = match page.groups.last() {
+                Some(ShownGroup { group, .. }) if page.more => {
+                    paging::token(&list, &(group.number, &group.name, group.size, group.wasted))
+                }
+                _ => String::new(),
+            };
+            Ok::<_, ServiceError>(wire::ListDuplicatesResponse {
+                groups: page.groups.into_iter().map(group_to_wire).collect(),
+                next_page_token,
+                wasted_bytes: page.totals.wasted,
+                group_count: page.totals.groups,
+                file_count: page.totals.files,
+                unhashed_count: page.unhashed,
+            })
+        };
+        answer(page.await)
+    }
+
+    async fn get_usage(
+        &self,
+        request: Request<wire::GetUsageRequest>,
+    ) -> Answer<wire::GetUsageResponse> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let limit = match u32::try_from(asked.limit) {
+            Ok(0) => Ok(DIRECTORIES),
+            Ok(limit) if limit <= paging::PAGE_SIZE_MAX => Ok(limit),
+            _ => Err(ServiceError::invalid("limit", "must be within 1 and 1000")),
+        }?;
+        let usage = self.0.usage(&caller, &asked.location_id, &asked.path, limit).await;
+        answer(usage.map(|(location, total, within)| wire::GetUsageResponse {
+            total: Some(usage_to_wire(&location, total)),
+            directories: within.into_iter().map(|row| usage_to_wire(&location, row)).collect(),
+        }))
+    }
+}
+
+fn usage_to_wire(location: &Location, row: UsageRow) -> wire::Usage {
+    wire::Usage {
+        path: names::shown(&location.absolute(&row.path)),
+        file_count: row.files,
+        byte_count: row.bytes,
+        directory_count: row.dirs,
+    }
+}
+
+fn kind_word((number, count, bytes): (String, i64, i64)) -> (String, i64, i64) {
+    let kind = number.parse().ok().and_then(|number: i32| wire::EntryKind::try_from(number).ok());
+    let word = kind.map_or("", |kind| kind.as_str_name()).trim_start_matches("ENTRY_KIND_");
+    (word.to_ascii_lowercase(), count, bytes)
+}
+
+fn group_to_wire(shown: ShownGroup) -> wire::DuplicateGroup {
+    wire::DuplicateGroup {
+        content: shown.content.map(hex::encode).unwrap_or_default(),
+        size: shown.group.size,
+        entries: shown.files.into_iter().map(to_wire).collect(),
+        entry_count: shown.group.count,
+        wasted_bytes: shown.group.wasted,
+        verified: shown.verified,
+    }
+}
+
+fn to_wire(shown: Shown) -> wire::FileEntry {
+    let Shown { found, location, said } = shown;
+    let path = location.absolute(&found.path());
+    let path_raw = if names::is_plain(&path) { Vec::new() } else { names::bytes(&path) };
+    let content = found.content.as_ref();
+    let media = content.and_then(|content| {
+        let (width, height) = content.size?;
+        Some(wire::MediaInfo {
+            width,
+            height,
+            orientation: content.orientation.into(),
+            taken: content.taken.clone().unwrap_or_default(),
+            camera: content.camera.clone().unwrap_or_default(),
+            broken: content.is_broken,
+        })
+    });
+    wire::FileEntry {
+        id: format!("{}.{}", location.uuid, found.id),
+        path: names::shown(&path),
+        name: names::shown(&found.name),
+        location_id: location.uuid.to_string(),
+        kind: found.kind.into(),
+        size: found.size,
+        modify_time: Some(timestamp(found.modified)),
+        extension: found.ext,
+        content: content.map(|content| hex::encode(&content.hash)).unwrap_or_default(),
+        content_kind: content
+            .map(|content| ContentKind::of(content.kind.into()).word().to_owned())
+            .unwrap_or_default(),
+        media,
+        tags: said.tags,
+        note: said.note,
+        favorite: said.favorite,
+        hidden: said.hidden,
+        links: found.links,
+        mode: found.mode,
+        missing: found.is_gone,
+        path_raw,
+        link_target: found.target.as_deref().map(names::shown).unwrap_or_default(),
+    }
+}
+
+fn sort(by: i32, descending: bool) -> Result<Sort, ServiceError> {
+    let by = match wire::SortBy::try_from(by) {
+        Ok(wire::SortBy::Unspecified) => SortBy::Number,
+        Ok(wire::SortBy::Name) => SortBy::Name,
+        Ok(wire::SortBy::Size) => SortBy::Size,
+        Ok(wire::SortBy::ModifyTime) => SortBy::Modified,
+        Err(_) => return Err(ServiceError::invalid("sort_by", format!("{by} is no order"))),
+    };
+    Ok(Sort { by, descending })
+}
+
+fn duplicate_mode(mode: i32) -> Result<DuplicateMode, ServiceError> {
+    match wire::DuplicateMode::try_from(mode) {
+        Ok(wire::DuplicateMode::Unspecified | wire::DuplicateMode::Content) => {
+            Ok(DuplicateMode::Content)
+        }
+        Ok(wire::DuplicateMode::NameAndSize) => Ok(DuplicateMode::NameAndSize),
+        Ok(wire::DuplicateMode::Size) => Ok(DuplicateMode::Size),
+        Ok(wire::DuplicateMode::Near) => Ok(DuplicateMode::Near),
+        Err(_) => Err(ServiceError::invalid("mode", format!("{mode} is no mode"))),
+    }
+}
+
+fn query(asked: wire::FileQuery) -> Result<(QueryText, Query), ServiceError> {
+    for (field, words) in [
+        ("query.extensions", asked.extensions.len()),
+        ("query.kinds", asked.kinds.len()),
+        ("query.tags", asked.tags.len()),
+        ("query.labels", asked.labels.len()),
+        ("query.content_kinds", asked.content_kinds.len()),
+    ] {
+        if words > WORDS_MAX {
+            return Err(ServiceError::invalid(field, format!("has more than {WORDS_MAX} words")));
+        }
+    }
+    let matcher = match (asked.glob.as_str(), asked.regex.as_str()) {
+        ("", "") => None,
+        (glob, "") => Some(Matcher::glob(glob)?),
+        ("", regex) => Some(Matcher::regex(regex)?),
+        _ => return Err(ServiceError::invalid("query.regex", "can't be given with query.glob")),
+    };
+    let kind = |word: &String| {
+        let kind = ContentKind::named(word).map(|kind| kind as i64);
+        kind.ok_or_else(|| {
+            ServiceError::invalid("query.content_kinds", format!("{word:?} is no kind"))
+        })
+    };
+    let content = match asked.content.as_str() {
+        "" => None,
+        hash => Some(hex::decode(hash).ok().filter(|hash| hash.len() == 32).ok_or_else(|| {
+            ServiceError::invalid("query.content", "must be 64 hexadecimal digits")
+        })?),
+    };
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let time = |time: &Option<Timestamp>| time.as_ref().map(nanos);
+    let query = Query {
+        text: some(asked.text),
+        prefix: some(asked.prefix),
+        matcher,
+        extensions: asked
+            .extensions
+            .iter()
+            .map(|ext| ext.trim_start_matches('.').to_ascii_lowercase())
+            .collect(),
+        kinds: asked.kinds.iter().map(|kind| i64::from(*kind)).collect(),
+        content_kinds: asked.content_kinds.iter().map(kind).collect::<Result<_, _>>()?,
+        size_min: (asked.size_min > 0).then_some(asked.size_min),
+        size_max: (asked.size_max > 0).then_some(asked.size_max),
+        modified_after: time(&asked.modified_after),
+        modified_before: time(&asked.modified_before),
+        tags: asked.tags,
+        labels: asked.labels,
+        duplicates_only: asked.duplicates_only,
+        favorites_only: asked.favorites_only,
+        with_hidden: asked.with_hidden,
+        content,
+        ..Query::default()
+    };
+    Ok((QueryText { location: asked.location_id, path: asked.path }, query))
+}

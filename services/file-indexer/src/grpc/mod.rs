@@ -1,0 +1,52 @@
+//! The wire: requests into use cases, outcomes into messages.
+
+mod files;
+mod locations;
+mod marks;
+
+use files_api::v1::files_service_server::FilesServiceServer;
+use files_api::v1::locations_service_server::LocationsServiceServer;
+use files_api::v1::marks_service_server::MarksServiceServer;
+use options_api::NeedTable;
+use prost_types::Timestamp;
+use service_error::ServiceError;
+use tonic::service::Routes;
+use tonic::{Response, Status};
+
+use crate::app::Indexer;
+
+/// What each method needs.
+///
+/// # Errors
+/// A contract that can't be read.
+pub fn needs() -> Result<NeedTable, ServiceError> {
+    let sets = [files_api::FILE_DESCRIPTOR_SET, ops_api::FILE_DESCRIPTOR_SET];
+    NeedTable::from_descriptor_sets(&sets).map_err(|error| {
+        ServiceError::internal("the file indexer's needs can't be read").caused_by(error)
+    })
+}
+
+/// Every service of the role.
+pub fn routes(indexer: &Indexer) -> Routes {
+    let mut routes = Routes::builder();
+    routes.add_service(LocationsServiceServer::new(locations::Locations(indexer.clone())));
+    routes.add_service(FilesServiceServer::new(files::Files(indexer.clone())));
+    routes.add_service(MarksServiceServer::new(marks::Marks(indexer.clone())));
+    routes.add_service(jobs::service(indexer.jobs().clone()));
+    routes.routes().prepare()
+}
+
+fn answer<T>(outcome: Result<T, ServiceError>) -> Result<Response<T>, Status> {
+    outcome.map(Response::new).map_err(Status::from)
+}
+
+/// Nanoseconds as the wire has them.
+fn timestamp(nanos: i64) -> Timestamp {
+    let rest = i32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0);
+    Timestamp { seconds: nanos.div_euclid(1_000_000_000), nanos: rest }
+}
+
+/// Nanoseconds of a wire time; what is out of their range is cut.
+fn nanos(time: &Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(time.nanos))
+}

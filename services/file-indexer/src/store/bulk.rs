@@ -1,0 +1,254 @@
+//! Thousands of rows a statement, the same call on both databases: arrays
+//! that are unnested on Postgres, long `VALUES` on SQLite.
+
+use std::fmt::Write as _;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, Value};
+use service_error::ServiceError;
+use sql_store::db_error;
+
+/// Rows of one statement, largest first: few different statements, each
+/// prepared once.
+const SQLITE_ROWS: [usize; 5] = [256, 64, 16, 4, 1];
+const POSTGRES_ROWS: usize = 10_000;
+
+/// The values of one column.
+#[derive(Debug)]
+pub enum Column {
+    /// Numbers.
+    I64(Vec<i64>),
+    /// Numbers or null.
+    OptI64(Vec<Option<i64>>),
+    /// Text.
+    Text(Vec<String>),
+    /// Text or null.
+    OptText(Vec<Option<String>>),
+    /// Bytes or null.
+    Bytes(Vec<Option<Vec<u8>>>),
+}
+
+impl Column {
+    fn len(&self) -> usize {
+        match self {
+            Self::I64(values) => values.len(),
+            Self::OptI64(values) => values.len(),
+            Self::Text(values) => values.len(),
+            Self::OptText(values) => values.len(),
+            Self::Bytes(values) => values.len(),
+        }
+    }
+
+    const fn sql_type(&self) -> &'static str {
+        match self {
+            Self::I64(_) | Self::OptI64(_) => "bigint",
+            Self::Text(_) | Self::OptText(_) => "text",
+            Self::Bytes(_) => "bytea",
+        }
+    }
+
+    fn value(&self, row: usize) -> Value {
+        match self {
+            Self::I64(values) => values[row].into(),
+            Self::OptI64(values) => values[row].into(),
+            Self::Text(values) => values[row].as_str().into(),
+            Self::OptText(values) => values[row].as_deref().into(),
+            Self::Bytes(values) => values[row].clone().into(),
+        }
+    }
+
+    /// Rows as the text of a Postgres array.
+    fn array(&self, from: usize, to: usize) -> String {
+        let mut text = String::with_capacity((to - from) * 12);
+        text.push('{');
+        for row in from..to {
+            if row > from {
+                text.push(',');
+            }
+            self.element(row, &mut text);
+        }
+        text.push('}');
+        text
+    }
+
+    fn element(&self, row: usize, text: &mut String) {
+        // Writing to a String cannot fail.
+        match self {
+            Self::I64(values) => drop(write!(text, "{}", values[row])),
+            Self::OptI64(values) => match values[row] {
+                Some(value) => drop(write!(text, "{value}")),
+                None => text.push_str("NULL"),
+            },
+            Self::Text(values) => quote(&values[row], text),
+            Self::OptText(values) => match &values[row] {
+                Some(value) => quote(value, text),
+                None => text.push_str("NULL"),
+            },
+            Self::Bytes(values) => match &values[row] {
+                Some(value) => {
+                    text.push_str("\"\\\\x");
+                    text.push_str(&hex::encode(value));
+                    text.push('"');
+                }
+                None => text.push_str("NULL"),
+            },
+        }
+    }
+}
+
+fn quote(value: &str, text: &mut String) {
+    text.push('"');
+    for c in value.chars() {
+        if matches!(c, '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text.push('"');
+}
+
+/// Named columns of equal length.
+pub type Columns<'a> = [(&'a str, Column)];
+
+/// Inserts rows; `conflict` is what follows, e.g. `ON CONFLICT DO NOTHING`.
+pub async fn insert(
+    tx: &DatabaseTransaction,
+    table: &str,
+    columns: &Columns<'_>,
+    conflict: &str,
+) -> Result<(), ServiceError> {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let names = names.join(", ");
+    each(tx, columns, |rows| {
+        // The clause before a conflict is ambiguous to SQLite after a plain SELECT.
+        format!("INSERT INTO {table} ({names}) {rows} {conflict}")
+    })
+    .await
+}
+
+/// Sets columns of the rows that the first column names; `also` is set beside
+/// them, e.g. `, gone = NULL`.
+pub async fn update(
+    tx: &DatabaseTransaction,
+    table: &str,
+    columns: &Columns<'_>,
+    also: &str,
+) -> Result<(), ServiceError> {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let Some((key, set)) = names.split_first() else { return Ok(()) };
+    let set: Vec<String> = set.iter().map(|name| format!("{name} = fresh.{name}")).collect();
+    let set = format!("{}{also}", set.join(", "));
+    let set = set.trim_start_matches([',', ' ']);
+    let list = names.join(", ");
+    each(tx, columns, |rows| {
+        format!(
+            "WITH fresh ({list}) AS ({rows}) UPDATE {table} SET {set} FROM fresh WHERE {table}.{key} = fresh.{key}"
+        )
+    })
+    .await
+}
+
+async fn each(
+    tx: &DatabaseTransaction,
+    columns: &Columns<'_>,
+    sql: impl Fn(&str) -> String,
+) -> Result<(), ServiceError> {
+    let count = columns.first().map_or(0, |(_, column)| column.len());
+    let backend = tx.get_database_backend();
+    let mut from = 0;
+    while from < count {
+        let left = count - from;
+        let rows = match backend {
+            DbBackend::Postgres => left.min(POSTGRES_ROWS),
+            _ => SQLITE_ROWS.into_iter().find(|rows| *rows <= left).unwrap_or(1),
+        };
+        let (source, values) = match backend {
+            DbBackend::Postgres => unnest(columns, from, from + rows),
+            _ => long_values(columns, from, from + rows),
+        };
+        let statement = Statement::from_sql_and_values(backend, sql(&source), values);
+        tx.execute_raw(statement).await.map_err(db_error)?;
+        from += rows;
+    }
+    Ok(())
+}
+
+fn unnest(columns: &Columns<'_>, from: usize, to: usize) -> (String, Vec<Value>) {
+    let arrays: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(at, (_, column))| format!("CAST(${}::text AS {}[])", at + 1, column.sql_type()))
+        .collect();
+    let values = columns.iter().map(|(_, column)| column.array(from, to).into()).collect();
+    (format!("SELECT * FROM UNNEST({})", arrays.join(", ")), values)
+}
+
+fn long_values(columns: &Columns<'_>, from: usize, to: usize) -> (String, Vec<Value>) {
+    let row = format!("({})", vec!["?"; columns.len()].join(","));
+    let source = format!("VALUES {}", vec![row.as_str(); to - from].join(","));
+    let mut values = Vec::with_capacity(columns.len() * (to - from));
+    for row in from..to {
+        values.extend(columns.iter().map(|(_, column)| column.value(row)));
+    }
+    (source, values)
+}
+
+/// The words `column IN (…)` for a list of numbers that is parameter
+/// `parameter`, as [`numbers`] makes it.
+pub fn in_numbers(backend: DbBackend, column: &str, parameter: usize) -> String {
+    match backend {
+        DbBackend::Postgres => format!("{column} = ANY (CAST(${parameter}::text AS bigint[]))"),
+        _ => format!("{column} IN (SELECT value FROM json_each(${parameter}))"),
+    }
+}
+
+/// Numbers as one parameter.
+pub fn numbers(backend: DbBackend, numbers: &[i64]) -> Value {
+    let words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    let (open, close) = brackets(backend);
+    format!("{open}{}{close}", words.join(",")).into()
+}
+
+/// The same for text.
+pub fn in_texts(backend: DbBackend, column: &str, parameter: usize) -> String {
+    match backend {
+        DbBackend::Postgres => format!("{column} = ANY (CAST(${parameter}::text AS text[]))"),
+        _ => format!("{column} IN (SELECT value FROM json_each(${parameter}))"),
+    }
+}
+
+/// Texts as one parameter.
+pub fn texts<'a>(backend: DbBackend, texts: impl IntoIterator<Item = &'a str>) -> Value {
+    let texts: Vec<&str> = texts.into_iter().collect();
+    if backend != DbBackend::Postgres {
+        return serde_json::to_string(&texts).unwrap_or_else(|_| "[]".to_owned()).into();
+    }
+    let mut array = String::from("{");
+    for (at, text) in texts.into_iter().enumerate() {
+        if at > 0 {
+            array.push(',');
+        }
+        quote(text, &mut array);
+    }
+    array.push('}');
+    array.into()
+}
+
+const fn brackets(backend: DbBackend) -> (char, char) {
+    match backend {
+        DbBackend::Postgres => ('{', '}'),
+        _ => ('[', ']'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_hold_any_text() {
+        let names = Column::Text(vec!["a\"b".into(), "c\\d".into(), "{e,f}".into(), "\n".into()]);
+        assert_eq!(names.array(0, 4), "{\"a\\\"b\",\"c\\\\d\",\"{e,f}\",\"\n\"}");
+        let bytes = Column::Bytes(vec![Some(vec![0xab, 1]), None]);
+        assert_eq!(bytes.array(0, 2), "{\"\\\\xab01\",NULL}");
+    }
+}

@@ -1,0 +1,260 @@
+//! Which bytes a file holds, one row a content however many files have it.
+
+use std::collections::{HashMap, HashSet};
+
+use file_scan::{Content, MediaFacts};
+use sea_orm::{DatabaseTransaction, DbBackend};
+use service_error::ServiceError;
+use sql_store::db_error;
+
+use super::bulk::{self, Column};
+use super::merge::take_ids;
+use super::{ScanKey, Store, all, execute, get};
+
+/// A file whose bytes are to be read.
+#[derive(Debug, Clone)]
+pub struct ToHash {
+    pub id: i64,
+    /// Of the directory: pages go on after (dir, id).
+    pub dir: i64,
+    pub path: String,
+    pub ino: i64,
+    pub size: i64,
+    pub modified: i64,
+    pub changed: i64,
+    /// The content that it had, and its hash: for `verify`.
+    pub content: Option<(i64, Vec<u8>)>,
+}
+
+/// Whose bytes are read.
+#[derive(Debug, Clone, Copy)]
+pub enum Which {
+    /// Those that have a hash, to compare it.
+    Hashed,
+    /// Those that have none, or one that may be old.
+    Unhashed,
+    /// And images whose pixels were not looked at.
+    UnhashedOrUnseen,
+}
+
+/// A file whose bytes were read.
+#[derive(Debug)]
+pub struct Hashed {
+    pub entry: i64,
+    pub content: Content,
+    pub media: Option<MediaFacts>,
+    /// Its time is so fresh that a later change may bear the same one.
+    pub is_fresh: bool,
+}
+
+impl Store {
+    /// The next files of a location whose bytes are to be read; all hashed ones
+    /// instead, to verify them.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn to_hash(
+        &self,
+        location: i64,
+        which: Which,
+        after: (i64, i64),
+        limit: u32,
+    ) -> Result<Vec<ToHash>, ServiceError> {
+        let which = match which {
+            Which::Hashed => "e.hashed IN (1, 3)",
+            Which::Unhashed => "e.hashed IN (0, 2)",
+            Which::UnhashedOrUnseen => {
+                "(e.hashed IN (0, 2) OR (c.kind = 4 AND c.likeness IS NULL AND COALESCE(c.broken, 0) = 0))"
+            }
+        };
+        let sql = format!(
+            "SELECT e.id, e.dir_id, d.path, e.name, e.ino, e.size, e.modified, e.changed, e.content_id, c.hash
+             FROM dir d JOIN entry e ON e.dir_id = d.id LEFT JOIN content c ON c.id = e.content_id
+             WHERE d.location_id = $1 AND e.kind = 1 AND {which} AND e.gone IS NULL
+               AND d.id >= $2 AND (d.id > $2 OR e.id > $3)
+             ORDER BY d.id, e.id LIMIT $4"
+        );
+        let values = vec![location.into(), after.0.into(), after.1.into(), i64::from(limit).into()];
+        let rows = self.rows(&sql, values).await?;
+        rows.iter()
+            .map(|row| {
+                let (dir, name): (String, String) = (get(row, "path")?, get(row, "name")?);
+                let content: Option<i64> = get(row, "content_id")?;
+                let hash: Option<Vec<u8>> = get(row, "hash")?;
+                Ok(ToHash {
+                    id: get(row, "id")?,
+                    dir: get(row, "dir_id")?,
+                    path: if dir.is_empty() { name } else { format!("{dir}/{name}") },
+                    ino: get(row, "ino")?,
+                    size: get(row, "size")?,
+                    modified: get(row, "modified")?,
+                    changed: get(row, "changed")?,
+                    content: content.zip(hash),
+                })
+            })
+            .collect()
+    }
+
+    /// Stores what files hold.
+    ///
+    /// # Errors
+    /// As [`Store::merge`].
+    pub async fn put_contents(
+        &self,
+        scan: ScanKey,
+        hashed: Vec<Hashed>,
+    ) -> Result<(), ServiceError> {
+        if hashed.is_empty() {
+            return Ok(());
+        }
+        let tx = self.sql.begin().await?;
+        self.hold(&tx, scan).await?;
+        let ids = self.content_ids(&tx, &hashed).await?;
+        let (mut entries, mut contents, mut states) = (Vec::new(), Vec::new(), Vec::new());
+        for file in &hashed {
+            entries.push(file.entry);
+            contents.push(ids.get(&file.content.hash).copied());
+            states.push(if file.is_fresh { 2 } else { 1 });
+        }
+        let columns = [
+            ("id", Column::I64(entries)),
+            ("content_id", Column::OptI64(contents)),
+            ("hashed", Column::I64(states)),
+        ];
+        bulk::update(&tx, "entry", &columns, "").await?;
+        tx.commit().await.map_err(db_error)
+    }
+
+    async fn content_ids(
+        &self,
+        tx: &DatabaseTransaction,
+        hashed: &[Hashed],
+    ) -> Result<HashMap<[u8; 32], i64>, ServiceError> {
+        let unique: HashSet<[u8; 32]> = hashed.iter().map(|file| file.content.hash).collect();
+        let mut ids = self.known_contents(tx, &unique).await?;
+        let mut fresh: HashMap<[u8; 32], &Hashed> = HashMap::new();
+        let mut looked: Vec<&Hashed> = Vec::new();
+        for file in hashed {
+            if !ids.contains_key(&file.content.hash) {
+                fresh.entry(file.content.hash).or_insert(file);
+            } else if file.media.is_some() {
+                looked.push(file);
+            }
+        }
+        let first = take_ids(tx, "content", fresh.len()).await?;
+        let mut rows: Vec<(i64, &Hashed)> = Vec::with_capacity(fresh.len());
+        for (at, (hash, file)) in (first..).zip(fresh) {
+            rows.push((at, file));
+            ids.insert(hash, at);
+        }
+        let mut columns = vec![
+            ("id", Column::I64(rows.iter().map(|(id, _)| *id).collect())),
+            (
+                "hash",
+                Column::Bytes(
+                    rows.iter().map(|(_, file)| Some(file.content.hash.to_vec())).collect(),
+                ),
+            ),
+            ("size", Column::I64(rows.iter().map(|(_, file)| file.content.size).collect())),
+            ("kind", Column::I64(rows.iter().map(|(_, file)| file.content.kind as i64).collect())),
+        ];
+        columns.extend(media_columns(rows.iter().map(|(_, file)| *file)));
+        // Two scans may find the same new content at once: the first row stays.
+        bulk::insert(tx, "content", &columns, "ON CONFLICT DO NOTHING").await?;
+        if self.backend() == DbBackend::Postgres {
+            ids = self.known_contents(tx, &unique).await?;
+        }
+        let known: Vec<i64> =
+            looked.iter().filter_map(|file| ids.get(&file.content.hash)).copied().collect();
+        let mut columns = vec![("id", Column::I64(known))];
+        columns.extend(media_columns(looked.into_iter()));
+        bulk::update(tx, "content", &columns, "").await?;
+        Ok(ids)
+    }
+
+    async fn known_contents(
+        &self,
+        tx: &DatabaseTransaction,
+        hashes: &HashSet<[u8; 32]>,
+    ) -> Result<HashMap<[u8; 32], i64>, ServiceError> {
+        let backend = self.backend();
+        let sql = match backend {
+            DbBackend::Postgres => {
+                "SELECT id, hash FROM content WHERE hash = ANY (ARRAY(
+                   SELECT decode(word, 'hex') FROM UNNEST(CAST($1::text AS text[])) word))"
+            }
+            _ => {
+                "SELECT id, hash FROM content WHERE hash IN (SELECT unhex(value) FROM json_each($1))"
+            }
+        };
+        let words: Vec<String> = hashes.iter().map(hex::encode).collect();
+        let list = bulk::texts(backend, words.iter().map(String::as_str));
+        let rows = all(tx, sql, vec![list]).await?;
+        rows.iter()
+            .map(|row| {
+                let hash: Vec<u8> = get(row, "hash")?;
+                let hash = hash
+                    .try_into()
+                    .map_err(|_| ServiceError::data_loss("a content's hash is not 32 bytes"))?;
+                Ok((hash, get(row, "id")?))
+            })
+            .collect()
+    }
+
+    /// Marks files whose bytes are not what they were: rotten ones (nothing else
+    /// of them changed) count as no one's duplicate, drifted ones are looked at anew.
+    ///
+    /// # Errors
+    /// As [`Store::merge`].
+    pub async fn mark_unlike(
+        &self,
+        scan: ScanKey,
+        entries: &[i64],
+        rotten: bool,
+    ) -> Result<(), ServiceError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let (tx, backend) = (self.sql.begin().await?, self.backend());
+        self.hold(&tx, scan).await?;
+        let state = if rotten { 3 } else { 2 };
+        let sql = format!(
+            "UPDATE entry SET hashed = {state} WHERE {}",
+            bulk::in_numbers(backend, "id", 1)
+        );
+        execute(&tx, &sql, vec![bulk::numbers(backend, entries)]).await?;
+        if !rotten {
+            let unhashed = "UPDATE location SET unhashed = TRUE WHERE id = $1";
+            execute(&tx, unhashed, vec![scan.location.into()]).await?;
+        }
+        tx.commit().await.map_err(db_error)
+    }
+}
+
+fn media_columns<'a>(
+    files: impl Iterator<Item = &'a Hashed> + Clone,
+) -> Vec<(&'static str, Column)> {
+    let facts = || files.clone().map(|file| file.media.as_ref());
+    let number = |of: fn(&MediaFacts) -> i64| {
+        Column::OptI64(facts().map(|facts| facts.map(of).filter(|n| *n > 0)).collect())
+    };
+    let text = |of: fn(&MediaFacts) -> &Option<String>| {
+        Column::OptText(facts().map(|facts| facts.and_then(|facts| of(facts).clone())).collect())
+    };
+    vec![
+        ("width", number(|facts| facts.width)),
+        ("height", number(|facts| facts.height)),
+        ("orientation", number(|facts| facts.orientation)),
+        ("taken", text(|facts| &facts.taken)),
+        ("camera", text(|facts| &facts.camera)),
+        (
+            "broken",
+            Column::OptI64(facts().map(|facts| facts.map(|facts| facts.broken.into())).collect()),
+        ),
+        (
+            "likeness",
+            Column::OptI64(facts().map(|facts| facts.and_then(|facts| facts.likeness)).collect()),
+        ),
+        ("looked", Column::I64(facts().map(|facts| i64::from(facts.is_some())).collect())),
+    ]
+}

@@ -1,0 +1,204 @@
+//! Files that are the same, from the index alone.
+
+use sea_orm::Value;
+use service_error::ServiceError;
+
+use super::bulk;
+use super::search::{FOUND, Found, found_of};
+use super::{Store, get, sum};
+
+/// What the files of a group have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKey {
+    Content,
+    NameAndSize,
+    Size,
+}
+
+impl GroupKey {
+    const fn column(self) -> &'static str {
+        match self {
+            Self::Content => "e.content_id",
+            Self::NameAndSize => "e.name",
+            Self::Size => "e.size",
+        }
+    }
+
+    const fn which(self) -> &'static str {
+        match self {
+            Self::Content => "e.content_id IS NOT NULL AND e.hashed IN (1, 2)",
+            Self::NameAndSize | Self::Size => "e.kind = 1",
+        }
+    }
+}
+
+/// Files that are the same.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// A content's number, or a size; 0 where the name counts.
+    pub number: i64,
+    /// The name, where it counts.
+    pub name: String,
+    pub size: i64,
+    pub count: i64,
+    /// What one copy would free: names of one inode waste nothing.
+    pub wasted: i64,
+}
+
+/// Over all groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub groups: i64,
+    pub files: i64,
+    pub wasted: i64,
+}
+
+impl Store {
+    fn grouped(&self, key: GroupKey, locations: &[i64], size_min: i64) -> (String, Vec<Value>) {
+        let backend = self.backend();
+        let values = vec![bulk::numbers(backend, locations), size_min.max(1).into()];
+        // Size is a part of every key: two contents of one hash and two sizes do not exist.
+        let sql = format!(
+            "SELECT {column} AS k, e.size AS size, COUNT(*) AS n, (COUNT(DISTINCT e.ino) - 1) * e.size AS wasted
+             FROM entry e JOIN dir d ON d.id = e.dir_id
+             WHERE {} AND e.size >= $2 AND e.gone IS NULL AND {which} GROUP BY {column}, e.size HAVING COUNT(*) > 1",
+            bulk::in_numbers(backend, "d.location_id", 1),
+            column = key.column(),
+            which = key.which(),
+        );
+        (sql, values)
+    }
+
+    /// Over all groups of some locations.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn duplicate_totals(
+        &self,
+        key: GroupKey,
+        locations: &[i64],
+        size_min: i64,
+    ) -> Result<Totals, ServiceError> {
+        let (grouped, values) = self.grouped(key, locations, size_min);
+        let sql = format!(
+            "SELECT COUNT(*) AS groups, CAST(SUM(n) AS bigint) AS files, CAST(SUM(wasted) AS bigint) AS wasted
+             FROM ({grouped}) grouped"
+        );
+        let Some(row) = self.row(&sql, values).await? else { return Ok(Totals::default()) };
+        Ok(Totals {
+            groups: get(&row, "groups")?,
+            files: sum(&row, "files")?,
+            wasted: sum(&row, "wasted")?,
+        })
+    }
+
+    /// Up to `limit` groups, the most wasteful first, after the last of a page.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn duplicate_groups(
+        &self,
+        key: GroupKey,
+        locations: &[i64],
+        size_min: i64,
+        after: Option<&Group>,
+        limit: u32,
+    ) -> Result<Vec<Group>, ServiceError> {
+        let (grouped, mut values) = self.grouped(key, locations, size_min);
+        let mut sql = format!("SELECT k, size, n, wasted FROM ({grouped}) grouped");
+        if let Some(after) = after {
+            // Descending by waste, ascending by key and size.
+            sql.push_str(" WHERE (-wasted, k, size) > ($3, $4, $5)");
+            values.push((-after.wasted).into());
+            values.push(match key {
+                GroupKey::NameAndSize => after.name.as_str().into(),
+                GroupKey::Content | GroupKey::Size => after.number.into(),
+            });
+            values.push(after.size.into());
+        }
+        values.push(i64::from(limit).into());
+        sql.push_str(&format!(" ORDER BY -wasted, k, size LIMIT ${}", values.len()));
+        let rows = self.rows(&sql, values).await?;
+        rows.iter()
+            .map(|row| {
+                let (number, name) = match key {
+                    GroupKey::NameAndSize => (0, get(row, "k")?),
+                    GroupKey::Content | GroupKey::Size => (get(row, "k")?, String::new()),
+                };
+                Ok(Group {
+                    number,
+                    name,
+                    size: get(row, "size")?,
+                    count: get(row, "n")?,
+                    wasted: get(row, "wasted")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The files of some groups, in order; at most `limit` of each.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn duplicate_files(
+        &self,
+        key: GroupKey,
+        group: &Group,
+        locations: &[i64],
+        limit: u32,
+    ) -> Result<Vec<Found>, ServiceError> {
+        let key_value: Value = match key {
+            GroupKey::NameAndSize => group.name.as_str().into(),
+            GroupKey::Content | GroupKey::Size => group.number.into(),
+        };
+        let sql = format!(
+            "SELECT {FOUND} FROM entry e JOIN dir d ON d.id = e.dir_id LEFT JOIN content c ON c.id = e.content_id
+             WHERE {column} = $2 AND e.size = $3 AND e.gone IS NULL AND {which} AND {} ORDER BY e.id LIMIT $4",
+            bulk::in_numbers(self.backend(), "d.location_id", 1),
+            column = key.column(),
+            which = key.which(),
+        );
+        let values = vec![
+            bulk::numbers(self.backend(), locations),
+            key_value,
+            group.size.into(),
+            i64::from(limit).into(),
+        ];
+        self.rows(&sql, values).await?.iter().map(found_of).collect()
+    }
+
+    /// Files of some locations that no hash is known of.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn unhashed_count(&self, locations: &[i64]) -> Result<i64, ServiceError> {
+        let sql = format!(
+            "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id
+             WHERE e.kind = 1 AND e.hashed IN (0, 3) AND e.gone IS NULL AND e.size > 0 AND {}",
+            bulk::in_numbers(self.backend(), "d.location_id", 1)
+        );
+        let row = self.row(&sql, vec![bulk::numbers(self.backend(), locations)]).await?;
+        row.as_ref().map_or(Ok(0), |row| sum(row, "n"))
+    }
+
+    /// Contents of images with their likeness, at most `limit`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn likenesses(
+        &self,
+        locations: &[i64],
+        limit: u32,
+    ) -> Result<Vec<(i64, i64, i64)>, ServiceError> {
+        let sql = format!(
+            "SELECT DISTINCT c.id, c.likeness, c.size FROM content c JOIN entry e ON e.content_id = c.id
+             JOIN dir d ON d.id = e.dir_id WHERE c.likeness IS NOT NULL AND e.gone IS NULL AND {} ORDER BY c.id LIMIT $2",
+            bulk::in_numbers(self.backend(), "d.location_id", 1)
+        );
+        let values = vec![bulk::numbers(self.backend(), locations), i64::from(limit).into()];
+        let rows = self.rows(&sql, values).await?;
+        rows.iter()
+            .map(|row| Ok((get(row, "id")?, get(row, "likeness")?, get(row, "size")?)))
+            .collect()
+    }
+}

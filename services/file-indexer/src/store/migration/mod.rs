@@ -1,0 +1,15 @@
+//! The schema's migrations, oldest first.
+
+mod m0001_files;
+
+use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
+
+/// The migrations of schema `files`.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_files::Migration), Box::new(jobs::Migration)]
+    }
+}

@@ -1,0 +1,158 @@
+//! The file indexer's rows: schema `files` in Postgres or `files.sqlite`.
+//!
+//! What a scan writes is written under the location's lease epoch, in bulk:
+//! a directory's rows and its fingerprint in one transaction, so that a killed
+//! scan finds each directory either done or as it was.
+
+mod bulk;
+mod contents;
+mod diff;
+mod duplicates;
+mod locations;
+mod marks;
+mod merge;
+mod migration;
+mod moves;
+mod search;
+mod sweep;
+mod text;
+mod usage;
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, Statement,
+    TryGetable, Value,
+};
+use service_error::ServiceError;
+use sql_store::{MigrationStatus, SqlSettings, SqlStore, db_error};
+
+pub use contents::{Hashed, ToHash, Which};
+pub use duplicates::{Group, GroupKey, Totals};
+pub use locations::{NewLocation, ScanKey};
+pub use marks::{Annotation, NewLabel, Said, Target};
+pub use merge::{Batch, Listed, Merged};
+pub use search::{Found, SortValue};
+pub use usage::UsageRow;
+
+use migration::Migrator;
+
+/// The file indexer's database. Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    sql: SqlStore,
+    /// Names are found by their trigrams.
+    has_trigrams: bool,
+}
+
+impl Store {
+    /// Opens and migrates the database.
+    ///
+    /// # Errors
+    /// As [`SqlStore::open`] and [`SqlStore::migrate`].
+    pub async fn open(settings: &SqlSettings) -> Result<Self, ServiceError> {
+        let sql = SqlStore::open(settings, "files").await?;
+        sql.migrate::<Migrator>().await?;
+        let has_trigrams = match sql.backend() {
+            DbBackend::Postgres => {
+                let look = "SELECT 1 AS found FROM pg_tables WHERE schemaname = 'files' AND tablename = 'entry_text'";
+                let look = Statement::from_string(DbBackend::Postgres, look);
+                sql.read().query_one_raw(look).await.map_err(db_error)?.is_some()
+            }
+            _ => true,
+        };
+        Ok(Self { sql, has_trigrams })
+    }
+
+    /// The jobs in the same schema.
+    #[must_use]
+    pub fn jobs(&self) -> jobs::Jobs {
+        jobs::Jobs::new(self.sql.clone(), crate::ROLE)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), ServiceError> {
+        self.sql.ping().await
+    }
+
+    fn read(&self) -> &DatabaseConnection {
+        self.sql.read()
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.sql.backend()
+    }
+
+    fn statement(&self, sql: &str, values: Vec<Value>) -> Statement {
+        Statement::from_sql_and_values(self.backend(), sql, values)
+    }
+
+    async fn rows(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, ServiceError> {
+        all(self.read(), sql, values).await
+    }
+
+    async fn row(
+        &self,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Option<QueryResult>, ServiceError> {
+        self.read().query_one_raw(self.statement(sql, values)).await.map_err(db_error)
+    }
+}
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// A database that is away or can't be migrated.
+pub async fn migrate(settings: &SqlSettings) -> Result<(), ServiceError> {
+    SqlStore::open(settings, "files").await?.migrate::<Migrator>().await
+}
+
+/// The migrations and whether each has run.
+///
+/// # Errors
+/// A database that is away.
+pub async fn migration_status(
+    settings: &SqlSettings,
+) -> Result<Vec<MigrationStatus>, ServiceError> {
+    SqlStore::open(settings, "files").await?.migration_status::<Migrator>().await
+}
+
+async fn all<C: ConnectionTrait>(
+    db: &C,
+    sql: &str,
+    values: Vec<Value>,
+) -> Result<Vec<QueryResult>, ServiceError> {
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    db.query_all_raw(statement).await.map_err(db_error)
+}
+
+async fn execute(
+    tx: &DatabaseTransaction,
+    sql: &str,
+    values: Vec<Value>,
+) -> Result<u64, ServiceError> {
+    let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+    Ok(tx.execute_raw(statement).await.map_err(db_error)?.rows_affected())
+}
+
+fn get<T: TryGetable>(row: &QueryResult, column: &str) -> Result<T, ServiceError> {
+    row.try_get("", column).map_err(db_error)
+}
+
+/// A sum or a count: Postgres answers sums of bigint as numeric, so queries
+/// cast; nothing at all is 0.
+fn sum(row: &QueryResult, column: &str) -> Result<i64, ServiceError> {
+    Ok(get::<Option<i64>>(row, column)?.unwrap_or(0))
+}
+
+/// The end of the range of all that lies below a directory: `/` and the
+/// character after it.
+fn below(path: &str) -> (String, String) {
+    if path.is_empty() {
+        // Everything but the root itself: no name's text holds so high a character.
+        return (String::new(), "\u{10ffff}".to_owned());
+    }
+    (format!("{path}/"), format!("{path}0"))
+}

@@ -1,0 +1,133 @@
+//! Files that were moved: what is missing here and new there with the same
+//! inode, birth, size and time is one file, and keeps what is said of it.
+
+use std::collections::HashMap;
+
+use file_scan::names;
+use sea_orm::DatabaseTransaction;
+use service_error::ServiceError;
+use sql_store::db_error;
+
+use super::bulk;
+use super::{ScanKey, Store, all, execute, get};
+
+/// Missing files that are looked for; beyond it the rest counts as deleted.
+const MISSING_MAX: i64 = 500_000;
+const PAGE: i64 = 20_000;
+
+type Likeness = (i64, Option<i64>, i64, i64);
+
+impl Store {
+    /// Pairs missing files with new ones; answers how many were moved.
+    ///
+    /// # Errors
+    /// As [`Store::merge`].
+    pub async fn match_moves(&self, scan: ScanKey, newer_than: i64) -> Result<i64, ServiceError> {
+        let sql = "SELECT e.id, e.ino, e.born, e.size, e.modified FROM entry e JOIN dir d ON d.id = e.dir_id
+            WHERE e.gone IS NOT NULL AND e.kind = 1 AND d.location_id = $1 LIMIT $2";
+        let rows = self.rows(sql, vec![scan.location.into(), MISSING_MAX.into()]).await?;
+        let mut missing: HashMap<Likeness, i64> = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            missing.insert(likeness(row)?, get(row, "id")?);
+        }
+        let (mut after, mut moved) = (newer_than, 0);
+        while !missing.is_empty() {
+            let sql = "SELECT e.id, e.dir_id, e.name, e.changed, e.ino, e.born, e.size, e.modified
+                FROM entry e JOIN dir d ON d.id = e.dir_id
+                WHERE e.id > $1 AND e.kind = 1 AND e.gone IS NULL AND d.location_id = $2 ORDER BY e.id LIMIT $3";
+            let values = vec![after.into(), scan.location.into(), PAGE.into()];
+            let page = self.rows(sql, values).await?;
+            let Some(last) = page.last() else { break };
+            after = get(last, "id")?;
+            let mut pairs = Vec::new();
+            for row in &page {
+                if let Some(old) = missing.remove(&likeness(row)?) {
+                    let new: i64 = get(row, "id")?;
+                    let place = (get(row, "dir_id")?, get(row, "name")?, get(row, "changed")?);
+                    pairs.push((old, new, place));
+                }
+            }
+            moved += i64::try_from(pairs.len()).unwrap_or(0);
+            self.join_pairs(scan, pairs).await?;
+        }
+        Ok(moved)
+    }
+
+    async fn join_pairs(
+        &self,
+        scan: ScanKey,
+        pairs: Vec<(i64, i64, (i64, String, i64))>,
+    ) -> Result<(), ServiceError> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let tx = self.sql.begin().await?;
+        self.hold(&tx, scan).await?;
+        let twins: Vec<i64> = pairs.iter().map(|(_, new, _)| *new).collect();
+        self.drop_entries(&tx, &twins).await?;
+        for (old, _, (dir, name, changed)) in pairs {
+            self.place_entry(&tx, old, dir, &name).await?;
+            // A rename moves ctime: the content is looked at again, and stands until then.
+            let sql = "UPDATE entry SET changed = $2, hashed = CASE WHEN hashed = 1 THEN 2 ELSE hashed END WHERE id = $1";
+            execute(&tx, sql, vec![old.into(), changed.into()]).await?;
+        }
+        let unhashed = "UPDATE location SET unhashed = TRUE WHERE id = $1";
+        execute(&tx, unhashed, vec![scan.location.into()]).await?;
+        tx.commit().await.map_err(db_error)
+    }
+
+    /// Gives an entry another place; its name's trigrams go along.
+    pub(super) async fn place_entry(
+        &self,
+        tx: &DatabaseTransaction,
+        entry: i64,
+        dir: i64,
+        name: &str,
+    ) -> Result<(), ServiceError> {
+        self.forget_names(tx, &[entry]).await?;
+        let ext = names::extension(name).to_ascii_lowercase();
+        let sql = "UPDATE entry SET dir_id = $2, name = $3, ext = CASE WHEN kind = 1 THEN $4 ELSE '' END, gone = NULL
+            WHERE id = $1";
+        execute(tx, sql, vec![entry.into(), dir.into(), name.into(), ext.into()]).await?;
+        self.learn_names(tx, &[entry]).await
+    }
+
+    /// Removes entries, with their names and what is said of them.
+    pub(super) async fn drop_entries(
+        &self,
+        tx: &DatabaseTransaction,
+        entries: &[i64],
+    ) -> Result<(), ServiceError> {
+        let backend = self.backend();
+        for chunk in entries.chunks(10_000) {
+            self.forget_names(tx, chunk).await?;
+            for (table, column) in [
+                ("tagging", "entry_id"),
+                ("labelling", "entry_id"),
+                ("annotation", "entry_id"),
+                ("entry", "id"),
+            ] {
+                let sql =
+                    format!("DELETE FROM {table} WHERE {}", bulk::in_numbers(backend, column, 1));
+                execute(tx, &sql, vec![bulk::numbers(backend, chunk)]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest entry's number.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn newest_entry(&self) -> Result<i64, ServiceError> {
+        let rows = all(self.read(), "SELECT MAX(id) AS id FROM entry", vec![]).await?;
+        Ok(match rows.first() {
+            Some(row) => get::<Option<i64>>(row, "id")?.unwrap_or(0),
+            None => 0,
+        })
+    }
+}
+
+fn likeness(row: &sea_orm::QueryResult) -> Result<Likeness, ServiceError> {
+    Ok((get(row, "ino")?, get(row, "born")?, get(row, "size")?, get(row, "modified")?))
+}

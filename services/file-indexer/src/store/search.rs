@@ -1,0 +1,354 @@
+//! Queries over entries, as one statement each.
+
+use sea_orm::{DbBackend, QueryResult, Value};
+use service_error::ServiceError;
+
+use super::bulk;
+use super::{Store, below, get, sum};
+use crate::model::{Query, Sort, SortBy};
+
+/// Fewer characters have no trigram.
+const TRIGRAM: usize = 3;
+
+/// An entry that was found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub id: i64,
+    pub location: i64,
+    pub dir: String,
+    pub name: String,
+    pub kind: i16,
+    pub size: i64,
+    pub modified: i64,
+    pub changed: i64,
+    pub ino: i64,
+    pub ext: String,
+    pub links: i64,
+    pub mode: i32,
+    pub target: Option<String>,
+    pub is_gone: bool,
+    pub content: Option<FoundContent>,
+}
+
+/// What is known of its bytes.
+#[derive(Debug, Clone)]
+pub struct FoundContent {
+    pub id: i64,
+    pub hash: Vec<u8>,
+    pub kind: i16,
+    pub size: Option<(i64, i64)>,
+    pub orientation: i16,
+    pub taken: Option<String>,
+    pub camera: Option<String>,
+    pub is_broken: bool,
+}
+
+impl Found {
+    /// Relative to the location.
+    pub fn path(&self) -> String {
+        if self.dir.is_empty() { self.name.clone() } else { format!("{}/{}", self.dir, self.name) }
+    }
+}
+
+pub(super) const FOUND: &str = "e.id, d.location_id, d.path, e.name, e.kind, e.size, e.modified, e.changed, e.ino, e.ext, \
+    e.links, e.mode, e.target, e.gone, c.id AS content, c.hash, c.kind AS content_kind, c.width, c.height, \
+    c.orientation, c.taken, c.camera, c.broken";
+
+pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
+    let content = match get::<Option<i64>>(row, "content")? {
+        None => None,
+        Some(id) => {
+            let size: (Option<i64>, Option<i64>) = (get(row, "width")?, get(row, "height")?);
+            Some(FoundContent {
+                id,
+                hash: get(row, "hash")?,
+                kind: get(row, "content_kind")?,
+                size: size.0.zip(size.1),
+                orientation: get::<Option<i16>>(row, "orientation")?.unwrap_or(0),
+                taken: get(row, "taken")?,
+                camera: get(row, "camera")?,
+                is_broken: get::<Option<i16>>(row, "broken")? == Some(1),
+            })
+        }
+    };
+    Ok(Found {
+        id: get(row, "id")?,
+        location: get(row, "location_id")?,
+        dir: get(row, "path")?,
+        name: get(row, "name")?,
+        kind: get(row, "kind")?,
+        size: get(row, "size")?,
+        modified: get(row, "modified")?,
+        changed: get(row, "changed")?,
+        ino: get(row, "ino")?,
+        ext: get(row, "ext")?,
+        links: get(row, "links")?,
+        mode: get(row, "mode")?,
+        target: get(row, "target")?,
+        is_gone: get::<Option<i64>>(row, "gone")?.is_some(),
+        content,
+    })
+}
+
+/// A statement in the making.
+pub(super) struct Sql {
+    backend: DbBackend,
+    from: String,
+    conditions: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Sql {
+    fn bind(&mut self, value: impl Into<Value>) -> String {
+        self.values.push(value.into());
+        format!("${}", self.values.len())
+    }
+
+    fn add(&mut self, condition: String) {
+        self.conditions.push(condition);
+    }
+
+    fn numbers(&mut self, column: &str, list: &[i64]) {
+        self.values.push(bulk::numbers(self.backend, list));
+        self.conditions.push(bulk::in_numbers(self.backend, column, self.values.len()));
+    }
+
+    fn texts(&mut self, column: &str, list: &[String]) {
+        self.values.push(bulk::texts(self.backend, list.iter().map(String::as_str)));
+        self.conditions.push(bulk::in_texts(self.backend, column, self.values.len()));
+    }
+
+    fn body(&self) -> String {
+        format!("{} WHERE {}", self.from, self.conditions.join(" AND "))
+    }
+}
+
+const JOINS: &str = "JOIN dir d ON d.id = e.dir_id LEFT JOIN content c ON c.id = e.content_id";
+
+impl Store {
+    /// Up to `limit` entries after a key: the value of the order, and the number.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn search(
+        &self,
+        query: &Query,
+        sort: Sort,
+        after: Option<(SortValue, i64)>,
+        limit: u32,
+    ) -> Result<Vec<Found>, ServiceError> {
+        let mut sql = self.sql_of(query).await?;
+        let (column, direction, comparison) = match (sort.by, sort.descending) {
+            (SortBy::Number, true) => ("", "DESC", "<"),
+            (SortBy::Number, false) => ("", "ASC", ">"),
+            (SortBy::Name, true) => ("e.name", "DESC", "<"),
+            (SortBy::Name, false) => ("e.name", "ASC", ">"),
+            (SortBy::Size, true) => ("e.size", "DESC", "<"),
+            (SortBy::Size, false) => ("e.size", "ASC", ">"),
+            (SortBy::Modified, true) => ("e.modified", "DESC", "<"),
+            (SortBy::Modified, false) => ("e.modified", "ASC", ">"),
+        };
+        let number = if sql.from.contains("entry_text f") && self.backend() != DbBackend::Postgres {
+            "f.rowid"
+        } else {
+            "e.id"
+        };
+        if let Some((value, id)) = after {
+            let id = sql.bind(id);
+            if column.is_empty() {
+                sql.add(format!("{number} {comparison} {id}"));
+            } else {
+                let value = match value {
+                    SortValue::Number(value) => sql.bind(value),
+                    SortValue::Text(value) => sql.bind(value),
+                };
+                sql.add(format!("({column}, e.id) {comparison} ({value}, {id})"));
+            }
+        }
+        let order = if column.is_empty() {
+            format!("{number} {direction}")
+        } else {
+            format!("{column} {direction}, e.id {direction}")
+        };
+        let limit = sql.bind(i64::from(limit));
+        let text = format!("SELECT {FOUND} {} ORDER BY {order} LIMIT {limit}", sql.body());
+        self.rows(&text, sql.values).await?.iter().map(found_of).collect()
+    }
+
+    /// How many match and their bytes, in groups of one column, the largest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn facet(
+        &self,
+        query: &Query,
+        column: &str,
+        limit: u32,
+    ) -> Result<Vec<(String, i64, i64)>, ServiceError> {
+        let mut sql = self.sql_of(query).await?;
+        let limit = sql.bind(i64::from(limit));
+        let text = format!(
+            "SELECT CAST({column} AS text) AS value, COUNT(*) AS n, CAST(SUM(e.size) AS bigint) AS bytes {}
+             GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {limit}",
+            sql.body()
+        );
+        let rows = self.rows(&text, sql.values).await?;
+        rows.iter()
+            .map(|row| {
+                let value: Option<String> = get(row, "value")?;
+                Ok((value.unwrap_or_default(), get(row, "n")?, sum(row, "bytes")?))
+            })
+            .collect()
+    }
+
+    async fn sql_of(&self, query: &Query) -> Result<Sql, ServiceError> {
+        let mut sql = Sql {
+            backend: self.backend(),
+            from: format!("FROM entry e {JOINS}"),
+            conditions: Vec::new(),
+            values: Vec::new(),
+        };
+        if let Some(text) = &query.text {
+            self.text(&mut sql, text).await?;
+        }
+        match &query.within {
+            Some((location, path)) => {
+                let location = sql.bind(*location);
+                sql.add(format!("d.location_id = {location}"));
+                if !path.is_empty() {
+                    let (from, to) = below(path);
+                    let (path, from, to) = (sql.bind(path.as_str()), sql.bind(from), sql.bind(to));
+                    sql.add(format!("(d.path = {path} OR (d.path >= {from} AND d.path < {to}))"));
+                }
+            }
+            None => sql.numbers("d.location_id", &query.locations),
+        }
+        plain_conditions(&mut sql, query);
+        marked_conditions(&mut sql, query);
+        Ok(sql)
+    }
+
+    /// A part of the name: by trigrams where there are some and every name is
+    /// indexed, else one by one.
+    async fn text(&self, sql: &mut Sql, text: &str) -> Result<(), ServiceError> {
+        let is_indexed = self.has_trigrams
+            && text.chars().count() >= TRIGRAM
+            && self.named_up_to().await? >= self.newest_entry().await?;
+        if self.backend() == DbBackend::Postgres {
+            let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            let pattern = sql.bind(format!("%{escaped}%"));
+            if is_indexed {
+                sql.from = format!("FROM entry_text f JOIN entry e ON e.id = f.entry_id {JOINS}");
+                sql.add(format!("f.name ILIKE {pattern}"));
+            } else {
+                sql.add(format!("e.name ILIKE {pattern}"));
+            }
+            return Ok(());
+        }
+        if is_indexed {
+            // Wildcards in the text find more here, and are sorted out below.
+            sql.from = format!("FROM entry_text f CROSS JOIN entry e ON e.id = f.rowid {JOINS}");
+            let pattern = sql.bind(format!("%{text}%"));
+            sql.add(format!("f.name LIKE {pattern}"));
+            if !text.contains(['%', '_']) {
+                return Ok(());
+            }
+        }
+        let text = sql.bind(text);
+        sql.add(format!("instr(lower(e.name), lower({text})) > 0"));
+        Ok(())
+    }
+}
+
+/// The value of an order at the end of a page.
+#[derive(Debug, Clone)]
+pub enum SortValue {
+    Number(i64),
+    Text(String),
+}
+
+fn plain_conditions(sql: &mut Sql, query: &Query) {
+    if let Some(prefix) = &query.prefix {
+        let mut end = prefix.clone();
+        // Above everything that begins so: no name's text holds that character.
+        end.push('\u{10ffff}');
+        let (from, to) = (sql.bind(prefix.as_str()), sql.bind(end));
+        sql.add(format!("e.name >= {from} AND e.name < {to}"));
+    }
+    if !query.extensions.is_empty() {
+        sql.texts("e.ext", &query.extensions);
+    }
+    if !query.kinds.is_empty() {
+        sql.numbers("e.kind", &query.kinds);
+    }
+    if !query.content_kinds.is_empty() {
+        sql.numbers("c.kind", &query.content_kinds);
+    }
+    for (column, comparison, value) in [
+        ("e.size", ">=", query.size_min),
+        ("e.size", "<=", query.size_max),
+        ("e.modified", ">=", query.modified_after),
+        ("e.modified", "<", query.modified_before),
+    ] {
+        if let Some(value) = value {
+            let value = sql.bind(value);
+            sql.add(format!("{column} {comparison} {value}"));
+        }
+    }
+    if let Some(content) = &query.content {
+        let content = sql.bind(content.clone());
+        sql.add(format!("c.hash = {content}"));
+    }
+}
+
+fn marked_conditions(sql: &mut Sql, query: &Query) {
+    for tag in &query.tags {
+        let tag = sql.bind(tag.as_str());
+        let tags = format!(
+            "(WITH RECURSIVE implying (id) AS (SELECT id FROM tag WHERE name = {tag} UNION
+               SELECT i.tag_id FROM tag_implies i JOIN implying m ON i.implied_id = m.id) SELECT id FROM implying)"
+        );
+        sql.add(marked("tagging", &format!("t.tag_id IN {tags}")));
+    }
+    if !query.labels.is_empty() {
+        let below: Vec<String> = query
+            .labels
+            .iter()
+            .map(|label| {
+                let (from, to) = below(label);
+                let (label, from, to) = (sql.bind(label.as_str()), sql.bind(from), sql.bind(to));
+                format!("path = {label} OR (path >= {from} AND path < {to})")
+            })
+            .collect();
+        let labels = format!("t.label_id IN (SELECT id FROM label WHERE {})", below.join(" OR "));
+        sql.add(marked("labelling", &labels));
+    }
+    if query.favorites_only {
+        sql.add(marked("annotation", "t.favorite = 1"));
+    }
+    if !query.with_hidden {
+        sql.add(
+            "e.id NOT IN (SELECT entry_id FROM annotation WHERE hidden = 1 AND entry_id IS NOT NULL)
+             AND (e.content_id IS NULL OR e.content_id NOT IN
+               (SELECT content_id FROM annotation WHERE hidden = 1 AND content_id IS NOT NULL))"
+                .to_owned(),
+        );
+    }
+    if query.duplicates_only {
+        sql.values.push(bulk::numbers(sql.backend, &query.locations));
+        let seen = bulk::in_numbers(sql.backend, "twin.location_id", sql.values.len());
+        sql.add(format!(
+            "e.content_id IN (SELECT same.content_id FROM entry same JOIN dir twin ON twin.id = same.dir_id
+             WHERE same.content_id IS NOT NULL AND same.size > 0 AND same.gone IS NULL AND {seen}
+             GROUP BY same.content_id HAVING COUNT(*) > 1)"
+        ));
+    }
+}
+
+/// Entries that are marked themselves or by their content.
+fn marked(table: &str, which: &str) -> String {
+    format!(
+        "(e.id IN (SELECT t.entry_id FROM {table} t WHERE t.entry_id IS NOT NULL AND {which})
+         OR e.content_id IN (SELECT t.content_id FROM {table} t WHERE t.content_id IS NOT NULL AND {which}))"
+    )
+}

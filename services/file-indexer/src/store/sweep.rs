@@ -1,0 +1,166 @@
+//! What is missing is removed last, and only if it is not too much.
+
+use sea_orm::QueryResult;
+use service_error::ServiceError;
+use sql_store::db_error;
+
+use super::bulk;
+use super::{ScanKey, Store, below, execute, get, sum};
+
+const CHUNK: i64 = 10_000;
+
+/// A missing entry's place.
+struct Missing {
+    id: i64,
+    path: String,
+    is_dir: bool,
+}
+
+fn missing_of(row: &QueryResult) -> Result<Missing, ServiceError> {
+    let (dir, name): (String, String) = (get(row, "path")?, get(row, "name")?);
+    let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+    Ok(Missing { id: get(row, "id")?, path, is_dir: get::<i16>(row, "kind")? == 2 })
+}
+
+impl Store {
+    /// Entries of a location, and how many a sweep would remove: the missing
+    /// ones, and all below missing directories.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn missing(&self, location: i64) -> Result<(i64, i64), ServiceError> {
+        let total = "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1";
+        let total = self.row(total, vec![location.into()]).await?;
+        let total = total.as_ref().map_or(Ok(0), |row| sum(row, "n"))?;
+        let (mut missing, mut after) = (0, 0);
+        loop {
+            let page = self.missing_page(location, after).await?;
+            for entry in &page {
+                missing += 1;
+                if entry.is_dir {
+                    missing += self.entries_below(location, &entry.path).await?;
+                }
+            }
+            match page.last() {
+                Some(last) => after = last.id,
+                None => return Ok((total, missing.min(total))),
+            }
+        }
+    }
+
+    async fn missing_page(&self, location: i64, after: i64) -> Result<Vec<Missing>, ServiceError> {
+        let sql = "SELECT e.id, e.name, e.kind, d.path FROM entry e JOIN dir d ON d.id = e.dir_id
+            WHERE e.gone IS NOT NULL AND e.id > $2 AND d.location_id = $1 ORDER BY e.id LIMIT $3";
+        let values = vec![location.into(), after.into(), CHUNK.into()];
+        self.rows(sql, values).await?.iter().map(missing_of).collect()
+    }
+
+    async fn entries_below(&self, location: i64, path: &str) -> Result<i64, ServiceError> {
+        let (from, to) = below(path);
+        let sql = "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id
+            WHERE d.location_id = $1 AND (d.path = $2 OR (d.path >= $3 AND d.path < $4)) AND e.gone IS NULL";
+        let values = vec![location.into(), path.into(), from.into(), to.into()];
+        let row = self.row(sql, values).await?;
+        row.as_ref().map_or(Ok(0), |row| sum(row, "n"))
+    }
+
+    /// Removes a chunk of what is missing, directories with all below them;
+    /// answers how many entries, 0 when nothing is left.
+    ///
+    /// # Errors
+    /// As [`Store::merge`].
+    pub async fn sweep(&self, scan: ScanKey) -> Result<i64, ServiceError> {
+        let page = self.missing_page(scan.location, 0).await?;
+        let mut removed = 0;
+        let dirs: Vec<&Missing> = page.iter().filter(|entry| entry.is_dir).collect();
+        for dir in dirs {
+            removed += self.sweep_below(scan, &dir.path).await?;
+        }
+        let ids: Vec<i64> = page.iter().map(|entry| entry.id).collect();
+        if !ids.is_empty() {
+            let tx = self.sql.begin().await?;
+            self.hold(&tx, scan).await?;
+            self.drop_entries(&tx, &ids).await?;
+            tx.commit().await.map_err(db_error)?;
+        }
+        Ok(removed + i64::try_from(ids.len()).unwrap_or(0))
+    }
+
+    async fn sweep_below(&self, scan: ScanKey, path: &str) -> Result<i64, ServiceError> {
+        let (from, to) = below(path);
+        let mut removed = 0;
+        loop {
+            let sql = "SELECT e.id FROM dir d JOIN entry e ON e.dir_id = d.id
+                WHERE d.location_id = $1 AND (d.path = $2 OR (d.path >= $3 AND d.path < $4)) LIMIT $5";
+            let values = vec![
+                scan.location.into(),
+                path.into(),
+                from.clone().into(),
+                to.clone().into(),
+                CHUNK.into(),
+            ];
+            let rows = self.rows(sql, values).await?;
+            let ids: Vec<i64> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
+            let tx = self.sql.begin().await?;
+            self.hold(&tx, scan).await?;
+            self.drop_entries(&tx, &ids).await?;
+            if ids.is_empty() {
+                let sql = "DELETE FROM dir WHERE location_id = $1 AND (path = $2 OR (path >= $3 AND path < $4))";
+                let values =
+                    vec![scan.location.into(), path.into(), from.clone().into(), to.clone().into()];
+                execute(&tx, sql, values).await?;
+            }
+            tx.commit().await.map_err(db_error)?;
+            if ids.is_empty() {
+                return Ok(removed);
+            }
+            removed += i64::try_from(ids.len()).unwrap_or(0);
+        }
+    }
+
+    /// Forgets a chunk of a deleted location; false when nothing is left of it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_location(&self, location: i64) -> Result<bool, ServiceError> {
+        let sql = "SELECT e.id FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1 LIMIT $2";
+        let rows = self.rows(sql, vec![location.into(), CHUNK.into()]).await?;
+        let ids: Vec<i64> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
+        let tx = self.sql.begin().await?;
+        self.drop_entries(&tx, &ids).await?;
+        if ids.is_empty() {
+            for sql in
+                ["DELETE FROM dir WHERE location_id = $1", "DELETE FROM location WHERE id = $1"]
+            {
+                execute(&tx, sql, vec![location.into()]).await?;
+            }
+        }
+        tx.commit().await.map_err(db_error)?;
+        Ok(!ids.is_empty())
+    }
+
+    /// Removes contents that no file has any more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_contents(&self) -> Result<(), ServiceError> {
+        let backend = self.backend();
+        let sql = "SELECT c.id FROM content c WHERE NOT EXISTS (SELECT 1 FROM entry e WHERE e.content_id = c.id)
+            AND NOT EXISTS (SELECT 1 FROM tagging t WHERE t.content_id = c.id)
+            AND NOT EXISTS (SELECT 1 FROM labelling l WHERE l.content_id = c.id)
+            AND NOT EXISTS (SELECT 1 FROM annotation a WHERE a.content_id = c.id) LIMIT $1";
+        let rows = self.rows(sql, vec![CHUNK.into()]).await?;
+        let ids: Vec<i64> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let tx = self.sql.begin().await?;
+        // A scan may have found one of them meanwhile: looked at again in the delete.
+        let sql = format!(
+            "DELETE FROM content WHERE {} AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content_id = content.id)",
+            bulk::in_numbers(backend, "id", 1)
+        );
+        execute(&tx, &sql, vec![bulk::numbers(backend, &ids)]).await?;
+        tx.commit().await.map_err(db_error)
+    }
+}

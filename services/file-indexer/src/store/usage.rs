@@ -1,0 +1,79 @@
+//! How much lies below a directory: a range of the directories' own totals.
+
+use service_error::ServiceError;
+
+use super::{Store, below, get, sum};
+
+/// A directory's totals, with all below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageRow {
+    /// Relative to the location.
+    pub path: String,
+    pub files: i64,
+    pub bytes: i64,
+    pub dirs: i64,
+}
+
+impl Store {
+    /// The totals of a directory; nothing if it is not known.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn usage(&self, location: i64, path: &str) -> Result<Option<UsageRow>, ServiceError> {
+        let (from, to) = below(path);
+        let sql = "SELECT CAST(SUM(files) AS bigint) AS files, CAST(SUM(bytes) AS bigint) AS bytes, COUNT(*) AS dirs
+            FROM dir WHERE location_id = $1 AND (path = $2 OR (path >= $3 AND path < $4))";
+        let values = vec![location.into(), path.into(), from.into(), to.into()];
+        let Some(row) = self.row(sql, values).await? else { return Ok(None) };
+        let dirs: i64 = get(&row, "dirs")?;
+        Ok((dirs > 0).then_some(UsageRow {
+            path: path.to_owned(),
+            files: sum(&row, "files")?,
+            bytes: sum(&row, "bytes")?,
+            dirs,
+        }))
+    }
+
+    /// The totals of the directories directly in one, the largest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn usage_within(
+        &self,
+        location: i64,
+        path: &str,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, ServiceError> {
+        let (from, to) = below(path);
+        // The part of a path up to the first `/` after the directory's own.
+        let cut = i64::try_from(from.chars().count()).unwrap_or(0) + 1;
+        let first = match self.backend() {
+            sea_orm::DbBackend::Postgres => "split_part(substr(path, CAST($5 AS integer)), '/', 1)",
+            _ => "substr(substr(path, $5), 1, instr(substr(path, $5) || '/', '/') - 1)",
+        };
+        let sql = format!(
+            "SELECT {first} AS child, CAST(SUM(files) AS bigint) AS files, CAST(SUM(bytes) AS bigint) AS bytes,
+               COUNT(*) AS dirs FROM dir WHERE location_id = $1 AND path >= $2 AND path < $3 AND path <> ''
+             GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT $4"
+        );
+        let values = vec![
+            location.into(),
+            from.clone().into(),
+            to.into(),
+            i64::from(limit).into(),
+            cut.into(),
+        ];
+        let rows = self.rows(&sql, values).await?;
+        rows.iter()
+            .map(|row| {
+                let child: String = get(row, "child")?;
+                Ok(UsageRow {
+                    path: format!("{from}{child}"),
+                    files: sum(row, "files")?,
+                    bytes: sum(row, "bytes")?,
+                    dirs: get(row, "dirs")?,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,103 @@
+//! `quarry files`: locations, and what is known of their files.
+
+mod find;
+mod marks;
+mod places;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use files_api::v1 as wire;
+use service_error::ServiceError;
+
+use super::Context;
+use super::jobs::JobsCommand;
+use crate::client::Client;
+use crate::failure::Failure;
+
+pub use find::{DuplicatesCommand, SearchCommand};
+pub use marks::{LabelCommand, NoteCommand, TagCommand};
+pub use places::{LocationCommand, ScanCommand};
+
+#[derive(Debug, Subcommand)]
+pub enum FilesCommand {
+    /// Directory trees whose files are known
+    #[command(subcommand)]
+    Location(LocationCommand),
+    /// Look at a location's files
+    Scan(ScanCommand),
+    /// Find files
+    Search(SearchCommand),
+    /// Files that are the same, the most wasteful first
+    Duplicates(DuplicatesCommand),
+    /// Put a tag on files, take it off, or list tags
+    Tag(TagCommand),
+    /// Put a label such as animal/cat on files, or take it off
+    Label(LabelCommand),
+    /// Note something of a file
+    Note(NoteCommand),
+    /// How much lies below a directory
+    Du {
+        /// The directory
+        path: PathBuf,
+        /// At most so many directories in it
+        #[arg(long, value_name = "N")]
+        limit: Option<i32>,
+    },
+    /// Read every hashed file again and tell what rotted or changed
+    Verify {
+        /// The location's root
+        path: PathBuf,
+        /// Wait until it is done
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Long work of every service; as `quarry jobs`
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+}
+
+impl FilesCommand {
+    /// Asks the file indexer.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Location(command) => command.run(context).await,
+            Self::Scan(command) => command.run(context).await,
+            Self::Search(command) => command.run(context).await,
+            Self::Duplicates(command) => command.run(context).await,
+            Self::Tag(command) => command.run(context).await,
+            Self::Label(command) => command.run(context).await,
+            Self::Note(command) => command.run(context).await,
+            Self::Du { path, limit } => find::du(context, &path, limit).await,
+            Self::Verify { path, wait } => places::verify(context, &path, wait).await,
+            Self::Jobs(command) => command.run(context).await,
+        }
+    }
+}
+
+/// A path as the server has it: absolute, its symlinks resolved where it is
+/// there.
+fn server_path(path: &Path) -> Result<String, Failure> {
+    let absolute = std::fs::canonicalize(path)
+        .or_else(|_| std::path::absolute(path))
+        .map_err(|err| ServiceError::invalid("path", format!("{}: {err}", path.display())))?;
+    absolute.to_str().map(str::to_owned).ok_or_else(|| {
+        ServiceError::invalid("path", format!("{} is not UTF-8", path.display())).into()
+    })
+}
+
+/// The location whose root a path is, or else the innermost that holds it.
+async fn location_of(client: &Client, path: &Path) -> Result<wire::Location, Failure> {
+    let path = server_path(path)?;
+    let request = wire::ListLocationsRequest {
+        page_size: 1_000,
+        holding: path.clone(),
+        ..wire::ListLocationsRequest::default()
+    };
+    let found = client.locations().list_locations(request).await?.into_inner().locations;
+    found.into_iter().max_by_key(|location| location.path.len()).ok_or_else(|| {
+        ServiceError::not_found("location", &path)
+            .context("no location holds the path; `quarry files location add` makes one")
+            .into()
+    })
+}

@@ -1,0 +1,261 @@
+//! Searching, duplicates, usage.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use files_api::v1 as wire;
+use serde_json::Value as Json;
+
+use super::super::{Context, Page};
+use super::{location_of, server_path};
+use crate::failure::Failure;
+use crate::output::{Column, column, message_json, text_table};
+
+const COLUMNS: [Column; 5] = [
+    column("path", "path"),
+    column("kind", "kind"),
+    column("size", "size"),
+    column("modified", "modify_time"),
+    column("tags", "tags"),
+];
+
+/// `--kind`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum KindArg {
+    /// A regular file
+    File,
+    /// A directory
+    Dir,
+    /// A symbolic link
+    Symlink,
+}
+
+/// `--sort`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SortArg {
+    /// By name
+    Name,
+    /// By size
+    Size,
+    /// By the time of the last change
+    Modified,
+}
+
+#[derive(Debug, Args)]
+pub struct SearchCommand {
+    /// A part of the name, in any case
+    #[arg(default_value = "")]
+    text: String,
+    /// In this directory and below it
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+    /// With this extension; may be repeated
+    #[arg(long, value_name = "EXT")]
+    ext: Vec<String>,
+    /// With this tag, or one that implies it; may be repeated
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// With this label, or one below it; may be repeated
+    #[arg(long, value_name = "LABEL")]
+    label: Vec<String>,
+    /// The name begins so
+    #[arg(long, default_value = "")]
+    prefix: String,
+    /// The whole name matches
+    #[arg(long, default_value = "")]
+    glob: String,
+    /// The name matches somewhere
+    #[arg(long, default_value = "", conflicts_with = "glob")]
+    regex: String,
+    /// Of this kind; may be repeated
+    #[arg(long, value_enum)]
+    kind: Vec<KindArg>,
+    /// Whose bytes are of this kind, e.g. image; may be repeated
+    #[arg(long = "type", value_name = "WORD")]
+    content_kind: Vec<String>,
+    /// At least so many bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    size_min: i64,
+    /// At most so many bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    size_max: i64,
+    /// Only files whose content is there more than once
+    #[arg(long)]
+    duplicates_only: bool,
+    /// Only favourites
+    #[arg(long)]
+    favorites: bool,
+    /// Those marked hidden too
+    #[arg(long)]
+    hidden: bool,
+    /// In which order
+    #[arg(long, value_enum)]
+    sort: Option<SortArg>,
+    /// The last first
+    #[arg(long)]
+    descending: bool,
+    #[command(flatten)]
+    page: Page,
+}
+
+impl SearchCommand {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let (page_size, page_token) = self.page.parts();
+        let kinds = self.kind.iter().map(|kind| match kind {
+            KindArg::File => wire::EntryKind::File.into(),
+            KindArg::Dir => wire::EntryKind::Directory.into(),
+            KindArg::Symlink => wire::EntryKind::Symlink.into(),
+        });
+        let query = wire::FileQuery {
+            text: self.text,
+            prefix: self.prefix,
+            glob: self.glob,
+            regex: self.regex,
+            extensions: self.ext,
+            kinds: kinds.collect(),
+            content_kinds: self.content_kind,
+            size_min: self.size_min,
+            size_max: self.size_max,
+            tags: self.tag,
+            labels: self.label,
+            path: self.path.as_deref().map(server_path).transpose()?.unwrap_or_default(),
+            duplicates_only: self.duplicates_only,
+            favorites_only: self.favorites,
+            with_hidden: self.hidden,
+            ..wire::FileQuery::default()
+        };
+        let sort_by = match self.sort {
+            None => wire::SortBy::Unspecified,
+            Some(SortArg::Name) => wire::SortBy::Name,
+            Some(SortArg::Size) => wire::SortBy::Size,
+            Some(SortArg::Modified) => wire::SortBy::ModifyTime,
+        };
+        let request = wire::SearchFilesRequest {
+            query: Some(query),
+            sort_by: sort_by.into(),
+            descending: self.descending,
+            page_size,
+            page_token,
+        };
+        let answer = context.client()?.files().search_files(request).await?.into_inner();
+        let mut json = message_json("quarry.files.v1.SearchFilesResponse", &answer)?;
+        without_raw(&mut json["entries"]);
+        context.output.message(&json, "entries", &COLUMNS)
+    }
+}
+
+/// Empty raw paths say nothing.
+fn without_raw(entries: &mut Json) {
+    for entry in entries.as_array_mut().into_iter().flatten() {
+        if let Some(fields) = entry.as_object_mut()
+            && fields.get("path_raw").is_some_and(|raw| raw == "")
+        {
+            fields.remove("path_raw");
+        }
+    }
+}
+
+/// `--by`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ByArg {
+    /// The same bytes
+    Content,
+    /// The same name and size
+    NameAndSize,
+    /// The same size
+    Size,
+    /// Images that look alike
+    Near,
+}
+
+#[derive(Debug, Args)]
+pub struct DuplicatesCommand {
+    /// In this location alone, by its root
+    #[arg(long, value_name = "PATH")]
+    location: Option<PathBuf>,
+    /// What is the same
+    #[arg(long, value_enum, default_value = "content")]
+    by: ByArg,
+    /// Of at least so many bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    size_min: i64,
+    /// Read the bytes again and compare them
+    #[arg(long)]
+    verify: bool,
+    #[command(flatten)]
+    page: Page,
+}
+
+impl DuplicatesCommand {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        let location_id = match &self.location {
+            Some(path) => location_of(&client, path).await?.id,
+            None => String::new(),
+        };
+        let mode = match self.by {
+            ByArg::Content => wire::DuplicateMode::Content,
+            ByArg::NameAndSize => wire::DuplicateMode::NameAndSize,
+            ByArg::Size => wire::DuplicateMode::Size,
+            ByArg::Near => wire::DuplicateMode::Near,
+        };
+        let (page_size, page_token) = self.page.parts();
+        let request = wire::ListDuplicatesRequest {
+            location_id,
+            mode: mode.into(),
+            size_min: self.size_min,
+            verify: self.verify,
+            page_size,
+            page_token,
+        };
+        let answer = client.files().list_duplicates(request).await?.into_inner();
+        let mut json = message_json("quarry.files.v1.ListDuplicatesResponse", &answer)?;
+        for group in json["groups"].as_array_mut().into_iter().flatten() {
+            without_raw(&mut group["entries"]);
+        }
+        context.output.answer(&json, || people(&answer))?;
+        context.output.more(json["next_page_token"].as_str());
+        if answer.unhashed_count > 0 {
+            context.output.hint(&format!(
+                "{} files are not hashed yet: `quarry files scan PATH --mode content` does it.",
+                answer.unhashed_count
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn people(answer: &wire::ListDuplicatesResponse) -> String {
+    let rows = answer.groups.iter().flat_map(|group| {
+        group.entries.iter().enumerate().map(|(nth, entry)| {
+            let first = |text: String| if nth == 0 { text } else { String::new() };
+            vec![
+                first(group.wasted_bytes.to_string()),
+                first(group.size.to_string()),
+                entry.path.clone(),
+            ]
+        })
+    });
+    let table = text_table(&["wasted", "size", "path"], rows);
+    format!(
+        "{table}\n{} groups, {} files, {} bytes wasted",
+        answer.group_count, answer.file_count, answer.wasted_bytes
+    )
+}
+
+/// How much lies below a directory.
+pub async fn du(context: &Context, path: &Path, limit: Option<i32>) -> Result<(), Failure> {
+    let request = wire::GetUsageRequest {
+        path: server_path(path)?,
+        location_id: String::new(),
+        limit: limit.unwrap_or(0),
+    };
+    let answer = context.client()?.files().get_usage(request).await?.into_inner();
+    let json = message_json("quarry.files.v1.GetUsageResponse", &answer)?;
+    context.output.answer(&json, || {
+        let rows = answer.directories.iter().chain(&answer.total).map(|row| {
+            vec![row.byte_count.to_string(), row.file_count.to_string(), row.path.clone()]
+        });
+        text_table(&["bytes", "files", "path"], rows)
+    })
+}

@@ -1,0 +1,184 @@
+//! Locations and their scans.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+use files_api::v1 as wire;
+use serde_json::json;
+
+use super::super::jobs::{follow, job_json, outcome};
+use super::super::{Context, Page};
+use super::{location_of, server_path};
+use crate::failure::Failure;
+use crate::output::{Column, column, message_json};
+
+const COLUMNS: [Column; 8] = [
+    column("id", "id"),
+    column("path", "path"),
+    column("mode", "mode"),
+    column("entries", "entry_count"),
+    column("files", "file_count"),
+    column("bytes", "byte_count"),
+    column("scanned", "scan_time"),
+    column("problem", "problem"),
+];
+
+/// `--mode`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ModeArg {
+    /// Names, sizes, times
+    Metadata,
+    /// And every file's hash
+    Content,
+    /// And what looks alike
+    Deep,
+}
+
+impl From<ModeArg> for wire::ScanMode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Metadata => Self::Metadata,
+            ModeArg::Content => Self::Content,
+            ModeArg::Deep => Self::Deep,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LocationCommand {
+    /// Make a directory of the server a location
+    Add {
+        /// The directory
+        path: PathBuf,
+        /// What to call it [default: its last name]
+        #[arg(long, default_value = "")]
+        name: String,
+        /// How much is learnt of its files
+        #[arg(long, value_enum)]
+        mode: Option<ModeArg>,
+        /// Leave out what matches, as in .gitignore; may be repeated
+        #[arg(long = "ignore", value_name = "PATTERN")]
+        rules: Vec<String>,
+        /// It overlaps another location on purpose
+        #[arg(long)]
+        nested: bool,
+        /// More than so many percent missing are not removed unasked
+        #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+        guard: i32,
+    },
+    /// The locations that you may see
+    List(Page),
+    /// Forget a location; its files stay untouched
+    Remove {
+        /// Its root
+        path: PathBuf,
+    },
+    /// Look at its files again
+    Rescan(ScanCommand),
+}
+
+impl LocationCommand {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        match self {
+            Self::Add { path, name, mode, rules, nested, guard } => {
+                let request = wire::CreateLocationRequest {
+                    path: server_path(&path)?,
+                    name,
+                    mode: mode.map_or(wire::ScanMode::Unspecified, Into::into).into(),
+                    rules,
+                    guard_percent: guard,
+                    nested,
+                    watched: false,
+                    device: String::new(),
+                };
+                let answer = client.locations().create_location(request).await?.into_inner();
+                let json = message_json("quarry.files.v1.CreateLocationResponse", &answer)?;
+                context.output.message(&json, "location", &COLUMNS)
+            }
+            Self::List(page) => {
+                let (page_size, page_token) = page.parts();
+                let request =
+                    wire::ListLocationsRequest { page_size, page_token, holding: String::new() };
+                let answer = client.locations().list_locations(request).await?.into_inner();
+                let json = message_json("quarry.files.v1.ListLocationsResponse", &answer)?;
+                context.output.message(&json, "locations", &COLUMNS)
+            }
+            Self::Remove { path } => {
+                let id = server_path(&path)?.trim_start_matches('/').to_owned();
+                client.locations().delete_location(wire::DeleteLocationRequest { id }).await?;
+                context.output.answer(&json!({}), || {
+                    format!("location {} is forgotten; its files are untouched", path.display())
+                })
+            }
+            Self::Rescan(command) => command.run(context).await,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct ScanCommand {
+    /// The location's root
+    path: PathBuf,
+    /// How much is learnt of its files [default: as before]
+    #[arg(long, value_enum)]
+    mode: Option<ModeArg>,
+    /// Wait until it is done
+    #[arg(long)]
+    wait: bool,
+    /// What is missing is removed, however much it is
+    #[arg(long)]
+    accept_removals: bool,
+}
+
+impl ScanCommand {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        let location = location_of(&client, &self.path).await?;
+        let request = wire::ScanLocationRequest {
+            id: location.id,
+            mode: self.mode.map_or(wire::ScanMode::Unspecified, Into::into).into(),
+            accept_removals: self.accept_removals,
+        };
+        let job = client.locations().scan_location(request).await?.into_inner().job;
+        queued(context, &job, self.wait).await?;
+        if self.wait {
+            let after = location_of(&client, &self.path).await?;
+            if !after.problem.is_empty() {
+                context.output.hint(&after.problem);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads every hashed file again.
+pub async fn verify(context: &Context, path: &Path, wait: bool) -> Result<(), Failure> {
+    let client = context.client()?;
+    let id = location_of(&client, path).await?.id;
+    let request = wire::VerifyLocationRequest { id };
+    let job = client.locations().verify_location(request).await?.into_inner().job;
+    queued(context, &job, wait).await
+}
+
+/// Names a job, or waits for it and tells how it ended.
+async fn queued(context: &Context, name: &str, wait: bool) -> Result<(), Failure> {
+    if !wait {
+        return context
+            .output
+            .answer(&json!({ "job": { "name": name } }), || format!("job {name} is queued"));
+    }
+    let client = context.client()?;
+    let job = follow(context, &client, name).await?;
+    context.output.answer(&json!({ "job": job_json(&job)? }), || {
+        let numbers: Vec<String> = job
+            .result
+            .iter()
+            .map(|(name, number)| format!("{number} {}", name.replace('_', " ")))
+            .collect();
+        let mut numbers = numbers;
+        numbers.sort();
+        numbers.join(", ")
+    })?;
+    outcome(&job)
+}
