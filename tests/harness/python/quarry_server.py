@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 
-ROLES = ["identity", "catalog", "item-store", "gateway"]
+ROLES = ["identity", "catalog", "item-store", "file-indexer", "gateway"]
 READY_WITHIN_SECONDS = 60
 
 

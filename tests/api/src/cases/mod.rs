@@ -3,6 +3,7 @@
 mod accounts;
 mod cli;
 mod datasets;
+mod files;
 mod flight;
 mod frames;
 mod grants;
@@ -77,6 +78,10 @@ pub const CASES: &[Case] = &[
     case("items: look-up, count, statistics", |s| Box::pin(items::look_up(s))),
     case("items: filters", |s| Box::pin(items::filters(s))),
     case("items: filters refused", |s| Box::pin(items::bad_filters(s))),
+    case("files: located, scanned, found, forgotten", |s| Box::pin(files::lifecycle(s))),
+    case("files: a grant on the location decides", |s| Box::pin(files::permissions(s))),
+    case("files: the command line's shapes", |s| Box::pin(files::command_line(s))),
+    case("jobs: names and lists", |s| Box::pin(files::jobs(s))),
     case("cli: import, list, count, export", |s| Box::pin(cli::round_trip(s))),
     case("cli: a bad row imports nothing", |s| Box::pin(cli::bad_rows(s))),
     case("cli: a cell of five gigabytes", |s| Box::pin(cli::huge_cell(s))),

@@ -1,0 +1,184 @@
+//! Files: a location, its scan as a job, what is found, and who may see it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use files_api::v1 as wire;
+use harness::{Session, eventually};
+use ops_api::v1::{JobState, JobsGetRequest, JobsListRequest, JobsWatchRequest};
+use options_api::v1::{Level, ResourceKind, Role};
+use tonic::Code;
+
+use crate::stage::{Stage, unique};
+
+/// A tree of its own below the platform's scratch directory.
+fn tree(stage: &Stage) -> PathBuf {
+    let tree = stage.platform.scratch().join(unique("tree"));
+    for (path, bytes) in [
+        ("a/report.pdf", "%PDF-1.4 one"),
+        ("a/copy of report.pdf", "%PDF-1.4 one"),
+        ("a/b/notes.txt", "notes"),
+        ("other.txt", "another"),
+    ] {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, bytes).expect("a file");
+    }
+    tree
+}
+
+async fn location(session: &Session, path: &Path) -> Result<wire::Location, tonic::Status> {
+    let request = wire::CreateLocationRequest {
+        path: path.display().to_string(),
+        mode: wire::ScanMode::Content.into(),
+        ..Default::default()
+    };
+    let answer = session.locations().create_location(request).await?;
+    Ok(answer.into_inner().location.expect("a location"))
+}
+
+/// Scans and waits for the job, over its stream.
+async fn scan(session: &Session, location: &wire::Location) -> ops_api::v1::Job {
+    let request = wire::ScanLocationRequest { id: location.id.clone(), ..Default::default() };
+    let name = session.locations().scan_location(request).await.expect("a job").into_inner().job;
+    let mut changes =
+        session.jobs().watch(JobsWatchRequest { name }).await.expect("a stream").into_inner();
+    let mut last = None;
+    while let Some(change) = changes.message().await.expect("a change") {
+        last = change.job;
+    }
+    let job = last.expect("a job");
+    assert_eq!(job.state(), JobState::Completed, "{job:?}");
+    job
+}
+
+async fn search(session: &Session, query: wire::FileQuery) -> BTreeSet<String> {
+    let request = wire::SearchFilesRequest { query: Some(query), ..Default::default() };
+    let answer = session.files().search_files(request).await.expect("a page").into_inner();
+    answer.entries.into_iter().map(|entry| entry.path).collect()
+}
+
+/// From a directory to what is found in it.
+pub async fn lifecycle(stage: &Stage) {
+    let tree = tree(stage);
+    let made = location(&stage.admin, &tree).await.expect("a location");
+    let job = scan(&stage.admin, &made).await;
+    assert_eq!((job.result["added"], job.result["hashed"]), (6, 4), "{job:?}");
+    let text = |text: &str| wire::FileQuery {
+        text: text.to_owned(),
+        location_id: made.id.clone(),
+        ..Default::default()
+    };
+    let absolute = |relative: &str| tree.join(relative).display().to_string();
+    let found = search(&stage.admin, text("REPORT")).await;
+    assert_eq!(found, [absolute("a/report.pdf"), absolute("a/copy of report.pdf")].into());
+    let request = wire::ListDuplicatesRequest {
+        location_id: made.id.clone(),
+        verify: true,
+        ..Default::default()
+    };
+    let answer = stage.admin.files().list_duplicates(request).await.expect("groups").into_inner();
+    assert_eq!((answer.group_count, answer.wasted_bytes, answer.unhashed_count), (1, 12, 0));
+    assert!(answer.groups[0].verified && answer.groups[0].entries.len() == 2);
+    let request = wire::GetUsageRequest { path: absolute("a"), ..Default::default() };
+    let usage = stage.admin.files().get_usage(request).await.expect("usage").into_inner();
+    assert_eq!(usage.total.map(|total| (total.byte_count, total.file_count)), Some((29, 3)));
+    let tag = unique("tag");
+    let request = wire::TagFilesRequest {
+        tag: tag.clone(),
+        paths: vec![absolute("other.txt")],
+        ..Default::default()
+    };
+    stage.admin.marks().tag_files(request).await.expect("a tag");
+    let query = wire::FileQuery { tags: vec![tag], ..Default::default() };
+    assert_eq!(search(&stage.admin, query).await, [absolute("other.txt")].into());
+    std::fs::remove_file(tree.join("other.txt")).expect("removed");
+    let job = scan(&stage.admin, &made).await;
+    assert_eq!((job.result["removed"], job.result["unchanged_directories"]), (1, 2), "{job:?}");
+    assert!(search(&stage.admin, text("other")).await.is_empty());
+    let request = wire::DeleteLocationRequest { id: made.id.clone() };
+    stage.admin.locations().delete_location(request).await.expect("deleted");
+    assert!(tree.join("a/report.pdf").exists());
+}
+
+/// A grant on the location decides, for lists and for names.
+pub async fn permissions(stage: &Stage) {
+    let tree = tree(stage);
+    let made = location(&stage.admin, &tree).await.expect("a location");
+    scan(&stage.admin, &made).await;
+    let (user, session) = stage.user(Role::User).await;
+    // No path of the server is allowed to anybody but an admin.
+    let refused = location(&session, &tree).await.expect_err("not allowed");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let path = tree.display().to_string();
+    let query = || wire::FileQuery { text: "report".to_owned(), ..Default::default() };
+    assert!(search(&session, query()).await.is_empty());
+    let get = || wire::GetLocationRequest { id: made.id.clone() };
+    let hidden = session.locations().get_location(get()).await.expect_err("hidden");
+    assert_eq!(hidden.code(), Code::NotFound);
+    let usage = wire::GetUsageRequest { path: path.clone(), ..Default::default() };
+    let hidden = session.files().get_usage(usage).await.expect_err("hidden");
+    assert_eq!(hidden.code(), Code::NotFound);
+    stage.grant(&user, ResourceKind::Location, &made.id, Level::Read).await;
+    let seen = eventually("the grant", std::time::Duration::from_secs(2), async || {
+        session.locations().get_location(get()).await.ok()
+    });
+    seen.await;
+    assert_eq!(search(&session, query()).await.len(), 2);
+    let scan = wire::ScanLocationRequest { id: made.id.clone(), ..Default::default() };
+    let refused = session.locations().scan_location(scan).await.expect_err("only reads");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    // The admin's jobs are not the user's.
+    let jobs = session.jobs().list(JobsListRequest::default()).await.expect("jobs").into_inner();
+    assert!(jobs.jobs.is_empty() && jobs.unreachable.is_empty(), "{jobs:?}");
+}
+
+/// Names of jobs that lead nowhere, and the list over HTTP.
+pub async fn jobs(stage: &Stage) {
+    let made = location(&stage.admin, &tree(stage)).await.expect("a location");
+    let job = scan(&stage.admin, &made).await;
+    for (name, code) in [
+        ("file-indexer/0190b0a0-0000-7000-8000-000000000000", Code::NotFound),
+        ("nothing/0190b0a0-0000-7000-8000-000000000000", Code::NotFound),
+        ("", Code::InvalidArgument),
+    ] {
+        let request = JobsGetRequest { name: name.to_owned() };
+        let status = stage.admin.jobs().get(request).await.expect_err(name);
+        assert_eq!(status.code(), code, "{name:?}: {status:?}");
+    }
+    let answer = stage.admin.get(&format!("/v1/jobs/{}", job.name)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["job"]["state"], "JOB_STATE_COMPLETED");
+    let answer = stage.admin.get("/v1/jobs?service=file-indexer").await;
+    let names: Vec<_> = answer.json()["jobs"]
+        .as_array()
+        .expect("jobs")
+        .iter()
+        .map(|job| job["name"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert!(names.contains(&job.name), "{names:?}");
+}
+
+/// The command line's own shapes.
+pub async fn command_line(stage: &Stage) {
+    let tree = tree(stage);
+    let path = tree.display().to_string();
+    let run = async |args: &[&str]| stage.platform.cli(args).await.json();
+    run(&["files", "location", "add", &path, "-o", "json"]).await;
+    run(&["files", "scan", &path, "--mode", "content", "--wait", "-o", "json"]).await;
+    let found =
+        run(&["files", "search", "report", "--path", &path, "--ext", "pdf", "-o", "json"]).await;
+    assert_eq!(found["entries"].as_array().map(Vec::len), Some(2), "{found}");
+    assert_eq!(found["entries"][0]["size"], 12);
+    let groups = run(&["files", "duplicates", "--location", &path, "-o", "json"]).await;
+    assert_eq!(groups["wasted_bytes"], 12, "{groups}");
+    let group = &groups["groups"][0];
+    assert_eq!(group["content"].as_str().map(str::len), Some(64));
+    assert_eq!(
+        (group["size"].as_i64(), group["entries"].as_array().map(Vec::len)),
+        (Some(12), Some(2))
+    );
+    let usage = run(&["files", "du", &path, "-o", "json"]).await;
+    assert_eq!(usage["total"]["file_count"], 4);
+    run(&["files", "location", "remove", &path, "-o", "json"]).await;
+}
