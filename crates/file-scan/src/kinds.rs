@@ -101,6 +101,9 @@ pub fn sniff(head: &[u8], name: &[u8]) -> ContentKind {
     {
         return ContentKind::Data;
     }
+    if head.starts_with(b"\x7fELF") {
+        return ContentKind::Executable;
+    }
     if let Some(found) = infer::get(head) {
         return match found.matcher_type() {
             infer::MatcherType::App => ContentKind::Executable,

@@ -1,9 +1,9 @@
 //! A tree held by a descriptor: nothing above it is ever reached.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -208,10 +208,4 @@ pub(crate) fn identity(stat: &Statx) -> Identity {
 
 pub(crate) fn nanos(time: &rustix::fs::StatxTimestamp) -> i64 {
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
-}
-
-/// A relative path of bytes as the operating system takes it.
-#[must_use]
-pub fn os_path(root: &Path, relative: &[u8]) -> PathBuf {
-    root.join(OsString::from_vec(relative.to_vec()))
 }

@@ -263,7 +263,7 @@ impl Indexer {
             .title(&location.path)
             .key(format!("location:{}", location.id))
             .arguments(&arguments)?;
-        Ok(self.jobs.submit(job).await?.id)
+        self.queued(job, "scan").await
     }
 
     /// Queues a verification; answers the job's id.
@@ -281,7 +281,22 @@ impl Indexer {
             .title(&location.path)
             .key(format!("location:{}", location.id))
             .arguments(&VerifyArguments { location: location.id })?;
-        Ok(self.jobs.submit(job).await?.id)
+        self.queued(job, "verify").await
+    }
+
+    /// A location is scanned or verified by one job at a time.
+    async fn queued(&self, job: NewJob, kind: &str) -> Result<uuid::Uuid, ServiceError> {
+        let queued = self.jobs.submit(job).await?;
+        if queued.kind == kind {
+            return Ok(queued.id);
+        }
+        let message = format!(
+            "the location's {} is under way; wait for it or cancel {}/{}",
+            queued.kind,
+            crate::ROLE,
+            queued.id
+        );
+        Err(ServiceError::conflict(message).reason("JOB_KEY_TAKEN"))
     }
 }
 

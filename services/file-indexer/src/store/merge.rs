@@ -268,13 +268,28 @@ impl Store {
         if let Some(twin) = find(new_parent, name(new)).await? {
             self.drop_entries(tx, &[twin]).await?;
         }
-        let parent = "SELECT id FROM dir WHERE location_id = $1 AND path = $2";
-        let parent = all(tx, parent, vec![scan.location.into(), new_parent.into()]).await?;
-        let Some(parent) = parent.first() else { return Ok(()) };
-        let parent: i64 = get(parent, "id")?;
+        let parent = self.dir_at(tx, scan, new_parent).await?;
         let above = "UPDATE dir SET parent_id = $2 WHERE location_id = $1 AND path = $3";
         execute(tx, above, vec![scan.location.into(), parent.into(), new.into()]).await?;
         self.place_entry(tx, entry, parent, &name(new)).await
+    }
+
+    /// The number of a directory. One whose listing comes later in the same
+    /// batch gets its row here, to be filled then.
+    async fn dir_at(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        path: &str,
+    ) -> Result<i64, ServiceError> {
+        let find = "SELECT id FROM dir WHERE location_id = $1 AND path = $2";
+        if let Some(row) = all(tx, find, vec![scan.location.into(), path.into()]).await?.first() {
+            return get(row, "id");
+        }
+        let id = take_ids(tx, "dir", 1).await?;
+        let sql = "INSERT INTO dir (id, location_id, path, dev, ino, files, bytes) VALUES ($1, $2, $3, 0, 0, 0, 0)";
+        execute(tx, sql, vec![id.into(), scan.location.into(), path.into()]).await?;
+        Ok(id)
     }
 
     /// Inserts the rows of new directories and refreshes those of known ones;

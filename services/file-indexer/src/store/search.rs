@@ -20,7 +20,6 @@ pub struct Found {
     pub kind: i16,
     pub size: i64,
     pub modified: i64,
-    pub changed: i64,
     pub ino: i64,
     pub ext: String,
     pub links: i64,
@@ -50,7 +49,7 @@ impl Found {
     }
 }
 
-pub(super) const FOUND: &str = "e.id, d.location_id, d.path, e.name, e.kind, e.size, e.modified, e.changed, e.ino, e.ext, \
+pub(super) const FOUND: &str = "e.id, d.location_id, d.path, e.name, e.kind, e.size, e.modified, e.ino, e.ext, \
     e.links, e.mode, e.target, e.gone, c.id AS content, c.hash, c.kind AS content_kind, c.width, c.height, \
     c.orientation, c.taken, c.camera, c.broken";
 
@@ -79,7 +78,6 @@ pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
         kind: get(row, "kind")?,
         size: get(row, "size")?,
         modified: get(row, "modified")?,
-        changed: get(row, "changed")?,
         ino: get(row, "ino")?,
         ext: get(row, "ext")?,
         links: get(row, "links")?,
