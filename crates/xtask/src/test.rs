@@ -41,12 +41,8 @@ const DEPENDENCIES: Step = Step {
     needs: &[],
     run: dependencies,
 };
-const BUILD: Step = Step {
-    name: "build",
-    title: "the quarry binary (debug)",
-    needs: &[],
-    run: |machine| succeed(&mut machine.cargo(&["build", "--locked", "--package", "quarry"])),
-};
+const BUILD: Step =
+    Step { name: "build", title: "every program and test (debug)", needs: &[], run: build };
 const TESTS: Step = Step {
     name: "tests",
     title: "unit, architecture and API tests",
@@ -127,6 +123,12 @@ fn dependencies(machine: &Machine) -> Result<(), Failure> {
     succeed(&mut machine.cargo(&checks))
 }
 
+/// All in one go: cargo selects other features of third-party crates for each
+/// selection of ours, and a second selection would compile the world again.
+fn build(machine: &Machine) -> Result<(), Failure> {
+    succeed(&mut machine.cargo(&["build", "--workspace", "--all-targets", "--locked"]))
+}
+
 fn tests(machine: &Machine) -> Result<(), Failure> {
     if installed("cargo-nextest", "--version") {
         let mut nextest = with_parts(machine)?;
@@ -165,7 +167,7 @@ fn pytest(machine: &Machine, folder: &str) -> Result<Command, Failure> {
 /// A command, still to be named by its first argument, that finds the binary under test, the
 /// Python environment, and a Postgres that lives as long as the command.
 fn with_parts(machine: &Machine) -> Result<Command, Failure> {
-    succeed(&mut machine.cargo(&["build", "--locked", "--package", "harness", "--bins"]))?;
+    build(machine)?;
     let mut command = machine.command(machine.target.join("debug/with_postgres"));
     command.env("QUARRY_TEST_BINARY", machine.quarry("debug"));
     command.env("QUARRY_TEST_VENV", python::environment(machine)?);
