@@ -6,6 +6,7 @@ mod canonical;
 mod evaluate;
 mod lexer;
 mod literal;
+mod node;
 mod parser;
 mod predicate;
 mod prune;
@@ -18,6 +19,7 @@ use arrow::error::ArrowError;
 
 use crate::predicate::{Op, Predicate, Test};
 
+pub use node::{Asks, LeafTest, Node};
 pub use prune::{ColumnRange, Pruned};
 
 /// The longest text of a filter, in bytes.

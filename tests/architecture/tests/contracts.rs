@@ -15,6 +15,7 @@ const SETS: [&[u8]; 5] = [
     items_api::FILE_DESCRIPTOR_SET,
     ops_api::FILE_DESCRIPTOR_SET,
     files_api::FILE_DESCRIPTOR_SET,
+    vectors_api::FILE_DESCRIPTOR_SET,
 ];
 
 fn needs() -> NeedTable {

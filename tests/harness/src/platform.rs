@@ -40,6 +40,8 @@ pub enum Role {
     ItemStore,
     /// Files.
     FileIndexer,
+    /// Vectors.
+    VectorSearch,
     /// The public door.
     Gateway,
 }
@@ -48,6 +50,13 @@ impl Role {
     /// Every role, a neighbour before those who call it.
     pub const ALL: [Self; 5] =
         [Self::Identity, Self::Catalog, Self::ItemStore, Self::FileIndexer, Self::Gateway];
+    pub const ALL: [Self; 5] = [
+        Self::Identity,
+        Self::Catalog,
+        Self::ItemStore,
+        Self::VectorSearch,
+        Self::Gateway,
+    ];
 
     /// As `--roles` takes it.
     pub fn name(self) -> &'static str {
@@ -56,6 +65,7 @@ impl Role {
             Self::Catalog => "catalog",
             Self::ItemStore => "item-store",
             Self::FileIndexer => "file-indexer",
+            Self::VectorSearch => "vector-search",
             Self::Gateway => "gateway",
         }
     }

@@ -22,6 +22,9 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use vectors_api::v1::points_service_client::PointsServiceClient;
+use vectors_api::v1::search_service_client::SearchServiceClient;
+use vectors_api::v1::spaces_service_client::SpacesServiceClient;
 
 /// A connection that sends the session's token with every call.
 pub type Authed = InterceptedService<Channel, Bearer>;
@@ -126,6 +129,21 @@ impl Session {
     /// `quarry.items.v1.ItemsService`.
     pub fn items(&self) -> ItemsServiceClient<Authed> {
         ItemsServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.vectors.v1.SpacesService`.
+    pub fn spaces(&self) -> SpacesServiceClient<Authed> {
+        SpacesServiceClient::new(self.authed())
+    }
+
+    /// `quarry.vectors.v1.PointsService`.
+    pub fn points(&self) -> PointsServiceClient<Authed> {
+        PointsServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.vectors.v1.SearchService`.
+    pub fn search(&self) -> SearchServiceClient<Authed> {
+        SearchServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.items.v1.MediaService`.

@@ -107,6 +107,19 @@ impl State {
     fn show(&self, context: &Context) -> Result<(), Failure> {
         let rows: Vec<_> = self
             .services
+                vector_search::migrate(&settings).await?;
+                (settings, true)
+            }
+            Self::Status(args) => (there(args.settings(context)?)?, false),
+            Self::Verify(args) => (there(args.settings(context)?)?, true),
+        };
+        let services = [
+            ("identity", identity::migration_status(&settings).await?),
+            ("catalog", catalog::migration_status(&settings).await?),
+            ("item-store", item_store::migration_status(&settings).await?),
+            ("vector-search", vector_search::migration_status(&settings).await?),
+        ];
+        let rows: Vec<_> = services
             .iter()
             .flat_map(|(service, list)| list.iter().map(|one| row(service, one)))
             .collect();

@@ -11,8 +11,10 @@ mod jobs;
 mod namespaces;
 mod parse;
 mod serve;
+mod spaces;
 mod tokens;
 mod users;
+mod vectors;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -116,6 +118,12 @@ enum Command {
     /// Rows of a dataset
     #[command(subcommand)]
     Items(items::ItemsCommand),
+    /// Spaces of vectors
+    #[command(subcommand)]
+    Spaces(spaces::SpacesCommand),
+    /// Similarity search over the vectors of a space
+    #[command(subcommand)]
+    Vectors(vectors::VectorsCommand),
     /// People and programs that may call the platform
     #[command(subcommand)]
     Users(users::UsersCommand),
@@ -255,6 +263,8 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Namespaces(command) => command.run(context).await,
         Command::Datasets(command) => command.run(context).await,
         Command::Items(command) => command.run(context).await,
+        Command::Spaces(command) => command.run(context).await,
+        Command::Vectors(command) => command.run(context).await,
         Command::Users(command) => command.run(context).await,
         Command::Tokens(command) => command.run(context).await,
         Command::Grants(command) => command.run(context).await,

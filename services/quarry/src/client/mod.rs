@@ -8,6 +8,7 @@ pub mod images;
 pub mod import;
 pub mod media;
 pub mod progress;
+pub mod space;
 pub mod statistics;
 pub mod version;
 
@@ -33,6 +34,9 @@ use tonic::transport::{Channel, ClientTlsConfig};
 use tonic::{Request, Status};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
+use vectors_api::v1::points_service_client::PointsServiceClient;
+use vectors_api::v1::search_service_client::SearchServiceClient;
+use vectors_api::v1::spaces_service_client::SpacesServiceClient;
 
 use crate::failure::Failure;
 
@@ -101,6 +105,21 @@ impl Client {
     /// `quarry.items.v1.MediaService`.
     pub fn media(&self) -> MediaServiceClient<Authorized> {
         MediaServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.vectors.v1.SpacesService`.
+    pub fn spaces(&self) -> SpacesServiceClient<Authorized> {
+        SpacesServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.vectors.v1.PointsService`.
+    pub fn points(&self) -> PointsServiceClient<Authorized> {
+        PointsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.vectors.v1.SearchService`.
+    pub fn search(&self) -> SearchServiceClient<Authorized> {
+        SearchServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.identity.v1.UsersService`.

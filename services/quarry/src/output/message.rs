@@ -20,6 +20,7 @@ fn pool() -> Option<&'static DescriptorPool> {
             items_api::FILE_DESCRIPTOR_SET,
             ops_api::FILE_DESCRIPTOR_SET,
             files_api::FILE_DESCRIPTOR_SET,
+            vectors_api::FILE_DESCRIPTOR_SET,
         ] {
             pool.decode_file_descriptor_set(set).ok()?;
         }

@@ -45,6 +45,9 @@ const CALLEES: [Callee; 4] = [
         role: Role::FileIndexer,
         prefixes: &["quarry.files.v1.", ops_api::JOBS_PREFIX],
         descriptors: files_api::FILE_DESCRIPTOR_SET,
+        role: Role::VectorSearch,
+        prefixes: &["quarry.vectors.v1."],
+        descriptors: vectors_api::FILE_DESCRIPTOR_SET,
     },
 ];
 
@@ -97,6 +100,7 @@ pub async fn compose(
             Role::Catalog => house.catalog().await?,
             Role::ItemStore => house.item_store().await?,
             Role::FileIndexer => house.file_indexer().await?,
+            Role::VectorSearch => house.vector_search().await?,
             Role::Gateway => public = Some(house.gateway().await?),
         }
     }
@@ -188,6 +192,19 @@ impl House<'_> {
         let settings = self.settings.files.clone();
         let service = file_indexer::build(settings, paths, &sql, neighbours, shutdown).await?;
         self.add(Role::FileIndexer, service);
+    async fn vector_search(&mut self) -> Result<(), ServiceError> {
+        let identity = self.neighbour(Role::Identity, Role::VectorSearch)?;
+        let neighbours = vector_search::Neighbours {
+            catalog: self.neighbour(Role::Catalog, Role::VectorSearch)?,
+            tokens: self.tokens(Role::VectorSearch, &identity)?,
+            keys: Keys::new(identity.clone()),
+            identity,
+        };
+        let mut settings = self.settings.vectors.clone();
+        settings.sql = Some(self.settings.sql());
+        settings.object_store_url = self.settings.objects();
+        let service = vector_search::build(settings, neighbours, self.ends.stopped.clone()).await?;
+        self.add(Role::VectorSearch, service);
         Ok(())
     }
 

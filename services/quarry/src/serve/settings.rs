@@ -25,6 +25,8 @@ pub enum Role {
     ItemStore,
     /// Locations, files, duplicates.
     FileIndexer,
+    /// Spaces, points, similarity.
+    VectorSearch,
     /// The public door.
     Gateway,
 }
@@ -33,6 +35,13 @@ impl Role {
     /// Every role, in the order in which they are built.
     pub const ALL: [Self; 5] =
         [Self::Identity, Self::Catalog, Self::ItemStore, Self::FileIndexer, Self::Gateway];
+    pub const ALL: [Self; 5] = [
+        Self::Identity,
+        Self::Catalog,
+        Self::ItemStore,
+        Self::VectorSearch,
+        Self::Gateway,
+    ];
 
     /// As written in `--roles`, in tokens and in file names.
     pub const fn name(self) -> &'static str {
@@ -41,6 +50,7 @@ impl Role {
             Self::Catalog => "catalog",
             Self::ItemStore => "item-store",
             Self::FileIndexer => "file-indexer",
+            Self::VectorSearch => "vector-search",
             Self::Gateway => "gateway",
         }
     }
@@ -112,6 +122,8 @@ pub struct Settings {
     pub files: file_indexer::Settings,
     /// Paths of this machine that requests may name.
     pub paths: AllowedPaths,
+    /// Indexes of vectors.
+    pub vectors: vector_search::Settings,
     /// The public door's limits.
     pub gateway: gateway::Settings,
 }
@@ -139,6 +151,7 @@ impl Default for Settings {
             items: item_store::Settings::default(),
             files: file_indexer::Settings::default(),
             paths: AllowedPaths::default(),
+            vectors: vector_search::Settings::default(),
             gateway: gateway::Settings::default(),
         }
     }
@@ -167,6 +180,9 @@ pub struct NeighbourUrls {
     /// Of the file indexer.
     #[serde(alias = "file-indexer")]
     pub file_indexer: Option<String>,
+    /// Of the vector search.
+    #[serde(alias = "vector-search")]
+    pub vector_search: Option<String>,
 }
 
 impl NeighbourUrls {
@@ -177,6 +193,7 @@ impl NeighbourUrls {
             Role::Catalog => self.catalog.as_deref(),
             Role::ItemStore => self.item_store.as_deref(),
             Role::FileIndexer => self.file_indexer.as_deref(),
+            Role::VectorSearch => self.vector_search.as_deref(),
             Role::Gateway => None,
         }
     }

@@ -18,6 +18,7 @@ const SETS: [&[u8]; 5] = [
     items_api::FILE_DESCRIPTOR_SET,
     ops_api::FILE_DESCRIPTOR_SET,
     files_api::FILE_DESCRIPTOR_SET,
+    vectors_api::FILE_DESCRIPTOR_SET,
 ];
 
 /// Calls a method with an empty message, whatever its shape; an answer is `Ok`.

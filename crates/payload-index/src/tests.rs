@@ -1,0 +1,182 @@
+//! The index against the filter's own row-by-row answer.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ListBuilder, RecordBatch, StringBuilder};
+use proptest::prelude::*;
+
+use super::*;
+use crate::dictionary::array;
+
+type Row = (Option<i64>, Option<f64>, Option<bool>, Option<String>, Option<Vec<String>>);
+
+fn payload((n, x, flag, word, tags): &Row) -> Payload {
+    let mut fields = Vec::new();
+    fields.extend(n.map(|n| ("n".to_owned(), Value::Int(n))));
+    fields.extend(x.map(|x| ("x".to_owned(), Value::Float(x))));
+    fields.extend(flag.map(|flag| ("flag".to_owned(), Value::Bool(flag))));
+    fields.extend(word.clone().map(|word| ("word".to_owned(), Value::Text(word))));
+    let list = |tags: &Vec<String>| Value::List(tags.iter().cloned().map(Value::Text).collect());
+    fields.extend(tags.as_ref().map(|tags| ("tags".to_owned(), list(tags))));
+    Payload::new(fields).unwrap()
+}
+
+/// Rows with a first one that gives every column its type.
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    let word = prop::sample::select(vec!["a", "b", "ab", "", "Über"]);
+    let row = (
+        prop::option::of(-3_i64..4),
+        prop::option::of(prop::sample::select(vec![0.0, -0.0, 1.5, f64::NAN, -7.0])),
+        prop::option::of(any::<bool>()),
+        prop::option::of(word.clone().prop_map(str::to_owned)),
+        prop::option::of(prop::collection::vec(word.prop_map(str::to_owned), 0..3)),
+    );
+    let first = (Some(1), Some(1.5), Some(true), Some("a".to_owned()), Some(vec!["a".to_owned()]));
+    prop::collection::vec(row, 0..40).prop_map(move |mut rows| {
+        rows.insert(0, first.clone());
+        rows
+    })
+}
+
+fn leaf() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        "n = 1", "n != 1", "n < 2", "n >= -1", "n IN (1, 3)", "n = null", "n != null", "n > 1.5",
+        "x = 0", "x < 1", "x != 1.5", "flag", "flag = false", "word = \"a\"", "word = \"a*\"",
+        "word:\"b\"", "word > \"a\"", "word IN (\"a\", \"b\")", "tags:\"a\"", "tags = null",
+        "tags:*", "item_id = \"i3\"", "item_id IN (\"i1\", \"i2\")", "n < 99999999999999999999",
+    ])
+    .prop_map(str::to_owned)
+}
+
+fn filters() -> impl Strategy<Value = String> {
+    leaf().prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} AND {b})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} OR {b})")),
+            inner.prop_map(|a| format!("NOT ({a})")),
+        ]
+    })
+}
+
+fn batch(rows: &[Row]) -> RecordBatch {
+    let column = |kind, values: Vec<Option<Value>>| -> ArrayRef {
+        // A value of another kind is a null to the builder.
+        let absent = if kind == Kind::Int { Value::Bool(true) } else { Value::Int(0) };
+        array(kind, &values.into_iter().map(|v| v.unwrap_or(absent.clone())).collect::<Vec<_>>())
+    };
+    let mut tags = ListBuilder::new(StringBuilder::new());
+    for row in rows {
+        match &row.4 {
+            Some(list) => {
+                list.iter().for_each(|tag| tags.values().append_value(tag));
+                tags.append(true);
+            }
+            None => tags.append(false),
+        }
+    }
+    let ids: Vec<_> = (0..rows.len()).map(|at| Some(Value::Text(format!("i{at}")))).collect();
+    RecordBatch::try_from_iter_with_nullable([
+        ("item_id", column(Kind::Text, ids), false),
+        ("n", column(Kind::Int, rows.iter().map(|r| r.0.map(Value::Int)).collect()), true),
+        ("x", column(Kind::Float, rows.iter().map(|r| r.1.map(Value::Float)).collect()), true),
+        ("flag", column(Kind::Bool, rows.iter().map(|r| r.2.map(Value::Bool)).collect()), true),
+        (
+            "word",
+            column(Kind::Text, rows.iter().map(|r| r.3.clone().map(Value::Text)).collect()),
+            true,
+        ),
+        ("tags", Arc::new(tags.finish()) as ArrayRef, true),
+    ])
+    .unwrap()
+}
+
+fn index(rows: &[Row], gap: u32) -> PayloadIndex {
+    let mut index = PayloadIndex::default();
+    for (at, row) in rows.iter().enumerate() {
+        let number = 7 + u32::try_from(at).unwrap() * gap;
+        assert!(index.insert(number, &format!("i{at}"), &payload(row)).is_empty());
+    }
+    index
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_bitmap_is_what_row_by_row_says(rows in rows(), text in filters(), gap in 1_u32..4) {
+        let built = index(&rows, gap);
+        let filter = Filter::parse(&text, &built.schema()).unwrap();
+        let stored = PayloadIndex::from_bytes(&built.to_bytes()).unwrap();
+        let naive = filter.evaluate(&batch(&rows)).unwrap();
+        let expected: Vec<u32> =
+            (0..rows.len()).filter(|at| naive.value(*at)).map(|at| 7 + u32::try_from(at).unwrap() * gap).collect();
+        for index in [&built, &stored] {
+            let found: Vec<u32> = index.passing(&filter).unwrap().iter().collect();
+            prop_assert_eq!(&found, &expected, "{}", text);
+        }
+    }
+
+    #[test]
+    fn payloads_survive_their_bytes(rows in rows()) {
+        for row in &rows {
+            let payload = payload(row);
+            let back = Payload::from_bytes(&payload.to_bytes()).unwrap();
+            prop_assert_eq!(payload.to_bytes(), back.to_bytes());
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_error_and_no_panic(rows in rows(), at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        let bytes = index(&rows, 1).to_bytes();
+        let mut flipped = bytes.clone();
+        let at = at.index(bytes.len());
+        flipped[at] ^= 1 << bit;
+        prop_assert!(PayloadIndex::from_bytes(&flipped).is_err());
+        prop_assert!(PayloadIndex::from_bytes(&bytes[..at]).is_err());
+        let payload = payload(&rows[0]).to_bytes();
+        let _ = Payload::from_bytes(&payload[..at.min(payload.len())]);
+    }
+}
+
+#[test]
+fn a_column_keeps_its_type_and_a_deleted_point_is_gone() {
+    let text = |text: &str| Payload::new(vec![("c".into(), Value::Text(text.into()))]).unwrap();
+    let mut index = PayloadIndex::default();
+    index.insert(1, "one", &text("x"));
+    let number = Payload::new(vec![("c".into(), Value::Int(1))]).unwrap();
+    let refused = index.insert(2, "two", &number);
+    assert_eq!(refused.len(), 1);
+    assert!(refused[0].to_string().contains("Utf8"), "{}", refused[0]);
+    index.insert(3, "three", &text("x"));
+    let filter = Filter::parse("c = \"x\"", &index.schema()).unwrap();
+    assert_eq!(index.passing(&filter).unwrap().len(), 2);
+    index.remove(1);
+    assert_eq!(index.passing(&filter).unwrap().iter().collect::<Vec<_>>(), [3]);
+    let facets = index.facets("c", index.live(), 10).unwrap();
+    assert_eq!(facets.counts, [(Value::Text("x".into()), 1)]);
+    assert_eq!(index.item_id(3), Some("three"));
+    assert_eq!(index.item_id(4), None);
+}
+
+#[test]
+fn many_values_are_scanned_and_few_have_bitmaps() {
+    let mut index = PayloadIndex::default();
+    for number in 0..5_000_u32 {
+        let fields = vec![
+            ("wide".to_owned(), Value::Int(i64::from(number))),
+            ("narrow".to_owned(), Value::Int(i64::from(number % 7))),
+        ];
+        index.insert(number, &number.to_string(), &Payload::new(fields).unwrap());
+    }
+    let count = |text: &str| {
+        index.passing(&Filter::parse(text, &index.schema()).unwrap()).unwrap().len()
+    };
+    assert_eq!(count("wide < 4500 AND wide >= 4000"), 500);
+    assert_eq!(count("NOT wide = 17"), 4_999);
+    assert_eq!(count("narrow = 3"), 714);
+    let back = PayloadIndex::from_bytes(&index.to_bytes()).unwrap();
+    assert_eq!(back.to_bytes(), index.to_bytes());
+    assert_eq!(back.value("wide", 4_999), Some(Value::Int(4_999)));
+    assert_eq!(index.facets("wide", index.live(), 3).unwrap().distinct, 5_000);
+}

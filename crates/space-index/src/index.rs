@@ -1,0 +1,331 @@
+//! Changes in, answers out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use ann::{Answer, Index, Query, Vector};
+use filter::Filter;
+use payload_index::{ColumnType, Payload, PayloadIndex};
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use crate::{IndexError, Manifest};
+
+/// Bitmaps of filters that are kept until the next change.
+const FILTERS_KEPT: usize = 64;
+
+/// Which space, and what its vectors are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpaceSettings {
+    /// The space.
+    pub space: Uuid,
+    /// Of its rows.
+    pub epoch: i64,
+    /// Metric, element, dimension.
+    pub vectors: ann::Settings,
+}
+
+/// A point as its row has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Space-wide, given once.
+    pub number: u32,
+    /// Whose it is.
+    pub item_id: String,
+    /// As stored: elements, little-endian.
+    pub vector: Vec<u8>,
+    /// What it can be filtered by.
+    pub payload: Payload,
+}
+
+/// One change of the space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Its number; changes are applied in order.
+    pub seq: i64,
+    /// The number that is no longer there.
+    pub removed: Option<u32>,
+    /// The point that is there now; nothing for a deletion, or when a later change replaced it.
+    pub point: Option<Point>,
+}
+
+/// The numbers that pass a filter; shared while nothing changes.
+pub type Passing = Arc<RoaringBitmap>;
+
+/// A nearest-neighbour question.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'a> {
+    /// Near to what.
+    pub vector: Vector<'a>,
+    /// How many.
+    pub k: usize,
+    /// Breadth of the walk.
+    pub ef: Option<usize>,
+    /// Compare with all.
+    pub exact: bool,
+    /// Nothing farther.
+    pub distance_max: Option<f32>,
+}
+
+/// Counts of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Points that are there.
+    pub points: u64,
+    /// In segments, deleted ones among them.
+    pub segment_rows: u64,
+    /// In segments and deleted.
+    pub deleted: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Bytes that should stay in memory.
+    pub memory_bytes: u64,
+}
+
+/// The index of one space. Everything takes `&self`.
+#[derive(Debug)]
+pub struct SpaceIndex {
+    pub(crate) settings: SpaceSettings,
+    pub(crate) dir: PathBuf,
+    pub(crate) vectors: Index,
+    pub(crate) payload: RwLock<PayloadIndex>,
+    /// Held by whoever applies changes, or wants none applied.
+    pub(crate) applying: Mutex<()>,
+    pub(crate) cursor: AtomicI64,
+    pub(crate) snapshot: Mutex<Option<Manifest>>,
+    revision: AtomicU64,
+    filters: Mutex<(u64, VecDeque<(String, Passing)>)>,
+}
+
+impl SpaceIndex {
+    /// An empty one whose files will be in `dir`.
+    #[must_use]
+    pub fn empty(settings: SpaceSettings, dir: &Path) -> Self {
+        Self::of(settings, dir, Index::new(settings.vectors), PayloadIndex::default(), 0)
+    }
+
+    /// An empty one that knows these columns already.
+    #[must_use]
+    pub fn with_columns(
+        settings: SpaceSettings,
+        dir: &Path,
+        columns: &BTreeMap<String, ColumnType>,
+    ) -> Self {
+        let payload = PayloadIndex::with_columns(columns);
+        Self::of(settings, dir, Index::new(settings.vectors), payload, 0)
+    }
+
+    pub(crate) fn of(
+        settings: SpaceSettings,
+        dir: &Path,
+        vectors: Index,
+        payload: PayloadIndex,
+        seq: i64,
+    ) -> Self {
+        Self {
+            settings,
+            dir: dir.to_owned(),
+            vectors,
+            payload: RwLock::new(payload),
+            applying: Mutex::new(()),
+            cursor: AtomicI64::new(seq),
+            snapshot: Mutex::new(None),
+            revision: AtomicU64::new(0),
+            filters: Mutex::default(),
+        }
+    }
+
+    /// Which space it is of.
+    #[must_use]
+    pub const fn settings(&self) -> &SpaceSettings {
+        &self.settings
+    }
+
+    /// Points that are there.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.payload().live().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.payload().live().is_empty()
+    }
+
+    /// The newest change that searches see.
+    #[must_use]
+    pub fn cursor(&self) -> i64 {
+        self.cursor.load(Ordering::Acquire)
+    }
+
+    /// The change up to which there is a snapshot; 0 if there is none.
+    #[must_use]
+    pub fn snapshot_seq(&self) -> i64 {
+        lock(&self.snapshot).as_ref().map_or(0, |manifest| manifest.seq)
+    }
+
+    /// Applies changes in order. Those that were applied before change nothing.
+    ///
+    /// # Errors
+    /// A vector that is not the space's: the row is damaged.
+    pub fn apply(&self, changes: &[Change]) -> Result<(), IndexError> {
+        let _applying = lock(&self.applying);
+        let cursor = self.cursor();
+        let Some(last) = changes.last() else { return Ok(()) };
+        let mut gone = RoaringBitmap::new();
+        for change in changes.iter().filter(|change| change.seq > cursor) {
+            if let Some(point) = &change.point {
+                self.insert(point)?;
+            }
+            gone.extend(change.removed);
+        }
+        self.vectors.delete(&gone);
+        let mut payload = self.payload.write().unwrap_or_else(PoisonError::into_inner);
+        gone.iter().for_each(|number| payload.remove(number));
+        drop(payload);
+        self.revision.fetch_add(1, Ordering::AcqRel);
+        self.cursor.fetch_max(last.seq, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Takes in points that were read as rows, not as changes.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn load(&self, points: &[Point]) -> Result<(), IndexError> {
+        let _applying = lock(&self.applying);
+        for point in points {
+            self.insert(point)?;
+        }
+        self.revision.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Everything up to this change has been taken in.
+    pub fn advance(&self, seq: i64) {
+        self.cursor.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    fn insert(&self, point: &Point) -> Result<(), IndexError> {
+        // What passes filters first, so that whatever is found has an item.
+        self.payload
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(point.number, &point.item_id, &point.payload);
+        with_vector(&self.settings.vectors, &point.vector, |vector| {
+            self.vectors.insert(point.number, vector)
+        })?;
+        Ok(())
+    }
+
+    /// What it knows beside vectors.
+    pub fn payload(&self) -> RwLockReadGuard<'_, PayloadIndex> {
+        self.payload.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The points that pass a filter.
+    ///
+    /// # Errors
+    /// A filter of another schema.
+    pub fn passing(&self, filter: &Filter) -> Result<Passing, IndexError> {
+        let revision = self.revision.load(Ordering::Acquire);
+        {
+            let kept = lock(&self.filters);
+            if kept.0 == revision
+                && let Some((_, found)) = kept.1.iter().find(|(text, _)| text == filter.canonical())
+            {
+                return Ok(Arc::clone(found));
+            }
+        }
+        let found = Arc::new(self.payload().passing(filter)?);
+        let mut kept = lock(&self.filters);
+        if kept.0 != revision {
+            *kept = (revision, VecDeque::new());
+        }
+        if kept.1.len() == FILTERS_KEPT {
+            kept.1.pop_front();
+        }
+        kept.1.push_back((filter.canonical().to_owned(), Arc::clone(&found)));
+        Ok(found)
+    }
+
+    /// The nearest of those allowed.
+    ///
+    /// # Errors
+    /// A vector that is not the space's; damage.
+    pub fn search(
+        &self,
+        search: &Search<'_>,
+        allowed: Option<&RoaringBitmap>,
+    ) -> Result<Answer, IndexError> {
+        Ok(self.vectors.search(&query(search, allowed))?)
+    }
+
+    /// Many questions on several threads.
+    pub fn search_batch(
+        &self,
+        searches: &[Search<'_>],
+        allowed: Option<&RoaringBitmap>,
+        threads: usize,
+    ) -> Vec<Result<Answer, IndexError>> {
+        let queries: Vec<Query<'_>> =
+            searches.iter().map(|search| query(search, allowed)).collect();
+        let answers = self.vectors.search_batch(&queries, threads);
+        answers.into_iter().map(|answer| answer.map_err(IndexError::from)).collect()
+    }
+
+    /// The coordinates of a point's vector.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn vector(&self, number: u32) -> Result<Option<Vec<f32>>, IndexError> {
+        Ok(self.vectors.vector(number)?)
+    }
+
+    /// Counts.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let segments = self.vectors.segments();
+        let memory = self.vectors.memory();
+        let payload = self.payload();
+        Summary {
+            points: payload.live().len(),
+            segment_rows: segments.iter().map(|segment| u64::from(segment.rows())).sum(),
+            deleted: self.vectors.deleted().len(),
+            segments: segments.len() as u64,
+            memory_bytes: memory.head_bytes + memory.resident_bytes + payload.memory_bytes() as u64,
+        }
+    }
+}
+
+fn query<'a>(search: &Search<'a>, allowed: Option<&'a RoaringBitmap>) -> Query<'a> {
+    Query {
+        ef: search.ef,
+        allowed,
+        exact: search.exact,
+        distance_max: search.distance_max,
+        ..Query::new(search.vector, search.k)
+    }
+}
+
+/// Stored bytes as the vector that they are of.
+pub(crate) fn with_vector<T>(
+    settings: &ann::Settings,
+    bytes: &[u8],
+    work: impl FnOnce(Vector<'_>) -> Result<T, ann::Error>,
+) -> Result<T, ann::Error> {
+    match settings.element() {
+        ann::Element::Bit => {
+            let used = settings.dimension().div_ceil(8) as usize;
+            work(Vector::Bits(&bytes[..bytes.len().min(used)]))
+        }
+        _ => work(Vector::Floats(&settings.floats(bytes))),
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

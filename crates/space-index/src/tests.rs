@@ -1,0 +1,167 @@
+//! Changes, snapshots, damage, death.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+
+use ann::{BuildOptions, Control, Element, Metric, Settings, Task, Vector};
+use filter::Filter;
+use payload_index::{Payload, Value};
+use uuid::Uuid;
+
+use super::*;
+
+fn settings() -> SpaceSettings {
+    let vectors = Settings::new(Metric::L2, Element::F32, 2).unwrap();
+    SpaceSettings { space: Uuid::from_u128(7), epoch: 1, vectors }
+}
+
+fn point(number: u32, x: f32) -> Point {
+    let stored = settings().vectors.store(Vector::Floats(&[x, 0.0])).unwrap();
+    let payload = Payload::new(vec![("odd".into(), Value::Bool(number % 2 == 1))]).unwrap();
+    let vector = stored.bytes().to_vec();
+    Point { number, item_id: format!("i{number}"), vector, payload }
+}
+
+fn put(seq: i64, number: u32) -> Change {
+    Change { seq, removed: None, point: Some(point(number, number as f32)) }
+}
+
+fn nearest(index: &SpaceIndex, x: f32, k: usize) -> Vec<u32> {
+    let vector = [x, 0.0];
+    let search = Search {
+        vector: Vector::Floats(&vector),
+        k,
+        ef: None,
+        exact: false,
+        distance_max: None,
+    };
+    index.search(&search, None).unwrap().hits.iter().map(|hit| hit.number).collect()
+}
+
+fn keep_up(index: &SpaceIndex, task: &Task) -> Manifest {
+    index.keep_up(task, BuildOptions::default(), &Control::new()).unwrap()
+}
+
+fn filled(dir: &Path) -> SpaceIndex {
+    let index = SpaceIndex::empty(settings(), dir);
+    let changes: Vec<Change> = (1..=100_u32).map(|n| put(i64::from(n), n)).collect();
+    index.apply(&changes).unwrap();
+    index
+}
+
+#[test]
+fn changes_are_applied_once_and_deleted_points_stay_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = filled(dir.path());
+    assert_eq!((index.cursor(), index.len()), (100, 100));
+    let deletion = Change { seq: 101, removed: Some(50), point: None };
+    index.apply(std::slice::from_ref(&deletion)).unwrap();
+    index.apply(&[put(50, 50), deletion]).unwrap();
+    assert_eq!(index.len(), 99);
+    assert_eq!(nearest(&index, 50.2, 1), [51]);
+    let odd = Filter::parse("odd = true", &index.payload().schema()).unwrap();
+    assert_eq!(index.passing(&odd).unwrap().len(), 50);
+    let replaced = Change { seq: 102, removed: Some(51), point: Some(point(101, 50.0)) };
+    index.apply(&[replaced]).unwrap();
+    assert_eq!(nearest(&index, 50.1, 1), [101]);
+    assert_eq!(index.passing(&odd).unwrap().len(), 50, "51 went and 101 came");
+}
+
+#[test]
+fn a_snapshot_and_the_changes_after_it_are_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = filled(dir.path());
+    let manifest = keep_up(&index, &Task::seal());
+    assert_eq!((manifest.seq, index.snapshot_seq()), (100, 100));
+    let later = [Change { seq: 101, removed: Some(3), point: None }, put(102, 200)];
+    index.apply(&later).unwrap();
+    let opened = SpaceIndex::open(settings(), dir.path()).unwrap().unwrap();
+    assert_eq!((opened.cursor(), opened.len()), (100, 100));
+    opened.apply(&later).unwrap();
+    for x in [0.0, 3.1, 77.0, 199.0] {
+        assert_eq!(nearest(&opened, x, 5), nearest(&index, x, 5));
+    }
+    // A merge without the heads keeps the payload of the snapshot before.
+    keep_up(&index, &index.whole().unwrap());
+    assert!(index.whole().is_none());
+    let again = SpaceIndex::open(settings(), dir.path()).unwrap().unwrap();
+    assert_eq!((again.cursor(), again.len()), (102, 100));
+    let files = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(files, 3, "a manifest, a segment, a payload");
+}
+
+#[test]
+fn rows_become_one_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut builder = Builder::create(settings(), dir.path(), BuildOptions::default()).unwrap();
+    let points: Vec<Point> = (1..=300).map(|n| point(n, n as f32)).collect();
+    builder.add(&points).unwrap();
+    let index = builder.finish(300, &Control::new()).unwrap();
+    assert_eq!((index.cursor(), index.len(), index.summary().segments), (300, 300, 1));
+    let opened = SpaceIndex::open(settings(), dir.path()).unwrap().unwrap();
+    assert_eq!(nearest(&opened, 150.2, 3), nearest(&index, 150.2, 3));
+    assert_eq!(opened.payload().item_id(150), Some("i150"));
+}
+
+#[test]
+fn another_epoch_or_space_is_no_snapshot_of_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    keep_up(&filled(dir.path()), &Task::seal());
+    let other = SpaceSettings { epoch: 2, ..settings() };
+    assert!(SpaceIndex::open(other, dir.path()).unwrap().is_none());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "its files are cleared");
+}
+
+#[test]
+fn what_is_damaged_says_so_whatever_byte_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    keep_up(&filled(dir.path()), &Task::seal());
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    for path in files {
+        let whole = fs::read(&path).unwrap();
+        for at in (0..whole.len()).step_by(whole.len() / 23 + 1) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x10;
+            fs::write(&path, &flipped).unwrap();
+            let opened = SpaceIndex::open(settings(), dir.path());
+            let found = match opened {
+                Err(error) => Err(error.is_damage()),
+                Ok(None) => Ok(false),
+                Ok(Some(index)) => {
+                    let vector = [5.0, 0.0];
+                    let search = Search {
+                        vector: Vector::Floats(&vector),
+                        k: 100,
+                        ef: None,
+                        exact: true,
+                        distance_max: None,
+                    };
+                    index.search(&search, None).map(|_| true).map_err(|error| error.is_damage())
+                }
+            };
+            // Padding and bytes that nothing reads may change; nothing wrong is answered.
+            assert_ne!(found, Err(false), "{}: byte {at}", path.display());
+        }
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(SpaceIndex::open(settings(), dir.path()).is_err(), "{} cut", path.display());
+        fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(SpaceIndex::open(settings(), dir.path()).unwrap().unwrap().len(), 100);
+}
+
+#[test]
+fn what_a_dead_process_left_is_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    keep_up(&filled(dir.path()), &Task::seal());
+    for left in ["half.seg", ".manifest.json.x", "old.payload"] {
+        fs::write(dir.path().join(left), "half").unwrap();
+    }
+    let opened = SpaceIndex::open(settings(), dir.path()).unwrap().unwrap();
+    assert_eq!(opened.len(), 100);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    let manifest = Manifest::read(dir.path()).unwrap().unwrap();
+    let stolen = String::from_utf8(manifest.to_bytes()).unwrap().replace(".payload", "/payload");
+    fs::write(dir.path().join(MANIFEST), stolen).unwrap();
+    assert!(SpaceIndex::open(settings(), dir.path()).unwrap_err().is_damage());
+}

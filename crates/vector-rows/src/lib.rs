@@ -1,0 +1,334 @@
+//! Arrow batches as points.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, GenericListArray, OffsetSizeTrait,
+    RecordBatch,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Date32Type, Float32Type, Float64Type, Int64Type, Schema, TimeUnit,
+    TimestampMicrosecondType,
+};
+use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
+use payload_index::{Kind, Payload, Value};
+
+/// Why rows cannot be taken at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RowsError {
+    /// No such column.
+    #[error("no column {name:?}; there are {known}")]
+    NoColumn {
+        /// As asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A column that holds no vectors.
+    #[error("column {0:?} is {1}; vectors are lists of f16, f32 or f64")]
+    NoVectors(String, DataType),
+    /// A column that cannot be payload.
+    #[error("column {0:?} is {1}, which is not filtered by")]
+    NoPayload(String, DataType),
+    /// Arrow's own.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
+
+/// One row: a point, or why it is none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The item's id; empty if it is null.
+    pub item_id: String,
+    /// Its numbers.
+    pub vector: Result<Vec<f32>, String>,
+    /// Its other columns.
+    pub payload: Result<Payload, String>,
+}
+
+/// Which columns are what.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    id: String,
+    vector: String,
+    payload: Vec<(String, PayloadType)>,
+}
+
+/// How a column becomes values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PayloadType {
+    kind: Kind,
+    list: bool,
+    uuid: bool,
+}
+
+impl Columns {
+    /// Columns of a schema. With no payload named, every other column that can be filtered by
+    /// is taken, and the names of the others are answered.
+    ///
+    /// # Errors
+    /// A column that is not there, or not of a type for its use.
+    pub fn of(
+        schema: &Schema,
+        id: &str,
+        vector: &str,
+        payload: &[String],
+    ) -> Result<(Self, Vec<String>), RowsError> {
+        let find = |name: &str| {
+            schema.field_with_name(name).map_err(|_| RowsError::NoColumn {
+                name: name.to_owned(),
+                known: known(schema),
+            })
+        };
+        find(id)?;
+        let field = find(vector)?;
+        if !holds_vectors(field.data_type()) {
+            return Err(RowsError::NoVectors(vector.to_owned(), field.data_type().clone()));
+        }
+        let mut columns = Self { id: id.to_owned(), vector: vector.to_owned(), payload: Vec::new() };
+        let mut left_out = Vec::new();
+        if payload.is_empty() {
+            for field in schema.fields().iter().filter(|field| field.name() != vector) {
+                match payload_type(field.data_type()) {
+                    Some(found) if field.name() != payload_index::ITEM_ID => {
+                        columns.payload.push((field.name().clone(), found));
+                    }
+                    _ => left_out.push(field.name().clone()),
+                }
+            }
+            return Ok((columns, left_out));
+        }
+        for name in payload {
+            let data_type = find(name)?.data_type();
+            let found = payload_type(data_type)
+                .ok_or_else(|| RowsError::NoPayload(name.clone(), data_type.clone()))?;
+            columns.payload.push((name.clone(), found));
+        }
+        Ok((columns, left_out))
+    }
+
+    /// The columns that are read.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names = vec![self.id.clone(), self.vector.clone()];
+        names.extend(self.payload.iter().map(|(name, _)| name.clone()));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The rows of a batch.
+    ///
+    /// # Errors
+    /// A batch of another schema.
+    pub fn rows(&self, batch: &RecordBatch) -> Result<Vec<Row>, RowsError> {
+        let column = |name: &str| {
+            batch.column_by_name(name).ok_or_else(|| RowsError::NoColumn {
+                name: name.to_owned(),
+                known: known(batch.schema_ref()),
+            })
+        };
+        let ids = texts(column(&self.id)?)?;
+        let vectors = vectors(column(&self.vector)?)?;
+        let mut payload: Vec<Vec<(String, Value)>> = vec![Vec::new(); batch.num_rows()];
+        for (name, payload_type) in &self.payload {
+            let values = values(column(name)?, payload_type)?;
+            for (row, value) in payload.iter_mut().zip(values) {
+                row.extend(value.map(|value| (name.clone(), value)));
+            }
+        }
+        let rows = ids.into_iter().zip(vectors).zip(payload);
+        Ok(rows
+            .map(|((item_id, vector), fields)| Row {
+                item_id: item_id.unwrap_or_default(),
+                vector,
+                payload: Payload::new(fields).map_err(|error| error.to_string()),
+            })
+            .collect())
+    }
+}
+
+fn known(schema: &Schema) -> String {
+    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).take(60).collect();
+    names.join(", ")
+}
+
+fn holds_vectors(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::FixedSizeList(element, _)
+        | DataType::List(element)
+        | DataType::LargeList(element) => {
+            element.data_type().is_floating() || element.data_type().is_integer()
+        }
+        _ => false,
+    }
+}
+
+fn scalar_kind(data_type: &DataType) -> Option<Kind> {
+    Some(match data_type {
+        DataType::Boolean => Kind::Bool,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
+        DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::UInt64 => Kind::Float,
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => Kind::Float,
+        data_type if data_type.is_integer() => Kind::Int,
+        DataType::Timestamp(..) => Kind::Time,
+        DataType::Date32 | DataType::Date64 => Kind::Date,
+        _ => return None,
+    })
+}
+
+fn payload_type(data_type: &DataType) -> Option<PayloadType> {
+    match data_type {
+        DataType::Dictionary(_, values) => payload_type(values),
+        DataType::FixedSizeBinary(16) => {
+            Some(PayloadType { kind: Kind::Text, list: false, uuid: true })
+        }
+        DataType::List(element) | DataType::LargeList(element) => {
+            let kind = scalar_kind(element.data_type())?;
+            Some(PayloadType { kind, list: true, uuid: false })
+        }
+        data_type => {
+            let kind = scalar_kind(data_type)?;
+            Some(PayloadType { kind, list: false, uuid: false })
+        }
+    }
+}
+
+/// Ids as text: UUIDs with hyphens, numbers in digits.
+fn texts(array: &ArrayRef) -> Result<Vec<Option<String>>, RowsError> {
+    let text = |at: usize| -> Result<Option<String>, RowsError> {
+        if array.is_null(at) {
+            return Ok(None);
+        }
+        if let Some(bytes) = array.as_fixed_size_binary_opt().filter(|b| b.value_length() == 16) {
+            let id = uuid::Uuid::from_slice(bytes.value(at));
+            return Ok(id.ok().map(|id| id.hyphenated().to_string()));
+        }
+        Ok(Some(array_value_to_string(array, at)?))
+    };
+    (0..array.len()).map(text).collect()
+}
+
+fn vectors(array: &ArrayRef) -> Result<Vec<Result<Vec<f32>, String>>, RowsError> {
+    if let Some(lists) = array.as_fixed_size_list_opt() {
+        let width = usize::try_from(lists.value_length()).unwrap_or(0);
+        let values = floats(lists.values())?;
+        let bounds = |at: usize| (at * width, (at + 1) * width);
+        return Ok((0..lists.len()).map(|at| vector(lists, &values, at, bounds(at))).collect());
+    }
+    if let Some(lists) = array.as_list_opt::<i32>() {
+        return of_lists(lists);
+    }
+    let lists = array
+        .as_list_opt::<i64>()
+        .ok_or_else(|| RowsError::NoVectors(String::new(), array.data_type().clone()))?;
+    of_lists(lists)
+}
+
+fn of_lists<O: OffsetSizeTrait>(
+    lists: &GenericListArray<O>,
+) -> Result<Vec<Result<Vec<f32>, String>>, RowsError> {
+    let values = floats(lists.values())?;
+    let bounds = |at: usize| {
+        let offsets = lists.value_offsets();
+        (offsets[at].as_usize(), offsets[at + 1].as_usize())
+    };
+    Ok((0..lists.len()).map(|at| vector(lists, &values, at, bounds(at))).collect())
+}
+
+fn vector(
+    lists: &dyn Array,
+    values: &Float32Array,
+    at: usize,
+    (begin, end): (usize, usize),
+) -> Result<Vec<f32>, String> {
+    if lists.is_null(at) {
+        return Err("has no vector".to_owned());
+    }
+    if values.null_count() > 0 && (begin..end).any(|value| values.is_null(value)) {
+        return Err("its vector holds a null".to_owned());
+    }
+    Ok(values.values()[begin..end].to_vec())
+}
+
+fn floats(array: &ArrayRef) -> Result<Float32Array, RowsError> {
+    Ok(cast(array, &DataType::Float32)?.as_primitive::<Float32Type>().clone())
+}
+
+fn values(array: &ArrayRef, to: &PayloadType) -> Result<Vec<Option<Value>>, RowsError> {
+    if to.uuid {
+        return Ok(texts(array)?.into_iter().map(|text| text.map(Value::Text)).collect());
+    }
+    let array = match array.data_type() {
+        DataType::Dictionary(_, inner) => cast(array, inner)?,
+        _ => ArrayRef::clone(array),
+    };
+    if !to.list {
+        return scalars(&array, to.kind);
+    }
+    let of = |at: usize, elements: ArrayRef| -> Result<Option<Value>, RowsError> {
+        if array.is_null(at) {
+            return Ok(None);
+        }
+        let found = scalars(&elements, to.kind)?.into_iter().flatten().collect();
+        Ok(Some(Value::List(found)))
+    };
+    if let Some(lists) = array.as_list_opt::<i32>() {
+        return (0..lists.len()).map(|at| of(at, lists.value(at))).collect();
+    }
+    match array.as_list_opt::<i64>() {
+        Some(lists) => (0..lists.len()).map(|at| of(at, lists.value(at))).collect(),
+        None => Ok(vec![None; array.len()]),
+    }
+}
+
+fn scalars(array: &ArrayRef, kind: Kind) -> Result<Vec<Option<Value>>, RowsError> {
+    macro_rules! gather {
+        ($array:expr, $make:expr) => {{
+            let array = $array;
+            let value = |at: usize| array.is_valid(at).then(|| $make(array.value(at)));
+            (0..array.len()).map(value).collect()
+        }};
+    }
+    Ok(match kind {
+        Kind::Bool => gather!(array.as_boolean(), Value::Bool),
+        Kind::Int => {
+            let wide = cast(array, &DataType::Int64)?;
+            gather!(wide.as_primitive::<Int64Type>(), Value::Int)
+        }
+        Kind::Float => {
+            let wide = cast(array, &DataType::Float64)?;
+            gather!(wide.as_primitive::<Float64Type>(), Value::Float)
+        }
+        Kind::Text => {
+            let plain = cast(array, &DataType::Utf8)?;
+            gather!(plain.as_string::<i32>(), |text: &str| Value::Text(text.to_owned()))
+        }
+        Kind::Time => {
+            let unit = DataType::Timestamp(TimeUnit::Microsecond, None);
+            let zoned = matches!(array.data_type(), DataType::Timestamp(_, Some(_)));
+            let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+            let micros = cast(array, if zoned { &utc } else { &unit })?;
+            gather!(micros.as_primitive::<TimestampMicrosecondType>(), Value::Time)
+        }
+        Kind::Date => {
+            let days = cast(array, &DataType::Date32)?;
+            gather!(days.as_primitive::<Date32Type>(), Value::Date)
+        }
+    })
+}
+
+/// How many coordinates each vector of a column has, if the type says.
+#[must_use]
+pub fn width(data_type: &DataType) -> Option<i32> {
+    match data_type {
+        DataType::FixedSizeList(_, width) => Some(*width),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

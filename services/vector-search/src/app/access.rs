@@ -1,0 +1,89 @@
+//! Finding the space that a request names, if the caller may have it. What it
+//! may not see is not found, in the same words as what does not exist.
+
+use std::sync::Arc;
+
+use ::access::{Resource, Subject};
+use caller::Caller;
+use options_api::v1::Level;
+use service_error::{Code, ServiceError};
+
+use crate::app::App;
+use crate::model::{Address, Owner, Space};
+
+impl App {
+    /// The space of a name, if the caller holds `need` on its owner.
+    pub(super) async fn space_for(
+        &self,
+        caller: &Caller,
+        need: Level,
+        address: &Address,
+        action: &'static str,
+    ) -> Result<Arc<Space>, ServiceError> {
+        let space = self.known_space(address).await?;
+        self.require(caller, need, &space.owner, ("space", &address.to_string()), action).await?;
+        Ok(space)
+    }
+
+    /// Lets the caller pass if it holds `need` on the owner.
+    pub(super) async fn require(
+        &self,
+        caller: &Caller,
+        need: Level,
+        owner: &Owner,
+        (kind, name): (&str, &str),
+        action: &str,
+    ) -> Result<(), ServiceError> {
+        let chain = [
+            owner.dataset.map(Resource::dataset),
+            Some(Resource::namespace(owner.namespace)),
+        ];
+        let chain: Vec<Resource> = chain.into_iter().flatten().collect();
+        let subject = Subject { kind, name, action };
+        self.grants.require(caller, need, &chain, owner.public, subject).await?;
+        Ok(())
+    }
+
+    async fn known_space(&self, address: &Address) -> Result<Arc<Space>, ServiceError> {
+        if let Some(known) = self.known.get(address).await {
+            return Ok(known);
+        }
+        let missing = || ServiceError::not_found("space", address);
+        let owner = match self.catalog.owner(&address.namespace, &address.dataset).await {
+            Ok(owner) => owner,
+            Err(error) if matches!(error.code(), Code::NotFound | Code::InvalidArgument) => {
+                return Err(missing());
+            }
+            Err(error) => return Err(error),
+        };
+        let found = self.store.find_space(&owner, &address.space).await?;
+        let space = Arc::new(found.ok_or_else(missing)?);
+        self.known.insert(address.clone(), Arc::clone(&space)).await;
+        Ok(space)
+    }
+
+    /// Whether a name's owner may be written to, and who it is.
+    pub(super) async fn owner_for(
+        &self,
+        caller: &Caller,
+        need: Level,
+        namespace: &str,
+        dataset: &str,
+        action: &'static str,
+    ) -> Result<Owner, ServiceError> {
+        let (kind, name) = if dataset.is_empty() {
+            ("namespace", namespace.to_owned())
+        } else {
+            ("dataset", format!("{namespace}/{dataset}"))
+        };
+        let owner = match self.catalog.owner(namespace, dataset).await {
+            Ok(owner) => owner,
+            Err(error) if error.code() == Code::NotFound => {
+                return Err(ServiceError::not_found(kind, name));
+            }
+            Err(error) => return Err(error),
+        };
+        self.require(caller, need, &owner, (kind, &name), action).await?;
+        Ok(owner)
+    }
+}

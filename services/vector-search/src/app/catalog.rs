@@ -1,0 +1,97 @@
+//! The catalog as this service asks it: for itself, since it decides by its own
+//! grants.
+
+use caller::{TokenSource, authorized};
+use catalog_api::v1::manifest_service_client::ManifestServiceClient;
+use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
+use catalog_api::v1::{DatasetRef, GetHeadRequest, GetNamespaceRequest};
+use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Transport};
+use service_error::{Code, ServiceError};
+use uuid::Uuid;
+
+use crate::model::Owner;
+
+const CATALOG: &str = "catalog";
+
+/// The catalog's client.
+#[derive(Clone)]
+pub(super) struct Catalog {
+    transport: Transport,
+    tokens: TokenSource,
+}
+
+impl Catalog {
+    pub fn new(transport: Transport, tokens: TokenSource) -> Self {
+        Self { transport, tokens }
+    }
+
+    /// The owner of these names; an empty dataset is the namespace itself.
+    pub async fn owner(&self, namespace: &str, dataset: &str) -> Result<Owner, ServiceError> {
+        if dataset.is_empty() {
+            let id = self.namespace(namespace).await?;
+            return Ok(Owner {
+                namespace: id,
+                dataset: None,
+                namespace_name: namespace.to_owned(),
+                dataset_name: String::new(),
+                public: false,
+            });
+        }
+        let reference = DatasetRef {
+            dataset_id: String::new(),
+            namespace: namespace.to_owned(),
+            name: dataset.to_owned(),
+        };
+        self.dataset(reference).await
+    }
+
+    /// The dataset of an id, if it is still there.
+    pub async fn dataset_of_id(&self, id: Uuid) -> Result<Option<Owner>, ServiceError> {
+        let reference = DatasetRef { dataset_id: id.to_string(), ..DatasetRef::default() };
+        absent(self.dataset(reference).await)
+    }
+
+    /// The id of a namespace's name, if there is one.
+    pub async fn namespace_of_name(&self, name: &str) -> Result<Option<Uuid>, ServiceError> {
+        absent(self.namespace(name).await)
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Uuid, ServiceError> {
+        let bearer = self.tokens.for_self(CATALOG).await?;
+        let request = authorized(GetNamespaceRequest { name: name.to_owned() }, &bearer);
+        let mut client = NamespacesServiceClient::new(self.transport.clone());
+        let answer = client.get_namespace(request).await?.into_inner();
+        id(&answer.namespace.map(|namespace| namespace.id).unwrap_or_default())
+    }
+
+    async fn dataset(&self, reference: DatasetRef) -> Result<Owner, ServiceError> {
+        let bearer = self.tokens.for_self(CATALOG).await?;
+        let request = GetHeadRequest { dataset: Some(reference), at: None };
+        let mut client = ManifestServiceClient::new(self.transport.clone())
+            .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
+        let answer = client.get_head(authorized(request, &bearer)).await?.into_inner();
+        let missing = || ServiceError::internal("the catalog answered an incomplete head");
+        let head = answer.head.ok_or_else(missing)?;
+        let dataset = head.dataset.ok_or_else(missing)?;
+        Ok(Owner {
+            namespace: id(&head.namespace_id)?,
+            dataset: Some(id(&dataset.id)?),
+            namespace_name: dataset.namespace,
+            dataset_name: dataset.name,
+            public: dataset.public,
+        })
+    }
+}
+
+fn absent<T>(asked: Result<T, ServiceError>) -> Result<Option<T>, ServiceError> {
+    match asked {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.code() == Code::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn id(text: &str) -> Result<Uuid, ServiceError> {
+    Uuid::try_parse(text)
+        .map_err(|_| ServiceError::internal("the catalog answered an id that is none"))
+}

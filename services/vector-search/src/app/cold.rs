@@ -1,0 +1,153 @@
+//! Answers from the rows, while there is no index: the same code over a few
+//! rows at a time, or Postgres' own order.
+
+use std::sync::Arc;
+
+use service_error::ServiceError;
+use space_index::SpaceIndex;
+
+use crate::app::App;
+use crate::app::answer::answer;
+use crate::app::live::space_settings;
+use crate::app::question::Plan;
+use crate::model::{Ask, Explain, Found, IndexFailure, OwnedVector, SearchResult, Space};
+
+/// Rows that are compared at once.
+const ROWS: u32 = 1_000;
+/// The most points of a space whose rows are all taken into memory for one question.
+const GATHERED_MAX: i64 = 50_000;
+/// Neighbours beyond `k` that Postgres is asked for: it rounds in other places.
+const SLACK: usize = 16;
+
+impl App {
+    /// Answers a question from the rows. They are always as new as the newest write.
+    pub(super) async fn answer_from_rows(
+        &self,
+        space: &Arc<Space>,
+        plan: &Plan,
+        ask: &Ask,
+    ) -> Result<SearchResult, ServiceError> {
+        let row = self.store.space(space.id).await?;
+        let row = row.ok_or_else(|| ServiceError::not_found("space", &space.name))?;
+        let plain = ask.grouping.is_none() && ask.diversity.is_none();
+        let mut result = match plan {
+            Plan::Near(vector, excluded) if plain => {
+                if ask.filter.trim().is_empty() && self.store.orders_by_distance() {
+                    self.nearest_by_postgres(&row, vector, excluded, ask).await?
+                } else {
+                    self.nearest_by_pages(space, &row, plan, ask).await?
+                }
+            }
+            _ => self.gathered(space, &row, plan, ask).await?,
+        };
+        result.explain.token = row.seq;
+        Ok(result)
+    }
+
+    fn refuse_scan(&self, row: &Space, limit: u64) -> Result<(), ServiceError> {
+        if u64::try_from(row.points).unwrap_or(0) <= limit {
+            return Ok(());
+        }
+        let message = format!(
+            "space {} has {} points and no index in memory yet (vectors.memory_bytes_max is {} bytes); try again soon, or raise it",
+            row.name,
+            row.points,
+            self.live.budget()
+        );
+        Err(ServiceError::exhausted(message).reason("INDEX_NOT_READY"))
+    }
+
+    /// Takes all rows into an index for this one question.
+    async fn gathered(
+        &self,
+        space: &Arc<Space>,
+        row: &Space,
+        plan: &Plan,
+        ask: &Ask,
+    ) -> Result<SearchResult, ServiceError> {
+        self.refuse_scan(row, u64::try_from(GATHERED_MAX).unwrap_or(0))?;
+        let index = SpaceIndex::empty(space_settings(space), self.live.root());
+        let mut after = 0;
+        loop {
+            let rows = self.store.points_after_number(space, after, ROWS).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.number;
+            index.load(&rows).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
+        }
+        let mut result = answer(&index, plan, ask)?;
+        result.explain.strategy = format!("rows:{}", result.explain.strategy);
+        Ok(result)
+    }
+
+    /// Compares all rows, some at a time, and keeps the nearest.
+    async fn nearest_by_pages(
+        &self,
+        space: &Arc<Space>,
+        row: &Space,
+        plan: &Plan,
+        ask: &Ask,
+    ) -> Result<SearchResult, ServiceError> {
+        self.refuse_scan(row, self.settings.row_scan_points_max)?;
+        // Also for an error in it before anything is read.
+        let columns = self.row_filter(space, &ask.filter).await?.map(|(_, columns)| columns);
+        let columns = columns.unwrap_or_default();
+        let exact = Ask { exact: true, ..ask.clone() };
+        let mut best: Vec<Found> = Vec::new();
+        let (mut cardinality, mut scanned, mut after) = (0, 0, 0);
+        loop {
+            let rows = self.store.points_after_number(space, after, ROWS).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.number;
+            let index =
+                SpaceIndex::with_columns(space_settings(space), self.live.root(), &columns);
+            index.load(&rows).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
+            let page = answer(&index, plan, &exact)?;
+            cardinality += page.explain.cardinality;
+            scanned += page.explain.scanned;
+            best.extend(page.found);
+            best.sort_by(|a, b| {
+                let by_distance = a.distance.unwrap_or_default().total_cmp(&b.distance.unwrap_or_default());
+                by_distance.then(a.number.cmp(&b.number))
+            });
+            best.truncate(ask.k);
+        }
+        let explain = Explain {
+            strategy: "rows:exact_scan".to_owned(),
+            cardinality,
+            scanned,
+            exact: true,
+            token: 0,
+            short: best.len() < ask.k,
+        };
+        Ok(SearchResult { found: best, explain })
+    }
+
+    /// Lets Postgres find candidates and measures them as an index would.
+    async fn nearest_by_postgres(
+        &self,
+        row: &Space,
+        vector: &OwnedVector,
+        excluded: &[String],
+        ask: &Ask,
+    ) -> Result<SearchResult, ServiceError> {
+        let stored = vector.stored(&row.vectors, "query.vector")?;
+        let wanted = ask.k + excluded.len() + SLACK;
+        let numbers = self.store.nearest(row, &stored, wanted, ask.exact).await?;
+        let index = SpaceIndex::empty(space_settings(row), self.live.root());
+        for some in numbers.chunks(ROWS as usize) {
+            let points = self.store.points_numbered(row, some).await?;
+            index.load(&points).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
+        }
+        let plan = Plan::Near(vector.clone(), excluded.to_vec());
+        let exact = Ask { exact: true, ..ask.clone() };
+        let mut result = answer(&index, &plan, &exact)?;
+        let by_index = row.sql_indexed && !ask.exact;
+        result.explain.strategy =
+            if by_index { "postgres:hnsw" } else { "postgres:exact_scan" }.to_owned();
+        result.explain.exact = !by_index;
+        let points = u64::try_from(row.points).unwrap_or(0);
+        result.explain.cardinality = points;
+        result.explain.scanned = if by_index { numbers.len() as u64 } else { points };
+        Ok(result)
+    }
+}

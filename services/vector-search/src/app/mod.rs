@@ -1,0 +1,97 @@
+//! Use cases: who may do what with which space, and what an answer comes from.
+
+mod access;
+mod answer;
+mod catalog;
+mod cold;
+mod live;
+mod points;
+mod question;
+mod remote;
+mod search;
+mod spaces;
+mod sweep;
+mod upkeep;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::access::GrantReplica;
+use caller::TokenSource;
+use moka::future::Cache;
+use service_channel::Transport;
+use service_error::ServiceError;
+
+use crate::model::{Address, Space};
+use crate::settings::Settings;
+use crate::store::Store;
+
+pub use points::{Batch, Scroll, Upsert};
+pub use search::FacetAnswer;
+pub use spaces::CreateSpace;
+pub use upkeep::IndexStats;
+
+use catalog::Catalog;
+use live::Registry;
+
+/// How long a space is known by its name before it is looked up again.
+const KNOWN: Duration = Duration::from_secs(1);
+const KNOWN_MAX: u64 = 10_000;
+
+/// The use cases. Clones share everything.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+#[doc(hidden)]
+pub struct Inner {
+    settings: Settings,
+    catalog: Catalog,
+    grants: GrantReplica,
+    store: Store,
+    live: Registry,
+    known: Cache<Address, Arc<Space>>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl App {
+    /// The use cases over a migrated store; indexes are kept below `index_dir`.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        index_dir: PathBuf,
+        catalog: Transport,
+        tokens: TokenSource,
+        grants: GrantReplica,
+        store: Store,
+    ) -> Self {
+        let known = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(KNOWN).build();
+        let live = Registry::new(index_dir, settings.memory_bytes_max);
+        let catalog = Catalog::new(catalog, tokens);
+        Self { inner: Arc::new(Inner { settings, catalog, grants, store, live, known }) }
+    }
+}
+
+/// Work that keeps a core busy, away from the threads that serve.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServiceError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        ServiceError::internal("a piece of work was cut short").caused_by(error)
+    })
+}

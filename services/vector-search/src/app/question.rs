@@ -1,0 +1,166 @@
+//! A question with its items, texts and filters looked up: what is left needs
+//! the index alone.
+
+use std::sync::Arc;
+
+use filter::Filter;
+use service_error::ServiceError;
+use space_index::{Point, SpaceIndex};
+
+use crate::app::App;
+use crate::app::points::filter_error;
+use crate::model::{
+    FusionMethod, IndexFailure, Match, OwnedVector, Question, Recommend, Space,
+};
+
+/// A question that needs only the index.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// Near to a vector, but not these items.
+    Near(OwnedVector, Vec<String>),
+    /// Words of a column.
+    Match(Match),
+    /// What several find.
+    Fusion(FusionMethod, Vec<Part>),
+}
+
+/// A part of a fusion.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub plan: Plan,
+    pub k: usize,
+    pub filter: String,
+    pub weight: f64,
+}
+
+impl App {
+    /// Looks up what a question names.
+    pub(super) async fn plan(
+        &self,
+        space: &Arc<Space>,
+        question: Question,
+    ) -> Result<Plan, ServiceError> {
+        Ok(match question {
+            Question::Vector(vector) => {
+                vector.stored(&space.vectors, "query.vector")?;
+                Plan::Near(vector, Vec::new())
+            }
+            Question::Item(item) => {
+                let vector = self.vector_of(space, &item).await?;
+                Plan::Near(vector, vec![item])
+            }
+            Question::Text(_) | Question::Image(_) => {
+                let message = format!(
+                    "no embedder is set up for space {}; search by vector or item",
+                    space.name
+                );
+                return Err(ServiceError::precondition(message).reason("NO_EMBEDDER"));
+            }
+            Question::Recommend(recommend) => self.recommend(space, recommend).await?,
+            Question::Match(words) => Plan::Match(words),
+            Question::Fusion(method, prefetch) => {
+                let mut parts = Vec::with_capacity(prefetch.len());
+                for one in prefetch {
+                    let plan = Box::pin(self.plan(space, one.question)).await?;
+                    parts.push(Part { plan, k: one.k, filter: one.filter, weight: one.weight });
+                }
+                Plan::Fusion(method, parts)
+            }
+        })
+    }
+
+    async fn vector_of(
+        &self,
+        space: &Arc<Space>,
+        item: &str,
+    ) -> Result<OwnedVector, ServiceError> {
+        let found = self.store.points_of(space, &[item.to_owned()]).await?;
+        let point = found.first().ok_or_else(|| no_point(space, item))?;
+        Ok(OwnedVector::of_stored(&space.vectors, &point.vector))
+    }
+
+    /// The mean of the positive ones, moved away from the mean of the negative ones.
+    async fn recommend(
+        &self,
+        space: &Arc<Space>,
+        recommend: Recommend,
+    ) -> Result<Plan, ServiceError> {
+        let Recommend { positive_items, negative_items, positive_vectors, negative_vectors } =
+            recommend;
+        if space.vectors.element() == ann::Element::Bit {
+            return Err(ServiceError::invalid("query.recommend", "is not offered for bits"));
+        }
+        if positive_items.is_empty() && positive_vectors.is_empty() {
+            return Err(ServiceError::invalid("query.recommend", "names nothing to be near to"));
+        }
+        let all: Vec<String> = positive_items.iter().chain(&negative_items).cloned().collect();
+        let found = match all.as_slice() {
+            [] => Vec::new(),
+            some => self.store.points_of(space, some).await?,
+        };
+        let mean = |items: &[String], vectors: Vec<OwnedVector>| {
+            mean_of(space, &found, items, vectors)
+        };
+        let positive = mean(&positive_items, positive_vectors)?;
+        let negative = mean(&negative_items, negative_vectors)?;
+        let mut target = positive.unwrap_or_default();
+        if let Some(negative) = negative {
+            for (to, from) in target.iter_mut().zip(negative) {
+                *to += *to - from;
+            }
+        }
+        let vector = OwnedVector::Floats(target);
+        vector.stored(&space.vectors, "query.recommend")?;
+        Ok(Plan::Near(vector, all))
+    }
+
+    /// A filter over the columns of an index; nothing for an empty text.
+    pub(super) fn index_filter(
+        &self,
+        index: &SpaceIndex,
+        text: &str,
+    ) -> Result<Option<Filter>, ServiceError> {
+        let schema = index.payload().schema();
+        Filter::parse_optional(text, &schema).map_err(|error| filter_error(&error))
+    }
+
+    /// The points that pass.
+    pub(super) fn passing(
+        &self,
+        index: &SpaceIndex,
+        filter: &Filter,
+    ) -> Result<space_index::Passing, ServiceError> {
+        index.passing(filter).map_err(|error| IndexFailure(&error).into())
+    }
+}
+
+fn no_point(space: &Space, item: &str) -> ServiceError {
+    let shown: String = item.chars().take(100).collect();
+    ServiceError::not_found("point", format!("{shown} in space {}", space.name))
+}
+
+fn mean_of(
+    space: &Space,
+    found: &[Point],
+    items: &[String],
+    vectors: Vec<OwnedVector>,
+) -> Result<Option<Vec<f32>>, ServiceError> {
+    let mut all = vectors;
+    for item in items {
+        let point = found.iter().find(|point| point.item_id == *item);
+        let point = point.ok_or_else(|| no_point(space, item))?;
+        all.push(OwnedVector::of_stored(&space.vectors, &point.vector));
+    }
+    if all.is_empty() {
+        return Ok(None);
+    }
+    let mut sum = vec![0.0_f32; space.vectors.dimension() as usize];
+    for vector in &all {
+        vector.stored(&space.vectors, "query.recommend")?;
+        if let OwnedVector::Floats(values) = vector {
+            sum.iter_mut().zip(values).for_each(|(to, value)| *to += value);
+        }
+    }
+    let count = all.len() as f32;
+    Ok(Some(sum.into_iter().map(|value| value / count).collect()))
+}

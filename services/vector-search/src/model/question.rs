@@ -1,0 +1,242 @@
+//! What is asked and what is answered.
+
+use payload_index::Value;
+use service_error::ServiceError;
+
+use crate::model::{FusionMethod, OwnedVector};
+
+/// Hits when the request names no number.
+pub const K_DEFAULT: usize = 10;
+/// Queries of one fusion.
+pub const PREFETCH_MAX: usize = 8;
+/// Fusions within fusions.
+pub const DEPTH_MAX: usize = 4;
+/// Candidates among which diversity chooses.
+const CANDIDATES_MAX: usize = 1_000;
+
+/// How fresh an answer must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Consistency {
+    /// At most about a second behind.
+    #[default]
+    Eventual,
+    /// At least this change.
+    AtLeast(i64),
+    /// Every change that was acknowledged before.
+    Strong,
+}
+
+/// What is near to what.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Question {
+    /// Near to a vector.
+    Vector(OwnedVector),
+    /// Near to an item, which is left out.
+    Item(String),
+    /// Near to what the embedder makes of a text.
+    Text(String),
+    /// Near to what the embedder makes of an image file.
+    Image(Vec<u8>),
+    /// Near to some, far from others.
+    Recommend(Recommend),
+    /// Words of a text column.
+    Match(Match),
+    /// What several questions find.
+    Fusion(FusionMethod, Vec<Prefetch>),
+}
+
+/// Near to the first, far from the second.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Recommend {
+    /// Items to be near to.
+    pub positive_items: Vec<String>,
+    /// Items to be far from.
+    pub negative_items: Vec<String>,
+    /// Vectors to be near to.
+    pub positive_vectors: Vec<OwnedVector>,
+    /// Vectors to be far from.
+    pub negative_vectors: Vec<OwnedVector>,
+}
+
+/// Words of a text column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Match {
+    /// The column.
+    pub column: String,
+    /// The words.
+    pub text: String,
+}
+
+/// A question whose answer is fused with others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prefetch {
+    /// What is asked.
+    pub question: Question,
+    /// How many hits it hands on.
+    pub k: usize,
+    /// Beside the whole question's filter; empty: none.
+    pub filter: String,
+    /// How much it counts.
+    pub weight: f64,
+}
+
+/// Different ones among the near.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Diversity {
+    /// 0: only different, 1: only near.
+    pub lambda: f64,
+    /// How many near ones to choose from.
+    pub candidates: usize,
+}
+
+/// Hits by the value of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grouping {
+    /// The column.
+    pub column: String,
+    /// Hits of a group.
+    pub size: usize,
+}
+
+/// How many, which, how.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ask {
+    /// How many hits, or groups.
+    pub k: usize,
+    /// Empty: all points.
+    pub filter: String,
+    /// The least score.
+    pub threshold: Option<f64>,
+    /// The greatest distance.
+    pub distance_max: Option<f64>,
+    /// Compare with every point that passes.
+    pub exact: bool,
+    /// Breadth of the walk.
+    pub ef: Option<usize>,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// Hits carry their payload.
+    pub with_payload: bool,
+    /// Hits carry their vector.
+    pub with_vector: bool,
+    /// Different ones.
+    pub diversity: Option<Diversity>,
+    /// In groups.
+    pub grouping: Option<Grouping>,
+}
+
+impl Ask {
+    /// Checks what needs no space.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming the field and its bounds.
+    pub fn check(&self) -> Result<(), ServiceError> {
+        if self.k == 0 || self.k > ann::K_MAX {
+            let message = format!("{} is not within 1 and {}", self.k, ann::K_MAX);
+            return Err(ServiceError::invalid("k", message).reason("K_OUT_OF_RANGE"));
+        }
+        if self.ef.is_some_and(|ef| ef == 0 || ef > ann::EF_MAX) {
+            let message = format!("is not within 1 and {}", ann::EF_MAX);
+            return Err(ServiceError::invalid("ef", message));
+        }
+        for (field, value) in [("threshold", self.threshold), ("distance_max", self.distance_max)] {
+            if value.is_some_and(f64::is_nan) {
+                return Err(ServiceError::invalid(field, "is not a number"));
+            }
+        }
+        if let Some(diversity) = self.diversity {
+            if !(0.0..=1.0).contains(&diversity.lambda) {
+                return Err(ServiceError::invalid("diversity.lambda", "is not within 0 and 1"));
+            }
+            if diversity.candidates > CANDIDATES_MAX || self.k > CANDIDATES_MAX {
+                let message = format!("more than {CANDIDATES_MAX}");
+                return Err(ServiceError::invalid("diversity.candidates", message));
+            }
+        }
+        let size = self.grouping.as_ref().map_or(1, |grouping| grouping.size);
+        if size == 0 || size.saturating_mul(self.k) > ann::K_MAX {
+            let message = format!("k × size is not within 1 and {}", ann::K_MAX);
+            return Err(ServiceError::invalid("grouping.size", message));
+        }
+        if self.diversity.is_some() && self.grouping.is_some() {
+            return Err(ServiceError::invalid("grouping", "does not go with diversity"));
+        }
+        Ok(())
+    }
+}
+
+/// One hit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Its point's number.
+    pub number: u32,
+    /// Whose it is.
+    pub item_id: String,
+    /// Nothing where no vector was compared.
+    pub distance: Option<f32>,
+    /// More is better.
+    pub score: f64,
+    /// If asked for.
+    pub payload: Vec<(String, Value)>,
+    /// If asked for.
+    pub vector: Option<OwnedVector>,
+    /// The group's value.
+    pub group: Option<Value>,
+}
+
+/// How an answer was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Explain {
+    /// By which way.
+    pub strategy: String,
+    /// Points that pass the filter.
+    pub cardinality: u64,
+    /// Vectors that were compared.
+    pub scanned: u64,
+    /// Certainly the nearest.
+    pub exact: bool,
+    /// As of which change.
+    pub token: i64,
+    /// Fewer than asked for.
+    pub short: bool,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Result {
+    /// The best first.
+    pub found: Vec<Found>,
+    /// How.
+    pub explain: Explain,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn bounds_are_named() {
+        let good = Ask { k: 10, ..Ask::default() };
+        good.check().unwrap();
+        for (ask, field) in [
+            (Ask { k: 0, ..good.clone() }, "k"),
+            (Ask { k: 10_001, ..good.clone() }, "k"),
+            (Ask { ef: Some(0), ..good.clone() }, "ef"),
+            (Ask { threshold: Some(f64::NAN), ..good.clone() }, "threshold"),
+            (
+                Ask { diversity: Some(Diversity { lambda: 1.5, candidates: 9 }), ..good.clone() },
+                "diversity.lambda",
+            ),
+            (
+                Ask {
+                    grouping: Some(Grouping { column: "c".into(), size: 1_001 }),
+                    ..good.clone()
+                },
+                "grouping.size",
+            ),
+        ] {
+            assert_eq!(ask.check().unwrap_err().field_name(), Some(field));
+        }
+    }
+}

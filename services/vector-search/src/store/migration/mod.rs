@@ -1,0 +1,16 @@
+//! The schema's migrations, oldest first. Each expands; what is taken away is
+//! taken a release later.
+
+mod m0001_vectors;
+
+use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
+
+/// The migrations of schema `vectors`.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_vectors::Migration)]
+    }
+}

@@ -1,0 +1,139 @@
+//! The vector search's rows: schema `vectors` in Postgres or `vectors.sqlite`,
+//! and the snapshots beside them.
+//!
+//! Whoever writes points first takes numbers from the space's row, whose lock
+//! keeps the order until the transaction ends.
+
+mod changes;
+mod dialect;
+mod migration;
+mod nearest;
+mod points;
+mod rows;
+mod spaces;
+#[cfg(test)]
+mod tests;
+
+use blob_store::BlobStore;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, ExecResult, QueryResult, Statement, Value,
+};
+use service_error::ServiceError;
+use sql_store::{MigrationStatus, SqlSettings, SqlStore, db_error};
+
+pub use points::{NewPoint, Written};
+pub use spaces::Visible;
+
+use migration::Migrator;
+
+/// The schema's and the objects' name.
+const NAME: &str = "vectors";
+
+/// The rows and the snapshots. Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    sql: SqlStore,
+    blobs: BlobStore,
+}
+
+impl Store {
+    /// Opens both without migrating.
+    ///
+    /// # Errors
+    /// As [`SqlStore::open`] and [`BlobStore::open`].
+    pub async fn open(
+        settings: &SqlSettings,
+        object_store_url: &str,
+    ) -> Result<Self, ServiceError> {
+        let blobs = BlobStore::open(object_store_url, NAME).await?;
+        Ok(Self { sql: SqlStore::open(settings, NAME).await?, blobs })
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// As [`SqlStore::migrate`]; a Postgres without a pgvector that can be used.
+    pub async fn migrate(&self) -> Result<(), ServiceError> {
+        migrate_sql(&self.sql).await
+    }
+
+    /// The snapshots.
+    #[must_use]
+    pub const fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), ServiceError> {
+        self.sql.ping().await
+    }
+
+    /// Takes back the last `steps` migrations, all if `None`.
+    ///
+    /// # Errors
+    /// As [`SqlStore::revert`].
+    #[cfg(test)]
+    pub async fn revert(&self, steps: Option<u32>) -> Result<(), ServiceError> {
+        self.sql.revert::<Migrator>(steps).await
+    }
+
+    fn read(&self) -> &DatabaseConnection {
+        self.sql.read()
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.sql.backend()
+    }
+
+    async fn rows(
+        &self,
+        sql: impl Into<String>,
+        values: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, ServiceError> {
+        rows(self.read(), sql, values).await
+    }
+}
+
+async fn rows<C: ConnectionTrait>(
+    db: &C,
+    sql: impl Into<String>,
+    values: Vec<Value>,
+) -> Result<Vec<QueryResult>, ServiceError> {
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    db.query_all_raw(statement).await.map_err(db_error)
+}
+
+async fn execute<C: ConnectionTrait>(
+    db: &C,
+    sql: impl Into<String>,
+    values: Vec<Value>,
+) -> Result<ExecResult, ServiceError> {
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    db.execute_raw(statement).await.map_err(db_error)
+}
+
+async fn migrate_sql(sql: &SqlStore) -> Result<(), ServiceError> {
+    dialect::demand_pgvector(sql.read()).await?;
+    sql.migrate::<Migrator>().await
+}
+
+/// Brings the schema up to date, for `quarry db migrate`.
+///
+/// # Errors
+/// As [`Store::migrate`].
+pub async fn migrate(settings: &SqlSettings) -> Result<(), ServiceError> {
+    migrate_sql(&SqlStore::open(settings, NAME).await?).await
+}
+
+/// The migrations and whether each has run.
+///
+/// # Errors
+/// As [`SqlStore::migration_status`].
+pub async fn migration_status(
+    settings: &SqlSettings,
+) -> Result<Vec<MigrationStatus>, ServiceError> {
+    SqlStore::open(settings, NAME).await?.migration_status::<Migrator>().await
+}
