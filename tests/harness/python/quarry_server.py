@@ -13,6 +13,7 @@ import time
 import uuid
 
 ROLES = ["identity", "catalog", "item-store", "file-indexer", "gateway"]
+ROLES = ["identity", "catalog", "item-store", "vector-search", "gateway"]
 READY_WITHIN_SECONDS = 60
 
 

@@ -28,7 +28,6 @@ use crate::settings::Settings;
 use crate::store::Store;
 
 pub use points::{Batch, Scroll, Upsert};
-pub use search::FacetAnswer;
 pub use spaces::CreateSpace;
 pub use upkeep::IndexStats;
 

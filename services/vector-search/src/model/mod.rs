@@ -10,10 +10,10 @@ pub use address::Address;
 pub use fusion::{FusionMethod, fuse};
 pub use question::{
     Ask, Consistency, DEPTH_MAX, Diversity, Explain, Found, Grouping, K_DEFAULT, Match,
-    PREFETCH_MAX, Prefetch, Question, Recommend, Result as SearchResult,
+    PREFETCH_MAX, Prefetch, Question, Recommend, SearchResult,
 };
 pub use space::{NewSpace, Owner, Space, element_code, metric_code, settings_of_codes};
-pub use vector::{IndexFailure, OwnedVector, bad_index, bad_vector};
+pub use vector::{IndexFailure, OwnedVector};
 
 /// The most points of one write.
 pub const BATCH_POINTS_MAX: usize = 1_000;

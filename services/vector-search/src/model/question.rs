@@ -203,7 +203,7 @@ pub struct Explain {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Result {
+pub struct SearchResult {
     /// The best first.
     pub found: Vec<Found>,
     /// How.

@@ -13,6 +13,7 @@ mod methods;
 mod namespaces;
 mod puts;
 mod secrecy;
+mod vectors;
 
 pub use flight::path;
 pub use puts::count;
@@ -86,5 +87,8 @@ pub const CASES: &[Case] = &[
     case("cli: a bad row imports nothing", |s| Box::pin(cli::bad_rows(s))),
     case("cli: a cell of five gigabytes", |s| Box::pin(cli::huge_cell(s))),
     case("cli: exit codes", |s| Box::pin(cli::exit_codes(s))),
+    case("vectors: in and out, nearest first", |s| Box::pin(vectors::round_trip(s))),
+    case("vectors: who may", |s| Box::pin(vectors::permissions(s))),
+    case("vectors: command line", |s| Box::pin(vectors::command_line(s))),
     case("secrecy: no token in any log", |s| Box::pin(secrecy::canary(s))),
 ];

@@ -1,0 +1,203 @@
+//! Points: written whole or not at all, read, scrolled, counted.
+
+use super::*;
+
+async fn three(house: &House) {
+    house.create("s", 2, api::Metric::L2).await.unwrap();
+    let points = vec![
+        point("a", &[1.0, 0.0], &[("kind", text("cat")), ("n", int(1))]),
+        point("b", &[0.0, 1.0], &[("kind", text("dog")), ("n", int(2))]),
+        point("c", &[2.0, 2.0], &[("kind", text("cat"))]),
+    ];
+    let written = house.upsert("s", points).await.unwrap();
+    assert_eq!((written.token, written.inserted, written.updated), (3, 3, 0));
+}
+
+async fn count(house: &House, filter: &str) -> i64 {
+    let request = api::CountPointsRequest {
+        namespace: "ns".into(),
+        space: "s".into(),
+        filter: filter.into(),
+        ..Default::default()
+    };
+    house.points().count_points(house.own(request)).await.unwrap().into_inner().count
+}
+
+#[tokio::test]
+async fn points_come_back_as_they_were_written() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        three(&house).await;
+        let get = |with_vector| api::GetPointsRequest {
+            namespace: "ns".into(),
+            space: "s".into(),
+            item_ids: vec!["c".into(), "a".into(), "nobody".into()],
+            with_vector,
+            ..Default::default()
+        };
+        let got = house.points().get_points(house.own(get(true))).await.unwrap().into_inner();
+        let expected = point("a", &[1.0, 0.0], &[("kind", text("cat")), ("n", int(1))]);
+        assert_eq!((got.points.len(), &got.points[0]), (2, &expected));
+        let bare = house.points().get_points(house.own(get(false))).await.unwrap().into_inner();
+        assert_eq!(bare.points[0].vector, None);
+        let again = vec![point("a", &[5.0, 5.0], &[])];
+        let written = house.upsert("s", again).await.unwrap();
+        assert_eq!((written.token, written.inserted, written.updated), (4, 0, 1));
+        assert_eq!(count(&house, "").await, 3);
+        let gone = house.delete("s", &["a", "nobody"]).await;
+        assert_eq!((gone.token, gone.deleted), (5, 1));
+        assert_eq!(house.delete("s", &["a"]).await.deleted, 0);
+        assert_eq!(count(&house, "").await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pages_and_counts_keep_to_the_filter() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        three(&house).await;
+        for (filter, expected) in
+            [("kind = \"cat\"", 2), ("n > 1", 1), ("n = null", 1), ("item_id = \"b\"", 1)]
+        {
+            assert_eq!(count(&house, filter).await, expected, "{filter}");
+        }
+        let mut seen = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = api::ScrollPointsRequest {
+                namespace: "ns".into(),
+                space: "s".into(),
+                filter: "kind = \"cat\"".into(),
+                page_size: 1,
+                page_token,
+                ..Default::default()
+            };
+            let page = house.points().scroll_points(house.own(request)).await.unwrap().into_inner();
+            seen.extend(page.points.into_iter().map(|point| point.item_id));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(seen, ["a", "c"]);
+        let request = api::ScrollPointsRequest {
+            namespace: "ns".into(),
+            space: "s".into(),
+            filter: "nope = 1".into(),
+            ..Default::default()
+        };
+        let wrong = house.points().scroll_points(house.own(request)).await;
+        let error = refused(wrong.map_err(ServiceError::from), Code::InvalidArgument);
+        assert!(error.reason_is("FILTER_INVALID") && error.message().contains("kind"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_bad_point_refuses_its_whole_batch_by_name() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        three(&house).await;
+        house.create("cos", 2, api::Metric::Cosine).await.unwrap();
+        let good = || point("new", &[1.0, 1.0], &[]);
+        let nan = f32::NAN;
+        for (space, bad, field) in [
+            ("s", point("x", &[1.0], &[]), "points[1].vector"),
+            ("s", point("x", &[1.0, nan], &[]), "points[1].vector"),
+            ("s", point("x", &[1.0, f32::INFINITY], &[]), "points[1].vector"),
+            ("s", point("x", &[], &[]), "points[1].vector"),
+            ("cos", point("x", &[0.0, 0.0], &[]), "points[1].vector"),
+            ("s", point("", &[1.0, 1.0], &[]), "points[1].item_id"),
+            ("s", point("new", &[1.0, 1.0], &[]), "points[1].item_id"),
+            ("s", point(&"x".repeat(513), &[1.0, 1.0], &[]), "points[1].item_id"),
+            ("s", point("x", &[1.0, 1.0], &[("item_id", int(1))]), "points[1].payload"),
+        ] {
+            let outcome = house.upsert(space, vec![good(), bad]).await;
+            let error = refused(outcome, Code::InvalidArgument);
+            assert_eq!(error.field_name(), Some(field), "{error}");
+        }
+        let typed = point("x", &[1.0, 1.0], &[("n", text("one"))]);
+        let error = refused(house.upsert("s", vec![good(), typed]).await, Code::InvalidArgument);
+        assert!(error.reason_is("PAYLOAD_TYPE_MISMATCH"), "{error}");
+        refused(house.upsert("s", Vec::new()).await, Code::InvalidArgument);
+        let many = (0..1_001).map(|n| point(&n.to_string(), &[1.0, 1.0], &[])).collect();
+        refused(house.upsert("s", many).await, Code::InvalidArgument);
+        assert_eq!(count(&house, "").await, 3, "nothing of a refused batch is there");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn vectors_of_another_embedder_are_refused() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.create("s", 2, api::Metric::Cosine).await.unwrap();
+        let write = |embedder: &str| api::UpsertPointsRequest {
+            namespace: "ns".into(),
+            space: "s".into(),
+            points: vec![point("a", &[1.0, 0.0], &[])],
+            embedder: embedder.into(),
+            ..Default::default()
+        };
+        house.points().upsert_points(house.own(write("minilm"))).await.unwrap();
+        house.points().upsert_points(house.own(write("minilm"))).await.unwrap();
+        let other = house.points().upsert_points(house.own(write("clip"))).await;
+        let error = refused(other.map_err(ServiceError::from), Code::FailedPrecondition);
+        assert!(error.reason_is("EMBEDDER_MISMATCH"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_acknowledges_each_batch() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.create("s", 2, api::Metric::L2).await.unwrap();
+        let batch = |at: u32, space: &str| api::StreamPointsRequest {
+            namespace: "ns".into(),
+            space: space.into(),
+            points: (0..10).map(|n| point(&format!("{at}-{n}"), &[1.0, 2.0], &[])).collect(),
+            ..Default::default()
+        };
+        let mut bad = batch(2, "");
+        bad.points[3] = point("bad", &[1.0], &[]);
+        let batches = vec![batch(0, "s"), batch(1, ""), bad, batch(3, "")];
+        let request = house.own(futures::stream::iter(batches));
+        let mut answers = house.points().stream_points(request).await.unwrap().into_inner();
+        assert_eq!(answers.message().await.unwrap().unwrap().token, 10);
+        assert_eq!(answers.message().await.unwrap().unwrap().token, 20);
+        let error = answers.message().await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::InvalidArgument);
+        assert_eq!(count(&house, "").await, 20);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn writers_at_once_lose_nothing_and_numbers_are_in_order() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.create("s", 2, api::Metric::L2).await.unwrap();
+        house.upsert("s", vec![point("first", &[0.0, 0.0], &[])]).await.unwrap();
+        assert_eq!(house.found(near("s", &[0.0, 0.0], 1)).await, ["first"]);
+        let writes = (0..8).map(|writer| {
+            let house = &house;
+            async move {
+                for n in 0..10 {
+                    let item = format!("{writer}-{n}");
+                    let points = vec![point(&item, &[writer as f32, n as f32], &[])];
+                    house.upsert("s", points).await.unwrap();
+                }
+            }
+        });
+        futures::future::join_all(writes).await;
+        assert_eq!(count(&house, "").await, 81);
+        let mut all = near("s", &[0.0, 0.0], 100);
+        all.consistency = Some(api::Consistency {
+            kind: Some(api::consistency::Kind::Strong(true)),
+        });
+        assert_eq!(house.found(all).await.len(), 81, "the index saw every change");
+    })
+    .await;
+}

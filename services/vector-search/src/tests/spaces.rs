@@ -1,0 +1,132 @@
+//! Spaces: made, listed, deleted, and who may.
+
+use super::*;
+
+#[tokio::test]
+async fn a_space_is_made_listed_and_deleted() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.catalog.add("icons", false);
+        let made = house.create("clip", 3, api::Metric::Cosine).await.unwrap();
+        assert_eq!((made.namespace.as_str(), made.dataset.as_str()), ("ns", ""));
+        refused(house.create("clip", 3, api::Metric::L2).await, Code::AlreadyExists);
+        let of_dataset = api::CreateSpaceRequest {
+            namespace: "ns".into(),
+            dataset: "icons".into(),
+            space: "clip".into(),
+            dimension: 70,
+            metric: api::Metric::Hamming.into(),
+            ..Default::default()
+        };
+        let of_dataset =
+            house.spaces().create_space(house.own(of_dataset)).await.unwrap().into_inner();
+        assert_eq!(of_dataset.space.unwrap().element(), api::Element::Bit);
+        let list = |page_token: String| api::ListSpacesRequest {
+            namespace: "ns".into(),
+            page_size: 1,
+            page_token,
+            ..Default::default()
+        };
+        let first =
+            house.spaces().list_spaces(house.own(list(String::new()))).await.unwrap().into_inner();
+        let second = house.spaces().list_spaces(house.own(list(first.next_page_token))).await;
+        let second = second.unwrap().into_inner();
+        assert_eq!(first.spaces[0].id, made.id);
+        assert_eq!((second.spaces.len(), second.next_page_token.as_str()), (1, ""));
+        let delete = api::DeleteSpaceRequest {
+            namespace: "ns".into(),
+            space: "clip".into(),
+            ..Default::default()
+        };
+        house.spaces().delete_space(house.own(delete.clone())).await.unwrap();
+        let gone = house.search(near("clip", &[1.0, 0.0, 0.0], 1)).await;
+        refused(gone, Code::NotFound);
+        let again = house.spaces().delete_space(house.own(delete)).await;
+        refused(again.map_err(ServiceError::from), Code::NotFound);
+        house.create("clip", 4, api::Metric::L1).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn numbers_that_make_no_space_are_refused() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        for (dimension, metric, field) in [
+            (0, api::Metric::Cosine, "dimension"),
+            (-3, api::Metric::Cosine, "dimension"),
+            (16_001, api::Metric::L2, "dimension"),
+            (64_001, api::Metric::Jaccard, "dimension"),
+        ] {
+            let error =
+                refused(house.create("s", dimension, metric).await, Code::InvalidArgument);
+            assert_eq!(error.field_name(), Some(field), "{error}");
+        }
+        let error = refused(house.create("S!", 3, api::Metric::L2).await, Code::InvalidArgument);
+        assert_eq!(error.field_name(), Some("space"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_caller_may_not_see_is_not_there() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.create("s", 2, api::Metric::L2).await.unwrap();
+        house.upsert("s", vec![point("a", &[1.0, 0.0], &[])]).await.unwrap();
+        let (stranger, reader) = (Who::user(), Who::user());
+        house.grant(&reader, Level::Read).await;
+        let search = near("s", &[1.0, 0.0], 1);
+        let seen = house.searches().search(house.by(&reader, search.clone())).await;
+        assert_eq!(items(&seen.unwrap().into_inner()), ["a"]);
+        let hidden = house.searches().search(house.by(&stranger, search)).await;
+        refused(hidden.map_err(ServiceError::from), Code::NotFound);
+        let write = api::UpsertPointsRequest {
+            namespace: "ns".into(),
+            space: "s".into(),
+            points: vec![point("b", &[0.0, 1.0], &[])],
+            ..Default::default()
+        };
+        let written = house.points().upsert_points(house.by(&reader, write.clone())).await;
+        refused(written.map_err(ServiceError::from), Code::PermissionDenied);
+        let reading = house.owner.reading_only();
+        let written = house.points().upsert_points(house.by(&reading, write)).await;
+        refused(written.map_err(ServiceError::from), Code::PermissionDenied);
+        let none = house.spaces().list_spaces(house.by(&stranger, Default::default())).await;
+        assert!(none.unwrap().into_inner().spaces.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_deleted_dataset_takes_its_spaces_along() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.catalog.add("icons", false);
+        let create = api::CreateSpaceRequest {
+            namespace: "ns".into(),
+            dataset: "icons".into(),
+            space: "s".into(),
+            dimension: 2,
+            ..Default::default()
+        };
+        house.spaces().create_space(house.own(create)).await.unwrap();
+        let write = api::UpsertPointsRequest {
+            namespace: "ns".into(),
+            dataset: "icons".into(),
+            space: "s".into(),
+            points: vec![point("a", &[1.0, 0.0], &[])],
+            ..Default::default()
+        };
+        house.points().upsert_points(house.own(write)).await.unwrap();
+        assert_eq!(house.app.cascade().await.unwrap(), 0);
+        house.catalog.remove("icons");
+        // The job may have been there first.
+        house.app.cascade().await.unwrap();
+        house.app.purge_deleted().await.unwrap();
+        house.catalog.add("icons", false);
+        let list = house.spaces().list_spaces(house.own(Default::default())).await;
+        assert!(list.unwrap().into_inner().spaces.is_empty());
+    })
+    .await;
+}

@@ -1,0 +1,180 @@
+//! Vector search through the public door: gRPC, JSON and the command line.
+
+use std::fs;
+
+use harness::{Session, eventually};
+use identity_api::v1::TokenScope;
+use options_api::v1::{Level, ResourceKind, Role};
+use serde_json::json;
+use tonic::Code;
+use vectors_api::v1 as api;
+use vectors_api::v1::query::Kind;
+
+use crate::stage::{Stage, unique};
+
+fn point(item: &str, values: &[f32]) -> api::Point {
+    let vector = Some(api::Vector { values: values.to_vec(), ..Default::default() });
+    api::Point { item_id: item.into(), vector, ..Default::default() }
+}
+
+async fn create(session: &Session, namespace: &str) {
+    let request = api::CreateSpaceRequest {
+        namespace: namespace.into(),
+        space: "s".into(),
+        dimension: 3,
+        ..Default::default()
+    };
+    session.spaces().create_space(request).await.expect("a space");
+}
+
+async fn upsert(session: &Session, namespace: &str, points: Vec<api::Point>) -> i64 {
+    let request = api::UpsertPointsRequest {
+        namespace: namespace.into(),
+        space: "s".into(),
+        points,
+        ..Default::default()
+    };
+    session.points().upsert_points(request).await.expect("a write").into_inner().token
+}
+
+fn near(namespace: &str, values: &[f32]) -> api::SearchRequest {
+    let vector = api::Vector { values: values.to_vec(), ..Default::default() };
+    api::SearchRequest {
+        namespace: namespace.into(),
+        space: "s".into(),
+        query: Some(api::Query { kind: Some(Kind::Vector(vector)) }),
+        k: Some(2),
+        ..Default::default()
+    }
+}
+
+/// Points go in and come out nearest first, by gRPC and by JSON alike.
+pub async fn round_trip(stage: &Stage) {
+    let (admin, ns) = (&stage.admin, stage.namespace().await);
+    create(admin, &ns).await;
+    let points = vec![point("x", &[1.0, 0.0, 0.0]), point("y", &[0.0, 1.0, 0.0])];
+    let token = upsert(admin, &ns, points).await;
+    assert_eq!(token, 2);
+    let got = admin.search().search(near(&ns, &[0.9, 0.1, 0.0])).await.expect("hits").into_inner();
+    let items: Vec<&str> = got.hits.iter().map(|hit| hit.item_id.as_str()).collect();
+    assert_eq!(items, ["x", "y"]);
+    let url = format!("/v1/namespaces/{ns}/spaces/s:search");
+    let body = json!({ "query": { "vector": { "values": [0.9, 0.1, 0.0] } }, "k": 2 });
+    let answer = admin.post(&url, &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let json = answer.json();
+    assert_eq!(json["hits"][0]["item_id"], "x", "{json}");
+    assert_eq!(json["explain"]["cardinality"], "2", "{json}");
+    let payload = json!({ "points": [{
+        "item_id": "z",
+        "vector": { "values": [0.0, 0.0, 1.0] },
+        "payload": { "kind": { "string_value": "cat" }, "n": { "int_value": "7" } },
+    }]});
+    let written = admin.post(&format!("/v1/namespaces/{ns}/spaces/s/points"), &payload).await;
+    assert_eq!((written.status, written.json()["token"].as_str()), (200, Some("3")));
+    let body = json!({
+        "query": { "vector": { "values": [1, 1, 1] } },
+        "filter": "kind = \"cat\" AND n < 8",
+        "with_payload": true,
+    });
+    let json = admin.post(&url, &body).await.json();
+    assert_eq!(json["hits"].as_array().map(Vec::len), Some(1), "{json}");
+    assert_eq!(json["hits"][0]["payload"]["n"]["int_value"], "7", "{json}");
+    let bad = json!({ "query": { "vector": { "values": [1] } } });
+    let answer = admin.post(&url, &bad).await;
+    assert_eq!((answer.status, answer.json()["error"]["status"].as_str()), (400, Some("INVALID_ARGUMENT")));
+}
+
+/// Who may not read the namespace finds no space; a revoked token finds nothing any more.
+pub async fn permissions(stage: &Stage) {
+    let namespace = stage.namespace_of(&stage.admin).await;
+    create(&stage.admin, &namespace.name).await;
+    upsert(&stage.admin, &namespace.name, vec![point("x", &[1.0, 0.0, 0.0])]).await;
+    let (user, session) = stage.user(Role::User).await;
+    let search = near(&namespace.name, &[1.0, 0.0, 0.0]);
+    let hidden = session.search().search(search.clone()).await.expect_err("hidden");
+    assert_eq!(hidden.code(), Code::NotFound, "{hidden:?}");
+    stage.grant(&user, ResourceKind::Namespace, &namespace.id, Level::Read).await;
+    eventually("the grant", std::time::Duration::from_secs(5), async || {
+        session.search().search(search.clone()).await.ok()
+    })
+    .await;
+    let write = api::UpsertPointsRequest {
+        namespace: namespace.name.clone(),
+        space: "s".into(),
+        points: vec![point("y", &[0.0, 1.0, 0.0])],
+        ..Default::default()
+    };
+    let denied = session.points().upsert_points(write).await.expect_err("it may only read");
+    assert_eq!(denied.code(), Code::PermissionDenied, "{denied:?}");
+    let reading = stage.platform.session(&stage.token(&user.name, TokenScope::Read).await);
+    reading.search().search(search).await.expect("a reading token searches");
+}
+
+/// The command line's names and the shape of its JSON.
+pub async fn command_line(stage: &Stage) {
+    let platform = &stage.platform;
+    let ns = unique("cli");
+    platform.cli(&["namespaces", "create", &ns, "-o", "json"]).await.json();
+    let rows = platform.scratch().join(format!("{ns}.csv"));
+    fs::write(&rows, "id,name\n1,a\n").expect("a file");
+    let dataset = format!("{ns}/d");
+    let imported = platform.cli(&["import", rows.to_str().expect("a path"), &dataset]).await;
+    assert_eq!(imported.code, 0, "{imported:?}");
+    let space = format!("{dataset}/s");
+    let made =
+        ["spaces", "create", &space, "--dimension", "3", "--metric", "cosine", "-o", "json"];
+    let made = platform.cli(&made).await.json();
+    assert_eq!(made["space"]["metric"], "METRIC_COSINE", "{made}");
+    let points = [("a", [1.0, 0.0, 0.0]), ("b", [0.8, 0.6, 0.0]), ("c", [0.0, 0.0, 1.0])];
+    let request = api::UpsertPointsRequest {
+        namespace: ns.clone(),
+        dataset: "d".into(),
+        space: "s".into(),
+        points: points.iter().map(|(item, values)| point(item, values)).collect(),
+        ..Default::default()
+    };
+    stage.admin.points().upsert_points(request).await.expect("a write");
+    let file = platform.scratch().join(format!("{ns}.json"));
+    fs::write(&file, "[1.0, 0.0, 0.0]").expect("a file");
+    let file = file.to_str().expect("a path");
+    let by_vector = [
+        "vectors", "search", "--space", &space, "--vector", file, "-k", "3", "--threshold", "0.5",
+        "-o", "json",
+    ];
+    let found = platform.cli(&by_vector).await.json();
+    let items: Vec<&str> = found["results"]
+        .as_array()
+        .expect("results")
+        .iter()
+        .filter_map(|hit| hit["item_id"].as_str())
+        .collect();
+    assert_eq!(items, ["a", "b"], "{found}");
+    assert!((found["results"][1]["score"].as_f64().expect("a score") - 0.8).abs() < 1e-6);
+    assert!((found["results"][1]["distance"].as_f64().expect("one") - 0.2).abs() < 1e-6);
+    for name in ["strategy", "cardinality", "scanned", "exact"] {
+        assert!(found["explain"].get(name).is_some(), "{found}");
+    }
+    let by_item =
+        ["vectors", "search", "--space", &space, "--item", "a", "-k", "1", "--exact", "-o", "json"];
+    let found = platform.cli(&by_item).await.json();
+    assert_eq!(found["results"][0]["item_id"], "b", "{found}");
+    let filtered = [
+        "vectors", "search", "--space", &space, "--item", "a", "--filter", "item_id = \"c\"",
+        "-o", "json",
+    ];
+    assert_eq!(platform.cli(&filtered).await.json()["results"][0]["item_id"], "c");
+    let stats = platform.cli(&["vectors", "stats", "--space", &space, "-o", "json"]).await.json();
+    assert_eq!(stats["index"]["points"], 3, "{stats}");
+    let rebuilt = platform.cli(&["vectors", "rebuild", "--space", &space, "-o", "json"]).await;
+    assert_eq!(rebuilt.json()["index"]["segments"], 1);
+    let absent = format!("{dataset}/absent");
+    let absent = platform.cli(&["vectors", "search", "--space", &absent, "--item", "a"]).await;
+    assert_eq!(absent.code, 3, "{absent:?}");
+    let k = platform.cli(&["vectors", "search", "--space", &space, "--item", "a", "-k", "0"]).await;
+    assert_eq!(k.code, 7, "{k:?}");
+    let deleted = platform.cli(&["spaces", "delete", &space]).await;
+    assert_eq!(deleted.code, 0, "{deleted:?}");
+    let list = platform.cli(&["spaces", "list", &dataset, "-o", "json"]).await.json();
+    assert_eq!(list["spaces"], json!([]));
+}
