@@ -113,7 +113,8 @@ impl Endpoint {
             call = call.bearer_auth(key.expose());
         }
         let away = |error: reqwest::Error| {
-            let message = format!("the embedding endpoint does not answer: {}", error.without_url());
+            let message =
+                format!("the embedding endpoint does not answer: {}", error.without_url());
             (ServiceError::unavailable(message).reason("EMBEDDER_AWAY"), None)
         };
         let answer = call.send().await.map_err(away)?;
@@ -146,7 +147,8 @@ impl Endpoint {
             serde_json::from_slice(bytes).map_err(|_| wrong("is not the JSON of embeddings"))?;
         let mut vectors: Vec<Option<Vec<f32>>> = vec![None; texts];
         for entry in answer.data {
-            let slot = vectors.get_mut(entry.index).ok_or_else(|| wrong("has more vectors than texts"))?;
+            let slot =
+                vectors.get_mut(entry.index).ok_or_else(|| wrong("has more vectors than texts"))?;
             if entry.embedding.len() != self.dimension {
                 let found = entry.embedding.len();
                 return Err(wrong(&format!("has dimension {found}, not {}", self.dimension)));

@@ -19,10 +19,14 @@ const SAMPLED: u32 = 128;
 
 fn decode(bytes: &[u8]) -> Result<DynamicImage, ServiceError> {
     let wrong = |error: &dyn std::fmt::Display| {
-        ServiceError::invalid("image", format!("these bytes are no image that can be read: {error}"))
-            .reason("IMAGE_INVALID")
+        ServiceError::invalid(
+            "image",
+            format!("these bytes are no image that can be read: {error}"),
+        )
+        .reason("IMAGE_INVALID")
     };
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| wrong(&e))?;
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| wrong(&e))?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);

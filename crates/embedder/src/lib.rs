@@ -86,15 +86,9 @@ impl Embedder {
             EmbedderSettings::Local { path, tokens_max } => {
                 Kind::Local(Arc::new(Bert::open(path, *tokens_max)?))
             }
-            EmbedderSettings::OpenAi { url, model, dimension, api_key, batch } => {
-                Kind::Endpoint(Arc::new(Endpoint::new(
-                    url,
-                    model,
-                    *dimension,
-                    api_key.clone(),
-                    *batch,
-                )?))
-            }
+            EmbedderSettings::OpenAi { url, model, dimension, api_key, batch } => Kind::Endpoint(
+                Arc::new(Endpoint::new(url, model, *dimension, api_key.clone(), *batch)?),
+            ),
             EmbedderSettings::PerceptualHash => Kind::PerceptualHash,
             EmbedderSettings::ColorHistogram => Kind::ColorHistogram,
         };
@@ -133,7 +127,10 @@ impl Embedder {
             }
             Kind::Endpoint(endpoint) => endpoint.embed(&texts).await?,
             Kind::PerceptualHash | Kind::ColorHistogram => {
-                return Err(ServiceError::invalid("query.text", "the space's embedder takes images"));
+                return Err(ServiceError::invalid(
+                    "query.text",
+                    "the space's embedder takes images",
+                ));
             }
         };
         Ok(vectors.into_iter().map(Embedding::Floats).collect())
@@ -148,7 +145,10 @@ impl Embedder {
             Kind::PerceptualHash => images::perceptual_hash,
             Kind::ColorHistogram => images::color_histogram,
             Kind::Local(_) | Kind::Endpoint(_) => {
-                return Err(ServiceError::invalid("query.image", "the space's embedder takes texts"));
+                return Err(ServiceError::invalid(
+                    "query.image",
+                    "the space's embedder takes texts",
+                ));
             }
         };
         tokio::task::spawn_blocking(move || make(&bytes)).await.map_err(|error| {

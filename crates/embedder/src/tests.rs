@@ -45,7 +45,8 @@ async fn minilm_gives_its_published_similarities() {
         assert!((found - expected).abs() < 5e-4, "{a} / {b}: {found}, not {expected}");
     }
     assert!((cosine(&vectors[0], &vectors[0]) - 1.0).abs() < 1e-5, "unit length");
-    let many: Vec<String> = (0..70).map(|n| format!("text number {n} {}", "word ".repeat(n))).collect();
+    let many: Vec<String> =
+        (0..70).map(|n| format!("text number {n} {}", "word ".repeat(n))).collect();
     let together = embedder.texts(many.clone()).await.unwrap();
     let alone = embedder.texts(vec![many[69].clone()]).await.unwrap();
     assert!(cosine(&together[69], &alone[0]) > 0.9999, "padding changes nothing");
@@ -92,13 +93,8 @@ async fn endpoint(fake: Fake) -> Embedder {
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let router = Router::new().route("/v1/embeddings", post(answer)).with_state(fake);
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let settings = EmbedderSettings::OpenAi {
-        url,
-        model: "m".into(),
-        dimension: 2,
-        api_key: None,
-        batch: 3,
-    };
+    let settings =
+        EmbedderSettings::OpenAi { url, model: "m".into(), dimension: 2, api_key: None, batch: 3 };
     Embedder::open(&settings).unwrap()
 }
 

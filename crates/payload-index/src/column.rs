@@ -183,7 +183,8 @@ impl Column {
         column.present = bitmap(from.raw()?)?;
         if !list && distinct <= BITMAPS_MAX {
             postings.resize_with(distinct, RoaringBitmap::new);
-            for (number, code) in (column.base..).zip(&column.codes).filter(|(_, code)| **code > 0) {
+            for (number, code) in (column.base..).zip(&column.codes).filter(|(_, code)| **code > 0)
+            {
                 postings[*code as usize - 1].insert(number);
             }
         }

@@ -70,7 +70,9 @@ impl ItemIds {
                 some.iter().map(|number| self.get(*number).unwrap_or_default()),
             ));
             let passing = test.passing(&ids)?;
-            found.extend(some.iter().enumerate().filter(|(at, _)| passing.value(*at)).map(|(_, n)| *n));
+            found.extend(
+                some.iter().enumerate().filter(|(at, _)| passing.value(*at)).map(|(_, n)| *n),
+            );
         }
     }
 

@@ -16,9 +16,7 @@ use filter::{Asks, Filter, Node};
 use roaring::RoaringBitmap;
 
 pub use ids::ItemIds;
-pub use value::{
-    ColumnType, FIELDS_MAX, Kind, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, Payload, Value,
-};
+pub use value::{ColumnType, FIELDS_MAX, Kind, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX, Payload, Value};
 
 use bytes::{Reader, Writer};
 use column::Column;
@@ -83,9 +81,8 @@ impl PayloadIndex {
     /// An empty one that knows these columns.
     #[must_use]
     pub fn with_columns(columns: &BTreeMap<String, ColumnType>) -> Self {
-        let column = |(name, column_type): (&String, &ColumnType)| {
-            (name.clone(), Column::new(*column_type))
-        };
+        let column =
+            |(name, column_type): (&String, &ColumnType)| (name.clone(), Column::new(*column_type));
         Self { columns: columns.iter().map(column).collect(), ..Self::default() }
     }
 
@@ -113,7 +110,9 @@ impl PayloadIndex {
                 || (empty_list && column.column_type.list);
             if !fits {
                 let has = column.column_type.data_type();
-                return Err(refused(format!("holds {has} in this space; a value is of another type")));
+                return Err(refused(format!(
+                    "holds {has} in this space; a value is of another type"
+                )));
             }
             column.insert(number, value);
             return Ok(());
@@ -121,7 +120,9 @@ impl PayloadIndex {
         // An empty list says nothing of a type yet.
         let Some(column_type) = value.column_type() else { return Ok(()) };
         if self.columns.len() >= COLUMNS_MAX {
-            return Err(refused(format!("is one column too many: a space has at most {COLUMNS_MAX}")));
+            return Err(refused(format!(
+                "is one column too many: a space has at most {COLUMNS_MAX}"
+            )));
         }
         let mut column = Column::new(column_type);
         column.insert(number, value);
@@ -224,8 +225,7 @@ impl PayloadIndex {
                 Ok(if wanted { passing } else { &self.live - passing })
             }
             Node::Leaf(test) => {
-                let missing =
-                    || ArrowError::SchemaError(format!("no column {:?}", test.column()));
+                let missing = || ArrowError::SchemaError(format!("no column {:?}", test.column()));
                 let column = self.columns.get(test.column()).ok_or_else(missing)?;
                 let present = &column.present & &self.live;
                 Ok(match (test.asks(), wanted) {

@@ -41,10 +41,30 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
 
 fn leaf() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
-        "n = 1", "n != 1", "n < 2", "n >= -1", "n IN (1, 3)", "n = null", "n != null", "n > 1.5",
-        "x = 0", "x < 1", "x != 1.5", "flag", "flag = false", "word = \"a\"", "word = \"a*\"",
-        "word:\"b\"", "word > \"a\"", "word IN (\"a\", \"b\")", "tags:\"a\"", "tags = null",
-        "tags:*", "item_id = \"i3\"", "item_id IN (\"i1\", \"i2\")", "n < 99999999999999999999",
+        "n = 1",
+        "n != 1",
+        "n < 2",
+        "n >= -1",
+        "n IN (1, 3)",
+        "n = null",
+        "n != null",
+        "n > 1.5",
+        "x = 0",
+        "x < 1",
+        "x != 1.5",
+        "flag",
+        "flag = false",
+        "word = \"a\"",
+        "word = \"a*\"",
+        "word:\"b\"",
+        "word > \"a\"",
+        "word IN (\"a\", \"b\")",
+        "tags:\"a\"",
+        "tags = null",
+        "tags:*",
+        "item_id = \"i3\"",
+        "item_id IN (\"i1\", \"i2\")",
+        "n < 99999999999999999999",
     ])
     .prop_map(str::to_owned)
 }
@@ -169,9 +189,8 @@ fn many_values_are_scanned_and_few_have_bitmaps() {
         ];
         index.insert(number, &number.to_string(), &Payload::new(fields).unwrap());
     }
-    let count = |text: &str| {
-        index.passing(&Filter::parse(text, &index.schema()).unwrap()).unwrap().len()
-    };
+    let count =
+        |text: &str| index.passing(&Filter::parse(text, &index.schema()).unwrap()).unwrap().len();
     assert_eq!(count("wide < 4500 AND wide >= 4000"), 500);
     assert_eq!(count("NOT wide = 17"), 4_999);
     assert_eq!(count("narrow = 3"), 714);

@@ -156,7 +156,10 @@ impl Value {
         let code = from.byte()?;
         if code == 7 && !nested {
             let count = from.count(1)?;
-            return (0..count).map(|_| Self::read(from, true)).collect::<Result<_, _>>().map(Self::List);
+            return (0..count)
+                .map(|_| Self::read(from, true))
+                .collect::<Result<_, _>>()
+                .map(Self::List);
         }
         Ok(match Kind::of_code(code)? {
             Kind::Bool => Self::Bool(from.byte()? != 0),
@@ -164,7 +167,9 @@ impl Value {
             Kind::Float => Self::Float(f64::from_ne_bytes(from.int()?.to_ne_bytes())),
             Kind::Text => Self::Text(from.text()?.to_owned()),
             Kind::Time => Self::Time(from.int()?),
-            Kind::Date => Self::Date(i32::try_from(from.int()?).map_err(|_| PayloadError::Damaged("a date"))?),
+            Kind::Date => {
+                Self::Date(i32::try_from(from.int()?).map_err(|_| PayloadError::Damaged("a date"))?)
+            }
         })
     }
 }
@@ -194,7 +199,10 @@ impl Payload {
         };
         for (at, (name, value)) in fields.iter().enumerate() {
             if name.is_empty() || name.len() > NAME_BYTES_MAX || name == crate::ITEM_ID {
-                return Err(refused(name, "is no name for a field: 1 to 256 bytes, and not item_id"));
+                return Err(refused(
+                    name,
+                    "is no name for a field: 1 to 256 bytes, and not item_id",
+                ));
             }
             if at > 0 && fields[at - 1].0 == *name {
                 return Err(refused(name, "is there twice"));

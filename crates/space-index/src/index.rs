@@ -211,10 +211,11 @@ impl SpaceIndex {
 
     fn insert(&self, point: &Point) -> Result<(), IndexError> {
         // What passes filters first, so that whatever is found has an item.
-        self.payload
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(point.number, &point.item_id, &point.payload);
+        self.payload.write().unwrap_or_else(PoisonError::into_inner).insert(
+            point.number,
+            &point.item_id,
+            &point.payload,
+        );
         with_vector(&self.settings.vectors, &point.vector, |vector| {
             self.vectors.insert(point.number, vector)
         })?;

@@ -8,9 +8,9 @@ use ann::{BuildOptions, Control, Index, Segment, SegmentBuilder, Task, Upkeep};
 use payload_index::PayloadIndex;
 use uuid::Uuid;
 
+use crate::IndexError;
 use crate::index::{Point, SpaceIndex, SpaceSettings, lock, with_vector};
 use crate::manifest::{FileEntry, Manifest, sweep, write_whole};
-use crate::IndexError;
 
 impl SpaceIndex {
     /// Opens the snapshot of a directory, if there is one of this space and epoch, and removes

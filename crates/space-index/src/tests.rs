@@ -29,13 +29,8 @@ fn put(seq: i64, number: u32) -> Change {
 
 fn nearest(index: &SpaceIndex, x: f32, k: usize) -> Vec<u32> {
     let vector = [x, 0.0];
-    let search = Search {
-        vector: Vector::Floats(&vector),
-        k,
-        ef: None,
-        exact: false,
-        distance_max: None,
-    };
+    let search =
+        Search { vector: Vector::Floats(&vector), k, ef: None, exact: false, distance_max: None };
     index.search(&search, None).unwrap().hits.iter().map(|hit| hit.number).collect()
 }
 

@@ -1,8 +1,7 @@
 //! Arrow batches as points.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, GenericListArray, OffsetSizeTrait,
-    RecordBatch,
+    Array, ArrayRef, AsArray, Float32Array, GenericListArray, OffsetSizeTrait, RecordBatch,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -27,6 +26,9 @@ pub enum RowsError {
     /// A column that holds no vectors.
     #[error("column {0:?} is {1}; vectors are lists of f16, f32 or f64")]
     NoVectors(String, DataType),
+    /// A column that holds no texts.
+    #[error("column {0:?} is {1}, not text")]
+    NoTexts(String, DataType),
     /// A column that cannot be payload.
     #[error("column {0:?} is {1}, which is not filtered by")]
     NoPayload(String, DataType),
@@ -43,6 +45,17 @@ pub struct Row {
     /// Its numbers.
     pub vector: Result<Vec<f32>, String>,
     /// Its other columns.
+    pub payload: Result<Payload, String>,
+}
+
+/// One row with a text instead of a vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextRow {
+    /// The item's id; empty if it is null.
+    pub item_id: String,
+    /// Nothing: null.
+    pub text: Option<String>,
+    /// Its columns.
     pub payload: Result<Payload, String>,
 }
 
@@ -75,17 +88,17 @@ impl Columns {
         payload: &[String],
     ) -> Result<(Self, Vec<String>), RowsError> {
         let find = |name: &str| {
-            schema.field_with_name(name).map_err(|_| RowsError::NoColumn {
-                name: name.to_owned(),
-                known: known(schema),
-            })
+            schema
+                .field_with_name(name)
+                .map_err(|_| RowsError::NoColumn { name: name.to_owned(), known: known(schema) })
         };
         find(id)?;
         let field = find(vector)?;
         if !holds_vectors(field.data_type()) {
             return Err(RowsError::NoVectors(vector.to_owned(), field.data_type().clone()));
         }
-        let mut columns = Self { id: id.to_owned(), vector: vector.to_owned(), payload: Vec::new() };
+        let mut columns =
+            Self { id: id.to_owned(), vector: vector.to_owned(), payload: Vec::new() };
         let mut left_out = Vec::new();
         if payload.is_empty() {
             for field in schema.fields().iter().filter(|field| field.name() != vector) {
@@ -107,6 +120,53 @@ impl Columns {
         Ok((columns, left_out))
     }
 
+    /// The same for a column of texts, which stays payload.
+    ///
+    /// # Errors
+    /// A column that is not there, or not of a type for its use.
+    pub fn of_texts(
+        schema: &Schema,
+        id: &str,
+        text: &str,
+        payload: &[String],
+    ) -> Result<Self, RowsError> {
+        let field = schema
+            .field_with_name(text)
+            .map_err(|_| RowsError::NoColumn { name: text.to_owned(), known: known(schema) })?;
+        if payload_type(field.data_type()).is_none_or(|t| t.list || t.kind != Kind::Text) {
+            return Err(RowsError::NoTexts(text.to_owned(), field.data_type().clone()));
+        }
+        if schema.field_with_name(id).is_err() {
+            return Err(RowsError::NoColumn { name: id.to_owned(), known: known(schema) });
+        }
+        let mut columns = Self { id: id.to_owned(), vector: text.to_owned(), payload: Vec::new() };
+        for field in schema.fields() {
+            let wanted = payload.is_empty() || payload.contains(field.name());
+            match payload_type(field.data_type()) {
+                Some(found) if wanted && field.name() != payload_index::ITEM_ID => {
+                    columns.payload.push((field.name().clone(), found));
+                }
+                None if payload.contains(field.name()) => {
+                    let data_type = field.data_type().clone();
+                    return Err(RowsError::NoPayload(field.name().clone(), data_type));
+                }
+                _ => {}
+            }
+        }
+        Ok(columns)
+    }
+
+    /// The rows of a batch of texts.
+    ///
+    /// # Errors
+    /// A batch of another schema.
+    pub fn text_rows(&self, batch: &RecordBatch) -> Result<Vec<TextRow>, RowsError> {
+        let (ids, payload) = self.ids_and_payload(batch)?;
+        let found = texts(self.column(batch, &self.vector)?)?;
+        let rows = ids.into_iter().zip(found).zip(payload);
+        Ok(rows.map(|((item_id, text), payload)| TextRow { item_id, text, payload }).collect())
+    }
+
     /// The columns that are read.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -122,29 +182,36 @@ impl Columns {
     /// # Errors
     /// A batch of another schema.
     pub fn rows(&self, batch: &RecordBatch) -> Result<Vec<Row>, RowsError> {
-        let column = |name: &str| {
-            batch.column_by_name(name).ok_or_else(|| RowsError::NoColumn {
-                name: name.to_owned(),
-                known: known(batch.schema_ref()),
-            })
-        };
-        let ids = texts(column(&self.id)?)?;
-        let vectors = vectors(column(&self.vector)?)?;
+        let (ids, payload) = self.ids_and_payload(batch)?;
+        let vectors = vectors(self.column(batch, &self.vector)?)?;
+        let rows = ids.into_iter().zip(vectors).zip(payload);
+        Ok(rows.map(|((item_id, vector), payload)| Row { item_id, vector, payload }).collect())
+    }
+
+    fn column<'a>(&self, batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, RowsError> {
+        batch.column_by_name(name).ok_or_else(|| RowsError::NoColumn {
+            name: name.to_owned(),
+            known: known(batch.schema_ref()),
+        })
+    }
+
+    fn ids_and_payload(
+        &self,
+        batch: &RecordBatch,
+    ) -> Result<(Vec<String>, Vec<Result<Payload, String>>), RowsError> {
+        let ids = texts(self.column(batch, &self.id)?)?;
         let mut payload: Vec<Vec<(String, Value)>> = vec![Vec::new(); batch.num_rows()];
         for (name, payload_type) in &self.payload {
-            let values = values(column(name)?, payload_type)?;
+            let values = values(self.column(batch, name)?, payload_type)?;
             for (row, value) in payload.iter_mut().zip(values) {
                 row.extend(value.map(|value| (name.clone(), value)));
             }
         }
-        let rows = ids.into_iter().zip(vectors).zip(payload);
-        Ok(rows
-            .map(|((item_id, vector), fields)| Row {
-                item_id: item_id.unwrap_or_default(),
-                vector,
-                payload: Payload::new(fields).map_err(|error| error.to_string()),
-            })
-            .collect())
+        let payload = payload
+            .into_iter()
+            .map(|fields| Payload::new(fields).map_err(|error| error.to_string()))
+            .collect();
+        Ok((ids.into_iter().map(Option::unwrap_or_default).collect(), payload))
     }
 }
 

@@ -95,9 +95,11 @@ fn a_bad_row_is_its_own_error() {
         Some(vec![]),
     ]);
     let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c", "d"]));
-    let batch =
-        RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("v", Arc::new(lists) as ArrayRef, true)])
-            .unwrap();
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("id", ids, true),
+        ("v", Arc::new(lists) as ArrayRef, true),
+    ])
+    .unwrap();
     let (columns, _) = Columns::of(batch.schema_ref(), "id", "v", &[]).unwrap();
     let rows = columns.rows(&batch.slice(0, 4)).unwrap();
     assert_eq!(rows[0].vector, Ok(vec![1.0, 2.0]));

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use settings::{PostgresIndex, Settings};
 pub use sql_store::{MigrationStatus, SqlSettings};
 
-use app::App;
+use app::{App, Around};
 use store::Store;
 
 /// The role's name, also the audience of its tokens.
@@ -36,6 +36,8 @@ pub struct Neighbours {
     pub identity: Transport,
     /// For who owns a space.
     pub catalog: Transport,
+    /// For the rows that a load reads.
+    pub items: Transport,
     /// Tokens for neighbours.
     pub tokens: TokenSource,
     /// Verifies the tokens of callers.
@@ -79,20 +81,19 @@ async fn assemble(
     let refused: Arc<GrantReplica> = Arc::new(grants.clone());
     let index_dir = settings.index_dir.clone().unwrap_or_else(|| sql.data_dir.join(INDEX_DIR));
     let poll = settings.poll();
-    let app = App::new(
-        settings,
-        index_dir,
-        neighbours.catalog,
-        neighbours.tokens,
-        grants.clone(),
-        store.clone(),
-    );
-    let needs =
-        NeedTable::from_descriptor_sets(&[vectors_api::FILE_DESCRIPTOR_SET]).map_err(|error| {
-            ServiceError::internal("the vector search's needs can't be read").caused_by(error)
-        })?;
-    jobs.extend(jobs::all(&app, poll, &shutdown));
-    let guarded = guard(grpc::routes(&app), VECTOR_SEARCH, neighbours.keys, needs, refused);
+    let around =
+        Around { catalog: neighbours.catalog, items: neighbours.items, tokens: neighbours.tokens };
+    let durable = store.jobs(VECTOR_SEARCH);
+    let app =
+        App::new(settings, index_dir, around, grants.clone(), store.clone(), durable.clone())?;
+    let sets = [vectors_api::FILE_DESCRIPTOR_SET, ops_api::FILE_DESCRIPTOR_SET];
+    let needs = NeedTable::from_descriptor_sets(&sets).map_err(|error| {
+        ServiceError::internal("the vector search's needs can't be read").caused_by(error)
+    })?;
+    jobs.extend(crate::jobs::all(&app, poll, &shutdown));
+    jobs.push(crate::jobs::runner(&app, durable.clone()).start(shutdown.clone()));
+    let guarded =
+        guard(grpc::routes(&app, durable), VECTOR_SEARCH, neighbours.keys, needs, refused);
     let service = Service {
         name: VECTOR_SEARCH,
         transport: local(measured(VECTOR_SEARCH, guarded)),

@@ -1,8 +1,10 @@
 //! What the vector search can be told.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use embedder::EmbedderSettings;
 use serde::Deserialize;
 use sql_store::SqlSettings;
 
@@ -39,6 +41,8 @@ pub struct Settings {
     pub change_seconds: u64,
     /// When Postgres gets an HNSW index of a space's rows.
     pub postgres_index: PostgresIndex,
+    /// What makes vectors of texts and images, by the name that spaces keep.
+    pub embedders: BTreeMap<String, EmbedderSettings>,
 }
 
 /// `postgres_index`
@@ -69,6 +73,7 @@ impl Default for Settings {
             row_scan_points_max: 2_000_000,
             change_seconds: 3_600,
             postgres_index: PostgresIndex::OverBudget,
+            embedders: BTreeMap::new(),
         }
     }
 }

@@ -31,7 +31,15 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         name: "store",
-        without: &["tonic", "axum", "identity_api", "catalog_api", "items_api", "vectors_api", "crate :: app"],
+        without: &[
+            "tonic",
+            "axum",
+            "identity_api",
+            "catalog_api",
+            "items_api",
+            "vectors_api",
+            "crate :: app",
+        ],
     },
     Room { name: "jobs", without: &["tonic", "sea_orm", "sqlx", "axum", "crate :: store"] },
 ];

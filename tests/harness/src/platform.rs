@@ -57,6 +57,7 @@ impl Role {
         Self::VectorSearch,
         Self::Gateway,
     ];
+        [Self::Identity, Self::Catalog, Self::ItemStore, Self::VectorSearch, Self::Gateway];
 
     /// As `--roles` takes it.
     pub fn name(self) -> &'static str {

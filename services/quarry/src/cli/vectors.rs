@@ -9,7 +9,10 @@ use service_error::ServiceError;
 use vectors_api::v1 as api;
 
 use super::Context;
+use super::jobs::{follow, job_json, outcome};
+use crate::client::Client;
 use crate::client::space::SpaceName;
+use crate::client::version::{DatasetName, VersionName};
 use crate::failure::Failure;
 use crate::output::{CellJson, Column, column, message_json, text_table};
 
@@ -26,8 +29,19 @@ const STATS_COLUMNS: [Column; 7] = [
     column("token", "token"),
 ];
 
+const JOB_COLUMNS: [Column; 4] = [
+    column("job", "name"),
+    column("state", "state"),
+    column("rows", "result.rows"),
+    column("failed", "result.failed"),
+];
+
 #[derive(Debug, Subcommand)]
 pub enum VectorsCommand {
+    /// Take over the vectors that a dataset carries, its other columns as payload
+    Load(LoadArgs),
+    /// Make vectors of a dataset's texts
+    Embed(EmbedArgs),
     /// The points nearest to a text, an item or a vector
     Search(SearchArgs),
     /// How a search is answered: strategy, cardinality, scanned, exact
@@ -82,6 +96,54 @@ pub struct SearchArgs {
     payload: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    #[arg(value_name = "NAMESPACE/DATASET")]
+    dataset: VersionName,
+    /// A space of that dataset, or NAMESPACE/DATASET/SPACE
+    #[arg(long, value_name = "SPACE")]
+    space: String,
+    /// The item ids [default: the dataset's key]
+    #[arg(long, value_name = "C", default_value = "")]
+    id_column: String,
+    /// Lists of numbers, as many as the space has dimensions
+    #[arg(long, value_name = "V")]
+    vector_column: String,
+    /// What becomes payload [default: every other column that can be filtered by]
+    #[arg(long, value_name = "C,…", value_delimiter = ',')]
+    payload: Vec<String>,
+    /// What made the vectors
+    #[arg(long, value_name = "NAME", default_value = "")]
+    embedder: String,
+    /// Queue the job and do not wait for it
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    #[arg(value_name = "NAMESPACE/DATASET")]
+    dataset: VersionName,
+    /// The texts
+    #[arg(long, value_name = "C")]
+    column: String,
+    /// A space of that dataset, made if it is not there, or NAMESPACE/DATASET/SPACE [default: the column's name]
+    #[arg(long, value_name = "SPACE")]
+    space: Option<String>,
+    /// The item ids [default: the dataset's key]
+    #[arg(long, value_name = "C", default_value = "")]
+    id_column: String,
+    /// What becomes payload [default: every column that can be filtered by]
+    #[arg(long, value_name = "C,…", value_delimiter = ',')]
+    payload: Vec<String>,
+    /// An embedder of the server's settings [default: the space's, else the only one]
+    #[arg(long, value_name = "NAME", default_value = "")]
+    embedder: String,
+    /// Queue the job and do not wait for it
+    #[arg(long)]
+    no_wait: bool,
+}
+
 #[derive(Serialize)]
 struct SearchDocument {
     results: Vec<HitJson>,
@@ -101,6 +163,8 @@ impl VectorsCommand {
     /// Asks the vector search.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
+            Self::Load(args) => load(context, args).await,
+            Self::Embed(args) => embed(context, args).await,
             Self::Search(args) => search(context, args).await,
             Self::Explain(args) => {
                 let answer = ask(context, args).await?;
@@ -116,14 +180,76 @@ impl VectorsCommand {
                     space: args.space.space,
                 };
                 let answer = context.client()?.spaces().rebuild_index(request).await?;
-                let json = message_json(
-                    "quarry.vectors.v1.RebuildIndexResponse",
-                    &answer.into_inner(),
-                )?;
+                let json =
+                    message_json("quarry.vectors.v1.RebuildIndexResponse", &answer.into_inner())?;
                 context.output.message(&json, "index", &STATS_COLUMNS)
             }
         }
     }
+}
+
+async fn load(context: &Context, args: LoadArgs) -> Result<(), Failure> {
+    let source = args.dataset.dataset;
+    let space = space_of(&source, args.space)?;
+    let client = context.client()?;
+    let request = api::LoadVectorsRequest {
+        namespace: space.namespace,
+        dataset: space.dataset,
+        space: space.space,
+        source_namespace: source.namespace,
+        source_dataset: source.dataset,
+        version: args.dataset.version.unwrap_or_default(),
+        id_column: args.id_column,
+        vector_column: args.vector_column,
+        payload_columns: args.payload,
+        embedder: args.embedder,
+    };
+    let job = client.loading().load_vectors(request).await?.into_inner().job;
+    waited_for(context, &client, job, args.no_wait).await
+}
+
+async fn embed(context: &Context, args: EmbedArgs) -> Result<(), Failure> {
+    let source = args.dataset.dataset;
+    let space = space_of(&source, args.space.unwrap_or_else(|| args.column.clone()))?;
+    let client = context.client()?;
+    let request = api::EmbedDatasetRequest {
+        namespace: space.namespace,
+        dataset: space.dataset,
+        space: space.space,
+        source_namespace: source.namespace,
+        source_dataset: source.dataset,
+        version: args.dataset.version.unwrap_or_default(),
+        id_column: args.id_column,
+        text_column: args.column,
+        payload_columns: args.payload,
+        embedder: args.embedder,
+    };
+    let job = client.loading().embed_dataset(request).await?.into_inner().job;
+    waited_for(context, &client, job, args.no_wait).await
+}
+
+/// A space of a dataset, or a whole name.
+fn space_of(dataset: &DatasetName, name: String) -> Result<SpaceName, Failure> {
+    if name.contains('/') {
+        return name.parse().map_err(Failure::usage);
+    }
+    let DatasetName { namespace, dataset } = dataset.clone();
+    Ok(SpaceName { namespace, dataset, space: name })
+}
+
+async fn waited_for(
+    context: &Context,
+    client: &Client,
+    job: String,
+    no_wait: bool,
+) -> Result<(), Failure> {
+    if no_wait {
+        return context.output.answer(&json!({ "job": { "name": job } }), || job.clone());
+    }
+    let ended = follow(context, client, &job).await?;
+    let json = json!({ "job": job_json(&ended)? });
+    context.output.message(&json, "job", &JOB_COLUMNS)?;
+    outcome(&ended)
 }
 
 async fn stats(context: &Context, space: SpaceName) -> Result<(), Failure> {

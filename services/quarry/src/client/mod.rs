@@ -34,6 +34,7 @@ use tonic::transport::{Channel, ClientTlsConfig};
 use tonic::{Request, Status};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
+use vectors_api::v1::loading_service_client::LoadingServiceClient;
 use vectors_api::v1::points_service_client::PointsServiceClient;
 use vectors_api::v1::search_service_client::SearchServiceClient;
 use vectors_api::v1::spaces_service_client::SpacesServiceClient;
@@ -115,6 +116,11 @@ impl Client {
     /// `quarry.vectors.v1.PointsService`.
     pub fn points(&self) -> PointsServiceClient<Authorized> {
         PointsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.vectors.v1.LoadingService`.
+    pub fn loading(&self) -> LoadingServiceClient<Authorized> {
+        LoadingServiceClient::new(self.service.clone())
     }
 
     /// `quarry.vectors.v1.SearchService`.

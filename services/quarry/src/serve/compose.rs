@@ -46,7 +46,7 @@ const CALLEES: [Callee; 4] = [
         prefixes: &["quarry.files.v1.", ops_api::JOBS_PREFIX],
         descriptors: files_api::FILE_DESCRIPTOR_SET,
         role: Role::VectorSearch,
-        prefixes: &["quarry.vectors.v1."],
+        prefixes: &["quarry.vectors.v1.", ops_api::JOBS_PREFIX],
         descriptors: vectors_api::FILE_DESCRIPTOR_SET,
     },
 ];
@@ -196,6 +196,7 @@ impl House<'_> {
         let identity = self.neighbour(Role::Identity, Role::VectorSearch)?;
         let neighbours = vector_search::Neighbours {
             catalog: self.neighbour(Role::Catalog, Role::VectorSearch)?,
+            items: self.neighbour(Role::ItemStore, Role::VectorSearch)?,
             tokens: self.tokens(Role::VectorSearch, &identity)?,
             keys: Keys::new(identity.clone()),
             identity,

@@ -42,6 +42,7 @@ impl Role {
         Self::VectorSearch,
         Self::Gateway,
     ];
+        [Self::Identity, Self::Catalog, Self::ItemStore, Self::VectorSearch, Self::Gateway];
 
     /// As written in `--roles`, in tokens and in file names.
     pub const fn name(self) -> &'static str {

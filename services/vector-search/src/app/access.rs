@@ -34,10 +34,8 @@ impl App {
         (kind, name): (&str, &str),
         action: &str,
     ) -> Result<(), ServiceError> {
-        let chain = [
-            owner.dataset.map(Resource::dataset),
-            Some(Resource::namespace(owner.namespace)),
-        ];
+        let chain =
+            [owner.dataset.map(Resource::dataset), Some(Resource::namespace(owner.namespace))];
         let chain: Vec<Resource> = chain.into_iter().flatten().collect();
         let subject = Subject { kind, name, action };
         self.grants.require(caller, need, &chain, owner.public, subject).await?;

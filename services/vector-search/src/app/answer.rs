@@ -144,8 +144,10 @@ fn rank(
             }
             let fused = fuse(*method, &lists).into_iter();
             whole.hits = fused
-                .map(|(number, score)| {
-                    Ranking { number, distance: distances.get(&number).copied(), score }
+                .map(|(number, score)| Ranking {
+                    number,
+                    distance: distances.get(&number).copied(),
+                    score,
                 })
                 .filter(|hit| ask.threshold.is_none_or(|least| hit.score >= least))
                 .take(k)
@@ -195,9 +197,9 @@ pub(super) fn search_of<'a>(
     k: usize,
 ) -> Search<'a> {
     let settings = &index.settings().vectors;
-    let by_score = ask.threshold.map(|score| {
-        settings.metric().distance_of_score(score as f32, settings.dimension())
-    });
+    let by_score = ask
+        .threshold
+        .map(|score| settings.metric().distance_of_score(score as f32, settings.dimension()));
     let by_distance = ask.distance_max.map(|distance| distance as f32);
     let distance_max = match (by_score, by_distance) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -1,10 +1,12 @@
 //! The catalog as this service asks it: for itself, since it decides by its own
 //! grants.
 
+use arrow::datatypes::Schema;
 use caller::{TokenSource, authorized};
+use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::manifest_service_client::ManifestServiceClient;
 use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
-use catalog_api::v1::{DatasetRef, GetHeadRequest, GetNamespaceRequest};
+use catalog_api::v1::{DatasetRef, GetHeadRequest, GetNamespaceRequest, Head};
 use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Transport};
 use service_error::{Code, ServiceError};
 use uuid::Uuid;
@@ -12,6 +14,17 @@ use uuid::Uuid;
 use crate::model::Owner;
 
 const CATALOG: &str = "catalog";
+
+/// A dataset as a load needs it.
+#[derive(Debug)]
+pub(super) struct Described {
+    /// Its columns.
+    pub schema: Schema,
+    /// Its key; empty: none.
+    pub key: String,
+    /// The version.
+    pub version: i64,
+}
 
 /// The catalog's client.
 #[derive(Clone)]
@@ -56,6 +69,36 @@ impl Catalog {
         absent(self.namespace(name).await)
     }
 
+    /// A dataset's columns at a version (empty: the newest).
+    pub async fn described(
+        &self,
+        namespace: &str,
+        dataset: &str,
+        version: &str,
+    ) -> Result<Described, ServiceError> {
+        let reference = DatasetRef {
+            dataset_id: String::new(),
+            namespace: namespace.to_owned(),
+            name: dataset.to_owned(),
+        };
+        let at = (!version.is_empty()).then(|| At::Version(version.to_owned()));
+        let head = self.head(reference, at).await?;
+        let dataset = head.dataset.unwrap_or_default();
+        let schema = item_schema::schema_from_ipc(&dataset.arrow_schema).map_err(|error| {
+            ServiceError::internal(format!("the dataset's schema cannot be read: {error}"))
+        })?;
+        Ok(Described { schema, key: dataset.key_column, version: head.version })
+    }
+
+    async fn head(&self, dataset: DatasetRef, at: Option<At>) -> Result<Head, ServiceError> {
+        let bearer = self.tokens.for_self(CATALOG).await?;
+        let request = GetHeadRequest { dataset: Some(dataset), at };
+        let mut client = ManifestServiceClient::new(self.transport.clone())
+            .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
+        let answer = client.get_head(authorized(request, &bearer)).await?.into_inner();
+        answer.head.ok_or_else(|| ServiceError::internal("the catalog answered no head"))
+    }
+
     async fn namespace(&self, name: &str) -> Result<Uuid, ServiceError> {
         let bearer = self.tokens.for_self(CATALOG).await?;
         let request = authorized(GetNamespaceRequest { name: name.to_owned() }, &bearer);
@@ -65,13 +108,8 @@ impl Catalog {
     }
 
     async fn dataset(&self, reference: DatasetRef) -> Result<Owner, ServiceError> {
-        let bearer = self.tokens.for_self(CATALOG).await?;
-        let request = GetHeadRequest { dataset: Some(reference), at: None };
-        let mut client = ManifestServiceClient::new(self.transport.clone())
-            .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
-        let answer = client.get_head(authorized(request, &bearer)).await?.into_inner();
+        let head = self.head(reference, None).await?;
         let missing = || ServiceError::internal("the catalog answered an incomplete head");
-        let head = answer.head.ok_or_else(missing)?;
         let dataset = head.dataset.ok_or_else(missing)?;
         Ok(Owner {
             namespace: id(&head.namespace_id)?,

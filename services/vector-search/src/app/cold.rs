@@ -98,15 +98,15 @@ impl App {
             let rows = self.store.points_after_number(space, after, ROWS).await?;
             let Some(last) = rows.last() else { break };
             after = last.number;
-            let index =
-                SpaceIndex::with_columns(space_settings(space), self.live.root(), &columns);
+            let index = SpaceIndex::with_columns(space_settings(space), self.live.root(), &columns);
             index.load(&rows).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
             let page = answer(&index, plan, &exact)?;
             cardinality += page.explain.cardinality;
             scanned += page.explain.scanned;
             best.extend(page.found);
             best.sort_by(|a, b| {
-                let by_distance = a.distance.unwrap_or_default().total_cmp(&b.distance.unwrap_or_default());
+                let by_distance =
+                    a.distance.unwrap_or_default().total_cmp(&b.distance.unwrap_or_default());
                 by_distance.then(a.number.cmp(&b.number))
             });
             best.truncate(ask.k);

@@ -182,8 +182,9 @@ impl App {
                 space.name,
                 live.index.cursor()
             );
-            return Err(ServiceError::invalid("consistency.at_least", message)
-                .reason("TOKEN_UNKNOWN"));
+            return Err(
+                ServiceError::invalid("consistency.at_least", message).reason("TOKEN_UNKNOWN")
+            );
         }
         Ok(Some(Arc::clone(&live.index)))
     }
@@ -201,8 +202,7 @@ impl App {
                     continue;
                 }
             };
-            let waited =
-                tokio::time::timeout(self.settings.load_wait(), loading.changed()).await;
+            let waited = tokio::time::timeout(self.settings.load_wait(), loading.changed()).await;
             match (waited, self.live.slot(space.id)) {
                 // The sender is gone: loading ended, well or not.
                 (Ok(_), Some(Slot::Ready(live))) => return Ok(Some(live)),
@@ -241,7 +241,8 @@ impl App {
         let points = u64::try_from(row.points).unwrap_or(0);
         let codes = space.vectors.row_bytes() as u64 / 4;
         let head = self.settings.head_rows_max as u64 * space.vectors.row_bytes() as u64;
-        let needed = points * (codes + POINT_BYTES) + head.min(points * space.vectors.row_bytes() as u64);
+        let needed =
+            points * (codes + POINT_BYTES) + head.min(points * space.vectors.row_bytes() as u64);
         if !self.live.make_room(needed) {
             tracing::warn!(space = %space.id, points, needed, "its index is over the memory budget: its rows are searched");
             return Ok(None);
@@ -263,8 +264,7 @@ impl App {
                 continue;
             }
             let (settings, dir) = (space_settings(space), self.live.dir(space.id));
-            let opened =
-                super::blocking(move || SpaceIndex::open(settings, &dir)).await?;
+            let opened = super::blocking(move || SpaceIndex::open(settings, &dir)).await?;
             match opened {
                 Ok(Some(index)) => {
                     let live = Arc::new(Live::new(Arc::clone(space), index, 0));

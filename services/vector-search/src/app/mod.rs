@@ -4,7 +4,10 @@ mod access;
 mod answer;
 mod catalog;
 mod cold;
+mod embed;
+mod items;
 mod live;
+mod load;
 mod points;
 mod question;
 mod remote;
@@ -19,6 +22,7 @@ use std::time::Duration;
 
 use ::access::GrantReplica;
 use caller::TokenSource;
+use embedder::Embedders;
 use moka::future::Cache;
 use service_channel::Transport;
 use service_error::ServiceError;
@@ -27,11 +31,14 @@ use crate::model::{Address, Space};
 use crate::settings::Settings;
 use crate::store::Store;
 
+pub use embed::{EMBED, EmbedDataset};
+pub use load::{LOAD, LoadVectors};
 pub use points::{Batch, Scroll, Upsert};
 pub use spaces::CreateSpace;
 pub use upkeep::IndexStats;
 
 use catalog::Catalog;
+use items::Items;
 use live::Registry;
 
 /// How long a space is known by its name before it is looked up again.
@@ -50,8 +57,27 @@ pub struct Inner {
     catalog: Catalog,
     grants: GrantReplica,
     store: Store,
+    items: Items,
+    jobs: jobs::Jobs,
+    embedders: Embedders,
     live: Registry,
     known: Cache<Address, Arc<Space>>,
+}
+
+/// Whom the use cases call.
+pub struct Around {
+    /// For who owns a space, and what a dataset is.
+    pub catalog: Transport,
+    /// For rows.
+    pub items: Transport,
+    /// Tokens for both.
+    pub tokens: TokenSource,
+}
+
+impl std::fmt::Debug for Around {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Around").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for App {
@@ -70,19 +96,25 @@ impl std::ops::Deref for App {
 
 impl App {
     /// The use cases over a migrated store; indexes are kept below `index_dir`.
-    #[must_use]
+    ///
+    /// # Errors
+    /// An embedder that cannot be opened.
     pub fn new(
         settings: Settings,
         index_dir: PathBuf,
-        catalog: Transport,
-        tokens: TokenSource,
+        neighbours: Around,
         grants: GrantReplica,
         store: Store,
-    ) -> Self {
+        jobs: jobs::Jobs,
+    ) -> Result<Self, ServiceError> {
+        let embedders = Embedders::open(&settings.embedders)?;
+        let Around { catalog, items, tokens } = neighbours;
         let known = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(KNOWN).build();
         let live = Registry::new(index_dir, settings.memory_bytes_max);
+        let items = Items::new(items, tokens.clone());
         let catalog = Catalog::new(catalog, tokens);
-        Self { inner: Arc::new(Inner { settings, catalog, grants, store, live, known }) }
+        let inner = Inner { settings, catalog, grants, store, items, jobs, embedders, live, known };
+        Ok(Self { inner: Arc::new(inner) })
     }
 }
 
@@ -90,7 +122,7 @@ impl App {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ServiceError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        ServiceError::internal("a piece of work was cut short").caused_by(error)
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| ServiceError::internal("a piece of work was cut short").caused_by(error))
 }

@@ -235,10 +235,16 @@ fn passing_rows(
     for row in &rows {
         index.insert(row.number, &row.item_id, &row.payload);
     }
-    let passing = index.passing(filter).map_err(|error| {
-        ServiceError::invalid("filter", error).reason("FILTER_INVALID")
-    })?;
+    let passing = index
+        .passing(filter)
+        .map_err(|error| ServiceError::invalid("filter", error).reason("FILTER_INVALID"))?;
     Ok(rows.into_iter().filter(|row| passing.contains(row.number)).collect())
+}
+
+/// Whether a point is one of the space's.
+pub(super) fn check_point(space: &Space, point: &Upsert) -> Result<(), ServiceError> {
+    check_item_id("item_id", &point.item_id)?;
+    checked(space, 0, point, &mut BTreeMap::new()).map(drop)
 }
 
 fn check_item_id(field: &str, item_id: &str) -> Result<(), ServiceError> {

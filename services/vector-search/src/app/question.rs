@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
+use embedder::Embedding;
 use filter::Filter;
 use service_error::ServiceError;
 use space_index::{Point, SpaceIndex};
 
 use crate::app::App;
 use crate::app::points::filter_error;
-use crate::model::{
-    FusionMethod, IndexFailure, Match, OwnedVector, Question, Recommend, Space,
-};
+use crate::model::{FusionMethod, IndexFailure, Match, OwnedVector, Question, Recommend, Space};
 
 /// A question that needs only the index.
 #[derive(Debug)]
@@ -49,12 +48,16 @@ impl App {
                 let vector = self.vector_of(space, &item).await?;
                 Plan::Near(vector, vec![item])
             }
-            Question::Text(_) | Question::Image(_) => {
-                let message = format!(
-                    "no embedder is set up for space {}; search by vector or item",
-                    space.name
-                );
-                return Err(ServiceError::precondition(message).reason("NO_EMBEDDER"));
+            Question::Text(text) => {
+                let (_, embedder) = self.embedders.get(&space.embedder)?;
+                let made = embedder.texts(vec![text]).await?.into_iter().next();
+                let made = made.ok_or_else(|| ServiceError::internal("no vector of the text"))?;
+                Plan::Near(self.embedded(space, made)?, Vec::new())
+            }
+            Question::Image(bytes) => {
+                let (_, embedder) = self.embedders.get(&space.embedder)?;
+                let made = embedder.image(bytes).await?;
+                Plan::Near(self.embedded(space, made)?, Vec::new())
             }
             Question::Recommend(recommend) => self.recommend(space, recommend).await?,
             Question::Match(words) => Plan::Match(words),
@@ -69,11 +72,21 @@ impl App {
         })
     }
 
-    async fn vector_of(
+    /// What an embedder made, if it is one of the space's vectors.
+    pub(super) fn embedded(
         &self,
-        space: &Arc<Space>,
-        item: &str,
+        space: &Space,
+        made: Embedding,
     ) -> Result<OwnedVector, ServiceError> {
+        let vector = OwnedVector::from(made);
+        vector.stored(&space.vectors, "embedder").map_err(|error| {
+            let message = format!("its vectors do not fit space {}: {error}", space.name);
+            ServiceError::precondition(message).reason("EMBEDDER_MISMATCH")
+        })?;
+        Ok(vector)
+    }
+
+    async fn vector_of(&self, space: &Arc<Space>, item: &str) -> Result<OwnedVector, ServiceError> {
         let found = self.store.points_of(space, &[item.to_owned()]).await?;
         let point = found.first().ok_or_else(|| no_point(space, item))?;
         Ok(OwnedVector::of_stored(&space.vectors, &point.vector))
@@ -98,9 +111,8 @@ impl App {
             [] => Vec::new(),
             some => self.store.points_of(space, some).await?,
         };
-        let mean = |items: &[String], vectors: Vec<OwnedVector>| {
-            mean_of(space, &found, items, vectors)
-        };
+        let mean =
+            |items: &[String], vectors: Vec<OwnedVector>| mean_of(space, &found, items, vectors);
         let positive = mean(&positive_items, positive_vectors)?;
         let negative = mean(&negative_items, negative_vectors)?;
         let mut target = positive.unwrap_or_default();

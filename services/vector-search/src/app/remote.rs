@@ -105,8 +105,7 @@ impl App {
         super::blocking(move || SpaceIndex::clear(&cleared)).await?;
         for file in manifest.files() {
             let mut pieces = self.store.blobs().get_stream(&key(space, &file.name)).await?;
-            let mut out =
-                tokio::fs::File::create(dir.join(&file.name)).await.map_err(unusable)?;
+            let mut out = tokio::fs::File::create(dir.join(&file.name)).await.map_err(unusable)?;
             while let Some(piece) = pieces.next().await {
                 out.write_all(&piece?).await.map_err(unusable)?;
             }

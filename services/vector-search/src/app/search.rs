@@ -224,10 +224,8 @@ fn answer_all(
         let answer_some = |some: &[Plan]| -> Result<Vec<SearchResult>, ServiceError> {
             some.iter().map(|plan| answer(index, plan, ask)).collect()
         };
-        let running: Vec<_> = plans
-            .chunks(each)
-            .map(|some| scope.spawn(move || answer_some(some)))
-            .collect();
+        let running: Vec<_> =
+            plans.chunks(each).map(|some| scope.spawn(move || answer_some(some))).collect();
         let mut all = Vec::with_capacity(plans.len());
         for one in running {
             let some = one
@@ -238,4 +236,3 @@ fn answer_all(
         Ok(all)
     })
 }
-

@@ -88,8 +88,7 @@ impl App {
             return Err(ServiceError::invalid("namespace", "is empty beside a dataset"));
         }
         if !dataset.is_empty() {
-            let owner =
-                self.owner_for(caller, Level::Read, namespace, dataset, action).await?;
+            let owner = self.owner_for(caller, Level::Read, namespace, dataset, action).await?;
             let within = (Some(owner.namespace), owner.dataset);
             return self.store.list_spaces(&Visible::All, within, after, limit).await;
         }
@@ -110,8 +109,7 @@ impl App {
     }
 
     async fn visible(&self, caller: &Caller) -> Result<Visible, ServiceError> {
-        let Granted::Ids(namespaces) =
-            self.grants.visible(caller, ResourceKind::Namespace).await?
+        let Granted::Ids(namespaces) = self.grants.visible(caller, ResourceKind::Namespace).await?
         else {
             return Ok(Visible::All);
         };

@@ -64,8 +64,7 @@ impl App {
     pub async fn forget_changes(&self) -> Result<u64, ServiceError> {
         let mut forgotten = 0;
         for _ in 0..STEPS_MAX {
-            let gone =
-                self.store.forget_changes(self.settings.change_micros(), ROWS).await?;
+            let gone = self.store.forget_changes(self.settings.change_micros(), ROWS).await?;
             forgotten += gone;
             if gone < u64::from(ROWS) {
                 break;

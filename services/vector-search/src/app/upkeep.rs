@@ -70,8 +70,10 @@ impl App {
         let action = "quarry.vectors.v1.SpacesService/RebuildIndex";
         let space = self.space_for(caller, Level::Write, address, action).await?;
         // Loads it first, which checks the budget and lets nobody load it twice.
-        let live = match (self.index_at(&space, Default::default()).await?, self.live.slot(space.id))
-        {
+        let live = match (
+            self.index_at(&space, Default::default()).await?,
+            self.live.slot(space.id),
+        ) {
             (Some(_), Some(Slot::Ready(live))) => live,
             (_, Some(Slot::OverBudget(_))) => {
                 let message = format!(
@@ -151,7 +153,8 @@ impl App {
             builder = added.map_err(failed)?;
         }
         let control = Control::new();
-        let index = super::blocking(move || builder.finish(seq, &control)).await?.map_err(failed)?;
+        let index =
+            super::blocking(move || builder.finish(seq, &control)).await?.map_err(failed)?;
         self.push_snapshot(space, &index).await;
         Ok(index)
     }
@@ -166,8 +169,7 @@ impl App {
 
     async fn keep_up(&self, live: &Arc<Live>, task: Task) -> Result<(), ServiceError> {
         let (index, options) = (Arc::clone(&live.index), self.settings.build_options());
-        let done =
-            super::blocking(move || index.keep_up(&task, options, &Control::new())).await?;
+        let done = super::blocking(move || index.keep_up(&task, options, &Control::new())).await?;
         match done {
             Ok(_) => {
                 self.push_snapshot(&live.space, &live.index).await;
@@ -183,11 +185,7 @@ impl App {
     }
 
     /// Damage was met: the index goes, its files too, and the next search loads it from the rows.
-    pub(super) async fn replace_damaged(
-        &self,
-        live: &Arc<Live>,
-        error: &space_index::IndexError,
-    ) {
+    pub(super) async fn replace_damaged(&self, live: &Arc<Live>, error: &space_index::IndexError) {
         tracing::error!(space = %live.space.id, %error, "an index is damaged and is made anew from the rows");
         self.forget_index(live.space.id).await;
         self.forget_snapshot(&live.space).await;

@@ -1,5 +1,6 @@
 //! The wire: requests into use cases, outcomes into messages.
 
+mod loading;
 mod payload;
 mod points;
 mod question;
@@ -10,6 +11,7 @@ use prost_types::Timestamp;
 use service_error::{Code, ServiceError};
 use tonic::service::Routes;
 use tonic::{Response, Status};
+use vectors_api::v1::loading_service_server::LoadingServiceServer;
 use vectors_api::v1::points_service_server::PointsServiceServer;
 use vectors_api::v1::search_service_server::SearchServiceServer;
 use vectors_api::v1::spaces_service_server::SpacesServiceServer;
@@ -20,7 +22,7 @@ use crate::app::App;
 const MESSAGE_BYTES_MAX: usize = 80 << 20;
 
 /// All services of the vector search.
-pub fn routes(app: &App) -> Routes {
+pub fn routes(app: &App, durable: ::jobs::Jobs) -> Routes {
     let mut routes = Routes::builder();
     routes.add_service(SpacesServiceServer::new(spaces::Spaces(app.clone())));
     routes.add_service(
@@ -33,6 +35,8 @@ pub fn routes(app: &App) -> Routes {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(usize::MAX),
     );
+    routes.add_service(LoadingServiceServer::new(loading::Loading(app.clone())));
+    routes.add_service(::jobs::service(durable));
     routes.routes().prepare()
 }
 

@@ -42,9 +42,9 @@ fn value_from_wire(
     Ok(Some(match kind {
         Kind::BoolValue(b) => Value::Bool(b),
         Kind::IntValue(n) => Value::Int(n),
-        Kind::UintValue(n) => Value::Int(
-            i64::try_from(n).map_err(|_| wrong("is greater than 9223372036854775807"))?,
-        ),
+        Kind::UintValue(n) => {
+            Value::Int(i64::try_from(n).map_err(|_| wrong("is greater than 9223372036854775807"))?)
+        }
         Kind::DoubleValue(n) => Value::Float(n),
         Kind::StringValue(text) => Value::Text(text),
         Kind::TimestampValue(at) => {
@@ -101,8 +101,8 @@ pub fn value_to_wire(value: &Value) -> cell::Value {
         Value::Text(text) => Kind::StringValue(text.clone()),
         Value::Time(micros) => Kind::TimestampValue(timestamp(*micros).unwrap_or_default()),
         Value::Date(days) => {
-            let date = NaiveDate::default()
-                .checked_add_signed(chrono::Duration::days(i64::from(*days)));
+            let date =
+                NaiveDate::default().checked_add_signed(chrono::Duration::days(i64::from(*days)));
             Kind::DateValue(date.map_or_else(String::new, |date| date.to_string()))
         }
         Value::List(values) => {

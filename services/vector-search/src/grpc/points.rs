@@ -83,8 +83,7 @@ impl PointsService for Points {
         let asked = request.into_inner();
         let found = async {
             let address = Address::new(&asked.namespace, &asked.dataset, &asked.space)?;
-            let (space, points) =
-                self.0.get_points(&caller, &address, &asked.item_ids).await?;
+            let (space, points) = self.0.get_points(&caller, &address, &asked.item_ids).await?;
             let points = points_to_wire(&space, points, asked.with_vector);
             Ok::<_, ServiceError>(wire::GetPointsResponse { points })
         };
@@ -119,8 +118,7 @@ impl PointsService for Points {
             let list = format!("points:{address}:{}", asked.filter);
             let size = paging::page_size(asked.page_size, paging::PAGE_SIZE_MAX)?;
             let after: Option<String> = paging::key(&list, &asked.page_token)?;
-            let scroll =
-                Scroll { filter: asked.filter, after: after.unwrap_or_default(), size };
+            let scroll = Scroll { filter: asked.filter, after: after.unwrap_or_default(), size };
             let (space, found) = self.0.scroll_points(&caller, &address, scroll).await?;
             let (found, next_page_token) =
                 paging::cut(found, size, &list, |last| last.item_id.clone());

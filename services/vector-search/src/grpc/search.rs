@@ -9,9 +9,7 @@ use crate::app::App;
 use crate::grpc::payload::{payload_to_wire, value_to_wire, vector_to_wire};
 use crate::grpc::question::{consistency_from_wire, k_from_wire, question_from_wire};
 use crate::grpc::{answer, count};
-use crate::model::{
-    Address, Ask, Diversity, Explain, Found, Grouping, K_DEFAULT, SearchResult,
-};
+use crate::model::{Address, Ask, Diversity, Explain, Found, Grouping, K_DEFAULT, SearchResult};
 
 /// Values of a facet when the request names no number, and at most.
 const FACETS_DEFAULT: usize = 20;
@@ -61,9 +59,8 @@ impl SearchService for Searches {
             };
             let queries = asked.queries;
             let questions = |space: &_| {
-                let one = |(at, query)| {
-                    question_from_wire(space, &format!("queries[{at}]"), Some(query))
-                };
+                let one =
+                    |(at, query)| question_from_wire(space, &format!("queries[{at}]"), Some(query));
                 queries.into_iter().enumerate().map(one).collect()
             };
             let (_, results) = self.0.search_batch(&caller, &address, questions, ask).await?;
@@ -112,8 +109,9 @@ impl SearchService for Searches {
 fn k_of(k: Option<i32>) -> Result<usize, ServiceError> {
     match k {
         None => Ok(K_DEFAULT),
-        Some(0) => Err(ServiceError::invalid("k", "0 is not within 1 and 10000")
-            .reason("K_OUT_OF_RANGE")),
+        Some(0) => {
+            Err(ServiceError::invalid("k", "0 is not within 1 and 10000").reason("K_OUT_OF_RANGE"))
+        }
         Some(k) => k_from_wire("k", k, K_DEFAULT),
     }
 }

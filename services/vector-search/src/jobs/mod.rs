@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use ::jobs::{Job as Durable, Jobs, Runner, RunnerSettings};
+use futures::FutureExt;
 use service_channel::Job;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{App, EMBED, LOAD};
 
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(500);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -32,6 +34,24 @@ pub fn all(app: &App, poll: Duration, shutdown: &CancellationToken) -> Vec<Job> 
             forget_end.run_until_cancelled(forget(forgetting)).await;
         }),
     ]
+}
+
+/// What does durable jobs.
+pub fn runner(app: &App, durable: Jobs) -> Runner {
+    let (checking, loading, embedding) = (app.clone(), app.clone(), app.clone());
+    let check = move |job: &Durable| {
+        let (app, job) = (checking.clone(), job.clone());
+        async move { app.check_job(&job).await }.boxed()
+    };
+    Runner::new(durable, RunnerSettings::default(), std::sync::Arc::new(check))
+        .on(LOAD, move |work| {
+            let app = loading.clone();
+            async move { app.run_load(work).await }
+        })
+        .on(EMBED, move |work| {
+            let app = embedding.clone();
+            async move { app.run_embed(work).await }
+        })
 }
 
 async fn follow(app: App, poll: Duration) {

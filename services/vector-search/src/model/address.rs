@@ -29,8 +29,9 @@ impl Address {
         }
         if let Some(rule) = broken_rule(space) {
             let shown: String = space.chars().take(NAME_BYTES_MAX).collect();
-            return Err(ServiceError::invalid("space", format!("{shown:?} {rule}"))
-                .reason("INVALID_NAME"));
+            return Err(
+                ServiceError::invalid("space", format!("{shown:?} {rule}")).reason("INVALID_NAME")
+            );
         }
         Ok(Self {
             namespace: namespace.to_owned(),

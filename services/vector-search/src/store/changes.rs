@@ -63,8 +63,7 @@ impl Store {
         let sql =
             format!("SELECT id, last_seq FROM space WHERE {condition} AND deleted_at IS NULL");
         let found = self.rows(sql, vec![text_list(spaces.iter().map(Uuid::to_string))]).await?;
-        let read =
-            |row: &QueryResult| Ok((row.try_get("", "id")?, row.try_get("", "last_seq")?));
+        let read = |row: &QueryResult| Ok((row.try_get("", "id")?, row.try_get("", "last_seq")?));
         found.iter().map(read).collect::<Result<_, sea_orm::DbErr>>().map_err(db_error)
     }
 

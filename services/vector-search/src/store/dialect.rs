@@ -73,9 +73,7 @@ pub fn stored_bytes(backend: DbBackend, settings: &Settings, bytes: Vec<u8>) -> 
     }
     let body = bytes.get(4..)?;
     let stored: Vec<u8> = match settings.element() {
-        Element::F32 => {
-            body.chunks_exact(4).flat_map(|b| [b[3], b[2], b[1], b[0]]).collect()
-        }
+        Element::F32 => body.chunks_exact(4).flat_map(|b| [b[3], b[2], b[1], b[0]]).collect(),
         Element::F16 => body.chunks_exact(2).flat_map(|b| [b[1], b[0]]).collect(),
         Element::I8 => body
             .chunks_exact(4)

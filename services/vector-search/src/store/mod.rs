@@ -57,6 +57,12 @@ impl Store {
         migrate_sql(&self.sql).await
     }
 
+    /// The jobs in the same schema.
+    #[must_use]
+    pub fn jobs(&self, service: &'static str) -> jobs::Jobs {
+        jobs::Jobs::new(self.sql.clone(), service)
+    }
+
     /// The snapshots.
     #[must_use]
     pub const fn blobs(&self) -> &BlobStore {

@@ -65,7 +65,8 @@ impl Store {
         let locked = take_numbers(&tx, space, count).await?;
         same_embedder(&tx, space, &locked.embedder, embedder).await?;
         demand_columns(&tx, space.id, columns).await?;
-        let there = self.numbers_in(&tx, space.id, points.iter().map(|p| p.item_id.as_str())).await?;
+        let there =
+            self.numbers_in(&tx, space.id, points.iter().map(|p| p.item_id.as_str())).await?;
         let (first_seq, first_number) = (locked.seq - count + 1, locked.number - count + 1);
         insert_points(&tx, space, points, first_number).await?;
         let changes: Vec<(i64, i64, i64)> = points
@@ -155,8 +156,7 @@ impl Store {
         space: &Space,
         item_ids: &[String],
     ) -> Result<Vec<Point>, ServiceError> {
-        let condition =
-            format!("{} ORDER BY item_id", is_in_texts(self.backend(), "item_id", 2));
+        let condition = format!("{} ORDER BY item_id", is_in_texts(self.backend(), "item_id", 2));
         self.points_where(space, &condition, vec![space.id.into(), text_list(item_ids)]).await
     }
 
@@ -307,11 +307,8 @@ async fn demand_columns(
         match known.get(name) {
             Some(has) if has == given => {}
             Some(has) => {
-                let message = format!(
-                    "{name:?} is {} and {} is given",
-                    has.data_type(),
-                    given.data_type()
-                );
+                let message =
+                    format!("{name:?} is {} and {} is given", has.data_type(), given.data_type());
                 return Err(ServiceError::invalid("payload", message)
                     .reason("PAYLOAD_TYPE_MISMATCH")
                     .with("column", name));
@@ -330,7 +327,8 @@ async fn demand_columns(
     }
     let total = known.keys().chain(columns.keys()).collect::<std::collections::BTreeSet<_>>().len();
     if total > payload_index::COLUMNS_MAX {
-        let message = format!("{total} columns; a space has at most {}", payload_index::COLUMNS_MAX);
+        let message =
+            format!("{total} columns; a space has at most {}", payload_index::COLUMNS_MAX);
         return Err(ServiceError::invalid("payload", message));
     }
     Ok(())
@@ -353,11 +351,7 @@ async fn insert_points(
         let next = values.len() + 1;
         let separator = if at == 0 { "" } else { "," };
         let vector = vector_parameter(backend, element, next + 3);
-        sql.push_str(&format!(
-            "{separator}($1,${next},${},${},$2,{vector})",
-            next + 1,
-            next + 2
-        ));
+        sql.push_str(&format!("{separator}($1,${next},${},${},$2,{vector})", next + 1, next + 2));
         values.push(point.item_id.as_str().into());
         values.push((first_number + at).into());
         values.push(point.payload.clone().into());

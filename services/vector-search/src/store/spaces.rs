@@ -109,8 +109,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn space(&self, id: Uuid) -> Result<Option<Space>, ServiceError> {
-        let sql =
-            format!("SELECT {SPACE_COLUMNS} FROM space WHERE id = $1 AND deleted_at IS NULL");
+        let sql = format!("SELECT {SPACE_COLUMNS} FROM space WHERE id = $1 AND deleted_at IS NULL");
         self.rows(sql, vec![id.into()]).await?.first().map(rows::space).transpose()
     }
 
@@ -232,7 +231,8 @@ impl Store {
     pub async fn purge(&self, id: Uuid, rows_max: u32) -> Result<bool, ServiceError> {
         let tx = self.sql.begin().await?;
         let limit = i64::from(rows_max);
-        for (table, key) in [("point", "item_id"), ("point_change", "seq"), ("payload_column", "name")]
+        for (table, key) in
+            [("point", "item_id"), ("point_change", "seq"), ("payload_column", "name")]
         {
             let sql = format!(
                 "DELETE FROM {table} WHERE space_id = $1 AND {key} IN \

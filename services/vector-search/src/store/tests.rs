@@ -43,7 +43,8 @@ async fn space_of(store: &Store, name: &str, vectors: Settings) -> Space {
 
 fn stored(settings: &Settings, at: usize) -> Vec<u8> {
     let n = at as f32;
-    let floats: Vec<f32> = (0..4).map(|axis| ((n * (axis as f32 + 1.3)) % 17.0).round() - 8.5).collect();
+    let floats: Vec<f32> =
+        (0..4).map(|axis| ((n * (axis as f32 + 1.3)) % 17.0).round() - 8.5).collect();
     let whole: Vec<f32> = floats.iter().map(|value| value.trunc()).collect();
     let stored = match settings.element() {
         Element::Bit => settings.store(Vector::Bits(&[u8::try_from(at % 16).unwrap()])),

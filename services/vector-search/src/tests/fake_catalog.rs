@@ -77,10 +77,11 @@ impl FakeCatalog {
     async fn answer(self, request: Request<Body>) -> Response<Body> {
         match request.uri().path() {
             "/quarry.catalog.v1.ManifestService/GetHead" => {
-                let answer = tower::service_fn(move |asked: tonic::Request<api::GetHeadRequest>| {
-                    let found = self.head(asked.get_ref()).map(tonic::Response::new);
-                    async move { found }
-                });
+                let answer =
+                    tower::service_fn(move |asked: tonic::Request<api::GetHeadRequest>| {
+                        let found = self.head(asked.get_ref()).map(tonic::Response::new);
+                        async move { found }
+                    });
                 Grpc::new(ProstCodec::default()).unary(answer, request).await
             }
             "/quarry.catalog.v1.NamespacesService/GetNamespace" => {

@@ -35,7 +35,9 @@ async fn fill(house: &House, space: &str, count: usize) -> Vec<Vec<f32>> {
         let points = some
             .iter()
             .enumerate()
-            .map(|(at, values)| point(&format!("i{}", chunk * 500 + at), values, &[("n", int(at as i64))]))
+            .map(|(at, values)| {
+                point(&format!("i{}", chunk * 500 + at), values, &[("n", int(at as i64))])
+            })
             .collect();
         house.upsert(space, points).await.unwrap();
     }
@@ -67,7 +69,9 @@ async fn a_deleted_point_never_comes_back() {
             let gone = house.delete("s", &[&item]).await.token;
             // Here at once, whatever is asked for; there with the token, or strong.
             assert_eq!(house.found(near("s", &at, 1)).await, ["keep"], "{round}");
-            for kind in [api::consistency::Kind::AtLeast(gone), api::consistency::Kind::Strong(true)] {
+            for kind in
+                [api::consistency::Kind::AtLeast(gone), api::consistency::Kind::Strong(true)]
+            {
                 let request = other.by(&house.owner, fresh("s", &at, 1, kind));
                 let seen = other.searches().search(request).await.unwrap().into_inner();
                 assert_eq!(items(&seen), ["keep"], "{round}");
@@ -82,7 +86,8 @@ async fn a_deleted_point_never_comes_back() {
         })
         .await;
         assert!(begin.elapsed() < Duration::from_secs(5));
-        let unknown = house.search(fresh("s", &[0.0, 0.0], 1, api::consistency::Kind::AtLeast(999)));
+        let unknown =
+            house.search(fresh("s", &[0.0, 0.0], 1, api::consistency::Kind::AtLeast(999)));
         assert!(refused(unknown.await, Code::InvalidArgument).reason_is("TOKEN_UNKNOWN"));
     })
     .await;
@@ -187,7 +192,8 @@ async fn damage_is_seen_answered_from_rows_and_mended() {
                 fs::remove_file(&path).unwrap();
                 fs::write(&path, bytes).unwrap();
             }
-            let restarted = House::beside(sql.clone(), dir, |_| {}, identity.clone(), catalog.clone()).await;
+            let restarted =
+                House::beside(sql.clone(), dir, |_| {}, identity.clone(), catalog.clone()).await;
             restarted.grant(&house.owner, Level::Owner).await;
             for (at, values) in vectors.iter().enumerate().take(600).step_by(37) {
                 let request = restarted.by(&house.owner, strong("s", values, 1));

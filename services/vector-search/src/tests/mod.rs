@@ -51,7 +51,8 @@ impl Drop for House {
 /// Runs a test on every database.
 pub async fn everywhere(test: impl AsyncFn(SqlSettings, &Path)) {
     let dir = tempfile::tempdir().unwrap();
-    for (at, sql) in sql_store::testing::databases(dir.path()).await.unwrap().into_iter().enumerate()
+    for (at, sql) in
+        sql_store::testing::databases(dir.path()).await.unwrap().into_iter().enumerate()
     {
         let own = dir.path().join(format!("on-{at}"));
         std::fs::create_dir(&own).unwrap();
@@ -64,11 +65,7 @@ impl House {
         Self::with(sql, dir, |_| {}).await
     }
 
-    pub async fn with(
-        sql: SqlSettings,
-        dir: &Path,
-        change: impl FnOnce(&mut Settings),
-    ) -> Self {
+    pub async fn with(sql: SqlSettings, dir: &Path, change: impl FnOnce(&mut Settings)) -> Self {
         let (identity, catalog) = (FakeIdentity::new(), FakeCatalog::new());
         Self::beside(sql, dir, change, identity, catalog).await
     }
@@ -94,6 +91,7 @@ impl House {
         let neighbours = Neighbours {
             identity: identity.transport(),
             catalog: catalog.transport(),
+            items: catalog.transport(),
             tokens,
             keys: Keys::fixed(identity.jwks()).unwrap(),
         };

@@ -194,9 +194,8 @@ async fn writers_at_once_lose_nothing_and_numbers_are_in_order() {
         futures::future::join_all(writes).await;
         assert_eq!(count(&house, "").await, 81);
         let mut all = near("s", &[0.0, 0.0], 100);
-        all.consistency = Some(api::Consistency {
-            kind: Some(api::consistency::Kind::Strong(true)),
-        });
+        all.consistency =
+            Some(api::Consistency { kind: Some(api::consistency::Kind::Strong(true)) });
         assert_eq!(house.found(all).await.len(), 81, "the index saw every change");
     })
     .await;

@@ -16,7 +16,11 @@ async fn filled(house: &House, space: &str, metric: api::Metric) -> Vec<Vec<f32>
         .iter()
         .enumerate()
         .map(|(at, values)| {
-            let words = format!("{} number {at} {}", kinds[at % 3], if at == 7 { "rare" } else { "common" });
+            let words = format!(
+                "{} number {at} {}",
+                kinds[at % 3],
+                if at == 7 { "rare" } else { "common" }
+            );
             let payload = [
                 ("kind", text(kinds[at % 3])),
                 ("n", int(i64::try_from(at).unwrap())),
@@ -113,8 +117,11 @@ async fn thresholds_are_of_the_metric_and_short_answers_say_so() {
     everywhere(async |sql, dir| {
         let house = House::new(sql, dir).await;
         house.create("s", 2, api::Metric::Cosine).await.unwrap();
-        let points =
-            vec![point("same", &[2.0, 0.0], &[]), point("half", &[1.0, 1.0], &[]), point("not", &[0.0, 3.0], &[])];
+        let points = vec![
+            point("same", &[2.0, 0.0], &[]),
+            point("half", &[1.0, 1.0], &[]),
+            point("not", &[0.0, 3.0], &[]),
+        ];
         house.upsert("s", points).await.unwrap();
         let mut asked = near("s", &[1.0, 0.0], 3);
         asked.threshold = Some(0.5);
@@ -130,7 +137,8 @@ async fn thresholds_are_of_the_metric_and_short_answers_say_so() {
         asked.distance_max = Some(f64::NAN);
         refused(house.search(asked).await, Code::InvalidArgument);
         for k in [0, -1, 10_001] {
-            let error = refused(house.search(near("s", &[1.0, 0.0], k)).await, Code::InvalidArgument);
+            let error =
+                refused(house.search(near("s", &[1.0, 0.0], k)).await, Code::InvalidArgument);
             assert_eq!(error.field_name(), Some("k"));
         }
         for bad in [&[1.0][..], &[f32::NAN, 0.0], &[0.0, 0.0]] {
@@ -150,9 +158,8 @@ async fn by_item_by_words_by_likes_and_dislikes() {
         let expected = naive(api::Metric::Cosine, &vectors, &vectors[5], |at| at != 5);
         assert_eq!(by_item, expected[..4]);
         refused(house.search(asking("s", Kind::ItemId("nobody".into()), 1)).await, Code::NotFound);
-        let words = |text: &str| {
-            Kind::Match(api::TextMatch { column: "words".into(), text: text.into() })
-        };
+        let words =
+            |text: &str| Kind::Match(api::TextMatch { column: "words".into(), text: text.into() });
         let got = house.search(asking("s", words("rare"), 5)).await.unwrap();
         assert_eq!(items(&got), ["i7"]);
         assert_eq!((got.hits[0].distance, got.explain.unwrap().strategy.as_str()), (None, "bm25"));
@@ -343,10 +350,19 @@ async fn bits_and_small_numbers_are_vectors_too() {
             let points = vec![point("a", &[3.0, 4.0], &[]), point("b", &[-100.0, 0.0], &[])];
             house.upsert(name, points).await.unwrap();
             let got = house.search(near(name, &[0.0, 0.0], 2)).await.unwrap();
-            assert_eq!(got.hits.iter().map(|hit| hit.distance.unwrap()).collect::<Vec<_>>(), [5.0, 100.0]);
+            assert_eq!(
+                got.hits.iter().map(|hit| hit.distance.unwrap()).collect::<Vec<_>>(),
+                [5.0, 100.0]
+            );
         }
-        refused(house.upsert("bytes", vec![point("x", &[0.5, 0.0], &[])]).await, Code::InvalidArgument);
-        refused(house.upsert("half", vec![point("x", &[1e9, 0.0], &[])]).await, Code::InvalidArgument);
+        refused(
+            house.upsert("bytes", vec![point("x", &[0.5, 0.0], &[])]).await,
+            Code::InvalidArgument,
+        );
+        refused(
+            house.upsert("half", vec![point("x", &[1e9, 0.0], &[])]).await,
+            Code::InvalidArgument,
+        );
     })
     .await;
 }

@@ -58,8 +58,7 @@ async fn numbers_that_make_no_space_are_refused() {
             (16_001, api::Metric::L2, "dimension"),
             (64_001, api::Metric::Jaccard, "dimension"),
         ] {
-            let error =
-                refused(house.create("s", dimension, metric).await, Code::InvalidArgument);
+            let error = refused(house.create("s", dimension, metric).await, Code::InvalidArgument);
             assert_eq!(error.field_name(), Some(field), "{error}");
         }
         let error = refused(house.create("S!", 3, api::Metric::L2).await, Code::InvalidArgument);

@@ -89,6 +89,7 @@ pub const CASES: &[Case] = &[
     case("cli: exit codes", |s| Box::pin(cli::exit_codes(s))),
     case("vectors: in and out, nearest first", |s| Box::pin(vectors::round_trip(s))),
     case("vectors: who may", |s| Box::pin(vectors::permissions(s))),
+    case("vectors: a dataset's own", |s| Box::pin(vectors::load(s))),
     case("vectors: command line", |s| Box::pin(vectors::command_line(s))),
     case("secrecy: no token in any log", |s| Box::pin(secrecy::canary(s))),
 ];

@@ -1,8 +1,13 @@
 //! Vector search through the public door: gRPC, JSON and the command line.
 
 use std::fs;
+use std::sync::Arc;
 
-use harness::{Session, eventually};
+use arrow::array::{
+    ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
+};
+use arrow::datatypes::{DataType, Field};
+use harness::{Session, eventually, put};
 use identity_api::v1::TokenScope;
 use options_api::v1::{Level, ResourceKind, Role};
 use serde_json::json;
@@ -82,7 +87,10 @@ pub async fn round_trip(stage: &Stage) {
     assert_eq!(json["hits"][0]["payload"]["n"]["int_value"], "7", "{json}");
     let bad = json!({ "query": { "vector": { "values": [1] } } });
     let answer = admin.post(&url, &bad).await;
-    assert_eq!((answer.status, answer.json()["error"]["status"].as_str()), (400, Some("INVALID_ARGUMENT")));
+    assert_eq!(
+        (answer.status, answer.json()["error"]["status"].as_str()),
+        (400, Some("INVALID_ARGUMENT"))
+    );
 }
 
 /// Who may not read the namespace finds no space; a revoked token finds nothing any more.
@@ -122,8 +130,7 @@ pub async fn command_line(stage: &Stage) {
     let imported = platform.cli(&["import", rows.to_str().expect("a path"), &dataset]).await;
     assert_eq!(imported.code, 0, "{imported:?}");
     let space = format!("{dataset}/s");
-    let made =
-        ["spaces", "create", &space, "--dimension", "3", "--metric", "cosine", "-o", "json"];
+    let made = ["spaces", "create", &space, "--dimension", "3", "--metric", "cosine", "-o", "json"];
     let made = platform.cli(&made).await.json();
     assert_eq!(made["space"]["metric"], "METRIC_COSINE", "{made}");
     let points = [("a", [1.0, 0.0, 0.0]), ("b", [0.8, 0.6, 0.0]), ("c", [0.0, 0.0, 1.0])];
@@ -139,8 +146,18 @@ pub async fn command_line(stage: &Stage) {
     fs::write(&file, "[1.0, 0.0, 0.0]").expect("a file");
     let file = file.to_str().expect("a path");
     let by_vector = [
-        "vectors", "search", "--space", &space, "--vector", file, "-k", "3", "--threshold", "0.5",
-        "-o", "json",
+        "vectors",
+        "search",
+        "--space",
+        &space,
+        "--vector",
+        file,
+        "-k",
+        "3",
+        "--threshold",
+        "0.5",
+        "-o",
+        "json",
     ];
     let found = platform.cli(&by_vector).await.json();
     let items: Vec<&str> = found["results"]
@@ -160,8 +177,16 @@ pub async fn command_line(stage: &Stage) {
     let found = platform.cli(&by_item).await.json();
     assert_eq!(found["results"][0]["item_id"], "b", "{found}");
     let filtered = [
-        "vectors", "search", "--space", &space, "--item", "a", "--filter", "item_id = \"c\"",
-        "-o", "json",
+        "vectors",
+        "search",
+        "--space",
+        &space,
+        "--item",
+        "a",
+        "--filter",
+        "item_id = \"c\"",
+        "-o",
+        "json",
     ];
     assert_eq!(platform.cli(&filtered).await.json()["results"][0]["item_id"], "c");
     let stats = platform.cli(&["vectors", "stats", "--space", &space, "-o", "json"]).await.json();
@@ -177,4 +202,100 @@ pub async fn command_line(stage: &Stage) {
     assert_eq!(deleted.code, 0, "{deleted:?}");
     let list = platform.cli(&["spaces", "list", &dataset, "-o", "json"]).await.json();
     assert_eq!(list["spaces"], json!([]));
+}
+
+/// Rows that carry vectors: an axis each, a little apart.
+fn carrying(from: i64, to: i64) -> RecordBatch {
+    let ids: Vec<i64> = (from..to).collect();
+    let values: Vec<f32> = ids
+        .iter()
+        .flat_map(|id| (0..4).map(move |axis| if id % 4 == axis { 1.0 } else { *id as f32 * 1e-5 }))
+        .collect();
+    let field = Arc::new(Field::new_list_field(DataType::Float32, true));
+    let vectors = FixedSizeListArray::new(field, 4, Arc::new(Float32Array::from(values)), None);
+    let section = |id: &i64| if id % 2 == 0 { "even" } else { "odd" };
+    RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(Int64Array::from(ids.clone())) as ArrayRef, false),
+        (
+            "section",
+            Arc::new(ids.iter().map(|id| Some(section(id))).collect::<StringArray>()),
+            true,
+        ),
+        ("embedding", Arc::new(vectors), true),
+    ])
+    .expect("a batch")
+}
+
+/// The vectors that a dataset carries become a space, its columns filters.
+pub async fn load(stage: &Stage) {
+    let platform = &stage.platform;
+    let ns = stage.namespace().await;
+    put(&stage.admin, &ns, "d", vec![carrying(0, 1_500), carrying(1_500, 3_000)])
+        .await
+        .expect("a put");
+    let (dataset, space) = (format!("{ns}/d"), format!("{ns}/d/s"));
+    let create = ["spaces", "create", &space, "--dimension", "4", "--metric", "l2", "-o", "json"];
+    platform.cli(&create).await.json();
+    let load = [
+        "vectors",
+        "load",
+        &dataset,
+        "--space",
+        "s",
+        "--id-column",
+        "id",
+        "--vector-column",
+        "embedding",
+        "-o",
+        "json",
+    ];
+    let loaded = platform.cli(&load).await.json();
+    assert_eq!(loaded["job"]["state"], "JOB_STATE_COMPLETED", "{loaded}");
+    assert_eq!(loaded["job"]["result"]["rows"], 3_000, "{loaded}");
+    let shown = platform.cli(&["spaces", "show", &space, "-o", "json"]).await.json();
+    assert_eq!(shown["space"]["point_count"], 3_000);
+    // Twice is as good as once.
+    platform.cli(&load).await.json();
+    let shown = platform.cli(&["spaces", "show", &space, "-o", "json"]).await.json();
+    assert_eq!(shown["space"]["point_count"], 3_000);
+    let search = [
+        "vectors",
+        "search",
+        "--space",
+        &space,
+        "--item",
+        "9",
+        "-k",
+        "3",
+        "--filter",
+        "section = \"odd\" AND id < 20",
+        "-o",
+        "json",
+    ];
+    let found = platform.cli(&search).await.json();
+    assert_eq!(found["explain"]["cardinality"], 10, "{found}");
+    let items: Vec<&str> = found["results"]
+        .as_array()
+        .expect("results")
+        .iter()
+        .filter_map(|hit| hit["item_id"].as_str())
+        .collect();
+    assert_eq!(items.len(), 3, "{found}");
+    assert!(items[..2].iter().all(|id| ["5", "13"].contains(id)), "{found}");
+    assert!(["1", "17"].contains(&items[2]), "{found}");
+    for (column, value, exit) in
+        [("--id-column", "nope", 7), ("--vector-column", "section", 7), ("--space", "absent", 3)]
+    {
+        let mut wrong = load.to_vec();
+        let at = wrong.iter().position(|arg| *arg == column).expect("an option");
+        wrong[at + 1] = value;
+        let refused = platform.cli(&wrong).await;
+        assert_eq!(refused.code, exit, "{column} {value}: {refused:?}");
+    }
+    let narrow = format!("{ns}/d/narrow");
+    let create = ["spaces", "create", &narrow, "--dimension", "5", "-o", "json"];
+    platform.cli(&create).await.json();
+    let mut wrong = load.to_vec();
+    wrong[4] = "narrow";
+    assert_eq!(platform.cli(&wrong).await.code, 7, "another dimension");
 }

