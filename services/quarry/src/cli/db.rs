@@ -69,6 +69,7 @@ impl DbCommand {
                 catalog::migrate(&settings).await?;
                 item_store::migrate(&settings).await?;
                 file_indexer::migrate(&settings).await?;
+                vector_search::migrate(&settings).await?;
                 let state = State::of(&settings).await?;
                 state.show(context)?;
                 Ok(state.whole()?)
@@ -100,6 +101,7 @@ impl State {
                 ("catalog", catalog::migration_status(settings).await?),
                 ("item-store", item_store::migration_status(settings).await?),
                 ("file-indexer", file_indexer::migration_status(settings).await?),
+                ("vector-search", vector_search::migration_status(settings).await?),
             ],
         })
     }
@@ -107,19 +109,6 @@ impl State {
     fn show(&self, context: &Context) -> Result<(), Failure> {
         let rows: Vec<_> = self
             .services
-                vector_search::migrate(&settings).await?;
-                (settings, true)
-            }
-            Self::Status(args) => (there(args.settings(context)?)?, false),
-            Self::Verify(args) => (there(args.settings(context)?)?, true),
-        };
-        let services = [
-            ("identity", identity::migration_status(&settings).await?),
-            ("catalog", catalog::migration_status(&settings).await?),
-            ("item-store", item_store::migration_status(&settings).await?),
-            ("vector-search", vector_search::migration_status(&settings).await?),
-        ];
-        let rows: Vec<_> = services
             .iter()
             .flat_map(|(service, list)| list.iter().map(|one| row(service, one)))
             .collect();
