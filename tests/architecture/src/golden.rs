@@ -45,8 +45,8 @@ pub const ROOMS: &[Room] = &[
 ];
 
 /// Services made of these rooms and nothing else at the top of `src/`.
-pub const SERVICES: &[&str] = &["catalog", "file-indexer", "identity", "item-store"];
-pub const SERVICES: &[&str] = &["catalog", "identity", "item-store", "vector-search"];
+pub const SERVICES: &[&str] =
+    &["catalog", "file-indexer", "identity", "item-store", "vector-search"];
 
 /// Crates on the services' floor that are no such service, and why.
 pub const OTHER_SERVICES: &[(&str, &str)] = &[

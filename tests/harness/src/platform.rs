@@ -38,26 +38,24 @@ pub enum Role {
     Catalog,
     /// Rows.
     ItemStore,
+    /// Spaces, points, similarity.
+    VectorSearch,
     /// Files.
     FileIndexer,
-    /// Vectors.
-    VectorSearch,
     /// The public door.
     Gateway,
 }
 
 impl Role {
     /// Every role, a neighbour before those who call it.
-    pub const ALL: [Self; 5] =
-        [Self::Identity, Self::Catalog, Self::ItemStore, Self::FileIndexer, Self::Gateway];
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Identity,
         Self::Catalog,
         Self::ItemStore,
         Self::VectorSearch,
+        Self::FileIndexer,
         Self::Gateway,
     ];
-        [Self::Identity, Self::Catalog, Self::ItemStore, Self::VectorSearch, Self::Gateway];
 
     /// As `--roles` takes it.
     pub fn name(self) -> &'static str {
@@ -65,8 +63,8 @@ impl Role {
             Self::Identity => "identity",
             Self::Catalog => "catalog",
             Self::ItemStore => "item-store",
-            Self::FileIndexer => "file-indexer",
             Self::VectorSearch => "vector-search",
+            Self::FileIndexer => "file-indexer",
             Self::Gateway => "gateway",
         }
     }

@@ -68,8 +68,8 @@ impl DbCommand {
                 identity::migrate(&settings).await?;
                 catalog::migrate(&settings).await?;
                 item_store::migrate(&settings).await?;
-                file_indexer::migrate(&settings).await?;
                 vector_search::migrate(&settings).await?;
+                file_indexer::migrate(&settings).await?;
                 let state = State::of(&settings).await?;
                 state.show(context)?;
                 Ok(state.whole()?)
@@ -90,7 +90,7 @@ impl DbCommand {
 
 /// The migrations of every service.
 struct State {
-    services: [(&'static str, Vec<MigrationStatus>); 4],
+    services: [(&'static str, Vec<MigrationStatus>); 5],
 }
 
 impl State {
@@ -100,8 +100,8 @@ impl State {
                 ("identity", identity::migration_status(settings).await?),
                 ("catalog", catalog::migration_status(settings).await?),
                 ("item-store", item_store::migration_status(settings).await?),
-                ("file-indexer", file_indexer::migration_status(settings).await?),
                 ("vector-search", vector_search::migration_status(settings).await?),
+                ("file-indexer", file_indexer::migration_status(settings).await?),
             ],
         })
     }

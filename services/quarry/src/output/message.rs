@@ -18,9 +18,9 @@ fn pool() -> Option<&'static DescriptorPool> {
             identity_api::FILE_DESCRIPTOR_SET,
             catalog_api::FILE_DESCRIPTOR_SET,
             items_api::FILE_DESCRIPTOR_SET,
+            vectors_api::FILE_DESCRIPTOR_SET,
             ops_api::FILE_DESCRIPTOR_SET,
             files_api::FILE_DESCRIPTOR_SET,
-            vectors_api::FILE_DESCRIPTOR_SET,
         ] {
             pool.decode_file_descriptor_set(set).ok()?;
         }

@@ -25,7 +25,7 @@ struct Callee {
 }
 
 /// Every role behind the gateway. A new service is a row here.
-const CALLEES: [Callee; 4] = [
+const CALLEES: [Callee; 5] = [
     Callee {
         role: Role::Identity,
         prefixes: &["quarry.identity.v1."],
@@ -42,12 +42,14 @@ const CALLEES: [Callee; 4] = [
         descriptors: items_api::FILE_DESCRIPTOR_SET,
     },
     Callee {
-        role: Role::FileIndexer,
-        prefixes: &["quarry.files.v1.", ops_api::JOBS_PREFIX],
-        descriptors: files_api::FILE_DESCRIPTOR_SET,
         role: Role::VectorSearch,
         prefixes: &["quarry.vectors.v1.", ops_api::JOBS_PREFIX],
         descriptors: vectors_api::FILE_DESCRIPTOR_SET,
+    },
+    Callee {
+        role: Role::FileIndexer,
+        prefixes: &["quarry.files.v1.", ops_api::JOBS_PREFIX],
+        descriptors: files_api::FILE_DESCRIPTOR_SET,
     },
 ];
 
@@ -99,8 +101,8 @@ pub async fn compose(
             Role::Identity => admin_claimed = Some(house.identity().await?),
             Role::Catalog => house.catalog().await?,
             Role::ItemStore => house.item_store().await?,
-            Role::FileIndexer => house.file_indexer().await?,
             Role::VectorSearch => house.vector_search().await?,
+            Role::FileIndexer => house.file_indexer().await?,
             Role::Gateway => public = Some(house.gateway().await?),
         }
     }
@@ -192,6 +194,9 @@ impl House<'_> {
         let settings = self.settings.files.clone();
         let service = file_indexer::build(settings, paths, &sql, neighbours, shutdown).await?;
         self.add(Role::FileIndexer, service);
+        Ok(())
+    }
+
     async fn vector_search(&mut self) -> Result<(), ServiceError> {
         let identity = self.neighbour(Role::Identity, Role::VectorSearch)?;
         let neighbours = vector_search::Neighbours {

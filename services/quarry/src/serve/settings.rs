@@ -23,26 +23,24 @@ pub enum Role {
     Catalog,
     /// Rows, Arrow Flight, media.
     ItemStore,
-    /// Locations, files, duplicates.
-    FileIndexer,
     /// Spaces, points, similarity.
     VectorSearch,
+    /// Locations, files, duplicates.
+    FileIndexer,
     /// The public door.
     Gateway,
 }
 
 impl Role {
     /// Every role, in the order in which they are built.
-    pub const ALL: [Self; 5] =
-        [Self::Identity, Self::Catalog, Self::ItemStore, Self::FileIndexer, Self::Gateway];
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Identity,
         Self::Catalog,
         Self::ItemStore,
         Self::VectorSearch,
+        Self::FileIndexer,
         Self::Gateway,
     ];
-        [Self::Identity, Self::Catalog, Self::ItemStore, Self::VectorSearch, Self::Gateway];
 
     /// As written in `--roles`, in tokens and in file names.
     pub const fn name(self) -> &'static str {
@@ -50,8 +48,8 @@ impl Role {
             Self::Identity => "identity",
             Self::Catalog => "catalog",
             Self::ItemStore => "item-store",
-            Self::FileIndexer => "file-indexer",
             Self::VectorSearch => "vector-search",
+            Self::FileIndexer => "file-indexer",
             Self::Gateway => "gateway",
         }
     }
@@ -119,12 +117,12 @@ pub struct Settings {
     pub catalog: catalog::Settings,
     /// Blocks, Flight and pages.
     pub items: item_store::Settings,
+    /// Indexes of vectors.
+    pub vectors: vector_search::Settings,
     /// Scans of files.
     pub files: file_indexer::Settings,
     /// Paths of this machine that requests may name.
     pub paths: AllowedPaths,
-    /// Indexes of vectors.
-    pub vectors: vector_search::Settings,
     /// The public door's limits.
     pub gateway: gateway::Settings,
 }
@@ -150,9 +148,9 @@ impl Default for Settings {
             identity: identity::Settings::default(),
             catalog: catalog::Settings::default(),
             items: item_store::Settings::default(),
+            vectors: vector_search::Settings::default(),
             files: file_indexer::Settings::default(),
             paths: AllowedPaths::default(),
-            vectors: vector_search::Settings::default(),
             gateway: gateway::Settings::default(),
         }
     }
@@ -178,12 +176,12 @@ pub struct NeighbourUrls {
     /// Of the item store.
     #[serde(alias = "item-store")]
     pub item_store: Option<String>,
-    /// Of the file indexer.
-    #[serde(alias = "file-indexer")]
-    pub file_indexer: Option<String>,
     /// Of the vector search.
     #[serde(alias = "vector-search")]
     pub vector_search: Option<String>,
+    /// Of the file indexer.
+    #[serde(alias = "file-indexer")]
+    pub file_indexer: Option<String>,
 }
 
 impl NeighbourUrls {
@@ -193,8 +191,8 @@ impl NeighbourUrls {
             Role::Identity => self.identity.as_deref(),
             Role::Catalog => self.catalog.as_deref(),
             Role::ItemStore => self.item_store.as_deref(),
-            Role::FileIndexer => self.file_indexer.as_deref(),
             Role::VectorSearch => self.vector_search.as_deref(),
+            Role::FileIndexer => self.file_indexer.as_deref(),
             Role::Gateway => None,
         }
     }
