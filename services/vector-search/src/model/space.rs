@@ -52,8 +52,6 @@ pub struct Space {
     pub points: i64,
     /// Its newest change.
     pub seq: i64,
-    /// The greatest number given in it.
-    pub number: i64,
     /// Of its rows.
     pub epoch: i64,
     /// Up to which change the object store has a snapshot.
