@@ -10,15 +10,15 @@ use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::Rows;
 use service_error::ServiceError;
-use tokio::runtime::Handle;
 
+use crate::access::Access;
 use crate::error::arrow_error;
 use crate::footer::{BlockFile, BlockLocation};
 use crate::keys::{KeyCodec, prefix, shown};
-use crate::plan::plan;
 use crate::read::{BlockReader, bloom_lacks};
 use crate::scan::{BlockScan, Pass};
 use crate::statistics::RowGroupRanges;
+use crate::tally::Tally;
 
 /// As many new keys are held in memory and looked up; more are merged.
 const KEYS_HELD_MAX: u64 = 262_144;
@@ -75,7 +75,8 @@ pub async fn find_duplicate(
         return Ok(None);
     }
     let fresh = open_all(reader, &candidates).await?;
-    let keys = Keys { field: Arc::new(Schema::new(vec![key.clone()])), runtime: Handle::current() };
+    let access = reader.access(&Arc::default());
+    let keys = Keys { field: Arc::new(Schema::new(vec![key.clone()])), access };
     let total: u64 = candidates.iter().map(|span| span.location.row_count).sum();
     if total <= KEYS_HELD_MAX {
         return look_up(reader, keys, fresh, &touched).await;
@@ -136,7 +137,7 @@ async fn open_all(
 ) -> Result<Vec<Arc<BlockFile>>, ServiceError> {
     let mut files = Vec::with_capacity(spans.len());
     for span in spans {
-        files.push(reader.open(&span.location).await?);
+        files.push(reader.open(&span.location, &Tally::default()).await?);
     }
     Ok(files)
 }
@@ -155,10 +156,9 @@ async fn look_up(
         Gathered::Keys(held) => Arc::new(held),
     };
     for span in touched {
-        let file = reader.open(&span.location).await?;
-        let (keys, held, reader_too) = (keys.clone(), Arc::clone(&held), reader.clone());
-        let found =
-            reader.work("key columns", move || keys.probe(&reader_too, &file, &held)).await?;
+        let file = reader.open(&span.location, &Tally::default()).await?;
+        let (keys, held) = (keys.clone(), Arc::clone(&held));
+        let found = reader.work("key columns", move || keys.probe(&file, &held)).await?;
         if found.is_some() {
             return Ok(found);
         }
@@ -189,7 +189,7 @@ fn is_fixed(data_type: &DataType) -> bool {
 struct Keys {
     /// The key column alone.
     field: SchemaRef,
-    runtime: Handle,
+    access: Access,
 }
 
 enum Gathered {
@@ -244,11 +244,11 @@ impl Keys {
             row_groups: groups,
             selection: None,
             schema: Arc::clone(&self.field),
-            filter: None,
             batch_bytes: KEY_BATCH_BYTES,
+            batch_rows: None,
         };
         Ok(KeyStream {
-            scan: BlockScan::new(Arc::clone(file), pass, self.runtime.clone())?,
+            scan: BlockScan::new(Arc::clone(file), pass, &self.access)?,
             codec: KeyCodec::new(data_type).map_err(|error| arrow_error(file.key(), error))?,
             fixed: is_fixed(data_type),
             batch: None,
@@ -309,7 +309,6 @@ impl Keys {
     /// The held keys against one block, row group by row group.
     fn probe(
         &self,
-        reader: &BlockReader,
         file: &Arc<BlockFile>,
         held: &[(Entry, ArrayRef)],
     ) -> Result<Option<Duplicate>, ServiceError> {
@@ -321,8 +320,8 @@ impl Keys {
         let metadata = file.metadata();
         let ranges = RowGroupRanges::of(metadata.schema(), metadata.metadata(), field.name())
             .map_err(failed)?;
-        for group in plan(file, None, 0..file.location().row_count)? {
-            let range = ranges.range(group.index);
+        for index in 0..metadata.metadata().num_row_groups() {
+            let range = ranges.range(index);
             let bound = |value: &Option<ArrayRef>| -> Result<Option<Entry>, ServiceError> {
                 let Some(value) = value else { return Ok(None) };
                 let bytes = codec.bytes(value).map_err(|error| arrow_error(file.key(), error))?;
@@ -333,10 +332,10 @@ impl Keys {
             let to = bound(&range.max)?
                 .map_or(held.len(), |max| held.partition_point(|(key, _)| *key <= max));
             let near = held.get(from..to).unwrap_or_default();
-            if near.is_empty() || self.bloom_lacks_all(reader, file, group.index, near)? {
+            if near.is_empty() || self.bloom_lacks_all(file, index, near)? {
                 continue;
             }
-            let mut stream = self.stream(file, vec![group.index])?;
+            let mut stream = self.stream(file, vec![index])?;
             while let Some(entry) = stream.next()? {
                 if near.binary_search_by(|(key, _)| key.cmp(&entry)).is_ok() {
                     return Ok(Some(Duplicate { key: stream.last_shown() }));
@@ -348,7 +347,6 @@ impl Keys {
 
     fn bloom_lacks_all(
         &self,
-        reader: &BlockReader,
         file: &BlockFile,
         group: usize,
         near: &[(Entry, ArrayRef)],
@@ -356,7 +354,7 @@ impl Keys {
         if near.len() > BLOOM_PROBES_MAX {
             return Ok(false);
         }
-        let bloom = reader.bloom(file, self.field.field(0).name(), group, &self.runtime)?;
+        let bloom = self.access.bloom(file, self.field.field(0).name(), group)?;
         Ok(bloom.is_some_and(|bloom| near.iter().all(|(_, value)| bloom_lacks(&bloom, value))))
     }
 }

@@ -18,8 +18,9 @@ pub struct Settings {
     pub flight: FlightSettings,
     /// How blocks are cut and written.
     pub blocks: BlockSettings,
-    /// Bytes of footers and page indexes that are kept.
-    pub footer_cache_bytes: u64,
+    /// Bytes of all that is kept of blocks for reads: footers, page indexes, bloom
+    /// filters, decoded columns, indexes.
+    pub cache_bytes: u64,
     /// Bytes of manifests that are kept.
     pub manifest_cache_bytes: u64,
     /// Seconds between two sweeps of abandoned uploads.
@@ -69,7 +70,7 @@ impl Default for Settings {
             object_store_url: String::new(),
             flight: FlightSettings::default(),
             blocks: BlockSettings::default(),
-            footer_cache_bytes: 256 << 20,
+            cache_bytes: ReaderSettings::default().cache_bytes,
             manifest_cache_bytes: 64 << 20,
             sweep_seconds: 60,
             media_bytes_max: 16 << 30,
@@ -119,7 +120,7 @@ impl Settings {
     /// How blocks are read.
     #[must_use]
     pub fn reader_settings(&self) -> ReaderSettings {
-        ReaderSettings { footer_cache_bytes: self.footer_cache_bytes, ..ReaderSettings::default() }
+        ReaderSettings { cache_bytes: self.cache_bytes, ..ReaderSettings::default() }
     }
 
     /// Microseconds for which tickets and page tokens are good.

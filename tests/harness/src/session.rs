@@ -12,6 +12,7 @@ use identity_api::v1::audit_service_client::AuditServiceClient;
 use identity_api::v1::grants_service_client::GrantsServiceClient;
 use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
+use items_api::v1::analysis_service_client::AnalysisServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
@@ -126,6 +127,11 @@ impl Session {
     /// `quarry.items.v1.ItemsService`.
     pub fn items(&self) -> ItemsServiceClient<Authed> {
         ItemsServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.items.v1.AnalysisService`.
+    pub fn analysis(&self) -> AnalysisServiceClient<Authed> {
+        AnalysisServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.items.v1.MediaService`.

@@ -13,6 +13,19 @@ const BLOCKS_PER_COMMIT_MAX: usize = 10_000;
 const BOUND_BYTES_MAX: usize = 64 << 10;
 const CONTENT_HASH_BYTES: usize = 32;
 
+/// A file as the manifest knows it, for whoever checks files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Its id.
+    pub id: uuid::Uuid,
+    /// Below the item store's prefix.
+    pub object_key: String,
+    /// Of the file.
+    pub byte_count: i64,
+    /// BLAKE3-256 of the file.
+    pub content_hash: Vec<u8>,
+}
+
 /// One immutable Parquet file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {

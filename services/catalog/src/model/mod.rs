@@ -10,7 +10,7 @@ pub mod schema;
 pub mod statistics;
 pub mod upload;
 
-pub use block::{Block, BlockCursor, ManifestEntry};
+pub use block::{Block, BlockCursor, ManifestEntry, StoredBlock};
 pub use commit::{CommitMode, CommitPlan, Committed, Totals};
 pub use dataset::{
     Dataset, DatasetRef, Head, MAIN_BRANCH, Namespace, NewDataset, Snapshot, Version, VersionRef,

@@ -5,6 +5,7 @@
 //! it reads afterwards stays true until it commits, on both databases.
 
 mod blocks;
+mod check;
 mod commits;
 mod datasets;
 mod dialect;

@@ -227,8 +227,9 @@ impl App {
         let plan = ScanPlan {
             ranges: wanted
                 .map(|block| ScanRange {
-                    location: block.location.clone(),
-                    rows: 0..block.location.row_count,
+                    location: block.rows.location.clone(),
+                    rows: 0..block.rows.location.row_count,
+                    deleted: block.rows.deleted.clone(),
                 })
                 .collect(),
             schema: Arc::clone(&schema),
@@ -236,6 +237,7 @@ impl App {
             filter,
             limit: ticket.limit,
             batch_bytes: self.settings.flight.batch_bytes.max(1),
+            tally: Arc::default(),
         };
         let watched = Watched {
             batches: self.reader.scan(plan).boxed(),
@@ -322,7 +324,7 @@ fn blocks_for(manifest: &[ManifestBlock], limit: u64) -> usize {
         if rows >= limit {
             break;
         }
-        rows += block.location.row_count;
+        rows += block.rows.live_count();
         count += 1;
     }
     count
@@ -334,7 +336,7 @@ fn parts(manifest: &[ManifestBlock], rows_max: u64) -> Vec<(usize, usize)> {
     let mut parts: Vec<(usize, usize)> = Vec::new();
     let mut rows = u64::MAX;
     for (index, block) in manifest.iter().enumerate() {
-        let more = block.location.row_count;
+        let more = block.rows.live_count();
         match parts.last_mut() {
             Some((_, count)) if rows.saturating_add(more) <= rows_max => {
                 *count += 1;

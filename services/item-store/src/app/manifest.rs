@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema};
-use blocks::{BlockLocation, KeyedBlock};
+use blocks::{BlockLocation, BlockRows, KeyedBlock};
 use caller::Caller;
 use catalog_api::v1::{Block, Value};
 use filter::{ColumnRange, Filter, Pruned};
@@ -22,7 +22,7 @@ const RANGE_BYTES: usize = 512;
 /// A committed block.
 #[derive(Debug, Clone)]
 pub(crate) struct ManifestBlock {
-    pub location: BlockLocation,
+    pub rows: BlockRows,
     ranges: HashMap<String, KnownRange>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged,
                 maxes.push(max.as_ref());
                 total.exact &= exact;
             }
-            _ => known &= range.null_count == Some(block.location.row_count),
+            _ => known &= range.null_count == Some(block.rows.location.row_count),
         }
     }
     if !known || mins.is_empty() {
@@ -71,6 +71,12 @@ pub(crate) fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged,
     total.min = least.map(|(min, _)| cell(&min, 0)).transpose()?;
     total.max = greatest.map(|(_, max)| cell(&max, 0)).transpose()?;
     Ok(total)
+}
+
+impl AsRef<BlockRows> for ManifestBlock {
+    fn as_ref(&self) -> &BlockRows {
+        &self.rows
+    }
 }
 
 impl ManifestBlock {
@@ -92,12 +98,12 @@ impl ManifestBlock {
             let known = KnownRange { range: range_of(column, data_type), exact: column.exact };
             Some((column.column.clone(), known))
         });
-        Self { location, ranges: ranges.collect() }
+        Self { rows: location.into(), ranges: ranges.collect() }
     }
 
     /// What statistics alone tell of the block.
     pub fn prune(&self, filter: &Filter) -> Pruned {
-        filter.prune(Some(self.location.row_count), |column| {
+        filter.prune(Some(self.rows.location.row_count), |column| {
             self.ranges.get(column).map(|known| known.range.clone())
         })
     }
@@ -107,11 +113,11 @@ impl ManifestBlock {
             .ranges
             .get(key)
             .and_then(|known| known.range.min.clone().zip(known.range.max.clone()));
-        KeyedBlock { location: self.location.clone(), range }
+        KeyedBlock { location: self.rows.location.clone(), range }
     }
 
     fn memory_bytes(&self) -> usize {
-        self.location.object_key.len() + self.ranges.len() * RANGE_BYTES
+        self.rows.location.object_key.len() + self.ranges.len() * RANGE_BYTES
     }
 }
 

@@ -1,11 +1,14 @@
 //! Use cases: who may do what with which rows, and in what order things happen.
 
+mod analysis;
 mod catalog;
 mod commit;
 mod flight;
 mod items;
+mod looking;
 mod manifest;
 mod media;
+mod pages;
 mod put;
 mod reading;
 mod sealing;

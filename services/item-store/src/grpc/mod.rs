@@ -1,5 +1,6 @@
 //! The wire: authenticate, convert, ask a use case, convert back.
 
+mod analysis;
 mod decode;
 mod encode;
 mod flight;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use blocks::ByteBudget;
 use http::{Request, Response};
+use items_api::v1::analysis_service_server::AnalysisServiceServer;
 use items_api::v1::items_service_server::ItemsServiceServer;
 use items_api::v1::media_service_server::MediaServiceServer;
 use tonic::body::Body;
@@ -41,7 +43,10 @@ pub fn routes(
     let items = ItemsServiceServer::new(items::ItemsGrpc::new(app.clone()))
         .max_encoding_message_size(usize::MAX);
     let media = MediaServiceServer::new(media::MediaGrpc::new(app.clone()));
-    let routes = Routes::new(flight).add_service(items).add_service(media).prepare();
+    let analysis = AnalysisServiceServer::new(analysis::AnalysisGrpc::new(app.clone()))
+        .max_encoding_message_size(usize::MAX);
+    let routes =
+        Routes::new(flight).add_service(items).add_service(analysis).add_service(media).prepare();
     let limits = frames::Limits {
         budget: ByteBudget::new(settings.decode_bytes_max),
         shares: frames::Shares::new(settings.decode_bytes_max / 3 * 2),

@@ -7,6 +7,7 @@ use serde_json::json;
 use service_error::ServiceError;
 
 use super::Context;
+use super::analysis::AnalysisCommand;
 use crate::client::version::DatasetName;
 use crate::failure::Failure;
 use crate::output::{RowJson, cell_text, text_table};
@@ -32,6 +33,12 @@ pub enum ItemsCommand {
         /// Only these columns
         #[arg(long, value_name = "C,…", value_delimiter = ',')]
         columns: Vec<String>,
+        /// E.g. 'width desc, title' [default: storage order]
+        #[arg(long, value_name = "O", default_value = "")]
+        order_by: String,
+        /// Pass over so many rows first
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        skip: i64,
     },
     /// One row by its key
     Get {
@@ -51,19 +58,21 @@ pub enum ItemsCommand {
         #[command(flatten)]
         rows: Rows,
     },
+    #[command(flatten)]
+    Analysis(AnalysisCommand),
 }
 
 /// Which rows.
 #[derive(Debug, Args)]
 pub struct Rows {
     #[arg(value_name = "NAMESPACE/DATASET")]
-    dataset: DatasetName,
+    pub dataset: DatasetName,
     /// E.g. 'width > 3000 AND is_favorite = true'
     #[arg(long, value_name = "F", default_value = "")]
-    filter: String,
+    pub filter: String,
     /// A number or an alias [default: the newest]
     #[arg(long, value_name = "V", default_value = "")]
-    version: String,
+    pub version: String,
 }
 
 #[derive(Serialize)]
@@ -83,7 +92,7 @@ impl ItemsCommand {
     /// Asks the item store.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Self::List { rows, limit, page_token, columns } => {
+            Self::List { rows, limit, page_token, columns, order_by, skip } => {
                 let request = ListItemsRequest {
                     namespace: rows.dataset.namespace,
                     dataset: rows.dataset.dataset,
@@ -92,6 +101,8 @@ impl ItemsCommand {
                     columns,
                     page_size: 0,
                     page_token,
+                    order_by,
+                    skip,
                 };
                 list(context, request, limit.unwrap_or(ROWS_DEFAULT)).await
             }
@@ -116,6 +127,7 @@ impl ItemsCommand {
                     context.client()?.items().count_items(request).await?.into_inner().count;
                 context.output.answer(&json!({ "count": count }), || count.to_string())
             }
+            Self::Analysis(command) => command.run(context).await,
         }
     }
 }
@@ -131,6 +143,7 @@ async fn list(context: &Context, mut request: ListItemsRequest, limit: u32) -> R
         left = left.saturating_sub(u32::try_from(page.items.len()).unwrap_or(u32::MAX));
         items.extend(page.items);
         request.page_token = page.next_page_token;
+        request.skip = 0;
         if left == 0 || request.page_token.is_empty() {
             break page.columns;
         }

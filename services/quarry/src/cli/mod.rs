@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and which code answers it.
 
+mod analysis;
 mod data;
 mod datasets;
 mod db;

@@ -20,6 +20,7 @@ use files_api::v1::marks_service_client::MarksServiceClient;
 use identity_api::v1::grants_service_client::GrantsServiceClient;
 use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
+use items_api::v1::analysis_service_client::AnalysisServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
@@ -96,6 +97,12 @@ impl Client {
     /// `quarry.items.v1.ItemsService`.
     pub fn items(&self) -> ItemsServiceClient<Authorized> {
         ItemsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.items.v1.AnalysisService`.
+    pub fn analysis(&self) -> AnalysisServiceClient<Authorized> {
+        AnalysisServiceClient::new(self.service.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.items.v1.MediaService`.

@@ -1,6 +1,7 @@
 //! The table of promises. A new one is a function in a file by its subject and a row here.
 
 mod accounts;
+mod analysis;
 mod cli;
 mod datasets;
 mod files;
@@ -82,6 +83,9 @@ pub const CASES: &[Case] = &[
     case("files: a grant on the location decides", |s| Box::pin(files::permissions(s))),
     case("files: the command line's shapes", |s| Box::pin(files::command_line(s))),
     case("jobs: names and lists", |s| Box::pin(files::jobs(s))),
+    case("items: any order, both ways", |s| Box::pin(analysis::orders(s))),
+    case("items: summaries, facets, samples, plans", |s| Box::pin(analysis::looks(s))),
+    case("items: the same from the command line", |s| Box::pin(analysis::other_doors(s))),
     case("cli: import, list, count, export", |s| Box::pin(cli::round_trip(s))),
     case("cli: a bad row imports nothing", |s| Box::pin(cli::bad_rows(s))),
     case("cli: a cell of five gigabytes", |s| Box::pin(cli::huge_cell(s))),
