@@ -41,7 +41,7 @@ impl Default for Hll {
 impl Hll {
     pub fn add(&mut self, hash: u64) {
         let index = usize::try_from(hash >> (64 - INDEX_BITS)).unwrap_or(0);
-        let rank = (hash << INDEX_BITS | 1 << (INDEX_BITS - 1)).leading_zeros() + 1;
+        let rank = ((hash << INDEX_BITS) | (1 << (INDEX_BITS - 1))).leading_zeros() + 1;
         let rank = u8::try_from(rank).unwrap_or(u8::MAX);
         if self.registers[index] < rank {
             self.registers[index] = rank;

@@ -202,22 +202,13 @@ impl BlockReader {
                 }
                 continue;
             }
-            reading.tally.blocks(1, 0);
-            let file = self.open(&blocks[index].as_ref().location, &reading.tally).await?;
-            let planner = Arc::new(Planner::new(file, reading.filter.clone())?);
-            let mut groups: Vec<usize> = planner.groups(&range).collect();
+            let steps = self.block_steps(blocks[index].as_ref(), (index, pruned), range, reading);
+            let mut steps = steps.await?;
             if walk.back {
-                groups.reverse();
+                steps.reverse();
             }
-            for group in groups {
-                waiting.push(Step {
-                    planner: Arc::clone(&planner),
-                    block: index,
-                    group,
-                    range: range.clone(),
-                    deleted: blocks[index].as_ref().deleted.clone(),
-                    all: pruned == Pruned::All,
-                });
+            for step in steps {
+                waiting.push(step);
                 if waiting.len() >= at_once {
                     let steps = std::mem::take(&mut waiting);
                     walker.take(self.judged(steps, &access, judge.as_ref()).await?);
@@ -239,6 +230,28 @@ impl BlockReader {
         }
         walker.finish();
         Ok(found)
+    }
+
+    /// The row groups of a block that hold rows of a range.
+    async fn block_steps(
+        &self,
+        block: &BlockRows,
+        (index, pruned): (usize, Pruned),
+        range: Range<u64>,
+        reading: &Reading,
+    ) -> Result<Vec<Step>, ServiceError> {
+        reading.tally.blocks(1, 0);
+        let file = self.open(&block.location, &reading.tally).await?;
+        let planner = Arc::new(Planner::new(file, reading.filter.clone())?);
+        let step = |group| Step {
+            planner: Arc::clone(&planner),
+            block: index,
+            group,
+            range: range.clone(),
+            deleted: block.deleted.clone(),
+            all: pruned == Pruned::All,
+        };
+        Ok(planner.groups(&range).map(step).collect())
     }
 
     /// The passing rows of some row groups, each ascending.

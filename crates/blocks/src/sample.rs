@@ -69,7 +69,7 @@ impl Drawn {
     }
 
     fn offer(&mut self, seed: u64, position: Position) {
-        let place = (position.block as u64) << 40 ^ position.row;
+        let place = ((position.block as u64) << 40) ^ position.row;
         self.take(mixed(seed ^ mixed(place)), position);
     }
 

@@ -372,8 +372,8 @@ fn a_literal_of_the_wrong_type_is_pointed_at() {
         ("width", 1, "compare"),
         ("width.x = 1", 1, "no field"),
         ("width IN (1, null)", 14, "null"),
-        ("tags:(\"a\" OR 5)", 15, "text"),
-        ("tags:(\"a\" OR", 15, "value"),
+        ("tags:(\"a\" OR 5)", 14, "text"),
+        ("tags:(\"a\" OR", 13, "value"),
         ("meta_json.a.b < null", 17, "order"),
         ("title.a = 1", 1, "no field"),
     ] {

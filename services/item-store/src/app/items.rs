@@ -49,7 +49,7 @@ pub struct ListRequest {
 
 impl ListRequest {
     /// The first page in storage order.
-    pub(crate) const fn first(rows: RowsRequest, page_size: i32) -> Self {
+    pub(crate) fn first(rows: RowsRequest, page_size: i32) -> Self {
         let page_token = String::new();
         Self { rows, page_size, page_token, order_by: String::new(), skip: 0 }
     }

@@ -27,7 +27,7 @@ impl Look {
 
     /// What the manifest tells of each block.
     pub fn prune(&self) -> impl Fn(usize) -> Pruned + Sync {
-        |block| match (self.manifest.get(block), &self.reading.filter) {
+        move |block| match (self.manifest.get(block), &self.reading.filter) {
             (Some(block), Some(filter)) => block.prune(filter),
             _ => Pruned::All,
         }

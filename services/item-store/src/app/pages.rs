@@ -92,7 +92,7 @@ impl App {
         let cut = rows.len() < shown.rows.len();
         let (first, last) = (rows.first().cloned(), rows.last().cloned());
         let back = start.place.back;
-        let goes_on = if back { true } else { shown.more || cut };
+        let goes_on = back || shown.more || cut;
         let came_from = start.place != Place::default();
         let goes_back = if back { shown.more || cut } else { came_from };
         let next = last.filter(|_| goes_on).map(|row| start.after(row));
