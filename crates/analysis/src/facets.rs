@@ -149,9 +149,10 @@ impl Facets {
         self.nulls.merge(&other.nulls);
         self.others.merge(&other.others);
         for (value, tally) in &other.groups {
+            let full = self.groups.len() >= KEPT_MAX;
             match self.groups.get_mut(value) {
                 Some(mine) => mine.merge(tally),
-                None if self.groups.len() >= KEPT_MAX => self.others.merge(tally),
+                None if full => self.others.merge(tally),
                 None => {
                     self.groups.insert(value.clone(), tally.clone());
                 }

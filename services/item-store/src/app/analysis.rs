@@ -297,7 +297,7 @@ impl App {
             let number = u64::try_from(*position).ok().filter(|number| *number < total);
             let number = number.ok_or_else(|| {
                 let message = format!("{position} is no position; there are {total} rows");
-                ServiceError::new(Code::OutOfRange, message).field("positions")
+                ServiceError::invalid("positions", message).reason("POSITION_BEYOND_END")
             })?;
             found.push(look.position(number));
         }

@@ -7,7 +7,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use blocks::{OrderBy, Ordering, Position, Ranked, Reading, Tally, Walk};
+use blocks::{OrderBy, Ordering, Position, Ranked, Tally, Walk};
 use caller::Caller;
 use catalog_api::v1::get_head_request::At;
 use filter::Filter;

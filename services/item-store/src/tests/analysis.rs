@@ -10,7 +10,7 @@ use items_api::v1::{
     SampleItemsRequest, SummarizeItemsRequest,
 };
 use service_channel::Transport;
-use service_error::{Code, ServiceError};
+use service_error::ServiceError;
 
 use super::{House, Who, path, rows};
 
@@ -146,7 +146,7 @@ async fn any_depth_is_reached_by_position() {
     assert_eq!(found.into_inner().items, expected);
     let beyond = GetItemsAtRequest { positions: vec![0, 2_000], ..request };
     let error = analysis(&house).get_items_at(house.by(&who, beyond)).await.unwrap_err();
-    assert_eq!(ServiceError::from(error).code(), Code::OutOfRange);
+    assert!(ServiceError::from(error).reason_is("POSITION_BEYOND_END"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
