@@ -3,6 +3,7 @@
 pub mod block;
 pub mod commit;
 pub mod dataset;
+pub mod deletion;
 pub mod name;
 pub mod outbox;
 pub mod scalar;
@@ -11,10 +12,11 @@ pub mod statistics;
 pub mod upload;
 
 pub use block::{Block, BlockCursor, ManifestEntry, StoredBlock};
-pub use commit::{CommitMode, CommitPlan, Committed, Totals};
+pub use commit::{CommitMode, CommitPlan, Committed, Footing, Totals, WatermarkMove};
 pub use dataset::{
     Dataset, DatasetRef, Head, MAIN_BRANCH, Namespace, NewDataset, Snapshot, Version, VersionRef,
 };
+pub use deletion::{BlockDeletion, BlockNow, BlockRemoval};
 pub use name::Name;
 pub use outbox::{OutboxEvent, ResourceChange};
 pub use scalar::Scalar;

@@ -184,6 +184,7 @@ impl Commit<'_> {
             message: self.command.message.clone(),
             idempotency_key: self.command.idempotency_key.clone(),
             body_hash: self.body_hash.clone(),
+            ..CommitVersionRequest::default()
         })
     }
 
@@ -215,7 +216,6 @@ fn block_of(block: &WrittenBlock) -> Result<Block, ServiceError> {
         footer_length: number(block.footer_length),
         content_hash: block.content_hash.to_vec(),
         columns: statistics_of(&block.columns)?,
-        row_begin: 0,
-        snapshot_begin: 0,
+        ..Block::default()
     })
 }

@@ -11,6 +11,7 @@ use caller::{Caller, Refused};
 use catalog_api::v1::ListDatasetsRequest;
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::value::Kind;
+use cells::{is_uuid, uuid_text};
 use filter::Pruned;
 use futures::stream::{BoxStream, unfold};
 use futures::{Stream, StreamExt};
@@ -22,7 +23,6 @@ use crate::app::App;
 use crate::app::catalog::by_id;
 use crate::app::manifest::{ManifestBlock, merged};
 use crate::app::reading::filter_hash;
-use crate::app::values::{is_uuid, uuid_text};
 use crate::model::{Address, ReadCommand, Ticket};
 
 const TICKET: &str = "ticket";

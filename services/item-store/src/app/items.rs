@@ -5,6 +5,7 @@ use std::sync::Arc;
 use blocks::{Position, Tally, Walk};
 use caller::Caller;
 use catalog_api::v1::{Column, ColumnStatistics};
+use cells::{columns_of, is_uuid, items_of, uuid_text};
 use filter::Filter;
 use items_api::v1::{GetStatisticsResponse, Item};
 use service_error::ServiceError;
@@ -12,7 +13,6 @@ use service_error::ServiceError;
 use crate::app::App;
 use crate::app::looking::PAGE_BYTES_MAX;
 use crate::app::manifest;
-use crate::app::values::{columns_of, is_uuid, items_of, uuid_text};
 use crate::model::Address;
 
 const GET: &str = "quarry.items.v1.ItemsService/GetItem";

@@ -8,13 +8,14 @@ use arrow::datatypes::{DataType, Schema};
 use blocks::{BlockLocation, BlockRows, KeyedBlock};
 use caller::Caller;
 use catalog_api::v1::{Block, Value};
+use cells::cell;
 use filter::{ColumnRange, Filter, Pruned};
 use moka::sync::Cache;
 use service_error::ServiceError;
 use uuid::Uuid;
 
 use crate::app::catalog::Catalog;
-use crate::app::values::{cell, range_of};
+use crate::app::values::range_of;
 
 /// About what a column's statistics take in memory.
 const RANGE_BYTES: usize = 512;

@@ -10,6 +10,7 @@ use caller::Caller;
 use catalog_api::v1::Head;
 use ids::UploadId;
 use item_schema::Profile;
+use item_shape::{Incoming, NewShape, new_shape, pieces};
 use options_api::v1::Level;
 use service_error::{Code, ServiceError};
 use sql_store::now_micros;
@@ -21,7 +22,7 @@ use crate::app::App;
 use crate::app::catalog::by_name;
 use crate::app::commit::Commit;
 use crate::app::reading::Opened;
-use crate::model::{Incoming, NewShape, PutCommand, PutRows, new_shape, pieces, trailing_rows};
+use crate::model::{PutCommand, PutRows, trailing_rows};
 
 const PUT: &str = "arrow.flight.protocol.FlightService/DoPut";
 /// A lease whose end is not known is renewed this often.

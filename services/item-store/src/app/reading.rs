@@ -8,6 +8,7 @@ use caller::Caller;
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::{DatasetRef, Head, Profile};
 use filter::Filter;
+use item_shape::spelled_id;
 use options_api::v1::Level;
 use service_error::ServiceError;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::app::catalog::by_name;
 use crate::app::manifest::Manifest;
-use crate::model::{Address, hash_of, spelled_id};
+use crate::model::{Address, hash_of};
 
 /// A dataset at one snapshot, that the caller may read.
 #[derive(Debug, Clone)]

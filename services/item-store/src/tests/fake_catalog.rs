@@ -199,6 +199,7 @@ impl ManifestService for FakeCatalog {
                 version,
                 dataset_id,
                 replayed: true,
+                ..Default::default()
             }));
         }
         if !open {
@@ -207,6 +208,7 @@ impl ManifestService for FakeCatalog {
                 version,
                 dataset_id,
                 replayed: true,
+                ..Default::default()
             }));
         }
         let head = stored.head.snapshot;
@@ -224,7 +226,7 @@ impl ManifestService for FakeCatalog {
         Ok(Response::new(api::CommitVersionResponse {
             version: Some(version),
             dataset_id,
-            replayed: false,
+            ..Default::default()
         }))
     }
 
@@ -237,6 +239,19 @@ impl ManifestService for FakeCatalog {
             *open = false;
         }
         Ok(Response::new(api::AbortUploadResponse {}))
+    }
+
+    async fn settle_upload(
+        &self,
+        request: Request<api::SettleUploadRequest>,
+    ) -> Answer<api::SettleUploadResponse> {
+        let id = request.into_inner().upload_id;
+        let mut state = self.state.lock().unwrap();
+        let committed = state.swept.contains(&id);
+        if let Some((_, open)) = state.uploads.get_mut(&id) {
+            *open = false;
+        }
+        Ok(Response::new(api::SettleUploadResponse { committed, snapshot: 0 }))
     }
 
     async fn sweep_uploads(
