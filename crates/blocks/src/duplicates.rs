@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::Rows;
+use roaring::RoaringBitmap;
 use service_error::ServiceError;
 
 use crate::access::Access;
@@ -24,7 +25,7 @@ use crate::tally::Tally;
 const KEYS_HELD_MAX: u64 = 262_144;
 /// In a row group that may hold so many of the new keys its bloom filter is
 /// not asked: reading is cheaper.
-const BLOOM_PROBES_MAX: usize = 256;
+pub(crate) const BLOOM_PROBES_MAX: usize = 256;
 /// Committed blocks that are merged at once; bounds open readers.
 const MERGED_AT_ONCE: usize = 32;
 /// Memory of a step of a key stream.
@@ -37,6 +38,8 @@ pub struct KeyedBlock {
     pub location: BlockLocation,
     /// Least and greatest key, or bounds around them, each an array of one.
     pub range: Option<(ArrayRef, ArrayRef)>,
+    /// Positions of rows whose keys do not count.
+    pub deleted: Option<Arc<RoaringBitmap>>,
 }
 
 /// A key that would be there twice.
@@ -98,11 +101,12 @@ pub async fn find_duplicate(
 }
 
 /// Least and greatest key, as bytes that order as the keys do.
-type KeyBounds = (Box<[u8]>, Box<[u8]>);
+pub(crate) type KeyBounds = (Box<[u8]>, Box<[u8]>);
 
-struct Span {
-    location: BlockLocation,
-    range: Option<KeyBounds>,
+pub(crate) struct Span {
+    pub location: BlockLocation,
+    pub range: Option<KeyBounds>,
+    pub deleted: Option<Arc<RoaringBitmap>>,
 }
 
 impl Span {
@@ -116,7 +120,7 @@ impl Span {
     }
 }
 
-fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>, ServiceError> {
+pub(crate) fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>, ServiceError> {
     let bytes =
         |array: &ArrayRef| codec.bytes(array).map_err(|error| arrow_error("in memory", error));
     blocks
@@ -126,7 +130,8 @@ fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>, ServiceEr
                 Some((min, max)) => Some((bytes(min)?, bytes(max)?)),
                 None => None,
             };
-            Ok(Span { location: block.location.clone(), range })
+            let deleted = block.deleted.clone();
+            Ok(Span { location: block.location.clone(), range, deleted })
         })
         .collect()
 }
@@ -134,19 +139,31 @@ fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>, ServiceEr
 async fn open_all(
     reader: &BlockReader,
     spans: &[&Span],
-) -> Result<Vec<Arc<BlockFile>>, ServiceError> {
+) -> Result<Vec<Opened>, ServiceError> {
     let mut files = Vec::with_capacity(spans.len());
     for span in spans {
-        files.push(reader.open(&span.location, &Tally::default()).await?);
+        files.push(open(reader, span).await?);
     }
     Ok(files)
+}
+
+async fn open(reader: &BlockReader, span: &Span) -> Result<Opened, ServiceError> {
+    let file = reader.open(&span.location, &Tally::default()).await?;
+    Ok(Opened { file, deleted: span.deleted.clone() })
+}
+
+/// An open block, and which of its keys do not count.
+#[derive(Clone)]
+struct Opened {
+    file: Arc<BlockFile>,
+    deleted: Option<Arc<RoaringBitmap>>,
 }
 
 /// The new keys in memory against each touched block.
 async fn look_up(
     reader: &BlockReader,
     keys: Keys,
-    fresh: Vec<Arc<BlockFile>>,
+    fresh: Vec<Opened>,
     touched: &[&Span],
 ) -> Result<Option<Duplicate>, ServiceError> {
     let collect = keys.clone();
@@ -156,9 +173,9 @@ async fn look_up(
         Gathered::Keys(held) => Arc::new(held),
     };
     for span in touched {
-        let file = reader.open(&span.location, &Tally::default()).await?;
+        let block = open(reader, span).await?;
         let (keys, held) = (keys.clone(), Arc::clone(&held));
-        let found = reader.work("key columns", move || keys.probe(&file, &held)).await?;
+        let found = reader.work("key columns", move || keys.probe(&block, &held)).await?;
         if found.is_some() {
             return Ok(found);
         }
@@ -204,6 +221,9 @@ struct KeyStream {
     fixed: bool,
     batch: Option<(Rows, ArrayRef)>,
     at: usize,
+    /// The row of the block that comes next.
+    row: u64,
+    deleted: Option<Arc<RoaringBitmap>>,
 }
 
 impl KeyStream {
@@ -212,8 +232,12 @@ impl KeyStream {
             if let Some((rows, _)) = &self.batch
                 && self.at < rows.num_rows()
             {
+                let row = u32::try_from(self.row).unwrap_or(u32::MAX);
                 let entry = entry(rows.row(self.at).data(), self.fixed);
-                self.at += 1;
+                (self.at, self.row) = (self.at + 1, self.row + 1);
+                if self.deleted.as_ref().is_some_and(|deleted| deleted.contains(row)) {
+                    continue;
+                }
                 return Ok(Some(entry));
             }
             let Some(batch) = self.scan.next_batch()? else { return Ok(None) };
@@ -238,7 +262,13 @@ impl KeyStream {
 }
 
 impl Keys {
-    fn stream(&self, file: &Arc<BlockFile>, groups: Vec<usize>) -> Result<KeyStream, ServiceError> {
+    fn stream(
+        &self,
+        block: &Opened,
+        groups: Vec<usize>,
+        row: u64,
+    ) -> Result<KeyStream, ServiceError> {
+        let file = &block.file;
         let data_type = self.field.field(0).data_type();
         let pass = Pass {
             row_groups: groups,
@@ -253,12 +283,14 @@ impl Keys {
             fixed: is_fixed(data_type),
             batch: None,
             at: 0,
+            row,
+            deleted: block.deleted.clone(),
         })
     }
 
     fn merged<F>(
         &self,
-        files: &[Arc<BlockFile>],
+        files: &[Opened],
         mut visit: F,
     ) -> Result<Option<Duplicate>, ServiceError>
     where
@@ -267,8 +299,8 @@ impl Keys {
         let mut streams = Vec::with_capacity(files.len());
         let mut heap = BinaryHeap::with_capacity(files.len());
         for file in files {
-            let groups = (0..file.metadata().metadata().num_row_groups()).collect();
-            let mut stream = self.stream(file, groups)?;
+            let groups = (0..file.file.metadata().metadata().num_row_groups()).collect();
+            let mut stream = self.stream(file, groups, 0)?;
             if let Some(first) = stream.next()? {
                 heap.push(Reverse((first, streams.len())));
             }
@@ -291,12 +323,12 @@ impl Keys {
         Ok(None)
     }
 
-    fn merge(&self, files: &[Arc<BlockFile>]) -> Result<Option<Duplicate>, ServiceError> {
+    fn merge(&self, files: &[Opened]) -> Result<Option<Duplicate>, ServiceError> {
         self.merged(files, |_, _| {})
     }
 
     /// All keys of some blocks, ascending.
-    fn gather(&self, files: &[Arc<BlockFile>]) -> Result<Gathered, ServiceError> {
+    fn gather(&self, files: &[Opened]) -> Result<Gathered, ServiceError> {
         let mut held = Vec::new();
         let repeated = self.merged(files, |entry, stream| {
             if let Some(value) = stream.last_value() {
@@ -309,9 +341,10 @@ impl Keys {
     /// The held keys against one block, row group by row group.
     fn probe(
         &self,
-        file: &Arc<BlockFile>,
+        block: &Opened,
         held: &[(Entry, ArrayRef)],
     ) -> Result<Option<Duplicate>, ServiceError> {
+        let file = &block.file;
         let field = self.field.field(0);
         let failed = |error| crate::error::parquet_error(file.key(), error);
         let codec =
@@ -335,7 +368,9 @@ impl Keys {
             if near.is_empty() || self.bloom_lacks_all(file, index, near)? {
                 continue;
             }
-            let mut stream = self.stream(file, vec![index])?;
+            let before = metadata.metadata().row_groups().iter().take(index);
+            let before = before.map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum();
+            let mut stream = self.stream(block, vec![index], before)?;
             while let Some(entry) = stream.next()? {
                 if near.binary_search_by(|(key, _)| key.cmp(&entry)).is_ok() {
                     return Ok(Some(Duplicate { key: stream.last_shown() }));

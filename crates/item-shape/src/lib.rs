@@ -6,6 +6,6 @@ mod incoming;
 mod pieces;
 
 pub use fit::check_fit;
-pub use ids_column::spelled_id;
+pub use ids_column::{keys, spelled_id};
 pub use incoming::{Incoming, NewShape, new_shape};
 pub use pieces::pieces;

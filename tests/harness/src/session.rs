@@ -13,6 +13,7 @@ use identity_api::v1::grants_service_client::GrantsServiceClient;
 use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
 use items_api::v1::analysis_service_client::AnalysisServiceClient;
+use items_api::v1::edits_service_client::EditsServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
@@ -122,6 +123,11 @@ impl Session {
     /// `quarry.catalog.v1.DatasetsService`.
     pub fn datasets(&self) -> DatasetsServiceClient<Authed> {
         DatasetsServiceClient::new(self.authed())
+    }
+
+    /// `quarry.items.v1.EditsService`.
+    pub fn edits(&self) -> EditsServiceClient<Authed> {
+        EditsServiceClient::new(self.authed())
     }
 
     /// `quarry.items.v1.ItemsService`.

@@ -149,7 +149,8 @@ pub(crate) fn location(block: &WrittenBlock) -> BlockLocation {
 
 pub(crate) fn keyed(block: &WrittenBlock) -> KeyedBlock {
     let stats = &block.columns[0];
-    KeyedBlock { location: location(block), range: stats.min.clone().zip(stats.max.clone()) }
+    let range = stats.min.clone().zip(stats.max.clone());
+    KeyedBlock { location: location(block), range, deleted: None }
 }
 
 /// A scrambled but repeatable number.

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use blocks::{Keep, Tally};
 use caller::Caller;
+use cells::{cell, columns_of, is_uuid, items_of, uuid_text};
 use catalog_api::v1::{Profile, Value};
 use filter::Filter;
 use items_api::v1::explain_items_request::Operation;
@@ -24,7 +25,6 @@ use crate::app::items::{ListRequest, RowPage, RowsRequest};
 use crate::app::looking::Look;
 use crate::app::manifest;
 use crate::app::reading::Opened;
-use crate::app::values::{cell, columns_of, is_uuid, items_of, uuid_text};
 use crate::model::Address;
 
 const PREVIEW_ROWS: i32 = 20;

@@ -132,7 +132,8 @@ impl App {
     ) -> Result<(i64, i64), ServiceError> {
         let opened = self.open(caller, &request.address, &request.version, COUNT).await?;
         let Some(filter) = opened.filter(&request.filter)? else {
-            return Ok((opened.row_count, opened.version));
+            let rows = self.view(caller, &opened).await?.row_count;
+            return Ok((i64::try_from(rows).unwrap_or(i64::MAX), opened.version));
         };
         let look = self.look(caller, &opened, Some(filter), tally).await?;
         let counted = self.reader.count(look.blocks(), &look.reading, look.prune()).await?;
@@ -150,7 +151,7 @@ impl App {
         version: &str,
     ) -> Result<GetStatisticsResponse, ServiceError> {
         let opened = self.open(caller, address, version, STATISTICS).await?;
-        let manifest = self.manifest(caller, &opened).await?;
+        let view = self.view(caller, &opened).await?;
         let mut columns = Vec::with_capacity(opened.schema.fields().len());
         for field in opened.schema.fields() {
             let mut total = ColumnStatistics {
@@ -158,18 +159,18 @@ impl App {
                 exact: true,
                 ..ColumnStatistics::default()
             };
-            let bounds = manifest::merged(&manifest, field.name())?;
+            let bounds = manifest::merged(&view.blocks, field.name())?;
             total.null_count = bounds.null_count;
             let uuid = is_uuid(field, opened.items_profile);
             let shown = |value: Option<catalog_api::v1::Value>| {
                 value.map(|v| if uuid { uuid_text(v) } else { v })
             };
-            (total.min, total.max, total.exact) =
-                (shown(bounds.min), shown(bounds.max), bounds.exact);
+            let exact = bounds.exact && view.tail.is_none();
+            (total.min, total.max, total.exact) = (shown(bounds.min), shown(bounds.max), exact);
             columns.push(total);
         }
         Ok(GetStatisticsResponse {
-            row_count: opened.row_count,
+            row_count: i64::try_from(view.row_count).unwrap_or(i64::MAX),
             byte_count: opened.byte_count,
             block_count: opened.block_count,
             version: opened.version,

@@ -77,11 +77,12 @@ impl App {
         filter: Option<Arc<Filter>>,
         tally: &Arc<Tally>,
     ) -> Result<Look, ServiceError> {
-        let manifest = self.manifest(caller, opened).await?;
+        let view = self.view(caller, opened).await?;
         let reading = Reading {
             tally: Arc::clone(tally),
+            tail: view.tail.clone(),
             ..Reading::new(Arc::clone(&opened.schema), filter)
         };
-        Ok(Look { manifest, reading })
+        Ok(Look { manifest: Arc::clone(&view.blocks), reading })
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use blocks::{OrderBy, Ordering, Position, Ranked, Tally, Walk};
 use caller::Caller;
-use catalog_api::v1::get_head_request::At;
+use cells::{columns_of, items_of};
 use filter::Filter;
 use service_error::ServiceError;
 use sql_store::now_micros;
@@ -19,7 +19,6 @@ use crate::app::catalog::by_name;
 use crate::app::items::{ListRequest, RowPage};
 use crate::app::looking::{Look, PAGE_BYTES_MAX};
 use crate::app::reading::{Opened, filter_hash};
-use crate::app::values::{columns_of, items_of};
 use crate::model::{PageToken, hash_of};
 
 /// The most rows of a page.
@@ -242,8 +241,8 @@ impl App {
             )
             .reason("PAGE_TOKEN_INVALID"));
         }
-        let at = Some(At::Snapshot(token.snapshot));
-        let mut opened = self.open_at(caller, by_name(&rows.address), at, LIST).await?;
+        let pinned = (token.snapshot, token.ceiling);
+        let mut opened = self.open_pinned(caller, by_name(&rows.address), pinned, LIST).await?;
         opened.version = token.version;
         let (filter, schema) = (opened.filter(&rows.filter)?, opened.project(&rows.columns)?);
         let hash = filter_hash(filter.as_deref());
@@ -267,6 +266,7 @@ impl App {
         let token = PageToken {
             dataset: start.opened.dataset,
             snapshot: start.opened.snapshot,
+            ceiling: start.opened.ceiling,
             version: start.opened.version,
             filter_hash: filter_hash(start.filter.as_deref()),
             columns_hash: start.columns_hash.clone(),

@@ -12,6 +12,9 @@ pub struct Ticket {
     pub dataset: Uuid,
     /// The snapshot that is read.
     pub snapshot: i64,
+    /// Changes of the delta up to here are seen over it.
+    #[serde(default)]
+    pub ceiling: i64,
     /// `None`: all.
     pub columns: Option<Vec<String>>,
     /// As it was asked for; empty: none.
@@ -38,6 +41,9 @@ pub struct PageToken {
     pub dataset: Uuid,
     /// The snapshot that the first page read.
     pub snapshot: i64,
+    /// Changes of the delta up to here are seen over it.
+    #[serde(default)]
+    pub ceiling: i64,
     /// Its version's number.
     pub version: i64,
     /// Of the filter in its one spelling.
@@ -147,6 +153,7 @@ mod tests {
         let token = PageToken {
             dataset,
             snapshot: 3,
+            ceiling: 0,
             version: 2,
             filter_hash: "f".into(),
             columns_hash: "c".into(),

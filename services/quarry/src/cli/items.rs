@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use service_error::ServiceError;
 
-use super::Context;
+use super::{Context, edits};
 use super::analysis::AnalysisCommand;
 use crate::client::version::DatasetName;
 use crate::failure::Failure;
@@ -52,6 +52,58 @@ pub enum ItemsCommand {
         /// Only these columns
         #[arg(long, value_name = "C,…", value_delimiter = ',')]
         columns: Vec<String>,
+    },
+    /// Make a row
+    Create {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        #[command(flatten)]
+        cells: edits::Cells,
+    },
+    /// Change cells of a row
+    Patch {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        /// As text; a UUID for an items dataset
+        key: String,
+        #[command(flatten)]
+        cells: edits::Cells,
+        /// Only if the row still is this one
+        #[arg(long, value_name = "R", default_value = "")]
+        revision: String,
+    },
+    /// Delete rows by their keys
+    Delete {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        /// As text; UUIDs for an items dataset
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+    },
+    /// Bring deleted rows back
+    Restore {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        /// As text; UUIDs for an items dataset
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+        /// As they were at this version [default: before they were deleted]
+        #[arg(long, value_name = "V", default_value = "")]
+        version: String,
+    },
+    /// Add tags to rows, or take them off
+    Tag {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        /// As text; UUIDs for an items dataset
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+        /// A tag to add
+        #[arg(long, value_name = "T")]
+        add: Vec<String>,
+        /// A tag to take off
+        #[arg(long, value_name = "T")]
+        remove: Vec<String>,
     },
     /// How many rows pass a filter
     Count {
@@ -115,6 +167,17 @@ impl ItemsCommand {
                     columns,
                 };
                 get(context, request).await
+            }
+            Self::Create { dataset, cells } => edits::create(context, dataset, &cells).await,
+            Self::Patch { dataset, key, cells, revision } => {
+                edits::patch(context, dataset, key, revision, &cells).await
+            }
+            Self::Delete { dataset, keys } => edits::delete(context, dataset, keys).await,
+            Self::Restore { dataset, keys, version } => {
+                edits::restore(context, dataset, keys, version).await
+            }
+            Self::Tag { dataset, keys, add, remove } => {
+                edits::tag(context, dataset, keys, (add, remove)).await
             }
             Self::Count { rows } => {
                 let request = CountItemsRequest {

@@ -3,6 +3,7 @@
 mod analysis;
 mod data;
 mod datasets;
+mod edits;
 mod db;
 mod files;
 mod grants;
