@@ -2,7 +2,8 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     proto_build::compile(&proto_build::Contract {
-        files: &["quarry/items/v1/analysis.proto",
+        files: &[
+            "quarry/items/v1/analysis.proto",
             "quarry/items/v1/edits.proto",
             "quarry/items/v1/items.proto",
         ],

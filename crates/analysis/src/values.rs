@@ -78,7 +78,9 @@ pub(crate) fn each<F: FnMut(usize, &[u8])>(array: &ArrayRef, mut f: F) {
 /// A value as an array of one in its plain type.
 pub(crate) fn back(bytes: &[u8], plain: &DataType) -> Result<ArrayRef, ArrowError> {
     Ok(match plain {
-        DataType::Utf8 => Arc::new(StringArray::from(vec![String::from_utf8_lossy(bytes).as_ref()])),
+        DataType::Utf8 => {
+            Arc::new(StringArray::from(vec![String::from_utf8_lossy(bytes).as_ref()]))
+        }
         DataType::Binary => Arc::new(BinaryArray::from(vec![bytes])),
         DataType::FixedSizeBinary(_) => {
             Arc::new(FixedSizeBinaryArray::try_from_iter(std::iter::once(bytes))?)

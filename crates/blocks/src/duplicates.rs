@@ -136,10 +136,7 @@ pub(crate) fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>
         .collect()
 }
 
-async fn open_all(
-    reader: &BlockReader,
-    spans: &[&Span],
-) -> Result<Vec<Opened>, ServiceError> {
+async fn open_all(reader: &BlockReader, spans: &[&Span]) -> Result<Vec<Opened>, ServiceError> {
     let mut files = Vec::with_capacity(spans.len());
     for span in spans {
         files.push(open(reader, span).await?);
@@ -288,11 +285,7 @@ impl Keys {
         })
     }
 
-    fn merged<F>(
-        &self,
-        files: &[Opened],
-        mut visit: F,
-    ) -> Result<Option<Duplicate>, ServiceError>
+    fn merged<F>(&self, files: &[Opened], mut visit: F) -> Result<Option<Duplicate>, ServiceError>
     where
         F: FnMut(&Entry, &KeyStream),
     {

@@ -82,8 +82,7 @@ pub async fn locate(
     }
     let access = reader.access(&Arc::<Tally>::default());
     let asked = Arc::clone(&sought);
-    let answers =
-        reader.spread(parts, move |part| part.search(&access, &asked, &schema)).await?;
+    let answers = reader.spread(parts, move |part| part.search(&access, &asked, &schema)).await?;
     for (at, position) in answers.into_iter().flatten() {
         if let Some(slot) = sought.order.get(at).and_then(|at| found.get_mut(*at)) {
             *slot = Some(position);
@@ -113,9 +112,8 @@ async fn parts_of(
     let ranges = RowGroupRanges::of(metadata.schema(), metadata.metadata(), key.name())
         .map_err(|error| parquet_error(file.key(), error))?;
     let planner = Planner::new(Arc::clone(&file), None)?;
-    let bytes = |value: &Option<ArrayRef>| {
-        value.as_ref().map(|value| codec.bytes(value)).transpose()
-    };
+    let bytes =
+        |value: &Option<ArrayRef>| value.as_ref().map(|value| codec.bytes(value)).transpose();
     let mut parts = Vec::new();
     for index in 0..metadata.metadata().num_row_groups() {
         let Some(plan) = planner.whole(index) else { continue };
@@ -167,9 +165,8 @@ impl Part {
         let file = &self.group.file;
         let metadata = file.metadata();
         let name = schema.field(0).name();
-        let pages =
-            PageRanges::of(metadata.schema(), metadata.metadata(), name, self.group.index)
-                .map_err(|error| parquet_error(file.key(), error))?;
+        let pages = PageRanges::of(metadata.schema(), metadata.metadata(), name, self.group.index)
+            .map_err(|error| parquet_error(file.key(), error))?;
         let Some(pages) = pages else { return Ok(Rows::All(self.group.rows)) };
         let failed = |error| arrow_error(file.key(), error);
         let codec = KeyCodec::new(schema.field(0).data_type()).map_err(failed)?;

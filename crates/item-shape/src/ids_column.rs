@@ -88,8 +88,8 @@ pub fn keys(
     field: &Field,
     profile: item_schema::Profile,
 ) -> Result<ArrayRef, ServiceError> {
-    let is_id = profile == item_schema::Profile::Items
-        && field.name() == item_schema::DEFAULT_KEY_COLUMN;
+    let is_id =
+        profile == item_schema::Profile::Items && field.name() == item_schema::DEFAULT_KEY_COLUMN;
     if is_id {
         return normalised(given, field);
     }

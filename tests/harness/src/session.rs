@@ -182,6 +182,11 @@ impl Session {
         self.http(Method::POST, path, Some(body.to_string())).await
     }
 
+    /// `PATCH` with a JSON body.
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.http(Method::PATCH, path, Some(body.to_string())).await
+    }
+
     /// `DELETE` of a path.
     pub async fn delete(&self, path: &str) -> Answer {
         self.http(Method::DELETE, path, None).await

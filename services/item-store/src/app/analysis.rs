@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use blocks::{Keep, Tally};
 use caller::Caller;
-use cells::{cell, columns_of, is_uuid, items_of, uuid_text};
 use catalog_api::v1::{Profile, Value};
+use cells::{cell, columns_of, is_uuid, items_of, uuid_text};
 use filter::Filter;
 use items_api::v1::explain_items_request::Operation;
 use items_api::v1::{

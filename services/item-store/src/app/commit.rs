@@ -229,7 +229,8 @@ impl App {
         commit: &Commit<'_>,
         opened: &Opened,
     ) -> Result<Version, ServiceError> {
-        let done = self.replace_all(caller, opened, commit.target.upload, commit.request()?).await?;
+        let done =
+            self.replace_all(caller, opened, commit.target.upload, commit.request()?).await?;
         version_of(done.version)
     }
 }

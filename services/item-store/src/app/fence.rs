@@ -40,8 +40,7 @@ impl App {
         let begun = Instant::now();
         let mut delay = WAIT_MIN;
         loop {
-            let taken =
-                self.delta.take_fence(place, kind, upload.uuid(), floor, lease).await?;
+            let taken = self.delta.take_fence(place, kind, upload.uuid(), floor, lease).await?;
             match taken {
                 Taken::Ours(fence) => return Ok(HeldFence::keep(self.clone(), fence, lease)),
                 Taken::Theirs(busy) if busy.is_expired() => self.settle(place, &busy).await?,

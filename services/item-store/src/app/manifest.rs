@@ -163,9 +163,10 @@ fn deleted_rows(block: &Block) -> Result<Option<Arc<RoaringBitmap>>, ServiceErro
     if block.deletions.is_empty() {
         return Ok(None);
     }
-    let positions = RoaringBitmap::deserialize_from(block.deletions.as_slice()).map_err(|error| {
-        ServiceError::data_loss(format!("deleted rows of block {}: {error}", block.id))
-    })?;
+    let positions =
+        RoaringBitmap::deserialize_from(block.deletions.as_slice()).map_err(|error| {
+            ServiceError::data_loss(format!("deleted rows of block {}: {error}", block.id))
+        })?;
     Ok(Some(Arc::new(positions)).filter(|positions| !positions.is_empty()))
 }
 

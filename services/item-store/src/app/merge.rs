@@ -176,8 +176,7 @@ impl App {
         filter: &Filter,
         limit: usize,
     ) -> Result<Vec<Position>, ServiceError> {
-        let walk =
-            blocks::Walk { from: Position { block: 0, row: 0 }, back: false, limit };
+        let walk = blocks::Walk { from: Position { block: 0, row: 0 }, back: false, limit };
         let prune =
             |at: usize| view.blocks.get(at).map_or(Pruned::Maybe, |block| block.prune(filter));
         self.reader.walk(&view.blocks, reading, walk, prune).await
@@ -390,7 +389,8 @@ impl Plan {
     fn delete(&mut self, position: Position) -> Result<(), ServiceError> {
         let row = u32::try_from(position.row)
             .map_err(|_| ServiceError::data_loss("a block of more than 4 billion rows"))?;
-        self.removed_rows += u64::from(self.deletions.entry(position.block).or_default().insert(row));
+        self.removed_rows +=
+            u64::from(self.deletions.entry(position.block).or_default().insert(row));
         Ok(())
     }
 

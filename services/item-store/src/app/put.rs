@@ -56,9 +56,15 @@ pub struct Put {
 /// What becomes of the rows of a put.
 enum Taking {
     /// They are written as blocks.
-    Rows { incoming: Arc<Incoming>, writer: Box<BlockWriter> },
+    Rows {
+        incoming: Arc<Incoming>,
+        writer: Box<BlockWriter>,
+    },
     /// Their keys name rows that go.
-    Keys { keys: Vec<ArrayRef>, held: Option<Held> },
+    Keys {
+        keys: Vec<ArrayRef>,
+        held: Option<Held>,
+    },
     Done,
 }
 
@@ -140,8 +146,7 @@ impl PlacedPut {
             shape.key.as_deref(),
             format!("{dataset}/{upload}"),
         )?;
-        let taking =
-            Taking::Rows { incoming: Arc::new(incoming), writer: Box::new(writer) };
+        let taking = Taking::Rows { incoming: Arc::new(incoming), writer: Box::new(writer) };
         let target = Target { upload, dataset, existing, shape, keys_given };
         Ok(Put { app, caller, command, target, taking, lease, rows: 0 })
     }
@@ -258,7 +263,8 @@ fn check_mode(
         return Ok(());
     }
     let Some(key) = &shape.key else {
-        let message = format!("mode: {} has no key column; use append or overwrite", command.address);
+        let message =
+            format!("mode: {} has no key column; use append or overwrite", command.address);
         return Err(ServiceError::precondition(message).reason("NO_KEY").field("mode"));
     };
     if command.mode == PutMode::Upsert {
@@ -281,8 +287,9 @@ fn given_keys(shape: &NewShape, batch: &RecordBatch) -> Result<ArrayRef, Service
     let column = batch.column_by_name(name);
     let column = column.ok_or_else(|| ServiceError::invalid(name, "is missing"))?;
     if column.null_count() > 0 {
-        return Err(ServiceError::invalid(name, "holds a null; every row needs a key")
-            .reason("KEY_NULL"));
+        return Err(
+            ServiceError::invalid(name, "holds a null; every row needs a key").reason("KEY_NULL")
+        );
     }
     item_shape::keys(column, field, shape.profile)
 }

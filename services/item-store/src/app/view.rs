@@ -167,10 +167,7 @@ impl App {
 }
 
 /// The keys of delta rows as one array of the key column's type.
-pub(crate) fn keys_of_rows(
-    rows: &[&DeltaRow],
-    opened: &Opened,
-) -> Result<ArrayRef, ServiceError> {
+pub(crate) fn keys_of_rows(rows: &[&DeltaRow], opened: &Opened) -> Result<ArrayRef, ServiceError> {
     let data_type = opened.key_field()?.data_type().clone();
     let failed = |error| ServiceError::data_loss(format!("a key of the delta: {error}"));
     let mut parts = Vec::with_capacity(rows.len());

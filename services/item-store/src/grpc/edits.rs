@@ -159,9 +159,10 @@ impl EditsService for EditsGrpc {
         mut request: Request<wire::BatchPatchItemsRequest>,
     ) -> Result<Response<wire::BatchPatchItemsResponse>, Status> {
         let said = std::mem::take(request.get_mut());
-        let edits = said.patches.into_iter().map(|of| {
-            patch(of.key, of.cells, &of.update_mask, of.revision)
-        });
+        let edits = said
+            .patches
+            .into_iter()
+            .map(|of| patch(of.key, of.cells, &of.update_mask, of.revision));
         let asked = Asked {
             namespace: said.namespace,
             dataset: said.dataset,
@@ -291,8 +292,7 @@ impl EditsService for EditsGrpc {
         let caller = caller::of(&request)?;
         let said = request.into_inner();
         let address = Address::new(&said.namespace, &said.dataset)?;
-        let version =
-            self.app.rollback(&caller, &address, &said.version, said.message).await?;
+        let version = self.app.rollback(&caller, &address, &said.version, said.message).await?;
         Ok(Response::new(wire::RollbackToVersionResponse { version: Some(version) }))
     }
 }

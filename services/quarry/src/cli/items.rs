@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::json;
 use service_error::ServiceError;
 
-use super::{Context, edits};
 use super::analysis::AnalysisCommand;
+use super::{Context, edits};
 use crate::client::version::DatasetName;
 use crate::failure::Failure;
 use crate::output::{RowJson, cell_text, text_table};

@@ -3,8 +3,8 @@
 mod analysis;
 mod data;
 mod datasets;
-mod edits;
 mod db;
+mod edits;
 mod files;
 mod grants;
 mod health;

@@ -11,9 +11,9 @@ use futures::stream;
 use harness::{Put, Session, data, get_all, put};
 use items_api::v1::bulk_edit_items_request::Change;
 use items_api::v1::{
-    BatchCreateItemsRequest, BatchDeleteItemsRequest, BatchGetItemsRequest, BulkEditItemsRequest,
-    CountItemsRequest, CreateItemRequest, CreateVersionRequest, DeleteItemRequest, ItemPatch,
-    BatchPatchItemsRequest, ListItemsRequest, NewItem, PatchItemRequest, RestoreItemsRequest,
+    BatchCreateItemsRequest, BatchDeleteItemsRequest, BatchGetItemsRequest, BatchPatchItemsRequest,
+    BulkEditItemsRequest, CountItemsRequest, CreateItemRequest, CreateVersionRequest,
+    DeleteItemRequest, ItemPatch, ListItemsRequest, NewItem, PatchItemRequest, RestoreItemsRequest,
     RollbackToVersionRequest,
 };
 use options_api::v1::{Level, ResourceKind, Role};
@@ -131,8 +131,11 @@ async fn agree(session: &Session, ns: &str) -> Vec<i64> {
 }
 
 async fn version(session: &Session, ns: &str) -> i64 {
-    let request =
-        CreateVersionRequest { namespace: ns.into(), dataset: "rows".into(), message: String::new() };
+    let request = CreateVersionRequest {
+        namespace: ns.into(),
+        dataset: "rows".into(),
+        message: String::new(),
+    };
     let made = session.edits().create_version(request).await.expect("a version").into_inner();
     made.version.expect("a version").number
 }
@@ -227,7 +230,8 @@ pub async fn conflicts(stage: &Stage) {
     assert_eq!(lost.code(), Code::Aborted, "{lost:?}");
     assert_eq!(counted(admin, &ns, "width < 3").await, 1);
     // Without a revision both are made, one after the other.
-    let (a, b) = tokio::join!(one.patch_item(patch(&ns, 3, 11)), other.patch_item(patch(&ns, 3, 12)));
+    let (a, b) =
+        tokio::join!(one.patch_item(patch(&ns, 3, 11)), other.patch_item(patch(&ns, 3, 12)));
     assert!(a.is_ok() && b.is_ok());
 }
 
@@ -308,7 +312,8 @@ pub async fn by_filter(stage: &Stage) {
 
 fn keys(ids: &[i64]) -> RecordBatch {
     let ids = Int64Array::from(ids.to_vec());
-    RecordBatch::try_from_iter([("id", std::sync::Arc::new(ids) as arrow::array::ArrayRef)]).unwrap()
+    RecordBatch::try_from_iter([("id", std::sync::Arc::new(ids) as arrow::array::ArrayRef)])
+        .unwrap()
 }
 
 /// Puts that replace rows and take them away, over the delta and under it.
@@ -319,7 +324,8 @@ pub async fn puts(stage: &Stage) {
     edits.create_item(create(&ns, 500)).await.unwrap();
     // The put is later than the patch, so it wins; what it does not name stays.
     let upsert = Put::to(&ns, "rows", data::schema()).option("mode", "upsert");
-    let said = upsert.send(admin, stream::iter(vec![data::rows(0, 10), data::rows(200, 205)])).await;
+    let said =
+        upsert.send(admin, stream::iter(vec![data::rows(0, 10), data::rows(200, 205)])).await;
     assert_eq!(version_of(&said.unwrap()), 2);
     assert_eq!(counted(admin, &ns, &format!("id = 5 AND width = {}", data::width(5))).await, 1);
     let expected: Vec<i64> = (0..100).chain(200..205).chain([500]).collect();
@@ -328,8 +334,7 @@ pub async fn puts(stage: &Stage) {
     let gone = keys(&[5, 500, 201, 9_999]);
     let delete = Put::to(&ns, "rows", gone.schema()).option("mode", "delete");
     delete.send(admin, stream::iter(vec![gone])).await.unwrap();
-    let expected: Vec<i64> =
-        (0..100).filter(|id| *id != 5).chain([200, 202, 203, 204]).collect();
+    let expected: Vec<i64> = (0..100).filter(|id| *id != 5).chain([200, 202, 203, 204]).collect();
     assert_eq!(agree(admin, &ns).await, expected);
     // A key that the delta made is no new one, and one that it deleted is.
     edits.create_item(create(&ns, 600)).await.unwrap();
@@ -389,8 +394,7 @@ pub async fn http(stage: &Stage) {
     let ns = with_rows(stage, 5).await;
     let items = format!("/v1/namespaces/{ns}/datasets/rows/items");
     let body = json!({"cells": {"width": {"int_value": "77"}}});
-    let patched =
-        stage.admin.http(reqwest::Method::PATCH, &format!("{items}/3"), Some(body.to_string())).await;
+    let patched = stage.admin.patch(&format!("{items}/3"), &body).await;
     assert_eq!(patched.status, 200, "{patched:?}");
     assert_eq!(patched.json()["item"]["key"], "3");
     assert_eq!(counted(&stage.admin, &ns, "width = 77").await, 1);

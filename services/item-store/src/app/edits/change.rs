@@ -240,8 +240,7 @@ pub(crate) fn made(
         columns.push(column_of(&values, &open, opened.items_profile)?);
         fields.push(open);
     }
-    let options =
-        arrow::array::RecordBatchOptions::new().with_row_count(Some(items.len()));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(items.len()));
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
         .map_err(|error| ServiceError::invalid("cells", error))?;
     if batch.num_columns() == 0 && !opened.items_profile {

@@ -75,8 +75,7 @@ impl App {
         let mut sorted: Vec<Position> = positions.iter().flatten().copied().collect();
         sorted.sort_unstable();
         let reading = Reading::new(Arc::clone(&opened.schema), None);
-        let read =
-            self.reader.rows(&view.blocks, &sorted, schema, &reading, usize::MAX).await?;
+        let read = self.reader.rows(&view.blocks, &sorted, schema, &reading, usize::MAX).await?;
         let failed = |error| ServiceError::internal(format!("rows by key: {error}"));
         let blocks = arrow::compute::concat_batches(schema, &read).map_err(failed)?;
         let tail = match &view.tail {
@@ -132,17 +131,13 @@ impl App {
         let mut found: std::collections::HashMap<&str, (Item, String)> = Default::default();
         let there = wanted.iter().zip(&rows.there).filter(|(_, there)| **there);
         for (row, ((key, _), item)) in there.zip(shown).enumerate() {
-            found.insert(key, (item, revision_of(&rows.batch, row)?));
+            found.insert(*key, (item, revision_of(&rows.batch, row)?));
         }
         let items = keys.iter().map(|key| {
             let (item, revision) = found.get(key.as_str()).cloned().unzip();
             FoundItem { key: key.clone(), item, revision: revision.unwrap_or_default() }
         });
-        Ok(Found {
-            columns: columns_of(&schema),
-            items: items.collect(),
-            version: opened.version,
-        })
+        Ok(Found { columns: columns_of(&schema), items: items.collect(), version: opened.version })
     }
 }
 

@@ -258,10 +258,7 @@ impl App {
     }
 }
 
-fn edit_key(
-    caller: &Caller,
-    repeatable: &Repeatable,
-) -> Result<Option<EditKey>, ServiceError> {
+fn edit_key(caller: &Caller, repeatable: &Repeatable) -> Result<Option<EditKey>, ServiceError> {
     if repeatable.idempotency_key.is_empty() {
         return Ok(None);
     }

@@ -110,8 +110,7 @@ fn items(opened: &Opened, batch: &RecordBatch) -> Result<Vec<(String, String)>, 
 
 fn of_live(opened: &Opened, live: RecordBatch) -> Result<Computed, ServiceError> {
     let items = items(opened, &live)?;
-    let edited =
-        Edited { affected: live.num_rows() as u64, items, commit_token: String::new() };
+    let edited = Edited { affected: live.num_rows() as u64, items, commit_token: String::new() };
     Ok(Computed { live: Some(live), dead: None, edited })
 }
 
@@ -131,7 +130,8 @@ impl App {
             let rows = self.rows_of(opened, view, keys, &key_schema(opened)?).await?;
             if let Some(row) = rows.there.iter().position(|there| *there) {
                 let key = key_text(opened, keys, row)?;
-                let message = format!("{}: {} has the key {key} already", opened.key, opened.address);
+                let message =
+                    format!("{}: {} has the key {key} already", opened.key, opened.address);
                 return Err(ServiceError::new(Code::AlreadyExists, message)
                     .reason("KEY_EXISTS")
                     .field(&opened.key)
@@ -177,9 +177,7 @@ impl App {
         }
         let live = match changed.is_empty() {
             true => None,
-            false => {
-                Some(apply(opened, &taken(&rows.batch, &changed)?, &changes, now_micros())?)
-            }
+            false => Some(apply(opened, &taken(&rows.batch, &changed)?, &changes, now_micros())?),
         };
         let removed = taken(&rows.batch, &gone)?;
         let edited = Edited {
@@ -285,7 +283,8 @@ impl App {
         if found.len() + in_tail.len() > most {
             return Ok(Size::Bulk(filter));
         }
-        let schema = if change.is_some() { Arc::clone(&opened.schema) } else { key_schema(opened)? };
+        let schema =
+            if change.is_some() { Arc::clone(&opened.schema) } else { key_schema(opened)? };
         let reading = Reading::new(Arc::clone(&opened.schema), None);
         let mut read =
             self.reader.rows(&view.blocks, &found, &schema, &reading, usize::MAX).await?;
