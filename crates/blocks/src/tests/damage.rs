@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use service_error::{Code, ServiceError};
 
 use super::{Shelf, location, reading, rows, scramble};
-use crate::{BlockLocation, BlockReader, ReaderSettings, ScanPlan, ScanRange};
+use crate::{BlockLocation, BlockReader, BlockRows, ReaderSettings, ScanPlan, ScanRange};
 
 /// All rows, and how many pass a filter.
 async fn read(
@@ -34,7 +34,7 @@ async fn read(
     let batches: Vec<RecordBatch> = reader.scan(plan).try_collect().await?;
     let found = concat_batches(&schema, &batches).unwrap();
     let reading = reading(Some("width > 5 AND title:\"9\""), &schema);
-    let count = reader.count(&[location.into()], &reading, |_| Pruned::Maybe).await?;
+    let count = reader.count(&[BlockRows::from(location)], &reading, |_| Pruned::Maybe).await?;
     Ok((found, count))
 }
 

@@ -24,7 +24,6 @@ use crate::app::view::View;
 use crate::model::Address;
 
 pub use change::{Cells, RowChange};
-pub use fetch::Found;
 pub(crate) use fetch::projected;
 pub(crate) use rows::key_text;
 
