@@ -9,22 +9,23 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::Rows;
+use roaring::RoaringBitmap;
 use service_error::ServiceError;
-use tokio::runtime::Handle;
 
+use crate::access::Access;
 use crate::error::arrow_error;
 use crate::footer::{BlockFile, BlockLocation};
 use crate::keys::{KeyCodec, prefix, shown};
-use crate::plan::plan;
 use crate::read::{BlockReader, bloom_lacks};
 use crate::scan::{BlockScan, Pass};
 use crate::statistics::RowGroupRanges;
+use crate::tally::Tally;
 
 /// As many new keys are held in memory and looked up; more are merged.
 const KEYS_HELD_MAX: u64 = 262_144;
 /// In a row group that may hold so many of the new keys its bloom filter is
 /// not asked: reading is cheaper.
-const BLOOM_PROBES_MAX: usize = 256;
+pub(crate) const BLOOM_PROBES_MAX: usize = 256;
 /// Committed blocks that are merged at once; bounds open readers.
 const MERGED_AT_ONCE: usize = 32;
 /// Memory of a step of a key stream.
@@ -37,6 +38,8 @@ pub struct KeyedBlock {
     pub location: BlockLocation,
     /// Least and greatest key, or bounds around them, each an array of one.
     pub range: Option<(ArrayRef, ArrayRef)>,
+    /// Positions of rows whose keys do not count.
+    pub deleted: Option<Arc<RoaringBitmap>>,
 }
 
 /// A key that would be there twice.
@@ -75,7 +78,8 @@ pub async fn find_duplicate(
         return Ok(None);
     }
     let fresh = open_all(reader, &candidates).await?;
-    let keys = Keys { field: Arc::new(Schema::new(vec![key.clone()])), runtime: Handle::current() };
+    let access = reader.access(&Arc::default());
+    let keys = Keys { field: Arc::new(Schema::new(vec![key.clone()])), access };
     let total: u64 = candidates.iter().map(|span| span.location.row_count).sum();
     if total <= KEYS_HELD_MAX {
         return look_up(reader, keys, fresh, &touched).await;
@@ -97,11 +101,12 @@ pub async fn find_duplicate(
 }
 
 /// Least and greatest key, as bytes that order as the keys do.
-type KeyBounds = (Box<[u8]>, Box<[u8]>);
+pub(crate) type KeyBounds = (Box<[u8]>, Box<[u8]>);
 
-struct Span {
-    location: BlockLocation,
-    range: Option<KeyBounds>,
+pub(crate) struct Span {
+    pub location: BlockLocation,
+    pub range: Option<KeyBounds>,
+    pub deleted: Option<Arc<RoaringBitmap>>,
 }
 
 impl Span {
@@ -115,7 +120,7 @@ impl Span {
     }
 }
 
-fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>, ServiceError> {
+pub(crate) fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>, ServiceError> {
     let bytes =
         |array: &ArrayRef| codec.bytes(array).map_err(|error| arrow_error("in memory", error));
     blocks
@@ -125,27 +130,37 @@ fn spans(codec: &KeyCodec, blocks: &[KeyedBlock]) -> Result<Vec<Span>, ServiceEr
                 Some((min, max)) => Some((bytes(min)?, bytes(max)?)),
                 None => None,
             };
-            Ok(Span { location: block.location.clone(), range })
+            let deleted = block.deleted.clone();
+            Ok(Span { location: block.location.clone(), range, deleted })
         })
         .collect()
 }
 
-async fn open_all(
-    reader: &BlockReader,
-    spans: &[&Span],
-) -> Result<Vec<Arc<BlockFile>>, ServiceError> {
+async fn open_all(reader: &BlockReader, spans: &[&Span]) -> Result<Vec<Opened>, ServiceError> {
     let mut files = Vec::with_capacity(spans.len());
     for span in spans {
-        files.push(reader.open(&span.location).await?);
+        files.push(open(reader, span).await?);
     }
     Ok(files)
+}
+
+async fn open(reader: &BlockReader, span: &Span) -> Result<Opened, ServiceError> {
+    let file = reader.open(&span.location, &Tally::default()).await?;
+    Ok(Opened { file, deleted: span.deleted.clone() })
+}
+
+/// An open block, and which of its keys do not count.
+#[derive(Clone)]
+struct Opened {
+    file: Arc<BlockFile>,
+    deleted: Option<Arc<RoaringBitmap>>,
 }
 
 /// The new keys in memory against each touched block.
 async fn look_up(
     reader: &BlockReader,
     keys: Keys,
-    fresh: Vec<Arc<BlockFile>>,
+    fresh: Vec<Opened>,
     touched: &[&Span],
 ) -> Result<Option<Duplicate>, ServiceError> {
     let collect = keys.clone();
@@ -155,10 +170,9 @@ async fn look_up(
         Gathered::Keys(held) => Arc::new(held),
     };
     for span in touched {
-        let file = reader.open(&span.location).await?;
-        let (keys, held, reader_too) = (keys.clone(), Arc::clone(&held), reader.clone());
-        let found =
-            reader.work("key columns", move || keys.probe(&reader_too, &file, &held)).await?;
+        let block = open(reader, span).await?;
+        let (keys, held) = (keys.clone(), Arc::clone(&held));
+        let found = reader.work("key columns", move || keys.probe(&block, &held)).await?;
         if found.is_some() {
             return Ok(found);
         }
@@ -189,7 +203,7 @@ fn is_fixed(data_type: &DataType) -> bool {
 struct Keys {
     /// The key column alone.
     field: SchemaRef,
-    runtime: Handle,
+    access: Access,
 }
 
 enum Gathered {
@@ -204,6 +218,9 @@ struct KeyStream {
     fixed: bool,
     batch: Option<(Rows, ArrayRef)>,
     at: usize,
+    /// The row of the block that comes next.
+    row: u64,
+    deleted: Option<Arc<RoaringBitmap>>,
 }
 
 impl KeyStream {
@@ -212,8 +229,12 @@ impl KeyStream {
             if let Some((rows, _)) = &self.batch
                 && self.at < rows.num_rows()
             {
+                let row = u32::try_from(self.row).unwrap_or(u32::MAX);
                 let entry = entry(rows.row(self.at).data(), self.fixed);
-                self.at += 1;
+                (self.at, self.row) = (self.at + 1, self.row + 1);
+                if self.deleted.as_ref().is_some_and(|deleted| deleted.contains(row)) {
+                    continue;
+                }
                 return Ok(Some(entry));
             }
             let Some(batch) = self.scan.next_batch()? else { return Ok(None) };
@@ -238,37 +259,41 @@ impl KeyStream {
 }
 
 impl Keys {
-    fn stream(&self, file: &Arc<BlockFile>, groups: Vec<usize>) -> Result<KeyStream, ServiceError> {
+    fn stream(
+        &self,
+        block: &Opened,
+        groups: Vec<usize>,
+        row: u64,
+    ) -> Result<KeyStream, ServiceError> {
+        let file = &block.file;
         let data_type = self.field.field(0).data_type();
         let pass = Pass {
             row_groups: groups,
             selection: None,
             schema: Arc::clone(&self.field),
-            filter: None,
             batch_bytes: KEY_BATCH_BYTES,
+            batch_rows: None,
         };
         Ok(KeyStream {
-            scan: BlockScan::new(Arc::clone(file), pass, self.runtime.clone())?,
+            scan: BlockScan::new(Arc::clone(file), pass, &self.access)?,
             codec: KeyCodec::new(data_type).map_err(|error| arrow_error(file.key(), error))?,
             fixed: is_fixed(data_type),
             batch: None,
             at: 0,
+            row,
+            deleted: block.deleted.clone(),
         })
     }
 
-    fn merged<F>(
-        &self,
-        files: &[Arc<BlockFile>],
-        mut visit: F,
-    ) -> Result<Option<Duplicate>, ServiceError>
+    fn merged<F>(&self, files: &[Opened], mut visit: F) -> Result<Option<Duplicate>, ServiceError>
     where
         F: FnMut(&Entry, &KeyStream),
     {
         let mut streams = Vec::with_capacity(files.len());
         let mut heap = BinaryHeap::with_capacity(files.len());
         for file in files {
-            let groups = (0..file.metadata().metadata().num_row_groups()).collect();
-            let mut stream = self.stream(file, groups)?;
+            let groups = (0..file.file.metadata().metadata().num_row_groups()).collect();
+            let mut stream = self.stream(file, groups, 0)?;
             if let Some(first) = stream.next()? {
                 heap.push(Reverse((first, streams.len())));
             }
@@ -291,12 +316,12 @@ impl Keys {
         Ok(None)
     }
 
-    fn merge(&self, files: &[Arc<BlockFile>]) -> Result<Option<Duplicate>, ServiceError> {
+    fn merge(&self, files: &[Opened]) -> Result<Option<Duplicate>, ServiceError> {
         self.merged(files, |_, _| {})
     }
 
     /// All keys of some blocks, ascending.
-    fn gather(&self, files: &[Arc<BlockFile>]) -> Result<Gathered, ServiceError> {
+    fn gather(&self, files: &[Opened]) -> Result<Gathered, ServiceError> {
         let mut held = Vec::new();
         let repeated = self.merged(files, |entry, stream| {
             if let Some(value) = stream.last_value() {
@@ -309,10 +334,10 @@ impl Keys {
     /// The held keys against one block, row group by row group.
     fn probe(
         &self,
-        reader: &BlockReader,
-        file: &Arc<BlockFile>,
+        block: &Opened,
         held: &[(Entry, ArrayRef)],
     ) -> Result<Option<Duplicate>, ServiceError> {
+        let file = &block.file;
         let field = self.field.field(0);
         let failed = |error| crate::error::parquet_error(file.key(), error);
         let codec =
@@ -321,8 +346,8 @@ impl Keys {
         let metadata = file.metadata();
         let ranges = RowGroupRanges::of(metadata.schema(), metadata.metadata(), field.name())
             .map_err(failed)?;
-        for group in plan(file, None, 0..file.location().row_count)? {
-            let range = ranges.range(group.index);
+        for index in 0..metadata.metadata().num_row_groups() {
+            let range = ranges.range(index);
             let bound = |value: &Option<ArrayRef>| -> Result<Option<Entry>, ServiceError> {
                 let Some(value) = value else { return Ok(None) };
                 let bytes = codec.bytes(value).map_err(|error| arrow_error(file.key(), error))?;
@@ -333,10 +358,12 @@ impl Keys {
             let to = bound(&range.max)?
                 .map_or(held.len(), |max| held.partition_point(|(key, _)| *key <= max));
             let near = held.get(from..to).unwrap_or_default();
-            if near.is_empty() || self.bloom_lacks_all(reader, file, group.index, near)? {
+            if near.is_empty() || self.bloom_lacks_all(file, index, near)? {
                 continue;
             }
-            let mut stream = self.stream(file, vec![group.index])?;
+            let before = metadata.metadata().row_groups().iter().take(index);
+            let before = before.map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum();
+            let mut stream = self.stream(block, vec![index], before)?;
             while let Some(entry) = stream.next()? {
                 if near.binary_search_by(|(key, _)| key.cmp(&entry)).is_ok() {
                     return Ok(Some(Duplicate { key: stream.last_shown() }));
@@ -348,7 +375,6 @@ impl Keys {
 
     fn bloom_lacks_all(
         &self,
-        reader: &BlockReader,
         file: &BlockFile,
         group: usize,
         near: &[(Entry, ArrayRef)],
@@ -356,7 +382,7 @@ impl Keys {
         if near.len() > BLOOM_PROBES_MAX {
             return Ok(false);
         }
-        let bloom = reader.bloom(file, self.field.field(0).name(), group, &self.runtime)?;
+        let bloom = self.access.bloom(file, self.field.field(0).name(), group)?;
         Ok(bloom.is_some_and(|bloom| near.iter().all(|(_, value)| bloom_lacks(&bloom, value))))
     }
 }

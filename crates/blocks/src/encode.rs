@@ -15,17 +15,18 @@ use parquet::arrow::arrow_writer::{
 };
 use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::errors::{ParquetError, Result};
-use parquet::file::metadata::{ParquetMetaData, SortingColumn};
+use parquet::file::metadata::{KeyValue, ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
+use crate::checksums::{METADATA_KEY, PIECE_BYTES, SummingWriter};
 use crate::keys::KeyCodec;
 use crate::order::Order;
 
 /// Values looked at to decide whether a dictionary pays.
 const DICTIONARY_SAMPLE_ROWS: usize = 16_384;
 /// Rows of a data page: what a point read decodes at least.
-const PAGE_ROWS: usize = 16_384;
+const PAGE_ROWS: usize = 8_192;
 /// Text bounds in statistics are cut here.
 const BOUND_BYTES_MAX: usize = 64;
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
@@ -61,7 +62,7 @@ pub(crate) struct Layout {
 #[derive(Debug)]
 pub(crate) struct Encoded {
     pub metadata: ParquetMetaData,
-    /// Bytes from the first page index to the end of the file.
+    /// Bytes from the table of checksums to the end of the file.
     pub tail_bytes: u64,
 }
 
@@ -74,7 +75,9 @@ pub(crate) fn encode<W: Write + Send>(
 ) -> Result<Encoded> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let properties = properties(batches, layout)?;
-    let writer = ArrowWriter::try_new(&mut *sink, Arc::clone(&layout.schema), Some(properties))?;
+    let (mut summing, data_end) = SummingWriter::new(&mut *sink);
+    let schema = Arc::clone(&layout.schema);
+    let writer = ArrowWriter::try_new(&mut summing, schema, Some(properties))?;
     let (mut file, factory) = writer.into_serialized_writer()?;
     let mut begin = 0;
     let mut index = 0;
@@ -89,10 +92,13 @@ pub(crate) fn encode<W: Write + Send>(
         row_group.close()?;
         index += 1;
     }
-    let before_tail = file.bytes_written() as u64;
+    let data_bytes = file.bytes_written() as u64;
+    file.write_all(&data_end.set(data_bytes))?;
+    let place = format!("crc32/{PIECE_BYTES}@{data_bytes}");
+    file.append_key_value_metadata(KeyValue::new(METADATA_KEY.to_owned(), place));
     let metadata = file.finish()?;
-    let tail_bytes = file.bytes_written() as u64 - before_tail;
-    Ok(Encoded { metadata, tail_bytes })
+    drop(file);
+    Ok(Encoded { metadata, tail_bytes: summing.finish()? })
 }
 
 /// One column's writers, and afterwards its chunks.

@@ -2,16 +2,21 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+};
 use service_error::{Code, ServiceError};
 
+use crate::checksums::{Checksums, cut};
 use crate::error::{damaged, decoding, parquet_error};
+use crate::tally::Tally;
 
 /// The longest footer with page index that is read.
 const TAIL_BYTES_MAX: u64 = 256 << 20;
@@ -19,6 +24,17 @@ const TAIL_BYTES_MAX: u64 = 256 << 20;
 const TAIL_BYTES_MIN: u64 = 8;
 /// The largest row group that is decoded.
 const ROW_GROUP_ROWS_MAX: i64 = 16 << 20;
+/// The most values of a column in a row group, those within lists counted.
+const COLUMN_VALUES_MAX: i64 = 1 << 30;
+/// The most bytes of a column in a row group once they are decompressed.
+const COLUMN_BYTES_MAX: i64 = 4 << 30;
+/// How many times larger a column may be decompressed than in the file; small
+/// ones aside. No codec of ours does better on real pages.
+const EXPANSION_MAX: i64 = 2_000;
+const EXPANSION_FREE_BYTES: i64 = 16 << 20;
+/// The most row groups of a block, and columns of one.
+const ROW_GROUPS_MAX: usize = 100_000;
+const COLUMNS_MAX: usize = 20_000;
 
 /// Where a block is and what the manifest says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +56,9 @@ pub struct BlockFile {
     path: Path,
     store: Arc<dyn ObjectStore>,
     metadata: ArrowReaderMetadata,
+    checksums: Checksums,
+    /// Tells open blocks apart in caches.
+    number: u64,
 }
 
 impl BlockFile {
@@ -51,7 +70,9 @@ impl BlockFile {
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         location: BlockLocation,
+        tally: &Tally,
     ) -> Result<Self, ServiceError> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let key = location.object_key.clone();
         let path = Path::parse(&key).map_err(|error| damaged(&key, error))?;
         let length = location.footer_length;
@@ -62,14 +83,17 @@ impl BlockFile {
             ));
         }
         let tail = location.byte_count - length..location.byte_count;
-        let bytes = fetch(&store, &path, &location, std::slice::from_ref(&tail)).await?;
+        let bytes = fetch(&store, &path, &location, std::slice::from_ref(&tail), tally).await?;
         let tail = bytes.into_iter().next().unwrap_or_default();
         let (rows, size) = (location.row_count, location.byte_count);
-        let parsed = tokio::task::spawn_blocking(move || parse(&tail, rows, size)).await;
+        let (checksums, footer) =
+            Checksums::open(&tail, size).map_err(|error| damaged(&key, error))?;
+        let parsed = tokio::task::spawn_blocking(move || parse(&footer, rows, size)).await;
         let metadata = parsed
             .map_err(|error| decoding(&key, error))?
             .map_err(|error| parquet_error(&key, error))?;
-        Ok(Self { location, path, store, metadata })
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { location, path, store, metadata, checksums, number })
     }
 
     /// Where it is.
@@ -84,17 +108,37 @@ impl BlockFile {
         &self.metadata
     }
 
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Bytes that the footer takes in memory, about.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.metadata.metadata().memory_size() + self.location.object_key.len()
+        self.metadata.metadata().memory_size()
+            + self.checksums.memory_bytes()
+            + self.location.object_key.len()
     }
 
     pub(crate) fn key(&self) -> &str {
         &self.location.object_key
     }
 
-    pub(crate) async fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, ServiceError> {
-        fetch(&self.store, &self.path, &self.location, ranges).await
+    /// Ranges of the data. Every byte of a block that is read after its footer
+    /// comes through here, and none unchecked.
+    pub(crate) async fn fetch(
+        &self,
+        ranges: &[Range<u64>],
+        tally: &Tally,
+    ) -> Result<Vec<Bytes>, ServiceError> {
+        if !ranges.iter().all(|range| self.checksums.cover(range)) {
+            return Err(damaged(self.key(), "the footer points beyond the data"));
+        }
+        let whole = self.checksums.whole_pieces(ranges);
+        let read = fetch(&self.store, &self.path, &self.location, &whole, tally).await?;
+        for (piece, bytes) in whole.iter().zip(&read) {
+            self.checksums.check(piece.start, bytes).map_err(|error| damaged(self.key(), error))?;
+        }
+        Ok(cut(ranges, &whole, &read))
     }
 }
 
@@ -103,13 +147,15 @@ async fn fetch(
     path: &Path,
     location: &BlockLocation,
     ranges: &[Range<u64>],
+    tally: &Tally,
 ) -> Result<Vec<Bytes>, ServiceError> {
     let key = &location.object_key;
-    if ranges.iter().any(|range| range.start > range.end || range.end > location.byte_count) {
-        return Err(damaged(key, "the footer points beyond the file"));
+    if ranges.is_empty() {
+        return Ok(Vec::new());
     }
     let failed = match store.get_ranges(path, ranges).await {
         Ok(found) => {
+            tally.fetched(ranges);
             let whole = found
                 .iter()
                 .zip(ranges)
@@ -156,11 +202,25 @@ fn parse(tail: &Bytes, rows: u64, size: u64) -> Result<ArrowReaderMetadata, Parq
     ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new())
 }
 
+/// Whether decoding a column takes no more than any honest writer makes it.
+fn bounded(column: &ColumnChunkMetaData) -> bool {
+    let (packed, unpacked) = (column.compressed_size(), column.uncompressed_size());
+    column.num_values() <= COLUMN_VALUES_MAX
+        && unpacked <= COLUMN_BYTES_MAX
+        && (unpacked <= EXPANSION_FREE_BYTES || unpacked / EXPANSION_MAX <= packed)
+}
+
 fn check(metadata: &ParquetMetaData, rows: u64, size: u64) -> Result<(), ParquetError> {
     let lie = |what: String| Err(ParquetError::General(what));
     let mut sum: i64 = 0;
+    if metadata.num_row_groups() > ROW_GROUPS_MAX {
+        return lie(format!("{} row groups", metadata.num_row_groups()));
+    }
     for row_group in metadata.row_groups() {
         let count = row_group.num_rows();
+        if row_group.num_columns() > COLUMNS_MAX {
+            return lie(format!("{} columns", row_group.num_columns()));
+        }
         if !(0..=ROW_GROUP_ROWS_MAX).contains(&count) {
             return lie(format!("a row group of {count} rows"));
         }
@@ -171,6 +231,9 @@ fn check(metadata: &ParquetMetaData, rows: u64, size: u64) -> Result<(), Parquet
                 || column.uncompressed_size() < 0
             {
                 return lie(format!("column {} has a negative size", column.column_path()));
+            }
+            if !bounded(column) {
+                return lie(format!("column {} expands beyond all bounds", column.column_path()));
             }
             let (start, length) = column.byte_range();
             if start.checked_add(length).is_none_or(|end| end > size) {

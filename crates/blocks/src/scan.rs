@@ -3,19 +3,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::datatypes::SchemaRef;
-use filter::Filter;
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{Schema, SchemaRef};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowPredicateFn, RowFilter, RowSelection};
+use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 use service_error::ServiceError;
 use tokio::runtime::Handle;
 
+use crate::access::Access;
 use crate::adapt::conform;
 use crate::error::{arrow_error, parquet_error};
 use crate::footer::BlockFile;
+use crate::tally::Tally;
 
 /// Rows of a batch at most.
 const BATCH_ROWS_MAX: u64 = 131_072;
@@ -28,11 +29,10 @@ pub(crate) struct Pass {
     pub selection: Option<RowSelection>,
     /// The columns to answer.
     pub schema: SchemaRef,
-    /// Evaluated on its own columns first; the others are decoded for passing
-    /// rows only.
-    pub filter: Option<(Arc<Filter>, SchemaRef)>,
     /// About how large a batch should be.
     pub batch_bytes: usize,
+    /// Rows of a batch where they are known.
+    pub batch_rows: Option<usize>,
 }
 
 pub(crate) struct BlockScan {
@@ -40,29 +40,24 @@ pub(crate) struct BlockScan {
     decoder: ParquetPushDecoder,
     schema: SchemaRef,
     runtime: Handle,
+    tally: Arc<Tally>,
 }
 
 impl BlockScan {
-    pub fn new(file: Arc<BlockFile>, pass: Pass, runtime: Handle) -> Result<Self, ServiceError> {
+    pub fn new(file: Arc<BlockFile>, pass: Pass, access: &Access) -> Result<Self, ServiceError> {
+        let rows = pass
+            .batch_rows
+            .unwrap_or_else(|| batch_rows(&file, None, &pass.schema, pass.batch_bytes));
         let mut builder = ParquetPushDecoderBuilder::new_with_metadata(file.metadata().clone())
             .with_row_groups(pass.row_groups)
             .with_projection(projection(&file, &pass.schema))
-            .with_batch_size(batch_rows(&file, &pass.schema, pass.batch_bytes));
+            .with_batch_size(rows.max(1));
         if let Some(selection) = pass.selection {
             builder = builder.with_row_selection(selection);
         }
-        if let Some((filter, columns)) = pass.filter {
-            let mask = projection(&file, &columns);
-            let judge =
-                move |batch: RecordBatch| -> Result<BooleanArray, arrow::error::ArrowError> {
-                    filter.evaluate(&conform(&batch, &columns)?)
-                };
-            builder = builder.with_row_filter(RowFilter::new(vec![Box::new(
-                ArrowPredicateFn::new(mask, judge),
-            )]));
-        }
         let decoder = builder.build().map_err(|error| parquet_error(file.key(), error))?;
-        Ok(Self { file, decoder, schema: pass.schema, runtime })
+        let (runtime, tally) = (access.runtime.clone(), Arc::clone(&access.tally));
+        Ok(Self { file, decoder, schema: pass.schema, runtime, tally })
     }
 
     /// The next rows, in the schema that was asked for.
@@ -71,7 +66,7 @@ impl BlockScan {
         loop {
             match self.decoder.try_decode().map_err(failed)? {
                 DecodeResult::NeedsData(ranges) => {
-                    let found = self.runtime.block_on(self.file.fetch(&ranges))?;
+                    let found = self.runtime.block_on(self.file.fetch(&ranges, &self.tally))?;
                     self.decoder.push_ranges(ranges, found).map_err(failed)?;
                 }
                 DecodeResult::Data(batch) if batch.num_rows() == 0 => {}
@@ -94,10 +89,17 @@ fn projection(file: &BlockFile, schema: &SchemaRef) -> ProjectionMask {
 }
 
 /// Rows that make about `bytes`, told by the footer.
-pub(crate) fn batch_rows(file: &BlockFile, schema: &SchemaRef, bytes: usize) -> usize {
+pub(crate) fn batch_rows(
+    file: &BlockFile,
+    group: Option<usize>,
+    schema: &Schema,
+    bytes: usize,
+) -> usize {
     let metadata = file.metadata().metadata();
-    let mut total: u64 = 0;
-    for row_group in metadata.row_groups() {
+    let (mut total, mut rows): (u64, u64) = (0, 0);
+    let counted = |index: usize| group.is_none_or(|group| group == index);
+    for (_, row_group) in metadata.row_groups().iter().enumerate().filter(|(i, _)| counted(*i)) {
+        rows += u64::try_from(row_group.num_rows()).unwrap_or(0);
         for column in row_group.columns() {
             let root = column.column_path().parts().first();
             if root.is_some_and(|root| schema.index_of(root).is_ok()) {
@@ -112,8 +114,7 @@ pub(crate) fn batch_rows(file: &BlockFile, schema: &SchemaRef, bytes: usize) -> 
             }
         }
     }
-    let rows = file.location().row_count.max(1);
-    let per_row = (total / rows).max(1);
+    let per_row = (total / rows.max(1)).max(1);
     let count = (bytes as u64 / per_row).clamp(1, BATCH_ROWS_MAX);
     usize::try_from(count).unwrap_or(1)
 }

@@ -1,5 +1,6 @@
 //! Many blocks as one stream of batches, decoded a little ahead.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,17 +9,21 @@ use arrow::datatypes::SchemaRef;
 use filter::Filter;
 use futures::Stream;
 use futures::stream::unfold;
+use roaring::RoaringBitmap;
 use service_error::ServiceError;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::access::{Access, Group};
 use crate::error::decoding;
-use crate::footer::{BlockFile, BlockLocation};
-use crate::plan::plan;
-use crate::read::{BlockReader, filter_schema};
-use crate::scan::{BlockScan, Pass};
+use crate::footer::BlockLocation;
+use crate::judge::Judge;
+use crate::plan::{GroupPlan, Planner};
+use crate::read::{BlockReader, Reading};
+use crate::rows::Rows;
+use crate::scan::{BlockScan, Pass, batch_rows};
+use crate::tally::Tally;
 
-/// Batches decoded before they are asked for, beside the one in work.
+/// Batches decoded before they are asked for, in each row group in work.
 const BATCHES_AHEAD: usize = 2;
 
 /// Rows of one block.
@@ -28,6 +33,8 @@ pub struct ScanRange {
     pub location: BlockLocation,
     /// Rows of it.
     pub rows: Range<u64>,
+    /// Positions in the block that are left out.
+    pub deleted: Option<Arc<RoaringBitmap>>,
 }
 
 /// What to read, in order.
@@ -45,20 +52,23 @@ pub struct ScanPlan {
     pub limit: Option<u64>,
     /// About how large a batch should be in memory.
     pub batch_bytes: usize,
+    /// Where costs are added up.
+    pub tally: Arc<Tally>,
 }
 
 impl BlockReader {
-    /// Reads block after block. At most a few batches are decoded ahead of the
+    /// Reads block after block, as many row groups side by side as one
+    /// operation has threads. At most a few batches are decoded ahead of the
     /// consumer; dropping the stream stops the work.
     pub fn scan(
         &self,
         plan: ScanPlan,
     ) -> impl Stream<Item = Result<RecordBatch, ServiceError>> + Send + use<> {
-        let (batches, arriving) = mpsc::channel(BATCHES_AHEAD);
+        let (batches, arriving) = mpsc::channel(1);
         let reader = self.clone();
         tokio::spawn(async move {
             let mut run = Run { reader, left: plan.limit.unwrap_or(u64::MAX), batches };
-            if let Err(error) = run.blocks(&plan).await {
+            if let Err(error) = run.blocks(plan).await {
                 let _ = run.batches.send(Err(error)).await;
             }
         });
@@ -75,62 +85,65 @@ struct Run {
 }
 
 /// Whether to go on.
+#[derive(PartialEq, Eq)]
 enum Next {
     More,
     Enough,
 }
 
+type Arriving = mpsc::Receiver<Result<RecordBatch, ServiceError>>;
+
 impl Run {
-    async fn blocks(&mut self, plan: &ScanPlan) -> Result<(), ServiceError> {
+    async fn blocks(&mut self, plan: ScanPlan) -> Result<(), ServiceError> {
+        let reading = Reading {
+            schema: Arc::clone(&plan.dataset_schema),
+            filter: plan.filter.clone(),
+            tally: Arc::clone(&plan.tally),
+            tail: None,
+        };
+        let judge = crate::find::judge_of(&reading)?;
+        let (plan, mut ahead) = (Arc::new(plan), VecDeque::new());
         for range in &plan.ranges {
             if self.left == 0 {
                 return Ok(());
             }
-            let file = self.reader.open(&range.location).await?;
-            if let Next::Enough = self.block(plan, range, file).await? {
+            let file = self.reader.open(&range.location, &plan.tally).await?;
+            plan.tally.blocks(1, 0);
+            let planner = Arc::new(Planner::new(file, plan.filter.clone())?);
+            for group in planner.groups(&range.rows) {
+                let unit = Unit {
+                    reader: self.reader.clone(),
+                    access: self.reader.access(&plan.tally),
+                    plan: Arc::clone(&plan),
+                    planner: Arc::clone(&planner),
+                    group,
+                    rows: range.rows.clone(),
+                    deleted: range.deleted.clone(),
+                    judge: judge.clone(),
+                };
+                ahead.push_back(unit.start());
+                // A limit is often met by the first rows.
+                let width = if plan.limit.is_some() { 1 } else { self.reader.workers() };
+                if ahead.len() >= width
+                    && let Some(first) = ahead.pop_front()
+                    && self.forward(first).await? == Next::Enough
+                {
+                    return Ok(());
+                }
+            }
+        }
+        for arriving in ahead {
+            if self.forward(arriving).await? == Next::Enough {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    async fn block(
-        &mut self,
-        scan: &ScanPlan,
-        range: &ScanRange,
-        file: Arc<BlockFile>,
-    ) -> Result<Next, ServiceError> {
-        let runs = whole_or_filtered(&file, scan, range)?;
-        for (row_groups, selection, filtered) in runs {
-            let filter = match (&scan.filter, filtered) {
-                (Some(filter), true) => {
-                    Some((Arc::clone(filter), filter_schema(filter, &scan.dataset_schema)?))
-                }
-                _ => None,
-            };
-            let pass = Pass {
-                row_groups,
-                selection,
-                schema: Arc::clone(&scan.schema),
-                filter,
-                batch_bytes: scan.batch_bytes,
-            };
-            let mut pass = BlockScan::new(Arc::clone(&file), pass, Handle::current())?;
-            loop {
-                // The slot is held while a thread works, never while the
-                // consumer is awaited.
-                let slot = self.reader.slot().await?;
-                let step = tokio::task::spawn_blocking(move || {
-                    let next = pass.next_batch();
-                    drop(slot);
-                    (pass, next)
-                });
-                let (back, next) = step.await.map_err(|error| decoding(file.key(), error))?;
-                pass = back;
-                let Some(batch) = next? else { break };
-                if let Next::Enough = self.send(batch).await {
-                    return Ok(Next::Enough);
-                }
+    async fn forward(&mut self, mut arriving: Arriving) -> Result<Next, ServiceError> {
+        while let Some(batch) = arriving.recv().await {
+            if self.send(batch?).await == Next::Enough {
+                return Ok(Next::Enough);
             }
         }
         Ok(Next::More)
@@ -148,25 +161,142 @@ impl Run {
     }
 }
 
-type RunOfGroups = (Vec<usize>, Option<parquet::arrow::arrow_reader::RowSelection>, bool);
+/// One row group of a scan.
+struct Unit {
+    reader: BlockReader,
+    access: Access,
+    plan: Arc<ScanPlan>,
+    planner: Arc<Planner>,
+    group: usize,
+    rows: Range<u64>,
+    deleted: Option<Arc<RoaringBitmap>>,
+    judge: Option<Judge>,
+}
 
-/// Neighbouring row groups that are read alike, so that a block without a
-/// filter is one pass.
-fn whole_or_filtered(
-    file: &BlockFile,
-    scan: &ScanPlan,
-    range: &ScanRange,
-) -> Result<Vec<RunOfGroups>, ServiceError> {
-    let groups = plan(file, scan.filter.as_deref(), range.rows.clone())?;
-    let mut runs: Vec<RunOfGroups> = Vec::new();
-    for group in groups {
-        let selection = group.selection();
-        match runs.last_mut() {
-            Some((row_groups, None, filtered)) if selection.is_none() && *filtered != group.all => {
-                row_groups.push(group.index);
+/// The batches of a unit, one after the other, on blocking threads.
+enum Source {
+    /// Pages are decoded as they are asked for and forgotten.
+    Stream(Box<BlockScan>),
+    /// Chosen rows, or what is in memory.
+    Steps(Group, VecDeque<Rows>),
+    Empty,
+}
+
+impl Unit {
+    fn start(self) -> Arriving {
+        let (batches, arriving) = mpsc::channel(BATCHES_AHEAD);
+        tokio::spawn(async move {
+            if let Err(error) = self.run(&batches).await {
+                let _ = batches.send(Err(error)).await;
             }
-            _ => runs.push((vec![group.index], selection, !group.all)),
+        });
+        arriving
+    }
+
+    async fn run(
+        self,
+        batches: &mpsc::Sender<Result<RecordBatch, ServiceError>>,
+    ) -> Result<(), ServiceError> {
+        let key = self.planner.file().location().object_key.clone();
+        let reader = self.reader.clone();
+        let access = self.access.clone();
+        let schema = Arc::clone(&self.plan.schema);
+        let mut source = reader.work(&key, move || self.source()).await?;
+        loop {
+            // The slot is held while a thread works, never while the consumer
+            // is awaited.
+            let slot = reader.slot().await?;
+            let (access, schema) = (access.clone(), Arc::clone(&schema));
+            let step = tokio::task::spawn_blocking(move || {
+                let next = source.next(&access, &schema);
+                drop(slot);
+                (source, next)
+            });
+            let (back, next) = step.await.map_err(|error| decoding(&key, error))?;
+            source = back;
+            let Some(batch) = next? else { return Ok(()) };
+            if batch.num_rows() > 0 && batches.send(Ok(batch)).await.is_err() {
+                return Ok(());
+            }
         }
     }
-    Ok(runs)
+
+    fn source(&self) -> Result<Source, ServiceError> {
+        let access = &self.access;
+        let Some(group_plan) = self.planner.group(self.group, &self.rows, access)? else {
+            return Ok(Source::Empty);
+        };
+        let file = self.planner.file();
+        let group = Group::of(file, &group_plan);
+        let rows =
+            Rows::of(&group_plan.ranges, group_plan.begin, group.rows, self.deleted.as_deref());
+        let rows = match &self.judge {
+            Some(judge) if !group_plan.all => judge.rows(access, &group, rows)?,
+            _ => rows,
+        };
+        self.source_of(group, &group_plan, rows)
+    }
+
+    fn source_of(
+        &self,
+        group: Group,
+        plan: &GroupPlan,
+        rows: Rows,
+    ) -> Result<Source, ServiceError> {
+        if rows.is_empty() {
+            return Ok(Source::Empty);
+        }
+        let (schema, bytes) = (&self.plan.schema, self.plan.batch_bytes);
+        if self.access.is_whole(&group, schema) {
+            return Ok(Source::Steps(group.clone(), self.hot_steps(&group, rows)));
+        }
+        if rows.len() * 2 < group.rows {
+            let steps = self.access.steps(&group, &rows, schema, bytes);
+            return Ok(Source::Steps(group, steps.into()));
+        }
+        let all = rows.len() == group.rows;
+        let ranges: Vec<Range<u64>> = rows
+            .ranges()
+            .iter()
+            .map(|range| plan.begin + range.start as u64..plan.begin + range.end as u64)
+            .collect();
+        let pass = Pass {
+            row_groups: vec![group.index],
+            selection: (!all).then(|| crate::plan::selection(&ranges, plan.begin, plan.rows)),
+            schema: Arc::clone(schema),
+            batch_bytes: bytes,
+            batch_rows: None,
+        };
+        let scan = BlockScan::new(Arc::clone(&group.file), pass, &self.access)?;
+        Ok(Source::Stream(Box::new(scan)))
+    }
+
+    /// Parts of what is in memory; neighbouring rows stay ranges.
+    fn hot_steps(&self, group: &Group, rows: Rows) -> VecDeque<Rows> {
+        if !matches!(rows, Rows::All(_)) {
+            let steps = self.access.steps(group, &rows, &self.plan.schema, self.plan.batch_bytes);
+            return steps.into();
+        }
+        let step =
+            batch_rows(&group.file, Some(group.index), &self.plan.schema, self.plan.batch_bytes);
+        let starts = (0..group.rows).step_by(step);
+        starts.map(|start| Rows::Range(start..(start + step).min(group.rows))).collect()
+    }
+}
+
+impl Source {
+    fn next(
+        &mut self,
+        access: &Access,
+        schema: &SchemaRef,
+    ) -> Result<Option<RecordBatch>, ServiceError> {
+        match self {
+            Self::Empty => Ok(None),
+            Self::Stream(scan) => scan.next_batch(),
+            Self::Steps(group, steps) => match steps.pop_front() {
+                None => Ok(None),
+                Some(rows) => access.rows(group, &rows, schema).map(Some),
+            },
+        }
+    }
 }

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 
 use crate::FilterError;
+use crate::json::{JsonTest, Wanted};
 use crate::lexer::Text;
 use crate::literal::{self, Place};
 use crate::parser::{Path, Syntax, Value, ValueKind};
@@ -24,6 +25,18 @@ pub(crate) fn bind(syntax: Syntax, schema: &Schema) -> Result<Predicate, FilterE
         Syntax::And(parts) => Predicate::And(all(parts)?),
         Syntax::Or(parts) => Predicate::Or(all(parts)?),
         Syntax::Not(inner) => Predicate::Not(Box::new(bind(*inner, schema)?)),
+        Syntax::Compare { path, op, value } if in_json(&path, schema).is_some() => {
+            json(&path, schema, &value, |value, target| compare(op, value, target))?
+        }
+        Syntax::Has { path, value } if is_json(&path, schema) => json_has(&path, schema, &value)?,
+        Syntax::In { path, values } if in_json(&path, schema).is_some() => {
+            let each = values.iter().map(|value| {
+                json(&path, schema, &as_written(value)?, |value, target| {
+                    compare(Op::Eq, value, target)
+                })
+            });
+            Predicate::Or(each.collect::<Result<Vec<_>, FilterError>>()?)
+        }
         Syntax::Compare { path, op, value } => {
             let (column, data_type) = resolve(&path, schema)?;
             let test = compare(op, &value, &Target::of(&path, &data_type))?;
@@ -50,6 +63,74 @@ pub(crate) fn bind(syntax: Syntax, schema: &Schema) -> Result<Predicate, FilterE
             Predicate::Leaf(Leaf { column, test })
         }
     })
+}
+
+/// The JSON column that a path leads into, if it does.
+fn in_json<'a>(path: &Path, schema: &'a Schema) -> Option<&'a Field> {
+    let (first, rest) = path.segments.split_first()?;
+    if rest.is_empty() || schema.field_with_name(&shown(path)).is_ok() {
+        return None;
+    }
+    schema.field_with_name(first).ok().filter(|field| holds_json(field))
+}
+
+/// Whether a path names a JSON column or a place in one.
+fn is_json(path: &Path, schema: &Schema) -> bool {
+    let whole = schema.field_with_name(&shown(path)).ok();
+    in_json(path, schema).is_some() || whole.is_some_and(holds_json)
+}
+
+/// Texts that are declared to be JSON, or named so.
+fn holds_json(field: &Field) -> bool {
+    let text = matches!(
+        value_type(field.data_type()),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    );
+    let declared =
+        field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.json");
+    text && (declared || field.name().ends_with("_json"))
+}
+
+/// A test of what is at a place in a JSON column. The literal's kind says which
+/// values are meant.
+fn json(
+    path: &Path,
+    schema: &Schema,
+    value: &Value,
+    test: impl Fn(&Value, &Target<'_>) -> Result<Test, FilterError>,
+) -> Result<Predicate, FilterError> {
+    let whole = schema.field_with_name(&shown(path)).is_ok();
+    let (top, rest) = match path.segments.split_first() {
+        Some((first, rest)) if !whole => (first.clone(), rest.to_vec()),
+        _ => (shown(path), Vec::new()),
+    };
+    let (wanted, data_type) = match &value.kind {
+        ValueKind::Number(_) => (Wanted::Number, DataType::Float64),
+        ValueKind::Bool(_) => (Wanted::Flag, DataType::Boolean),
+        ValueKind::Text(_) | ValueKind::Moment(_) => (Wanted::Text, DataType::Utf8),
+        ValueKind::Null | ValueKind::Any => (Wanted::Anything, DataType::Boolean),
+    };
+    let target = Target { name: shown(path), data_type: &data_type };
+    let test = match &value.kind {
+        ValueKind::Any => Test::IsNotNull,
+        _ => test(value, &target)?,
+    };
+    let json = JsonTest { path: rest, wanted, elements: false, test };
+    let column = ColumnPath { top, nested: Vec::new() };
+    Ok(Predicate::Leaf(Leaf { column, test: Test::Json(Box::new(json)) }))
+}
+
+/// `tags_json:"cat"`: an element of an array, or the name of a member.
+fn json_has(path: &Path, schema: &Schema, value: &Value) -> Result<Predicate, FilterError> {
+    if value.kind == ValueKind::Null {
+        let message = "null is no element; use = null for what is not there";
+        return Err(FilterError::new(value.column, message));
+    }
+    let mut predicate = json(path, schema, value, |value, target| compare(Op::Eq, value, target))?;
+    if let Predicate::Leaf(Leaf { test: Test::Json(json), .. }) = &mut predicate {
+        json.elements = value.kind != ValueKind::Any;
+    }
+    Ok(predicate)
 }
 
 pub(crate) fn equals(schema: &Schema, column: &str, text: &str) -> Result<Predicate, FilterError> {
@@ -144,6 +225,10 @@ fn compare(op: Op, value: &Value, target: &Target<'_>) -> Result<Test, FilterErr
             Op::NotEq => Ok(Test::IsNotNull),
             _ => Err(FilterError::new(value.column, "null has no order; use = null or != null")),
         };
+    }
+    if value.kind == ValueKind::Any {
+        let message = format!("write {} != null for any value", target.name);
+        return Err(FilterError::new(value.column, message));
     }
     match target.data_type {
         DataType::Boolean => match value.kind {
@@ -347,25 +432,29 @@ fn has(value: &Value, target: &Target<'_>) -> Result<Test, FilterError> {
     }
 }
 
+/// A value of a list: without wildcards.
+fn as_written(value: &Value) -> Result<Value, FilterError> {
+    Ok(match &value.kind {
+        ValueKind::Null => {
+            let message = "null is in no list; write x = null OR x IN (…)";
+            return Err(FilterError::new(value.column, message));
+        }
+        ValueKind::Text(text) => Value {
+            kind: ValueKind::Text(Text {
+                text: text.verbatim.clone(),
+                verbatim: text.verbatim.clone(),
+                ..Text::default()
+            }),
+            column: value.column,
+        },
+        _ => value.clone(),
+    })
+}
+
 fn within(values: &[Value], target: &Target<'_>) -> Result<Test, FilterError> {
     let mut operands = Vec::with_capacity(values.len());
     for value in values {
-        let as_written = match &value.kind {
-            ValueKind::Null => {
-                let message = "null is in no list; write x = null OR x IN (…)";
-                return Err(FilterError::new(value.column, message));
-            }
-            // No wildcards in a list.
-            ValueKind::Text(text) => Value {
-                kind: ValueKind::Text(Text {
-                    text: text.verbatim.clone(),
-                    verbatim: text.verbatim.clone(),
-                    ..Text::default()
-                }),
-                column: value.column,
-            },
-            _ => value.clone(),
-        };
+        let as_written = as_written(value)?;
         // A number that the type cannot hold equals nothing and is left out.
         if let Test::Compare(Op::Eq, operand) = compare(Op::Eq, &as_written, target)? {
             operands.push(operand);

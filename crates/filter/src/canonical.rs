@@ -61,6 +61,11 @@ fn write_test(test: &Test, out: &mut String) {
             };
             write!(out, "{word} {}", operand.text)
         }
+        Test::Json(json) => {
+            let _ = write!(out, "json {:?} {:?} {} ", json.path, json.wanted, json.elements);
+            write_test(&json.test, out);
+            Ok(())
+        }
         Test::Has(inner) => {
             out.push_str("has ");
             write_test(inner, out);

@@ -1,19 +1,21 @@
 //! Predicates over batches, column by column.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, Scalar, make_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::cmp;
-use arrow::compute::kernels::comparison::{contains, ends_with, starts_with};
+use arrow::compute::kernels::comparison::{ends_with, starts_with};
 use arrow::compute::{and_kleene, cast, is_not_null, is_null, not, or_kleene};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
 use crate::predicate::{Leaf, Op, Operand, Predicate, Test, TextOp};
+use crate::search::contains;
 
 /// Longer `IN` lists are looked up by hash instead of compared one by one.
 const IN_COMPARED_MAX: usize = 16;
@@ -88,6 +90,14 @@ fn below(parent: Option<&NullBuffer>, child: &ArrayRef) -> Result<ArrayRef, Arro
 
 pub(crate) fn test_array(test: &Test, array: &ArrayRef) -> Result<BooleanArray, ArrowError> {
     if let DataType::Dictionary(_, values) = array.data_type() {
+        let of_value = !matches!(test, Test::IsNull | Test::IsNotNull | Test::Json(_));
+        let dictionary = array.as_any_dictionary();
+        if of_value && dictionary.values().len() < array.len() {
+            // Each value once, then each row by its key.
+            let answers = test_array(test, dictionary.values())?;
+            let rows = dictionary.with_values(Arc::new(answers));
+            return Ok(cast(&rows, &DataType::Boolean)?.as_boolean().clone());
+        }
         return test_array(test, &cast(array, values)?);
     }
     match test {
@@ -106,12 +116,13 @@ pub(crate) fn test_array(test: &Test, array: &ArrayRef) -> Result<BooleanArray, 
         Test::Text(op, operand) => {
             let pattern = Scalar::new(ArrayRef::clone(&operand.scalar));
             match op {
-                TextOp::Contains => contains(array, &pattern),
+                TextOp::Contains => contains(array, &operand.scalar),
                 TextOp::StartsWith => starts_with(array, &pattern),
                 TextOp::EndsWith => ends_with(array, &pattern),
             }
         }
         Test::Has(inner) => any_element(inner, array),
+        Test::Json(json) => json.judge(array),
     }
 }
 

@@ -4,12 +4,14 @@
 mod bind;
 mod canonical;
 mod evaluate;
+mod json;
 mod lexer;
 mod literal;
 mod node;
 mod parser;
 mod predicate;
 mod prune;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +51,13 @@ pub struct Filter {
     predicate: Predicate,
     columns: Vec<String>,
     canonical: String,
+}
+
+fn gather(predicate: &Predicate, found: &mut Vec<Filter>) {
+    match predicate {
+        Predicate::And(parts) => parts.iter().for_each(|part| gather(part, found)),
+        other => found.push(Filter::of(other.clone())),
+    }
 }
 
 impl Filter {
@@ -120,6 +129,16 @@ impl Filter {
         F: Fn(&str) -> Option<ColumnRange>,
     {
         prune::prune(&self.predicate, rows, &range)
+    }
+
+    /// Filters that pass exactly the rows of this one if all of them pass, the
+    /// cheap ones first.
+    #[must_use]
+    pub fn conjuncts(&self) -> Vec<Self> {
+        let mut found = Vec::new();
+        gather(&self.predicate, &mut found);
+        found.sort_by_key(|filter: &Self| filter.predicate.effort());
+        found
     }
 
     /// Columns that must equal a value for any row to pass, each with the value

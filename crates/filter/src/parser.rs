@@ -124,11 +124,7 @@ impl Parser {
     }
 
     fn term(&mut self) -> Result<Syntax, FilterError> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            let message = format!("nested deeper than {DEPTH_MAX}");
-            return Err(FilterError::new(self.peek().column, message));
-        }
+        self.deeper()?;
         let term = if self.take_keyword("NOT") || self.take_symbol("-") {
             Syntax::Not(Box::new(self.term()?))
         } else if self.take_symbol("(") {
@@ -158,12 +154,7 @@ impl Parser {
             return Ok(Syntax::Not(Box::new(Syntax::In { path, values })));
         }
         if self.take_symbol(":") {
-            let column = self.peek().column;
-            if self.take_symbol("*") {
-                return Ok(Syntax::Has { path, value: Value { kind: ValueKind::Any, column } });
-            }
-            let value = self.value()?;
-            return Ok(Syntax::Has { path, value });
+            return self.argument(&|value| Syntax::Has { path: path.clone(), value });
         }
         let Kind::Symbol(symbol) = self.peek().kind else {
             return self.bare(path);
@@ -178,8 +169,68 @@ impl Parser {
             _ => return self.bare(path),
         };
         self.at += 1;
+        if op == Op::Eq {
+            return self.argument(&|value| Syntax::Compare { path: path.clone(), op, value });
+        }
         let value = self.value()?;
         Ok(Syntax::Compare { path, op, value })
+    }
+
+    /// One value, or several in parentheses: `tags:("cat" OR "dog")`,
+    /// `tags:("cat" AND NOT "dog")`.
+    fn argument(&mut self, make: &dyn Fn(Value) -> Syntax) -> Result<Syntax, FilterError> {
+        self.deeper()?;
+        let made = if self.take_symbol("(") {
+            let inner = self.arguments(make)?;
+            if !self.take_symbol(")") {
+                return Err(self.unexpected("')', AND or OR"));
+            }
+            inner
+        } else {
+            make(self.any_value()?)
+        };
+        self.depth -= 1;
+        Ok(made)
+    }
+
+    fn arguments(&mut self, make: &dyn Fn(Value) -> Syntax) -> Result<Syntax, FilterError> {
+        let mut parts = Vec::new();
+        loop {
+            let mut either = vec![self.maybe_not(make)?];
+            while self.take_keyword("OR") {
+                either.push(self.maybe_not(make)?);
+            }
+            parts.push(if either.len() == 1 { either.remove(0) } else { Syntax::Or(either) });
+            if !self.take_keyword("AND") {
+                break;
+            }
+        }
+        Ok(if parts.len() == 1 { parts.remove(0) } else { Syntax::And(parts) })
+    }
+
+    fn maybe_not(&mut self, make: &dyn Fn(Value) -> Syntax) -> Result<Syntax, FilterError> {
+        if self.take_keyword("NOT") {
+            return Ok(Syntax::Not(Box::new(self.argument(make)?)));
+        }
+        self.argument(make)
+    }
+
+    /// A value, or `*` for any.
+    fn any_value(&mut self) -> Result<Value, FilterError> {
+        let column = self.peek().column;
+        if self.take_symbol("*") {
+            return Ok(Value { kind: ValueKind::Any, column });
+        }
+        self.value()
+    }
+
+    fn deeper(&mut self) -> Result<(), FilterError> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            let message = format!("nested deeper than {DEPTH_MAX}");
+            return Err(FilterError::new(self.peek().column, message));
+        }
+        Ok(())
     }
 
     fn bare(&self, path: Path) -> Result<Syntax, FilterError> {

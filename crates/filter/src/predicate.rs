@@ -3,6 +3,8 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
+use crate::json::JsonTest;
+
 /// A comparison operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -57,6 +59,36 @@ impl Predicate {
     }
 }
 
+impl Predicate {
+    /// How much work a row is, roughly: numbers before texts, texts before
+    /// searches in them, those before lists.
+    pub(crate) fn effort(&self) -> u32 {
+        match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::effort).sum::<u32>() + 1,
+            Self::Not(inner) => inner.effort(),
+            Self::Leaf(leaf) => leaf.test.effort() + 4 * u32::from(!leaf.column.nested.is_empty()),
+        }
+    }
+}
+
+impl Test {
+    fn effort(&self) -> u32 {
+        let of_value = |operand: &Operand| match operand.scalar.data_type() {
+            DataType::Boolean => 1,
+            data_type if data_type.is_primitive() => 2,
+            _ => 4,
+        };
+        match self {
+            Self::IsNull | Self::IsNotNull | Self::Always(_) => 3,
+            Self::Compare(_, operand) => of_value(operand),
+            Self::In(operands) => operands.iter().map(of_value).max().unwrap_or(1) + 1,
+            Self::Text(..) => 8,
+            Self::Has(inner) => 16 + inner.effort(),
+            Self::Json(_) => 32,
+        }
+    }
+}
+
 /// One test of one column.
 #[derive(Debug, Clone)]
 pub(crate) struct Leaf {
@@ -85,6 +117,8 @@ pub(crate) enum Test {
     Text(TextOp, Operand),
     /// Some element of a list satisfies it.
     Has(Box<Test>),
+    /// What is at a place in a JSON text satisfies it.
+    Json(Box<JsonTest>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

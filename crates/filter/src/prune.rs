@@ -3,10 +3,9 @@
 
 use std::cmp::Ordering;
 
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray, make_comparator};
+use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
-use arrow::row::{RowConverter, SortField};
 
 use crate::predicate::{Leaf, Op, Operand, Predicate, Test, TextOp};
 
@@ -94,6 +93,9 @@ where
     else {
         return May::ANYTHING;
     };
+    if matches!(leaf.test, Test::Json(_)) {
+        return May::ANYTHING;
+    }
     let some_null = range.null_count != Some(0);
     let some_value = rows.is_none() || range.null_count != rows;
     match leaf.test {
@@ -191,10 +193,8 @@ fn ordering(value: &ArrayRef, scalar: &ArrayRef) -> Option<Ordering> {
         DataType::Float64 => return float!(Float64Type),
         _ => {}
     }
-    let converter = RowConverter::new(vec![SortField::new(scalar.data_type().clone())]).ok()?;
-    let left = converter.convert_columns(&[value]).ok()?;
-    let right = converter.convert_columns(std::slice::from_ref(scalar)).ok()?;
-    Some(left.row(0).cmp(&right.row(0)))
+    let compare = make_comparator(&value, scalar, SortOptions::default()).ok()?;
+    Some(compare(0, 0))
 }
 
 fn starts_with(operand: &Operand, min: &ArrayRef, max: &ArrayRef) -> Option<(bool, bool)> {

@@ -21,6 +21,22 @@ struct Row {
     s: Option<String>,
     b: Option<bool>,
     l: Option<Vec<Option<String>>>,
+    j: Option<Document>,
+}
+
+/// A JSON text: `{"k": …, "n": {"m": …}, "t": […]}`.
+#[derive(Debug, Clone, Default)]
+struct Document {
+    k: Option<String>,
+    m: Option<i32>,
+    t: Vec<String>,
+}
+
+impl Document {
+    fn text(&self) -> String {
+        serde_json::json!({ "x": [1, {"k": "no"}], "k": self.k, "n": {"m": self.m}, "t": self.t })
+            .to_string()
+    }
 }
 
 fn batch(rows: &[Row]) -> RecordBatch {
@@ -35,12 +51,14 @@ fn batch(rows: &[Row]) -> RecordBatch {
     let f: Float64Array = rows.iter().map(|r| r.f).collect();
     let s: StringArray = rows.iter().map(|r| r.s.clone()).collect();
     let b: BooleanArray = rows.iter().map(|r| r.b).collect();
+    let j: StringArray = rows.iter().map(|r| r.j.as_ref().map(Document::text)).collect();
     RecordBatch::try_from_iter_with_nullable([
         ("i", Arc::new(i) as ArrayRef, true),
         ("f", Arc::new(f), true),
         ("s", Arc::new(s), true),
         ("b", Arc::new(b), true),
         ("l", Arc::new(lists.finish()), true),
+        ("j_json", Arc::new(j), true),
     ])
     .unwrap()
 }
@@ -58,6 +76,12 @@ enum Twin {
     Null(&'static str, bool),
     IntIn(Vec<i32>),
     Element(String),
+    /// Some of, all of, none of.
+    Elements(&'static str, Vec<String>),
+    JsonText(&'static str, String),
+    JsonNumber(&'static str, i32),
+    JsonTag(String),
+    JsonThere(bool),
     Not(Box<Twin>),
     And(Vec<Twin>),
     Or(Vec<Twin>),
@@ -94,6 +118,18 @@ impl Twin {
                 format!("i IN ({})", list.join(", "))
             }
             Self::Element(t) => format!("l:\"{t}\""),
+            Self::Elements(how, texts) => {
+                let quoted: Vec<String> = texts.iter().map(|t| format!("\"{t}\"")).collect();
+                match *how {
+                    "any" => format!("l:({})", quoted.join(" OR ")),
+                    "all" => format!("l:({})", quoted.join(" AND ")),
+                    _ => format!("l:(NOT {})", quoted.join(" AND NOT ")),
+                }
+            }
+            Self::JsonText(op, t) => format!("j_json.k {op} \"{t}\""),
+            Self::JsonNumber(op, n) => format!("j_json.n.m {op} {n}"),
+            Self::JsonTag(t) => format!("j_json.t:\"{t}\""),
+            Self::JsonThere(is) => format!("j_json.k {} null", if *is { "!=" } else { "=" }),
             Self::Not(inner) => format!("NOT {}", inner.text()),
             Self::And(parts) => joined(parts, " AND "),
             Self::Or(parts) => joined(parts, " or "),
@@ -120,6 +156,19 @@ impl Twin {
                 Some(null == *is)
             }
             Self::IntIn(list) => row.i.map(|i| list.contains(&i)),
+            Self::Elements(how, texts) => {
+                let list = row.l.as_ref()?;
+                let held = |t: &String| list.iter().flatten().any(|e| e == t);
+                Some(match *how {
+                    "any" => texts.iter().any(held),
+                    "all" => texts.iter().all(held),
+                    _ => !texts.iter().any(held),
+                })
+            }
+            Self::JsonText(op, t) => row.j.as_ref()?.k.as_ref().map(|k| ordered(op, k, t)),
+            Self::JsonNumber(op, n) => row.j.as_ref()?.m.map(|m| ordered(op, &m, n)),
+            Self::JsonTag(t) => Some(row.j.as_ref()?.t.contains(t)),
+            Self::JsonThere(is) => Some(row.j.as_ref().is_some_and(|j| j.k.is_some()) == *is),
             Self::Element(t) => row.l.as_ref().map(|l| l.iter().flatten().any(|e| e == t)),
             Self::Not(inner) => inner.judge(row).map(|answer| !answer),
             Self::And(parts) => {
@@ -177,6 +226,12 @@ fn twin() -> impl Strategy<Value = Twin> {
         prop::collection::vec(-5i32..5, 1..4).prop_map(Twin::IntIn),
         prop::collection::vec(-40i32..40, 20..30).prop_map(Twin::IntIn),
         word().prop_map(Twin::Element),
+        (prop::sample::select(vec!["any", "all", "none"]), prop::collection::vec(word(), 1..3))
+            .prop_map(|(how, texts)| Twin::Elements(how, texts)),
+        (op(), word()).prop_map(|(o, t)| Twin::JsonText(o, t)),
+        (op(), -4i32..5).prop_map(|(o, n)| Twin::JsonNumber(o, n)),
+        word().prop_map(Twin::JsonTag),
+        any::<bool>().prop_map(Twin::JsonThere),
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
         prop_oneof![
@@ -195,14 +250,18 @@ fn row() -> impl Strategy<Value = Row> {
         Just(f64::INFINITY)
     ];
     let list = prop::collection::vec(prop::option::of(word()), 0..3);
+    let document =
+        (prop::option::of(word()), prop::option::of(-4i32..5), prop::collection::vec(word(), 0..3))
+            .prop_map(|(k, m, t)| Document { k, m, t });
     (
         prop::option::of(-4i32..5),
         prop::option::of(float),
         prop::option::of(word()),
         prop::option::of(any::<bool>()),
         prop::option::of(list),
+        prop::option::of(document),
     )
-        .prop_map(|(i, f, s, b, l)| Row { i, f, s, b, l })
+        .prop_map(|(i, f, s, b, l, j)| Row { i, f, s, b, l, j })
 }
 
 /// The statistics that a Parquet writer would keep: NaN is in no bound.
@@ -258,6 +317,28 @@ proptest! {
     }
 
     #[test]
+    fn no_words_panic(words in prop::collection::vec(prop::sample::select(vec![
+        "i", "f", "s", "b", "l", "j_json", ".", "k", "=", "!=", "<", ">=", ":", "(", ")", ",", "-", "*",
+        "AND", "OR", "NOT", "IN", "null", "true", "1", "-2.5e3", "'a*'", "\"*\"", "2024-01-31", "`i`",
+    ]), 0..24)) {
+        let rows = [Row::default(), Row { j: Some(Document::default()), ..Row::default() }];
+        let batch = batch(&rows);
+        let text = words.join(" ");
+        match Filter::parse(&text, &batch.schema()) {
+            Ok(filter) => {
+                let all = filter.evaluate(&batch).unwrap();
+                // The parts together are the whole.
+                let parts = filter.conjuncts();
+                let together: Vec<bool> = (0..batch.num_rows())
+                    .map(|row| parts.iter().all(|part| part.evaluate(&batch).unwrap().value(row)))
+                    .collect();
+                prop_assert_eq!(all.values().iter().collect::<Vec<_>>(), together, "{}", text);
+            }
+            Err(error) => prop_assert!((1..=text.chars().count() + 1).contains(&error.column)),
+        }
+    }
+
+    #[test]
     fn no_text_panics(text in "[a-z0-9 \"'().,<>=!:*`\\\\-]{0,40}") {
         let _ = Filter::parse(&text, &batch(&[Row::default()]).schema());
     }
@@ -279,6 +360,7 @@ fn a_literal_of_the_wrong_type_is_pointed_at() {
         Field::new("width", DataType::Int32, true),
         Field::new("title", DataType::Utf8, true),
         Field::new("tags", DataType::new_list(DataType::Utf8, true), true),
+        Field::new("meta_json", DataType::Utf8, true),
     ]);
     for (text, column, word) in [
         ("width = \"x\"", 9, "number"),
@@ -290,6 +372,10 @@ fn a_literal_of_the_wrong_type_is_pointed_at() {
         ("width", 1, "compare"),
         ("width.x = 1", 1, "no field"),
         ("width IN (1, null)", 14, "null"),
+        ("tags:(\"a\" OR 5)", 14, "text"),
+        ("tags:(\"a\" OR", 13, "value"),
+        ("meta_json.a.b < null", 17, "order"),
+        ("title.a = 1", 1, "no field"),
     ] {
         let error = Filter::parse(text, &schema).unwrap_err();
         assert_eq!(error.column, column, "{text}: {error}");
@@ -355,6 +441,31 @@ fn structs_and_lists_are_reached() {
     assert_eq!(passing("n:2", "n", numbers.clone()), [0]);
     assert_eq!(passing("NOT n:2", "n", numbers.clone()), [2]);
     assert_eq!(passing("n:*", "n", numbers), [0, 2]);
+}
+
+#[test]
+fn json_is_reached_by_path_and_by_element() {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![
+        Some(r#"{"camera":{"iso":400,"name":"b\u0061r"},"tags":["sea","boat"],"ok":true}"#),
+        Some(r#"{"camera":{"iso":"400"},"tags":[],"ok":null}"#),
+        Some("[\"sea\"]"),
+        Some("no json"),
+        None,
+    ]));
+    let found = |text: &str| passing(text, "m_json", texts.clone());
+    assert_eq!(found("m_json.camera.iso >= 400"), [0]);
+    assert_eq!(found("m_json.camera.iso = \"400\""), [1]);
+    assert_eq!(found("m_json.camera.name = \"bar\""), [0]);
+    assert_eq!(found("m_json.camera.name = \"*r\""), [0]);
+    assert_eq!(found("m_json.tags:\"sea\""), [0]);
+    assert_eq!(found("m_json:\"sea\""), [2]);
+    assert_eq!(found("m_json:\"camera\""), [0, 1]);
+    assert_eq!(found("NOT m_json:\"sea\""), [0, 1, 3]);
+    assert_eq!(found("m_json.ok = true"), [0]);
+    assert_eq!(found("m_json.ok = null"), [1, 2, 3, 4]);
+    assert_eq!(found("m_json.ok:*"), [0]);
+    assert_eq!(found("m_json.camera.iso IN (400, 500)"), [0]);
+    assert_eq!(found("m_json = \"no*\""), [3]);
 }
 
 #[test]

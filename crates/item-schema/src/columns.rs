@@ -143,6 +143,14 @@ pub const SMALL_DATASET_COLUMNS: [ItemColumn; 8] = [
     column("content_hash", ColumnKind::Text),
 ];
 
+/// Whether a text column holds JSON: declared so, or named so.
+#[must_use]
+pub fn is_json(field: &Field) -> bool {
+    let declared =
+        field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.json");
+    is_text(field.data_type()) && (declared || field.name().ends_with("_json"))
+}
+
 /// The well-known column of a name.
 #[must_use]
 pub fn item_column(name: &str) -> Option<&'static ItemColumn> {

@@ -13,7 +13,7 @@ use arrow::datatypes::Schema;
 
 pub use column_rules::{is_orderable, is_storable};
 pub use columns::{
-    CORE_COLUMNS, ColumnKind, ItemColumn, SMALL_DATASET_COLUMNS, item_column, items_schema,
+    CORE_COLUMNS, ColumnKind, ItemColumn, SMALL_DATASET_COLUMNS, is_json, item_column, items_schema,
 };
 pub use id::{ID_RULES, new_id, parse_id, parse_id_bytes};
 pub use wire::{SCHEMA_BYTES_MAX, schema_from_ipc, schema_to_ipc};

@@ -7,7 +7,7 @@ use crate::run::succeed;
 
 /// The benchmarks, each a program in `tests/bench/<name>/bench.py`. One whose peers are no
 /// part of the tests' environment has a `requirements.txt` beside it.
-const BENCHMARKS: [&str; 3] = ["flight", "files", "vectors"];
+const BENCHMARKS: [&str; 4] = ["flight", "files", "vectors", "items"];
 
 /// Builds the release binary and runs one benchmark; what it prints is its report.
 pub fn run(machine: &Machine, args: &[&str]) -> Result<(), Failure> {

@@ -24,6 +24,7 @@ use telemetry::measured;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+pub use model::StoredBlock;
 pub use settings::Settings;
 
 use app::{Catalog, Outbox};
@@ -80,6 +81,19 @@ pub async fn migrate(sql: &SqlSettings) -> Result<(), ServiceError> {
 /// A database that is away.
 pub async fn migration_status(sql: &SqlSettings) -> Result<Vec<MigrationStatus>, ServiceError> {
     Store::open(sql).await?.migration_status().await
+}
+
+/// Some of the blocks that snapshots use, after the one of an id, in the order
+/// of ids: what `quarry db verify --blocks` compares files with.
+///
+/// # Errors
+/// A database that is away.
+pub async fn stored_blocks(
+    sql: &SqlSettings,
+    after: uuid::Uuid,
+    limit: u32,
+) -> Result<Vec<StoredBlock>, ServiceError> {
+    Store::open(sql).await?.stored_blocks(after, limit).await
 }
 
 fn transport(

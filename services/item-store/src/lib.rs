@@ -7,6 +7,7 @@ mod jobs;
 mod model;
 mod settings;
 mod store;
+mod verify;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use settings::{BlockSettings, FlightSettings, Settings};
 pub use sql_store::{MigrationStatus, SqlSettings};
+pub use verify::BlockFiles;
 
 use app::App;
 use store::Store;

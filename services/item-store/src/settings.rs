@@ -1,5 +1,7 @@
 //! What the item store can be told.
 
+use std::time::Duration;
+
 use blocks::{BlockOptions, Compression, ReaderSettings};
 use serde::{Deserialize, Serialize};
 use sql_store::SqlSettings;
@@ -18,8 +20,13 @@ pub struct Settings {
     pub flight: FlightSettings,
     /// How blocks are cut and written.
     pub blocks: BlockSettings,
-    /// Bytes of footers and page indexes that are kept.
-    pub footer_cache_bytes: u64,
+    /// Bytes of all that is kept of blocks for reads: footers, page indexes, bloom
+    /// filters, decoded columns, indexes.
+    pub cache_bytes: u64,
+    /// Small writes beside the blocks.
+    pub delta: DeltaSettings,
+    /// How blocks are merged.
+    pub compaction: CompactionSettings,
     /// Bytes of manifests that are kept.
     pub manifest_cache_bytes: u64,
     /// Seconds between two sweeps of abandoned uploads.
@@ -62,6 +69,80 @@ pub struct BlockSettings {
     pub buffer_bytes_max: usize,
 }
 
+/// `[items.delta]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeltaSettings {
+    /// Small writes that wait before a dataset's delta is flushed.
+    pub flush_rows: i64,
+    /// Bytes of them.
+    pub flush_bytes: i64,
+    /// Seconds that the oldest of them waits.
+    pub flush_seconds: u64,
+    /// With so many bytes waiting, small writes are refused until a flush.
+    pub pending_bytes_max: i64,
+    /// Bytes of small writes that are kept in memory, a dataset.
+    pub cache_bytes: u64,
+    /// Seconds after which a bulk write that stopped is given up.
+    pub fence_lease_seconds: u64,
+    /// Seconds that a write waits for a bulk write to end.
+    pub fence_wait_seconds: u64,
+}
+
+/// `[items.compaction]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompactionSettings {
+    /// Seconds between two looks at all datasets; 0: blocks are never merged.
+    pub seconds: u64,
+    /// Bytes of blocks that one step merges at most.
+    pub bytes_max: u64,
+}
+
+impl Default for DeltaSettings {
+    fn default() -> Self {
+        Self {
+            flush_rows: 10_000,
+            flush_bytes: 16 << 20,
+            flush_seconds: 300,
+            pending_bytes_max: 256 << 20,
+            cache_bytes: 64 << 20,
+            fence_lease_seconds: 30,
+            fence_wait_seconds: 60,
+        }
+    }
+}
+
+impl Default for CompactionSettings {
+    fn default() -> Self {
+        Self { seconds: 60, bytes_max: 128 << 20 }
+    }
+}
+
+impl DeltaSettings {
+    /// Whether a branch is to be flushed.
+    #[must_use]
+    pub fn is_due(&self, state: &row_delta::State, now: i64) -> bool {
+        let age = i64::try_from(self.flush_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        state.pending_rows > 0
+            && (state.pending_rows >= self.flush_rows
+                || state.pending_bytes >= self.flush_bytes
+                || now - state.oldest_at >= age)
+    }
+
+    /// Microseconds after which a fence that nobody prolongs may be settled.
+    #[must_use]
+    pub fn fence_lease_micros(&self) -> i64 {
+        i64::try_from(self.fence_lease_seconds.clamp(1, 3_600)).unwrap_or(30) * 1_000_000
+    }
+
+    /// How long a write waits for a fence.
+    #[must_use]
+    pub const fn fence_wait(&self) -> Duration {
+        Duration::from_secs(self.fence_wait_seconds)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -69,7 +150,9 @@ impl Default for Settings {
             object_store_url: String::new(),
             flight: FlightSettings::default(),
             blocks: BlockSettings::default(),
-            footer_cache_bytes: 256 << 20,
+            cache_bytes: ReaderSettings::default().cache_bytes,
+            delta: DeltaSettings::default(),
+            compaction: CompactionSettings::default(),
             manifest_cache_bytes: 64 << 20,
             sweep_seconds: 60,
             media_bytes_max: 16 << 30,
@@ -119,7 +202,14 @@ impl Settings {
     /// How blocks are read.
     #[must_use]
     pub fn reader_settings(&self) -> ReaderSettings {
-        ReaderSettings { footer_cache_bytes: self.footer_cache_bytes, ..ReaderSettings::default() }
+        ReaderSettings { cache_bytes: self.cache_bytes, ..ReaderSettings::default() }
+    }
+
+    /// Microseconds for which what a snapshot sees is kept after its end: longer
+    /// than any token, ticket or stream lives.
+    #[must_use]
+    pub const fn snapshot_lease_micros() -> i64 {
+        2 * 3_600 * 1_000_000
     }
 
     /// Microseconds for which tickets and page tokens are good.

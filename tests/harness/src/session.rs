@@ -12,6 +12,8 @@ use identity_api::v1::audit_service_client::AuditServiceClient;
 use identity_api::v1::grants_service_client::GrantsServiceClient;
 use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
+use items_api::v1::analysis_service_client::AnalysisServiceClient;
+use items_api::v1::edits_service_client::EditsServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
@@ -126,6 +128,11 @@ impl Session {
         DatasetsServiceClient::new(self.authed())
     }
 
+    /// `quarry.items.v1.EditsService`.
+    pub fn edits(&self) -> EditsServiceClient<Authed> {
+        EditsServiceClient::new(self.authed())
+    }
+
     /// `quarry.items.v1.ItemsService`.
     pub fn items(&self) -> ItemsServiceClient<Authed> {
         ItemsServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -144,6 +151,9 @@ impl Session {
     /// `quarry.vectors.v1.SearchService`.
     pub fn search(&self) -> SearchServiceClient<Authed> {
         SearchServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    /// `quarry.items.v1.AnalysisService`.
+    pub fn analysis(&self) -> AnalysisServiceClient<Authed> {
+        AnalysisServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.items.v1.MediaService`.
@@ -186,6 +196,11 @@ impl Session {
     /// `POST` of a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.http(Method::POST, path, Some(body.to_string())).await
+    }
+
+    /// `PATCH` with a JSON body.
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.http(Method::PATCH, path, Some(body.to_string())).await
     }
 
     /// `DELETE` of a path.

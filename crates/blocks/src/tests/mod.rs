@@ -15,13 +15,13 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use blob_store::BlobStore;
-use filter::Filter;
+use filter::{Filter, Pruned};
 use futures::TryStreamExt;
 use service_error::ServiceError;
 
 use crate::{
-    BlockLocation, BlockOptions, BlockReader, BlockWriter, ByteBudget, KeyedBlock, ReaderSettings,
-    ScanPlan, ScanRange, WrittenBlock,
+    BlockLocation, BlockOptions, BlockReader, BlockRows, BlockWriter, ByteBudget, KeyedBlock,
+    Position, ReaderSettings, Reading, ScanPlan, ScanRange, Walk, WrittenBlock,
 };
 
 pub(crate) struct Shelf {
@@ -62,7 +62,7 @@ impl Shelf {
 
     pub async fn scan(
         &self,
-        blocks: &[WrittenBlock],
+        blocks: &[BlockRows],
         filter: Option<&str>,
         schema: SchemaRef,
         all: SchemaRef,
@@ -70,7 +70,11 @@ impl Shelf {
         let filter = filter.map(|text| Arc::new(Filter::parse(text, &all).unwrap()));
         let ranges = blocks
             .iter()
-            .map(|b| ScanRange { location: location(b), rows: 0..b.row_count })
+            .map(|b| ScanRange {
+                location: b.location.clone(),
+                rows: 0..b.location.row_count,
+                deleted: b.deleted.clone(),
+            })
             .collect();
         let plan = ScanPlan {
             ranges,
@@ -79,39 +83,59 @@ impl Shelf {
             filter,
             limit: None,
             batch_bytes: 100_000,
+            tally: Arc::default(),
         };
         let batches: Vec<RecordBatch> = self.reader.scan(plan).try_collect().await.unwrap();
         concat_batches(&schema, &batches).unwrap()
     }
 
-    /// All pages of some blocks, one after the other.
+    /// All pages of some blocks, one after the other, from the begin or from
+    /// the end.
     pub async fn pages(
         &self,
-        blocks: &[WrittenBlock],
+        blocks: &[BlockRows],
         filter: Option<&str>,
         all: &SchemaRef,
-        rows: usize,
+        limit: usize,
+        back: bool,
     ) -> RecordBatch {
-        let filter = filter.map(|text| Arc::new(Filter::parse(text, all).unwrap()));
-        let mut found = Vec::new();
-        for block in blocks {
-            let mut begin = 0;
-            loop {
-                let schemas = (all.clone(), all.clone());
-                let place = location(block);
-                let page =
-                    self.reader.page(&place, begin, (rows, 1 << 30), filter.clone(), schemas);
-                let page = page.await.unwrap();
-                assert!(page.batch.num_rows() <= rows);
-                found.push(page.batch);
-                match page.next {
-                    Some(next) => begin = next,
-                    None => break,
-                }
+        let reading = reading(filter, all);
+        let mut pages: Vec<Vec<RecordBatch>> = Vec::new();
+        let mut from = match (back, blocks.last()) {
+            (true, Some(last)) => {
+                Position { block: blocks.len() - 1, row: last.location.row_count }
             }
+            _ => Position { block: 0, row: 0 },
+        };
+        loop {
+            let walk = Walk { from, back, limit };
+            let rows = self.reader.walk(blocks, &reading, walk, |_| Pruned::Maybe).await.unwrap();
+            assert!(rows.len() <= limit);
+            let (Some(first), Some(last)) = (rows.first(), rows.last()) else { break };
+            from = if back { *first } else { Position { row: last.row + 1, ..*last } };
+            let page = self.reader.rows(blocks, &rows, all, &reading, 1 << 30).await.unwrap();
+            assert_eq!(page.iter().map(RecordBatch::num_rows).sum::<usize>(), rows.len());
+            pages.push(page);
         }
-        concat_batches(all, &found).unwrap()
+        if back {
+            pages.reverse();
+        }
+        concat_batches(all, pages.iter().flatten()).unwrap()
     }
+
+    pub async fn count(&self, blocks: &[BlockRows], filter: &str, all: &SchemaRef) -> u64 {
+        let reading = reading(Some(filter), all);
+        self.reader.count(blocks, &reading, |_| Pruned::Maybe).await.unwrap()
+    }
+}
+
+pub(crate) fn reading(filter: Option<&str>, all: &SchemaRef) -> Reading {
+    let filter = filter.map(|text| Arc::new(Filter::parse(text, all).unwrap()));
+    Reading::new(all.clone(), filter)
+}
+
+pub(crate) fn live(blocks: &[WrittenBlock]) -> Vec<BlockRows> {
+    blocks.iter().map(|block| location(block).into()).collect()
 }
 
 pub(crate) fn location(block: &WrittenBlock) -> BlockLocation {
@@ -125,7 +149,8 @@ pub(crate) fn location(block: &WrittenBlock) -> BlockLocation {
 
 pub(crate) fn keyed(block: &WrittenBlock) -> KeyedBlock {
     let stats = &block.columns[0];
-    KeyedBlock { location: location(block), range: stats.min.clone().zip(stats.max.clone()) }
+    let range = stats.min.clone().zip(stats.max.clone());
+    KeyedBlock { location: location(block), range, deleted: None }
 }
 
 /// A scrambled but repeatable number.

@@ -7,9 +7,11 @@ use arrow::array::{
 };
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
-use filter::Filter;
+use filter::{Filter, Pruned};
+use roaring::RoaringBitmap;
 
-use super::{Shelf, by_id, location, rows};
+use super::{Shelf, by_id, live, reading, rows};
+use crate::{Position, Reading, Walk};
 
 fn naive(batch: &RecordBatch, filter: &str) -> RecordBatch {
     let mask = Filter::parse(filter, &batch.schema()).unwrap().evaluate(batch).unwrap();
@@ -26,46 +28,124 @@ async fn three_hundred_thousand_unsorted_rows_come_back_sorted() {
     assert_eq!(written[0].row_count, 300_000);
     let all = batches[0].schema();
     let expected = by_id(&concat_batches(&all, &batches).unwrap());
-    assert_eq!(shelf.scan(&written, None, all.clone(), all.clone()).await, expected);
+    assert_eq!(shelf.scan(&live(&written), None, all.clone(), all.clone()).await, expected);
     let object = shelf.store.get(&written[0].object_key).await.unwrap();
     assert_eq!(object.len() as u64, written[0].byte_count);
 }
+
+const FILTERS: [&str; 11] = [
+    "width > 3900 AND flag = true",
+    "width = null",
+    "title = \"title 7\" OR tags:\"t1\"",
+    "title = \"title 7\"",
+    "title:\"le 99\" AND flag = false",
+    "flag",
+    "NOT shape.x < 24000",
+    "width > 100000",
+    "width != null OR width = null",
+    "at < \"1970-01-01T00:00:00.001Z\"",
+    "at > \"1970-01-01T00:00:00.020Z\" AND NOT flag AND width IN (7, 8, 9)",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_pages_and_counts_agree_with_the_naive_twin() {
     let mut shelf = Shelf::new().await;
     shelf.options.block_rows_max = 9_000;
     let batches: Vec<RecordBatch> = (0..5).map(|i| rows(i * 5_000..(i + 1) * 5_000)).collect();
-    let written = shelf.write(&batches, Some("id")).await.unwrap();
+    let written = live(&shelf.write(&batches, Some("id")).await.unwrap());
     assert_eq!(written.len(), 3);
     let all = batches[0].schema();
     let whole = shelf.scan(&written, None, all.clone(), all.clone()).await;
     assert_eq!(whole.num_rows(), 25_000);
-    assert_eq!(shelf.pages(&written, None, &all, 777).await, whole);
-    for text in [
-        "width > 3900 AND flag = true",
-        "width = null",
-        "title = \"title 7\" OR tags:\"t1\"",
-        "NOT shape.x < 24000",
-        "width > 100000",
-        "width != null OR width = null",
-        "at < \"1970-01-01T00:00:00.001Z\"",
-    ] {
-        let expected = naive(&whole, text);
-        assert_eq!(
-            shelf.scan(&written, Some(text), all.clone(), all.clone()).await,
-            expected,
-            "{text}"
-        );
-        assert_eq!(shelf.pages(&written, Some(text), &all, 13).await, expected, "{text}");
-        let filter = Arc::new(Filter::parse(text, &all).unwrap());
-        let mut count = 0;
-        for block in &written {
-            count +=
-                shelf.reader.count(&location(block), filter.clone(), all.clone()).await.unwrap();
+    assert_eq!(shelf.pages(&written, None, &all, 777, false).await, whole);
+    assert_eq!(shelf.pages(&written, None, &all, 777, true).await, whole);
+    // Cold, then with columns in memory, then with indexes.
+    for round in 0..3 {
+        for text in FILTERS {
+            let expected = naive(&whole, text);
+            let case = format!("{text}, round {round}");
+            let scanned = shelf.scan(&written, Some(text), all.clone(), all.clone()).await;
+            assert_eq!(scanned, expected, "{case}");
+            let back = round == 1;
+            let paged = shelf.pages(&written, Some(text), &all, 213, back).await;
+            assert_eq!(paged, expected, "{case}");
+            let count = shelf.count(&written, text, &all).await;
+            assert_eq!(count, expected.num_rows() as u64, "{case}");
         }
-        assert_eq!(count, expected.num_rows() as u64, "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_rows_are_nowhere() {
+    let mut shelf = Shelf::new().await;
+    shelf.options.block_rows_max = 9_000;
+    let batches: Vec<RecordBatch> = (0..5).map(|i| rows(i * 5_000..(i + 1) * 5_000)).collect();
+    let mut blocks = live(&shelf.write(&batches, Some("id")).await.unwrap());
+    let all = batches[0].schema();
+    let whole = shelf.scan(&blocks, None, all.clone(), all.clone()).await;
+    // Some rows, nearly all, and a whole row group.
+    let gone: [RoaringBitmap; 3] = [
+        (0..9_000u32).filter(|n| n % 5 == 0).collect(),
+        (0..9_000u32).filter(|n| n % 100 != 1).collect(),
+        (4_096..7_000u32).collect(),
+    ];
+    let mut kept = Vec::new();
+    for (block, gone) in blocks.iter_mut().zip(gone) {
+        let rows = u32::try_from(block.location.row_count).unwrap();
+        kept.extend((0..rows).map(|row| Some(!gone.contains(row))));
+        block.deleted = Some(Arc::new(gone.into_iter().filter(|row| *row < rows).collect()));
+    }
+    let rest = filter_record_batch(&whole, &kept.into_iter().collect()).unwrap();
+    let live_rows: u64 = blocks.iter().map(crate::BlockRows::live_count).sum();
+    assert_eq!(rest.num_rows() as u64, live_rows);
+    assert_eq!(shelf.scan(&blocks, None, all.clone(), all.clone()).await, rest);
+    for back in [false, true] {
+        assert_eq!(shelf.pages(&blocks, None, &all, 501, back).await, rest);
+    }
+    for round in 0..3 {
+        for text in FILTERS {
+            let expected = naive(&rest, text);
+            let case = format!("{text}, round {round}");
+            let scanned = shelf.scan(&blocks, Some(text), all.clone(), all.clone()).await;
+            assert_eq!(scanned, expected, "{case}");
+            assert_eq!(shelf.pages(&blocks, Some(text), &all, 97, round == 1).await, expected);
+            assert_eq!(shelf.count(&blocks, text, &all).await, expected.num_rows() as u64);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_ends_when_its_rows_take_too_much_memory() {
+    let shelf = Shelf::new().await;
+    let batch = rows(0..9_000);
+    let blocks = live(&shelf.write(std::slice::from_ref(&batch), Some("id")).await.unwrap());
+    let (all, reading) = (batch.schema(), reading(None, &batch.schema()));
+    let walk = Walk { from: Position { block: 0, row: 0 }, back: false, limit: 9_000 };
+    let found = shelf.reader.walk(&blocks, &reading, walk, |_| Pruned::Maybe).await.unwrap();
+    let page = shelf.reader.rows(&blocks, &found, &all, &reading, 50_000).await.unwrap();
+    let bytes: usize = page.iter().map(crate::slice_bytes).sum();
+    assert!((1..9_000).contains(&page.iter().map(RecordBatch::num_rows).sum::<usize>()));
+    assert!(bytes < 100_000, "{bytes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_once_is_not_fetched_again() {
+    let shelf = Shelf::new().await;
+    let batch = rows(0..20_000);
+    let blocks = live(&shelf.write(std::slice::from_ref(&batch), Some("id")).await.unwrap());
+    let all = batch.schema();
+    let cost = async |filter: &str| {
+        let reading = reading(Some(filter), &all);
+        shelf.reader.count(&blocks, &reading, |_| Pruned::Maybe).await.unwrap();
+        reading.tally.cost()
+    };
+    let (first, second, third) =
+        (cost("width = 7").await, cost("width = 8").await, cost("width = 9").await);
+    assert!(first.gets > 0 && first.cells_decoded == 5, "{first:?}");
+    assert_eq!((second.gets, second.bytes, second.cells_decoded), (0, 0, 0));
+    assert_eq!((third.gets, third.cells_hot), (0, second.cells_hot));
+    assert!(cost("flag").await.indexes == 0 && cost("flag").await.indexes > 0);
+    assert!(cost("flag AND width = 3").await.cells_decoded == 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +155,8 @@ async fn a_projection_answers_its_columns_in_its_order() {
     let written = shelf.write(std::slice::from_ref(&batch), Some("id")).await.unwrap();
     let all = batch.schema();
     let few: SchemaRef = Arc::new(all.project(&[3, 1]).unwrap());
-    let found = shelf.scan(&written, Some("title = \"title 5\""), few.clone(), all.clone()).await;
+    let found =
+        shelf.scan(&live(&written), Some("title = \"title 5\""), few.clone(), all.clone()).await;
     assert_eq!(found.schema(), few);
     assert_eq!(found, naive(&by_id(&batch), "title = \"title 5\"").project(&[3, 1]).unwrap());
 }
@@ -85,19 +166,17 @@ async fn a_key_is_found_and_a_strange_one_is_not() {
     let shelf = Shelf::new().await;
     let batch = rows(0..20_000);
     let written = shelf.write(std::slice::from_ref(&batch), Some("id")).await.unwrap();
-    let all = batch.schema();
+    let (written, all) = (live(&written), batch.schema());
     for (n, expected) in [(12_345u64, 1), (20_001, 0)] {
         let id = uuid::Uuid::from_bytes(super::id_of(n)).to_string();
         let filter = Arc::new(Filter::equals(&all, "id", &id).unwrap());
-        let schemas = (all.clone(), all.clone());
-        let page = shelf
-            .reader
-            .page(&location(&written[0]), 0, (1, 1 << 20), Some(filter), schemas)
-            .await
-            .unwrap();
-        assert_eq!(page.batch.num_rows(), expected);
+        let reading = Reading::new(all.clone(), Some(filter));
+        let walk = Walk { from: Position { block: 0, row: 0 }, back: false, limit: 2 };
+        let found = shelf.reader.walk(&written, &reading, walk, |_| Pruned::Maybe).await.unwrap();
+        assert_eq!(found.len(), expected);
         if expected == 1 {
-            let shape = page.batch.column_by_name("shape").unwrap().as_struct().column(0).clone();
+            let page = shelf.reader.rows(&written, &found, &all, &reading, 1 << 20).await.unwrap();
+            let shape = page[0].column_by_name("shape").unwrap().as_struct().column(0).clone();
             assert_eq!(shape.as_primitive::<Int32Type>().value(0), 12_345);
         }
     }
@@ -138,7 +217,7 @@ async fn types_come_back_as_they_were() {
     ])
     .unwrap();
     let written = shelf.write(std::slice::from_ref(&batch), None).await.unwrap();
-    let found = shelf.scan(&written, None, batch.schema(), batch.schema()).await;
+    let found = shelf.scan(&live(&written), None, batch.schema(), batch.schema()).await;
     assert_eq!(found.schema(), batch.schema());
     assert_eq!(format!("{:?}", found.column(1)), format!("{:?}", batch.column(1)));
     assert_eq!(found.column(0).null_count(), 1_000);
@@ -156,14 +235,17 @@ async fn columns_that_a_block_is_older_than_are_null() {
         true,
     )));
     let all: SchemaRef = Arc::new(Schema::new(fields));
-    let found = shelf.scan(&written, None, all.clone(), all.clone()).await;
+    let found = shelf.scan(&live(&written), None, all.clone(), all.clone()).await;
     assert_eq!(found.column_by_name("late").unwrap().null_count(), 100);
     assert_eq!(
-        shelf.scan(&written, Some("late = 3"), all.clone(), all.clone()).await.num_rows(),
+        shelf.scan(&live(&written), Some("late = 3"), all.clone(), all.clone()).await.num_rows(),
         0
     );
     assert_eq!(
-        shelf.scan(&written, Some("late = null AND flag"), all.clone(), all).await.num_rows(),
+        shelf
+            .scan(&live(&written), Some("late = null AND flag"), all.clone(), all)
+            .await
+            .num_rows(),
         34
     );
 }

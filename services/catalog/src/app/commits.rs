@@ -13,9 +13,11 @@ use crate::app::Catalog;
 use crate::model::block::check_blocks;
 use crate::model::commit::Idempotency;
 use crate::model::dataset::check_message;
+use crate::model::deletion::check_touched;
 use crate::model::schema::{Shape, column_names};
 use crate::model::{
-    Block, CommitMode, CommitPlan, Committed, DatasetRef, Name, NewDataset, Upload,
+    Block, BlockDeletion, BlockRemoval, CommitMode, CommitPlan, Committed, DatasetRef, Footing,
+    Name, NewDataset, Upload,
 };
 
 const COMMIT: &str = "quarry.catalog.v1.ManifestService/CommitVersion";
@@ -37,10 +39,30 @@ pub struct CommitRequest {
     pub mode: CommitMode,
     pub create: Option<CreateInCommit>,
     pub blocks: Vec<Block>,
-    pub base_snapshot: i64,
-    pub keys_checked: bool,
+    pub deletions: Vec<BlockDeletion>,
+    pub removals: Vec<BlockRemoval>,
+    pub footing: Footing,
+    pub named: bool,
     pub message: String,
+    pub affected_rows: i64,
     pub idempotency: Option<Idempotency>,
+}
+
+impl CommitRequest {
+    fn check(&self) -> Result<(), ServiceError> {
+        check_touched(&self.deletions, &self.removals)?;
+        let touches = !self.deletions.is_empty() || !self.removals.is_empty();
+        if touches && self.mode != CommitMode::Merge {
+            return Err(ServiceError::invalid("deletions", "belong to mode merge"));
+        }
+        if let CommitMode::Rollback(snapshot) = self.mode
+            && (snapshot < 0 || !self.blocks.is_empty())
+        {
+            let message = "needs a snapshot of the dataset, and adds no blocks";
+            return Err(ServiceError::invalid("rollback_snapshot", message));
+        }
+        Ok(())
+    }
 }
 
 impl Catalog {
@@ -56,6 +78,7 @@ impl Catalog {
         request: CommitRequest,
     ) -> Result<Committed, ServiceError> {
         check_message(&request.message)?;
+        request.check()?;
         let upload = self.store.find_upload(request.upload).await?.owned_by(caller.principal)?;
         let plan = match &request.create {
             Some(create) => self.plan_of_new(caller, &upload, create, &request).await?,
@@ -131,9 +154,12 @@ fn plan(
         dataset: upload.dataset_id,
         path,
         blocks: request.blocks.clone(),
-        base_snapshot: request.base_snapshot,
-        keys_checked: request.keys_checked,
+        deletions: request.deletions.clone(),
+        removals: request.removals.clone(),
+        footing: request.footing,
+        named: request.named,
         message: request.message.clone(),
+        affected_rows: request.affected_rows,
         idempotency: request.idempotency.clone(),
     }
 }

@@ -71,6 +71,19 @@ impl Catalog {
         self.store.abort_upload(&upload).await
     }
 
+    /// Says whether an upload has committed; one that has not never will.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for whoever is no role of the platform; `NotFound`.
+    pub async fn settle_upload(
+        &self,
+        caller: &Caller,
+        id: UploadId,
+    ) -> Result<Upload, ServiceError> {
+        Self::require_service(caller)?;
+        self.store.settle_upload(id).await
+    }
+
     /// Gives up uploads whose lease has run out and names given-up ones whose
     /// objects are still there.
     ///

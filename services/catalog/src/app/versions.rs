@@ -133,6 +133,7 @@ impl Catalog {
         snapshot: i64,
     ) -> Result<Vec<ColumnStats>, ServiceError> {
         let mut total = Vec::new();
+        let mut rows = 0;
         let mut cursor: Option<BlockCursor> = None;
         loop {
             let range =
@@ -141,13 +142,14 @@ impl Catalog {
             let Some(last) = entries.last() else { return Ok(total) };
             cursor = Some(last.cursor());
             self.store.load_statistics(&mut entries).await?;
-            for entry in &entries {
-                fold_statistics(
-                    &mut total,
-                    entry.row_begin,
-                    &entry.block.columns,
-                    entry.block.row_count,
-                );
+            for entry in &mut entries {
+                let block = &mut entry.block;
+                if entry.deleted_count > 0 {
+                    // They enclose the live rows, and may be a deleted row's.
+                    block.columns.iter_mut().for_each(|column| column.exact = false);
+                }
+                fold_statistics(&mut total, rows, &block.columns, block.row_count);
+                rows += block.row_count;
             }
         }
     }

@@ -10,10 +10,16 @@ use crate::app::{BlockPage, Catalog, CommitRequest, CreateInCommit};
 use crate::grpc::datasets::{dataset_to_wire, profile_from_wire, version_to_wire};
 use crate::grpc::{answer, parse_id, timestamp, value};
 use crate::model::commit::Idempotency;
-use crate::model::{Block, BlockCursor, CommitMode, DatasetRef, Head, ManifestEntry, VersionRef};
+use crate::model::deletion::read_positions;
+use crate::model::{
+    Block, BlockCursor, BlockDeletion, BlockRemoval, CommitMode, DatasetRef, Footing, Head,
+    ManifestEntry, UploadState, VersionRef, WatermarkMove,
+};
 
 /// Blocks on a page with statistics, which are many times larger.
 const BLOCKS_WITH_STATISTICS_MAX: u32 = 200;
+/// Bytes of deleted rows' positions on a page, the first block's aside.
+const DELETION_BYTES_MAX: usize = 8 << 20;
 
 /// The service over the use cases.
 pub struct Manifest(pub Catalog);
@@ -61,6 +67,7 @@ impl ManifestService for Manifest {
                 limit: size + 1,
             };
             let entries = self.0.list_blocks(&caller, page).await?;
+            let size = entries_that_fit(&entries).min(size);
             let (entries, next_page_token) =
                 paging::cut(entries, size, &list, ManifestEntry::cursor);
             let blocks = entries.into_iter().map(entry_to_wire).collect();
@@ -109,9 +116,11 @@ impl ManifestService for Manifest {
         let committed = async {
             let committed = self.0.commit(&caller, commit_from_wire(asked)?).await?;
             Ok::<_, ServiceError>(wire::CommitVersionResponse {
-                version: Some(version_to_wire(committed.version)),
+                version: committed.version.map(version_to_wire),
                 dataset_id: committed.dataset.to_string(),
                 replayed: committed.replayed,
+                snapshot: committed.snapshot,
+                affected_rows: committed.affected_rows,
             })
         };
         answer(committed.await)
@@ -125,6 +134,19 @@ impl ManifestService for Manifest {
         let id = parse_id("upload_id", &request.into_inner().upload_id)?;
         let aborted = self.0.abort_upload(&caller, id).await;
         answer(aborted.map(|()| wire::AbortUploadResponse {}))
+    }
+
+    async fn settle_upload(
+        &self,
+        request: Request<wire::SettleUploadRequest>,
+    ) -> Result<Response<wire::SettleUploadResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let id = parse_id("upload_id", &request.into_inner().upload_id)?;
+        let settled = self.0.settle_upload(&caller, id).await;
+        answer(settled.map(|upload| wire::SettleUploadResponse {
+            committed: upload.state == UploadState::Committed,
+            snapshot: upload.snapshot,
+        }))
     }
 
     async fn sweep_uploads(
@@ -162,6 +184,16 @@ impl ManifestService for Manifest {
     }
 }
 
+/// How many entries of a page fit into a message, at least one.
+fn entries_that_fit(entries: &[ManifestEntry]) -> u32 {
+    let mut bytes = 0;
+    let fit = entries.iter().take_while(|entry| {
+        bytes += entry.deletions.len();
+        bytes <= DELETION_BYTES_MAX
+    });
+    u32::try_from(fit.count().max(1)).unwrap_or(u32::MAX)
+}
+
 fn reference(dataset: Option<wire::DatasetRef>) -> Result<DatasetRef, ServiceError> {
     let named = dataset.ok_or_else(|| ServiceError::invalid("dataset", "is missing"))?;
     if named.dataset_id.is_empty() {
@@ -194,6 +226,9 @@ fn entry_to_wire(entry: ManifestEntry) -> wire::Block {
         columns: entry.block.columns.iter().map(value::to_wire).collect(),
         row_begin: entry.row_begin,
         snapshot_begin: entry.snapshot_begin,
+        deleted_count: entry.deleted_count,
+        deletions: entry.deletions,
+        deletion_revision: entry.deletion_revision,
     }
 }
 
@@ -201,7 +236,12 @@ fn commit_from_wire(asked: wire::CommitVersionRequest) -> Result<CommitRequest, 
     let mode = match wire::CommitMode::try_from(asked.mode) {
         Ok(wire::CommitMode::Append) => CommitMode::Append,
         Ok(wire::CommitMode::Overwrite) => CommitMode::Overwrite,
-        _ => return Err(ServiceError::invalid("mode", "is missing: append or overwrite")),
+        Ok(wire::CommitMode::Merge) => CommitMode::Merge,
+        Ok(wire::CommitMode::Rollback) => CommitMode::Rollback(asked.rollback_snapshot),
+        _ => {
+            let message = "is missing: append, overwrite, merge or rollback";
+            return Err(ServiceError::invalid("mode", message));
+        }
     };
     let create = match asked.create {
         None => None,
@@ -213,16 +253,37 @@ fn commit_from_wire(asked: wire::CommitVersionRequest) -> Result<CommitRequest, 
             key_column: create.key_column,
         }),
     };
+    let watermark = asked.watermark.map(|moved| WatermarkMove { from: moved.from, to: moved.to });
     Ok(CommitRequest {
         upload: parse_id("upload_id", &asked.upload_id)?,
         mode,
         create,
         blocks: asked.blocks.into_iter().map(block_from_wire).collect::<Result<_, _>>()?,
-        base_snapshot: asked.base_snapshot,
-        keys_checked: asked.keys_checked,
+        deletions: asked.deletions.iter().map(deletion_from_wire).collect::<Result<_, _>>()?,
+        removals: asked.removals.iter().map(removal_from_wire).collect::<Result<_, _>>()?,
+        footing: Footing {
+            base_snapshot: asked.base_snapshot,
+            keys_checked: asked.keys_checked,
+            watermark,
+        },
+        named: !asked.unnamed,
         message: asked.message,
+        affected_rows: asked.affected_rows,
         idempotency: Idempotency::of(&asked.idempotency_key, &asked.body_hash)?,
     })
+}
+
+fn deletion_from_wire(deletion: &wire::BlockDeletion) -> Result<BlockDeletion, ServiceError> {
+    Ok(BlockDeletion {
+        block: parse_id("deletions.block_id", &deletion.block_id)?,
+        revision: deletion.deletion_revision,
+        positions: read_positions(&deletion.positions)?,
+    })
+}
+
+fn removal_from_wire(removal: &wire::BlockRemoval) -> Result<BlockRemoval, ServiceError> {
+    let block = parse_id("removals.block_id", &removal.block_id)?;
+    Ok(BlockRemoval { block, revision: removal.deletion_revision })
 }
 
 fn block_from_wire(block: wire::Block) -> Result<Block, ServiceError> {

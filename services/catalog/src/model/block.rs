@@ -13,6 +13,19 @@ const BLOCKS_PER_COMMIT_MAX: usize = 10_000;
 const BOUND_BYTES_MAX: usize = 64 << 10;
 const CONTENT_HASH_BYTES: usize = 32;
 
+/// A file as the manifest knows it, for whoever checks files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Its id.
+    pub id: uuid::Uuid,
+    /// Below the item store's prefix.
+    pub object_key: String,
+    /// Of the file.
+    pub byte_count: i64,
+    /// BLAKE3-256 of the file.
+    pub content_hash: Vec<u8>,
+}
+
 /// One immutable Parquet file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
@@ -36,18 +49,30 @@ pub struct ManifestEntry {
     pub snapshot_begin: i64,
     /// Its place among the blocks of that snapshot.
     pub ordinal: i64,
-    /// Rows before it in storage order, at the listed snapshot.
+    /// Live rows before it in storage order, at the listed snapshot.
     pub row_begin: i64,
+    /// Rows that the listed snapshot does not see.
+    pub deleted_count: i64,
+    /// Their positions in portable form; empty: none.
+    pub deletions: Vec<u8>,
+    /// The snapshot that last changed them; 0: none did.
+    pub deletion_revision: i64,
 }
 
 impl ManifestEntry {
+    /// Rows that the listed snapshot sees.
+    #[must_use]
+    pub const fn live_rows(&self) -> i64 {
+        self.block.row_count - self.deleted_count
+    }
+
     /// The cursor of a page that ends with the entry.
     #[must_use]
     pub const fn cursor(&self) -> BlockCursor {
         BlockCursor {
             snapshot_begin: self.snapshot_begin,
             ordinal: self.ordinal,
-            row_end: self.row_begin + self.block.row_count,
+            row_end: self.row_begin + self.live_rows(),
         }
     }
 }
@@ -57,7 +82,7 @@ impl ManifestEntry {
 pub struct BlockCursor {
     pub snapshot_begin: i64,
     pub ordinal: i64,
-    /// Rows up to and including the cursor's block.
+    /// Live rows up to and including the cursor's block.
     pub row_end: i64,
 }
 

@@ -3,6 +3,7 @@
 use ids::{DatasetId, NamespaceId, PrincipalId, UploadId};
 use service_error::ServiceError;
 
+use crate::model::deletion::{BlockDeletion, BlockRemoval};
 use crate::model::{Block, NewDataset, Snapshot, Version};
 
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
@@ -15,6 +16,17 @@ pub enum CommitMode {
     Append,
     /// Replaces all blocks.
     Overwrite,
+    /// Adds blocks, deletes rows, removes blocks.
+    Merge,
+    /// Sees again what this snapshot saw.
+    Rollback(i64),
+}
+
+/// Row-delta changes in the blocks: up to where before and after a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatermarkMove {
+    pub from: i64,
+    pub to: i64,
 }
 
 /// A commit that was checked as far as that goes without the database.
@@ -29,13 +41,26 @@ pub struct CommitPlan {
     /// `namespace/name`, for messages.
     pub path: String,
     pub blocks: Vec<Block>,
-    /// The snapshot that the commit was computed from.
+    pub deletions: Vec<BlockDeletion>,
+    pub removals: Vec<BlockRemoval>,
+    pub footing: Footing,
+    /// The snapshot is a version.
+    pub named: bool,
+    pub message: String,
+    /// Kept for repetitions.
+    pub affected_rows: i64,
+    /// `None`: the commit is known by its upload alone.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What a commit was computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Footing {
     pub base_snapshot: i64,
     /// Added keys were compared with the rows of the base.
     pub keys_checked: bool,
-    pub message: String,
-    /// `None`: the commit is known by its upload alone.
-    pub idempotency: Option<Idempotency>,
+    /// `None`: the watermark stays.
+    pub watermark: Option<WatermarkMove>,
 }
 
 /// What makes a repeated commit the same one.
@@ -87,7 +112,10 @@ impl Idempotency {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Committed {
     pub dataset: DatasetId,
-    pub version: Version,
+    /// `None`: the snapshot is no version.
+    pub version: Option<Version>,
+    pub snapshot: i64,
+    pub affected_rows: i64,
     /// It had been there before.
     pub replayed: bool,
 }
@@ -102,29 +130,32 @@ pub struct HeadNow {
 
 /// Decides whether the commit may go onto the head as it is now.
 ///
-/// Only what no later commit touched is moved onto a later head: an append whose
-/// keys were not compared, or were compared and nothing was added since. An
-/// overwrite never is.
+/// Only what no later commit touched is moved onto a later head: an append or a
+/// merge whose keys were not compared, or were compared and nothing was added
+/// since (the blocks that a merge touches are compared one by one, besides). An
+/// overwrite, a rollback and whatever moves the watermark never is.
 ///
 /// # Errors
 /// `Conflict` with reason `HEAD_MOVED` and `head_snapshot`; `InvalidArgument`
-/// for a base that does not exist yet.
-pub fn may_commit(
-    mode: CommitMode,
-    base: i64,
-    keys_checked: bool,
-    now: HeadNow,
-) -> Result<(), ServiceError> {
-    let head = now.snapshot.number;
+/// for a base that does not exist yet, or a watermark that goes back.
+pub fn may_commit(mode: CommitMode, footing: &Footing, now: HeadNow) -> Result<(), ServiceError> {
+    let (base, head) = (footing.base_snapshot, now.snapshot.number);
     if base < 0 || base > head {
         let message = format!("{base} is no snapshot of the dataset: its head is {head}");
         return Err(ServiceError::invalid("base_snapshot", message));
     }
-    let fits = base == head
-        || match mode {
-            CommitMode::Append => !keys_checked || !now.added_since_base,
-            CommitMode::Overwrite => false,
-        };
+    if footing.watermark.is_some_and(|watermark| watermark.to < watermark.from) {
+        return Err(ServiceError::invalid("watermark", "never goes back"));
+    }
+    let same_watermark =
+        footing.watermark.is_none_or(|watermark| watermark.from == now.snapshot.watermark);
+    let fits = match (base == head, mode) {
+        (true, _) => same_watermark,
+        (false, CommitMode::Append | CommitMode::Merge) => {
+            footing.watermark.is_none() && !(footing.keys_checked && now.added_since_base)
+        }
+        (false, CommitMode::Overwrite | CommitMode::Rollback(_)) => false,
+    };
     if fits {
         return Ok(());
     }
@@ -143,22 +174,12 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals after a commit.
+    /// The totals once blocks are added.
     ///
     /// # Errors
     /// Counts beyond 64 bits: blocks that lie about themselves.
-    pub fn after(
-        mode: CommitMode,
-        head: &Snapshot,
-        blocks: &[Block],
-    ) -> Result<Self, ServiceError> {
-        let begin = match mode {
-            CommitMode::Append => {
-                Self { rows: head.row_count, bytes: head.byte_count, blocks: head.block_count }
-            }
-            CommitMode::Overwrite => Self::default(),
-        };
-        let added = blocks.iter().try_fold(begin, |sum, block| {
+    pub fn with(self, blocks: &[Block]) -> Result<Self, ServiceError> {
+        let added = blocks.iter().try_fold(self, |sum, block| {
             Some(Self {
                 rows: sum.rows.checked_add(block.row_count)?,
                 bytes: sum.bytes.checked_add(block.byte_count)?,
@@ -168,6 +189,12 @@ impl Totals {
         added.ok_or_else(|| {
             ServiceError::invalid("blocks", "their row or byte counts do not add up in 64 bits")
         })
+    }
+}
+
+impl From<&Snapshot> for Totals {
+    fn from(of: &Snapshot) -> Self {
+        Self { rows: of.row_count, bytes: of.byte_count, blocks: of.block_count }
     }
 }
 
@@ -181,21 +208,35 @@ mod tests {
         HeadNow { snapshot: Snapshot { number, ..Snapshot::default() }, added_since_base }
     }
 
+    fn from(base_snapshot: i64, keys_checked: bool) -> Footing {
+        Footing { base_snapshot, keys_checked, watermark: None }
+    }
+
+    const MODES: [CommitMode; 4] =
+        [CommitMode::Append, CommitMode::Overwrite, CommitMode::Merge, CommitMode::Rollback(1)];
+
     #[test]
     fn a_commit_onto_its_own_base_always_fits() {
-        for mode in [CommitMode::Append, CommitMode::Overwrite] {
+        for mode in MODES {
             for keys_checked in [false, true] {
-                may_commit(mode, 3, keys_checked, now(3, false)).unwrap();
+                may_commit(mode, &from(3, keys_checked), now(3, false)).unwrap();
             }
         }
     }
 
     #[test]
-    fn only_appends_are_moved_onto_a_later_head() {
-        may_commit(CommitMode::Append, 1, false, now(3, true)).unwrap();
-        may_commit(CommitMode::Append, 1, true, now(3, false)).unwrap();
-        for (mode, keys_checked) in [(CommitMode::Append, true), (CommitMode::Overwrite, false)] {
-            let error = may_commit(mode, 1, keys_checked, now(3, true)).unwrap_err();
+    fn only_what_no_later_commit_touched_is_moved_onto_a_later_head() {
+        for mode in [CommitMode::Append, CommitMode::Merge] {
+            may_commit(mode, &from(1, false), now(3, true)).unwrap();
+            may_commit(mode, &from(1, true), now(3, false)).unwrap();
+        }
+        for (mode, keys_checked) in [
+            (CommitMode::Append, true),
+            (CommitMode::Merge, true),
+            (CommitMode::Overwrite, false),
+            (CommitMode::Rollback(1), false),
+        ] {
+            let error = may_commit(mode, &from(1, keys_checked), now(3, true)).unwrap_err();
             assert_eq!(error.code(), Code::Conflict);
             assert!(error.reason_is("HEAD_MOVED"));
             assert_eq!(error.detail("head_snapshot"), Some("3"));
@@ -203,15 +244,29 @@ mod tests {
     }
 
     #[test]
+    fn what_moves_the_watermark_is_never_moved_itself() {
+        let moving = |base_snapshot, from, to| Footing {
+            base_snapshot,
+            keys_checked: false,
+            watermark: Some(WatermarkMove { from, to }),
+        };
+        for mode in MODES {
+            may_commit(mode, &moving(3, 0, 7), now(3, false)).unwrap();
+            for stale in [moving(2, 0, 7), moving(3, 1, 7)] {
+                let error = may_commit(mode, &stale, now(3, false)).unwrap_err();
+                assert!(error.reason_is("HEAD_MOVED"), "{mode:?} {stale:?}");
+            }
+            let back = may_commit(mode, &moving(3, 0, -1), now(3, false)).unwrap_err();
+            assert_eq!(back.field_name(), Some("watermark"));
+        }
+    }
+
+    #[test]
     fn a_base_from_the_future_is_a_mistake() {
-        assert_eq!(
-            may_commit(CommitMode::Append, 4, false, now(3, false)).unwrap_err().code(),
-            Code::InvalidArgument
-        );
-        assert_eq!(
-            may_commit(CommitMode::Append, -1, false, now(3, false)).unwrap_err().code(),
-            Code::InvalidArgument
-        );
+        for base in [4, -1] {
+            let error = may_commit(CommitMode::Append, &from(base, false), now(3, false));
+            assert_eq!(error.unwrap_err().code(), Code::InvalidArgument);
+        }
     }
 
     #[test]

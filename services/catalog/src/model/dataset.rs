@@ -101,7 +101,7 @@ pub struct Snapshot {
 pub struct Head {
     pub dataset: Dataset,
     pub snapshot: Snapshot,
-    /// The version that the snapshot is; 0 if it is none.
+    /// The version that the snapshot is, or the newest before it; 0: none.
     pub version: i64,
 }
 

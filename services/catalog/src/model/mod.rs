@@ -3,6 +3,7 @@
 pub mod block;
 pub mod commit;
 pub mod dataset;
+pub mod deletion;
 pub mod name;
 pub mod outbox;
 pub mod scalar;
@@ -10,11 +11,12 @@ pub mod schema;
 pub mod statistics;
 pub mod upload;
 
-pub use block::{Block, BlockCursor, ManifestEntry};
-pub use commit::{CommitMode, CommitPlan, Committed, Totals};
+pub use block::{Block, BlockCursor, ManifestEntry, StoredBlock};
+pub use commit::{CommitMode, CommitPlan, Committed, Footing, Totals, WatermarkMove};
 pub use dataset::{
     Dataset, DatasetRef, Head, MAIN_BRANCH, Namespace, NewDataset, Snapshot, Version, VersionRef,
 };
+pub use deletion::{BlockDeletion, BlockNow, BlockRemoval};
 pub use name::Name;
 pub use outbox::{OutboxEvent, ResourceChange};
 pub use scalar::Scalar;

@@ -27,8 +27,10 @@ pub struct Upload {
     pub lease_epoch: i64,
     /// Microseconds UTC.
     pub expires_at: i64,
-    /// The version that its commit made; 0 before.
+    /// The version that its commit made; 0 before, and for a commit that made none.
     pub version: i64,
+    /// The snapshot that its commit made; 0 before.
+    pub snapshot: i64,
 }
 
 impl Upload {

@@ -23,6 +23,15 @@ const ROWS_PER_INSERT: usize = 1_000;
 const VISIBLE: &str = "u.dataset_id = $1 AND u.branch = $2 AND u.begin_snapshot <= $3 \
     AND (u.end_snapshot IS NULL OR u.end_snapshot > $3)";
 
+/// Joins the deleted rows `x` of block `b` that are in force at a snapshot.
+pub fn visible_deletion(snapshot: &str) -> String {
+    format!(
+        "LEFT JOIN block_deletion x ON x.block_id = b.id AND x.branch = u.branch AND x.snapshot = \
+         (SELECT MAX(z.snapshot) FROM block_deletion z WHERE z.block_id = b.id AND z.branch = u.branch \
+         AND z.snapshot <= {snapshot})"
+    )
+}
+
 #[derive(Debug, FromQueryResult)]
 struct EntryRow {
     begin_snapshot: i64,
@@ -33,6 +42,9 @@ struct EntryRow {
     byte_count: i64,
     footer_length: i64,
     content_hash: Vec<u8>,
+    deleted_count: Option<i64>,
+    positions: Option<Vec<u8>>,
+    revision: Option<i64>,
 }
 
 /// Which part of a snapshot's blocks to list.
@@ -58,8 +70,10 @@ impl Store {
         };
         let sql = format!(
             "SELECT u.begin_snapshot, u.ordinal, b.id, b.object_key, b.row_count, b.byte_count, b.footer_length, \
-             b.content_hash FROM block_use u JOIN block b ON b.id = u.block_id WHERE {VISIBLE} \
-             AND (u.begin_snapshot, u.ordinal) > ($4, $5) ORDER BY u.begin_snapshot, u.ordinal LIMIT $6"
+             b.content_hash, x.row_count AS deleted_count, x.positions, x.snapshot AS revision \
+             FROM block_use u JOIN block b ON b.id = u.block_id {} WHERE {VISIBLE} \
+             AND (u.begin_snapshot, u.ordinal) > ($4, $5) ORDER BY u.begin_snapshot, u.ordinal LIMIT $6",
+            visible_deletion("$3")
         );
         let mut values = visible_values(range);
         values.extend([
@@ -73,7 +87,7 @@ impl Store {
         let mut row_begin = cursor.row_end;
         let entries = rows.into_iter().map(|row| {
             let entry = entry_of(row, row_begin);
-            row_begin += entry.block.row_count;
+            row_begin += entry.live_rows();
             entry
         });
         Ok(entries.collect())
@@ -85,8 +99,9 @@ impl Store {
             return Ok(BlockCursor { snapshot_begin: 0, ordinal: 0, row_end: 0 });
         }
         let sql = format!(
-            "SELECT CAST(COALESCE(SUM(b.row_count), 0) AS BIGINT) AS rows_before FROM block_use u \
-             JOIN block b ON b.id = u.block_id WHERE {VISIBLE} AND u.begin_snapshot <= $4"
+            "SELECT CAST(COALESCE(SUM(b.row_count - COALESCE(x.row_count, 0)), 0) AS BIGINT) AS rows_before \
+             FROM block_use u JOIN block b ON b.id = u.block_id {} WHERE {VISIBLE} AND u.begin_snapshot <= $4",
+            visible_deletion("$3")
         );
         let mut values = visible_values(range);
         values.push(range.added_after.into());
@@ -144,6 +159,9 @@ fn entry_of(row: EntryRow, row_begin: i64) -> ManifestEntry {
         snapshot_begin: row.begin_snapshot,
         ordinal: row.ordinal,
         row_begin,
+        deleted_count: row.deleted_count.unwrap_or(0),
+        deletions: row.positions.unwrap_or_default(),
+        deletion_revision: row.revision.unwrap_or(0),
     }
 }
 

@@ -18,16 +18,13 @@ use crate::model::{
 };
 use crate::store::datasets::{Place, dataset_of_name, insert_dataset};
 use crate::store::entity::{branch, idempotency, snapshot, version};
+use crate::store::merges::{see_again, touch, write_touched};
 use crate::store::namespaces::lock_namespace;
-use crate::store::uploads::{UPLOAD_ABORTED, UPLOAD_COMMITTED, closed, leave_open, upload_in};
+use crate::store::uploads::{
+    Became, UPLOAD_ABORTED, UPLOAD_COMMITTED, closed, leave_open, upload_in,
+};
 use crate::store::versions::{snapshot_of, version_in};
 use crate::store::{Store, blocks, no_dataset};
-
-/// The numbers that a commit takes; both only grow.
-struct Numbers {
-    snapshot: i64,
-    version: i64,
-}
 
 impl Store {
     /// Commits a plan, or answers what the same commit did before. The event
@@ -50,9 +47,9 @@ impl Store {
         };
         // Read again under the lock.
         let upload = upload_in(&tx, plan.upload).await?;
-        if let Some(version) = replayed(&tx, plan, dataset, &upload).await? {
+        if let Some(before) = replayed(&tx, plan, dataset, &upload).await? {
             tx.commit().await.map_err(db_error)?;
-            return Ok((Committed { dataset, version, replayed: true }, None));
+            return Ok((before, None));
         }
         if plan.create.is_some() && event.is_none() {
             return Err(exists_meanwhile(plan));
@@ -60,13 +57,12 @@ impl Store {
         if upload.state != UploadState::Open {
             return Err(closed(&upload));
         }
-        let version = append_snapshot(&tx, plan, dataset, &upload).await?;
+        let committed = append_snapshot(&tx, plan, dataset, &upload).await?;
         if let Some(idempotency) = &plan.idempotency {
-            remember(&tx, plan.principal, dataset, idempotency, version.number, idempotency_until)
-                .await?;
+            remember(&tx, plan.principal, idempotency, &committed, idempotency_until).await?;
         }
         tx.commit().await.map_err(db_error)?;
-        Ok((Committed { dataset, version, replayed: false }, event))
+        Ok((committed, event))
     }
 }
 
@@ -115,7 +111,7 @@ async fn replayed(
     plan: &CommitPlan,
     dataset: DatasetId,
     upload: &Upload,
-) -> Result<Option<Version>, ServiceError> {
+) -> Result<Option<Committed>, ServiceError> {
     if let Some(idempotency) = &plan.idempotency {
         let key = (plan.principal.uuid(), dataset.uuid(), idempotency.key.clone());
         let stored = idempotency::Entity::find_by_id(key).one(tx).await.map_err(db_error)?;
@@ -123,15 +119,32 @@ async fn replayed(
             idempotency.matches(&stored.body_hash)?;
             // A retry brought the same blocks under another upload: they are swept.
             if upload.state == UploadState::Open {
-                leave_open(tx, upload, UPLOAD_ABORTED, 0).await?;
+                leave_open(tx, upload, UPLOAD_ABORTED, Became::default()).await?;
             }
-            return version_in(tx, dataset, stored.version).await;
+            let became = Became { snapshot: stored.snapshot, version: stored.version };
+            return before(tx, dataset, became, stored.affected_rows).await.map(Some);
         }
     }
     if upload.state == UploadState::Committed && upload.dataset_id == dataset {
-        return version_in(tx, dataset, upload.version).await;
+        let became = Became { snapshot: upload.snapshot, version: upload.version };
+        return before(tx, dataset, became, plan.affected_rows).await.map(Some);
     }
     Ok(None)
+}
+
+async fn before(
+    tx: &DatabaseTransaction,
+    dataset: DatasetId,
+    became: Became,
+    affected_rows: i64,
+) -> Result<Committed, ServiceError> {
+    let version = match became.version {
+        0 => None,
+        number => version_in(tx, dataset, number).await?,
+    };
+    let named = version.as_ref().map_or(0, |version| version.snapshot.number);
+    let snapshot = if became.snapshot == 0 { named } else { became.snapshot };
+    Ok(Committed { dataset, version, snapshot, affected_rows, replayed: true })
 }
 
 fn exists_meanwhile(plan: &CommitPlan) -> ServiceError {
@@ -145,27 +158,69 @@ async fn append_snapshot(
     plan: &CommitPlan,
     dataset: DatasetId,
     upload: &Upload,
-) -> Result<Version, ServiceError> {
+) -> Result<Committed, ServiceError> {
     let (branch, head) = read_head(tx, dataset).await?;
-    let added_since_base = added_between(tx, dataset, plan.base_snapshot, head.number).await?;
-    may_commit(
-        plan.mode,
-        plan.base_snapshot,
-        plan.keys_checked,
-        HeadNow { snapshot: head, added_since_base },
-    )?;
-    let numbers = take_numbers(tx, dataset).await?;
-    if !leave_open(tx, upload, UPLOAD_COMMITTED, numbers.version).await? {
+    let base = plan.footing.base_snapshot;
+    let added_since_base = added_between(tx, dataset, base, head.number).await?;
+    may_commit(plan.mode, &plan.footing, HeadNow { snapshot: head, added_since_base })?;
+    let touched = touch(tx, plan, dataset, head.number).await?;
+    let numbers = take_numbers(tx, dataset, plan.named).await?;
+    if !leave_open(tx, upload, UPLOAD_COMMITTED, numbers).await? {
         return Err(closed(&upload_in(tx, upload.id).await?));
     }
-    let totals = Totals::after(plan.mode, &head, &plan.blocks)?;
-    if plan.mode == CommitMode::Overwrite {
-        end_all_blocks(tx, dataset, numbers.snapshot).await?;
+    let left = match plan.mode {
+        CommitMode::Append | CommitMode::Merge => touched.off(Totals::from(&head)),
+        CommitMode::Overwrite => Totals::default(),
+        CommitMode::Rollback(earlier) => totals_of(tx, dataset, earlier).await?,
+    };
+    let made = Snapshot {
+        number: numbers.snapshot,
+        watermark: plan.footing.watermark.map_or(head.watermark, |watermark| watermark.to),
+        ..snapshot_with(left.with(&plan.blocks)?)
+    };
+    write_snapshot(tx, dataset, &branch, &made).await?;
+    match plan.mode {
+        CommitMode::Append | CommitMode::Merge => {
+            write_touched(tx, &touched, dataset, numbers.snapshot).await?;
+        }
+        CommitMode::Overwrite => end_all_blocks(tx, dataset, numbers.snapshot).await?,
+        CommitMode::Rollback(earlier) => {
+            end_all_blocks(tx, dataset, numbers.snapshot).await?;
+            see_again(tx, dataset, earlier, numbers.snapshot).await?;
+        }
     }
-    let version = write_snapshot(tx, plan, dataset, &branch, &head, &numbers, totals).await?;
     blocks::insert_blocks(tx, dataset, plan.upload.uuid(), numbers.snapshot, &plan.blocks).await?;
-    move_head(tx, &branch, &numbers).await?;
-    Ok(version)
+    let version = match plan.named {
+        true => Some(write_version(tx, plan, dataset, &branch, numbers.version, made).await?),
+        false => None,
+    };
+    move_head(tx, &branch, numbers, plan.named).await?;
+    let (snapshot, affected_rows) = (made.number, plan.affected_rows);
+    Ok(Committed { dataset, version, snapshot, affected_rows, replayed: false })
+}
+
+const fn snapshot_with(totals: Totals) -> Snapshot {
+    Snapshot {
+        number: 0,
+        row_count: totals.rows,
+        byte_count: totals.bytes,
+        block_count: totals.blocks,
+        watermark: 0,
+    }
+}
+
+async fn totals_of(
+    tx: &DatabaseTransaction,
+    dataset: DatasetId,
+    snapshot: i64,
+) -> Result<Totals, ServiceError> {
+    if snapshot == 0 {
+        return Ok(Totals::default());
+    }
+    let key = (dataset.uuid(), snapshot);
+    let found = snapshot::Entity::find_by_id(key).one(tx).await.map_err(db_error)?;
+    let found = found.ok_or_else(|| ServiceError::not_found("snapshot", snapshot))?;
+    Ok(Totals::from(&snapshot_of(&found)))
 }
 
 async fn read_head(
@@ -201,18 +256,21 @@ async fn added_between(
     Ok(tx.query_one_raw(look).await.map_err(db_error)?.is_some())
 }
 
+/// The numbers that a commit takes; both only grow.
 async fn take_numbers(
     tx: &DatabaseTransaction,
     dataset: DatasetId,
-) -> Result<Numbers, ServiceError> {
-    let sql = "UPDATE dataset SET last_snapshot = last_snapshot + 1, last_version = last_version + 1 \
+    named: bool,
+) -> Result<Became, ServiceError> {
+    let sql = "UPDATE dataset SET last_snapshot = last_snapshot + 1, last_version = last_version + $2 \
         WHERE id = $1 RETURNING last_snapshot, last_version";
-    let take =
-        Statement::from_sql_and_values(tx.get_database_backend(), sql, [dataset.uuid().into()]);
+    let values: [Value; 2] = [dataset.uuid().into(), i64::from(named).into()];
+    let take = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
     let row = tx.query_one_raw(take).await.map_err(db_error)?.ok_or_else(|| no_dataset(dataset))?;
-    Ok(Numbers {
+    let version: i64 = row.try_get("", "last_version").map_err(db_error)?;
+    Ok(Became {
         snapshot: row.try_get("", "last_snapshot").map_err(db_error)?,
-        version: row.try_get("", "last_version").map_err(db_error)?,
+        version: if named { version } else { 0 },
     })
 }
 
@@ -230,63 +288,65 @@ async fn end_all_blocks(
 
 async fn write_snapshot(
     tx: &DatabaseTransaction,
-    plan: &CommitPlan,
     dataset: DatasetId,
     branch: &branch::Model,
-    head: &Snapshot,
-    numbers: &Numbers,
-    totals: Totals,
-) -> Result<Version, ServiceError> {
-    let now = now_micros();
-    let made = Snapshot {
-        number: numbers.snapshot,
-        row_count: totals.rows,
-        byte_count: totals.bytes,
-        block_count: totals.blocks,
-        watermark: head.watermark,
-    };
+    made: &Snapshot,
+) -> Result<(), ServiceError> {
     let row = snapshot::ActiveModel {
         dataset_id: Set(dataset.uuid()),
         number: Set(made.number),
         branch: Set(branch.branch),
-        parent: Set(head.number),
+        parent: Set(branch.head_snapshot),
         row_count: Set(made.row_count),
         byte_count: Set(made.byte_count),
         block_count: Set(made.block_count),
         watermark: Set(made.watermark),
-        created_at: Set(now),
+        created_at: Set(now_micros()),
     };
     snapshot::Entity::insert(row).exec_without_returning(tx).await.map_err(db_error)?;
-    let named = version::ActiveModel {
-        dataset_id: Set(dataset.uuid()),
-        number: Set(numbers.version),
-        snapshot: Set(made.number),
-        parent: Set(branch.head_version),
-        message: Set(plan.message.clone()),
-        author: Set(plan.principal.uuid()),
-        created_at: Set(now),
-    };
-    version::Entity::insert(named).exec_without_returning(tx).await.map_err(db_error)?;
-    Ok(Version {
-        number: numbers.version,
+    Ok(())
+}
+
+async fn write_version(
+    tx: &DatabaseTransaction,
+    plan: &CommitPlan,
+    dataset: DatasetId,
+    branch: &branch::Model,
+    number: i64,
+    snapshot: Snapshot,
+) -> Result<Version, ServiceError> {
+    let version = Version {
+        number,
         parent: branch.head_version,
         message: plan.message.clone(),
         author: plan.principal,
-        created_at: now,
-        snapshot: made,
-    })
+        created_at: now_micros(),
+        snapshot,
+    };
+    let named = version::ActiveModel {
+        dataset_id: Set(dataset.uuid()),
+        number: Set(number),
+        snapshot: Set(snapshot.number),
+        parent: Set(version.parent),
+        message: Set(version.message.clone()),
+        author: Set(version.author.uuid()),
+        created_at: Set(version.created_at),
+    };
+    version::Entity::insert(named).exec_without_returning(tx).await.map_err(db_error)?;
+    Ok(version)
 }
 
 async fn move_head(
     tx: &DatabaseTransaction,
     read: &branch::Model,
-    numbers: &Numbers,
+    numbers: Became,
+    named: bool,
 ) -> Result<(), ServiceError> {
     let sql = "UPDATE branch SET head_snapshot = $1, head_version = $2, revision = revision + 1 \
         WHERE dataset_id = $3 AND branch = $4 AND revision = $5";
     let values: [Value; 5] = [
         numbers.snapshot.into(),
-        numbers.version.into(),
+        (if named { numbers.version } else { read.head_version }).into(),
         read.dataset_id.into(),
         read.branch.into(),
         read.revision.into(),
@@ -303,18 +363,19 @@ async fn move_head(
 async fn remember(
     tx: &DatabaseTransaction,
     principal: PrincipalId,
-    dataset: DatasetId,
     key: &Idempotency,
-    version: i64,
+    committed: &Committed,
     expires_at: i64,
 ) -> Result<(), ServiceError> {
     let row = idempotency::ActiveModel {
         principal: Set(principal.uuid()),
-        dataset_id: Set(dataset.uuid()),
+        dataset_id: Set(committed.dataset.uuid()),
         key: Set(key.key.clone()),
         body_hash: Set(key.body_hash.clone()),
-        version: Set(version),
+        version: Set(committed.version.as_ref().map_or(0, |version| version.number)),
         expires_at: Set(expires_at),
+        snapshot: Set(committed.snapshot),
+        affected_rows: Set(committed.affected_rows),
     };
     idempotency::Entity::insert(row).exec_without_returning(tx).await.map_err(db_error)?;
     Ok(())

@@ -5,10 +5,12 @@
 //! it reads afterwards stays true until it commits, on both databases.
 
 mod blocks;
+mod check;
 mod commits;
 mod datasets;
 mod dialect;
 mod entity;
+mod merges;
 mod migration;
 mod namespaces;
 mod outbox;

@@ -108,9 +108,7 @@ impl DatasetRow {
             watermark: self.head_watermark.unwrap_or(0),
         };
         let dataset = self.into_dataset(properties)?;
-        let named =
-            dataset.latest.as_ref().filter(|latest| latest.snapshot.number == snapshot.number);
-        let version = named.map_or(0, |latest| latest.number);
+        let version = dataset.latest.as_ref().map_or(0, |latest| latest.number);
         Ok(Head { dataset, snapshot, version })
     }
 

@@ -43,6 +43,7 @@ impl Store {
             version: Set(0),
             created_at: Set(now_micros()),
             swept_at: Set(None),
+            snapshot: Set(0),
         };
         row::Entity::insert(opened).exec_without_returning(&tx).await.map_err(db_error)?;
         tx.commit().await.map_err(db_error)?;
@@ -85,13 +86,30 @@ impl Store {
     /// `FailedPrecondition` with reason `UPLOAD_COMMITTED`.
     pub async fn abort_upload(&self, found: &Upload) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
-        if !leave_open(&tx, found, UPLOAD_ABORTED, 0).await? {
+        if !leave_open(&tx, found, UPLOAD_ABORTED, Became::default()).await? {
             let now = upload_in(&tx, found.id).await?;
             if now.state != UploadState::Aborted {
                 return Err(upload::committed(found.id));
             }
         }
         tx.commit().await.map_err(db_error)
+    }
+
+    /// Says which snapshot an upload became, and gives it up if it became none:
+    /// afterwards it never commits.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn settle_upload(&self, id: UploadId) -> Result<Upload, ServiceError> {
+        let tx = self.sql.begin().await?;
+        let found = upload_in(&tx, id).await?;
+        if found.state == UploadState::Open {
+            leave_open(&tx, &found, UPLOAD_ABORTED, Became::default()).await?;
+        }
+        // On Postgres a commit may have won the row meanwhile.
+        let settled = upload_in(&tx, id).await?;
+        tx.commit().await.map_err(db_error)?;
+        Ok(settled)
     }
 
     /// Gives up to `limit` uploads up whose lease has run out, then names up to
@@ -162,17 +180,26 @@ pub async fn upload_in<C: ConnectionTrait>(db: &C, id: UploadId) -> Result<Uploa
     upload_of(found.ok_or_else(|| upload::not_found(id))?)
 }
 
+/// What an upload became; both 0 for one that was given up.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Became {
+    pub snapshot: i64,
+    pub version: i64,
+}
+
 /// Moves an open upload to `state`; false if it is not open or changed hands.
 pub async fn leave_open<C: ConnectionTrait>(
     db: &C,
     found: &Upload,
     state: i16,
-    version: i64,
+    became: Became,
 ) -> Result<bool, ServiceError> {
-    let sql = "UPDATE upload SET state = $1, version = $2 WHERE id = $3 AND state = $4 AND lease_epoch = $5";
-    let values: [Value; 5] = [
+    let sql = "UPDATE upload SET state = $1, version = $2, snapshot = $3 \
+        WHERE id = $4 AND state = $5 AND lease_epoch = $6";
+    let values: [Value; 6] = [
         state.into(),
-        version.into(),
+        became.version.into(),
+        became.snapshot.into(),
         found.id.uuid().into(),
         UPLOAD_OPEN.into(),
         found.lease_epoch.into(),
@@ -212,5 +239,6 @@ fn upload_of(row: row::Model) -> Result<Upload, ServiceError> {
         lease_epoch: row.lease_epoch,
         expires_at: row.expires_at,
         version: row.version,
+        snapshot: row.snapshot,
     })
 }

@@ -49,7 +49,8 @@ impl Store {
         version_in(self.read(), dataset, number).await
     }
 
-    /// The snapshot of a number and the version that it is (0: none).
+    /// The snapshot of a number and the version that it is, or the newest
+    /// before it (0: none).
     ///
     /// # Errors
     /// As [`db_error`].
@@ -69,8 +70,8 @@ impl Store {
         };
         let named = version::Entity::find()
             .filter(version::Column::DatasetId.eq(dataset.uuid()))
-            .filter(version::Column::Snapshot.eq(number))
-            .order_by_asc(version::Column::Number)
+            .filter(version::Column::Snapshot.lte(number))
+            .order_by_desc(version::Column::Number)
             .one(self.read())
             .await
             .map_err(db_error)?;

@@ -7,6 +7,7 @@ mod commits;
 mod datasets;
 mod fake_identity;
 mod manifest;
+mod merges;
 mod migrations;
 mod uploads;
 mod visibility;
@@ -267,6 +268,7 @@ impl<'a> Put<'a> {
             message: "test".into(),
             idempotency_key: self.key.into(),
             body_hash: self.body.to_vec(),
+            ..Default::default()
         }
     }
 }

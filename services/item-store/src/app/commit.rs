@@ -1,5 +1,5 @@
-//! The commit of a put: keys compared, then one call to the catalog, again on
-//! what was added meanwhile if it was not the first.
+//! The commit of a put: under the fence where it brings keys or takes rows away,
+//! in one call to the catalog where it does not.
 
 use std::time::Duration;
 
@@ -10,22 +10,25 @@ use service_error::{Code, ServiceError};
 
 use crate::app::App;
 use crate::app::catalog::by_id;
-use crate::app::manifest::{Manifest, ManifestBlock};
+use crate::app::merge::Change;
 use crate::app::put::Target;
+use crate::app::reading::Opened;
 use crate::app::values::statistics_of;
-use crate::model::{PutCommand, PutMode};
+use crate::model::{Address, PutCommand, PutMode};
 
 /// A commit moves onto a later head so often before it gives up.
 const CONFLICTS_MAX: u32 = 50;
 /// A catalog that is away is asked so often.
-const ABSENCES_MAX: u32 = 5;
-const ABSENCE_DELAY: Duration = Duration::from_millis(100);
+pub(crate) const ABSENCES_MAX: u32 = 5;
+pub(crate) const ABSENCE_DELAY: Duration = Duration::from_millis(100);
 
 /// What is to be committed.
 pub(crate) struct Commit<'a> {
     pub command: &'a PutCommand,
     pub target: &'a Target,
     pub blocks: &'a [WrittenBlock],
+    /// Keys of rows that go.
+    pub keys: &'a [arrow::array::ArrayRef],
     pub body_hash: Vec<u8>,
 }
 
@@ -37,61 +40,53 @@ impl App {
         commit: Commit<'_>,
     ) -> Result<Version, ServiceError> {
         let target = commit.target;
-        let checked = target.keys_given;
-        let mut request = commit.request(checked)?;
-        if target.existing.is_some() {
-            // The put may have taken long: keys are compared with what is there
-            // now, not with what was there when it began.
-            let head = self.catalog.head(caller, by_id(target.dataset), None).await?;
-            request.base_snapshot = head.snapshot;
+        if target.keys_given {
+            self.refuse_repeated_keys(&commit).await?;
         }
-        if checked {
-            let (id, schema) = (target.dataset, &target.shape.schema);
-            let existing = match commit.command.mode {
-                PutMode::Append => {
-                    let base = request.base_snapshot;
-                    self.manifests.get(&self.catalog, caller, id, base, schema).await?
-                }
-                _ => Manifest::default(),
-            };
-            if let Err(clash) = self.refuse_duplicates(&commit, &existing).await {
-                return self.replayed(caller, &request, clash).await;
+        let Some(opened) = &target.existing else {
+            return self.commit_unfenced(caller, &commit).await;
+        };
+        let change = match commit.command.mode {
+            PutMode::Overwrite => return self.overwrite(caller, &commit, opened).await,
+            PutMode::Append if target.keys_given => Change::Append(commit.blocks),
+            PutMode::Upsert if target.keys_given => Change::Upsert(commit.blocks),
+            PutMode::Delete => Change::DeleteKeys(commit.keys),
+            // Keys that the server makes are new, and what has no key changes no row.
+            PutMode::Append | PutMode::Upsert => {
+                return self.commit_unfenced(caller, &commit).await;
             }
+        };
+        let request = commit.request()?;
+        let merged = self.merge_fenced(caller, opened, target.upload, change, request).await;
+        match merged {
+            Ok(merged) => version_of(merged.response.version),
+            Err(clash) if clash.reason_is("KEY_EXISTS") => {
+                self.replayed(caller, &commit, clash).await
+            }
+            Err(error) => Err(error),
         }
-        let (mut conflicts, mut absences) = (0, 0);
+    }
+
+    /// What makes a dataset, or brings rows whose keys need no comparing.
+    async fn commit_unfenced(
+        &self,
+        caller: &Caller,
+        commit: &Commit<'_>,
+    ) -> Result<Version, ServiceError> {
+        let target = commit.target;
+        let mut request = commit.request()?;
+        let mut conflicts = 0;
         loop {
-            let error = match self.catalog.commit(caller, request.clone()).await {
-                Ok(done) => {
-                    return done
-                        .version
-                        .ok_or_else(|| ServiceError::internal("the catalog answered no version"));
-                }
-                Err(error) => error,
-            };
-            match error.code() {
-                // Its upload tells a repeated commit, so asking again is safe.
-                Code::Unavailable if absences < ABSENCES_MAX => {
-                    tokio::time::sleep(ABSENCE_DELAY * 2u32.pow(absences)).await;
-                    absences += 1;
-                }
-                Code::Conflict if error.reason_is("HEAD_MOVED") && conflicts < CONFLICTS_MAX => {
+            if target.existing.is_some() {
+                let head = self.catalog.head(caller, by_id(target.dataset), None).await?;
+                request.base_snapshot = head.snapshot;
+            }
+            match self.commit_patiently(caller, request.clone()).await {
+                Ok(done) => return version_of(done.version),
+                Err(error) if error.reason_is("HEAD_MOVED") && conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
-                    let head = self.catalog.head(caller, by_id(target.dataset), None).await?;
-                    if checked && commit.command.mode == PutMode::Append {
-                        let id = target.dataset.to_string();
-                        let added = self
-                            .catalog
-                            .blocks(caller, &id, head.snapshot, request.base_snapshot)
-                            .await?;
-                        let added: Vec<ManifestBlock> = added
-                            .iter()
-                            .map(|block| ManifestBlock::of(block, &target.shape.schema))
-                            .collect();
-                        self.refuse_duplicates(&commit, &added).await?;
-                    }
-                    request.base_snapshot = head.snapshot;
                 }
-                _ => return Err(error),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -103,58 +98,64 @@ impl App {
     async fn replayed(
         &self,
         caller: &Caller,
-        request: &CommitVersionRequest,
+        commit: &Commit<'_>,
         clash: ServiceError,
     ) -> Result<Version, ServiceError> {
-        if request.idempotency_key.is_empty() || request.base_snapshot == 0 {
+        if commit.command.idempotency_key.is_empty() {
             return Err(clash);
         }
-        let asked = CommitVersionRequest { base_snapshot: 0, ..request.clone() };
+        let asked = CommitVersionRequest {
+            base_snapshot: 0,
+            keys_checked: true,
+            blocks: Vec::new(),
+            ..commit.request()?
+        };
         match self.catalog.commit(caller, asked).await {
-            Ok(done) => done
-                .version
-                .ok_or_else(|| ServiceError::internal("the catalog answered no version")),
-            Err(error) if error.reason_is("HEAD_MOVED") => Err(clash),
-            Err(error) => Err(error),
+            Ok(done) => version_of(done.version),
+            Err(error) if error.reason_is("IDEMPOTENCY_KEY_REUSED") => Err(error),
+            Err(_) => Err(clash),
         }
     }
 
-    /// Refuses a key that two blocks of the put hold, or one of them and one of
-    /// `existing`.
-    async fn refuse_duplicates(
-        &self,
-        commit: &Commit<'_>,
-        existing: &[ManifestBlock],
-    ) -> Result<(), ServiceError> {
+    /// Refuses a key that two blocks of the put hold.
+    async fn refuse_repeated_keys(&self, commit: &Commit<'_>) -> Result<(), ServiceError> {
         let Some(key) = &commit.target.shape.key else { return Ok(()) };
         let field = commit.target.shape.schema.field_with_name(key);
         let field =
             field.map_err(|_| ServiceError::internal("the key column is not in the schema"))?;
         let new: Vec<KeyedBlock> = commit.blocks.iter().map(|block| keyed(block, key)).collect();
-        let existing: Vec<KeyedBlock> = existing.iter().map(|block| block.keyed(key)).collect();
-        match find_duplicate(&self.reader, &new, &existing, field).await? {
+        match find_duplicate(&self.reader, &new, &[], field).await? {
             None => Ok(()),
-            Some(found) => Err(ServiceError::new(
-                Code::AlreadyExists,
-                format!(
-                    "{key}: {} has the key {} already, or the put brings it twice; append takes only new keys",
-                    commit.command.address, found.key
-                ),
-            )
-            .reason("KEY_EXISTS")
-            .field(key)
-            .with("key", found.key)),
+            Some(found) => Err(key_exists(&commit.command.address, key, &found.key)),
         }
     }
 }
 
-fn keyed(block: &WrittenBlock, key: &str) -> KeyedBlock {
-    let stats = block.columns.iter().find(|column| column.name == key);
-    let range = stats.and_then(|stats| stats.min.clone().zip(stats.max.clone()));
-    KeyedBlock { location: location(block), range }
+/// The version of a commit that makes one.
+pub(crate) fn version_of(version: Option<Version>) -> Result<Version, ServiceError> {
+    version.ok_or_else(|| ServiceError::internal("the catalog answered no version"))
 }
 
-fn location(block: &WrittenBlock) -> blocks::BlockLocation {
+/// A key that is there already, or that a put brings twice.
+pub(crate) fn key_exists(address: &Address, column: &str, key: &str) -> ServiceError {
+    let message = format!(
+        "{column}: {address} has the key {key} already, or the put brings it twice; append takes only new keys"
+    );
+    ServiceError::new(Code::AlreadyExists, message)
+        .reason("KEY_EXISTS")
+        .field(column)
+        .with("key", key)
+}
+
+/// A block that was just written, with the range of its keys.
+pub(crate) fn keyed(block: &WrittenBlock, key: &str) -> KeyedBlock {
+    let stats = block.columns.iter().find(|column| column.name == key);
+    let range = stats.and_then(|stats| stats.min.clone().zip(stats.max.clone()));
+    KeyedBlock { location: location(block), range, deleted: None }
+}
+
+/// Where a block that was just written is.
+pub(crate) fn location(block: &WrittenBlock) -> blocks::BlockLocation {
     blocks::BlockLocation {
         object_key: block.object_key.clone(),
         row_count: block.row_count,
@@ -164,7 +165,8 @@ fn location(block: &WrittenBlock) -> blocks::BlockLocation {
 }
 
 impl Commit<'_> {
-    fn request(&self, keys_checked: bool) -> Result<CommitVersionRequest, ServiceError> {
+    /// What the catalog is told, but for the state it was computed from.
+    fn request(&self) -> Result<CommitVersionRequest, ServiceError> {
         let create = match &self.target.existing {
             Some(_) => None,
             None => Some(self.new_dataset()?),
@@ -179,11 +181,10 @@ impl Commit<'_> {
             mode: mode as i32,
             create,
             blocks: blocks?,
-            base_snapshot: self.target.existing.as_ref().map_or(0, |opened| opened.snapshot),
-            keys_checked,
             message: self.command.message.clone(),
             idempotency_key: self.command.idempotency_key.clone(),
             body_hash: self.body_hash.clone(),
+            ..CommitVersionRequest::default()
         })
     }
 
@@ -205,7 +206,8 @@ impl Commit<'_> {
     }
 }
 
-fn block_of(block: &WrittenBlock) -> Result<Block, ServiceError> {
+/// A written block as the catalog takes it.
+pub(crate) fn block_of(block: &WrittenBlock) -> Result<Block, ServiceError> {
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     Ok(Block {
         id: block.id.to_string(),
@@ -215,7 +217,20 @@ fn block_of(block: &WrittenBlock) -> Result<Block, ServiceError> {
         footer_length: number(block.footer_length),
         content_hash: block.content_hash.to_vec(),
         columns: statistics_of(&block.columns)?,
-        row_begin: 0,
-        snapshot_begin: 0,
+        ..Block::default()
     })
+}
+
+impl App {
+    /// Replaces all rows, those of the delta too.
+    async fn overwrite(
+        &self,
+        caller: &Caller,
+        commit: &Commit<'_>,
+        opened: &Opened,
+    ) -> Result<Version, ServiceError> {
+        let done =
+            self.replace_all(caller, opened, commit.target.upload, commit.request()?).await?;
+        version_of(done.version)
+    }
 }

@@ -9,8 +9,8 @@ use arrow::datatypes::SchemaRef;
 use blocks::{ScanPlan, ScanRange};
 use caller::{Caller, Refused};
 use catalog_api::v1::ListDatasetsRequest;
-use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::value::Kind;
+use cells::{is_uuid, uuid_text};
 use filter::Pruned;
 use futures::stream::{BoxStream, unfold};
 use futures::{Stream, StreamExt};
@@ -22,7 +22,6 @@ use crate::app::App;
 use crate::app::catalog::by_id;
 use crate::app::manifest::{ManifestBlock, merged};
 use crate::app::reading::filter_hash;
-use crate::app::values::{is_uuid, uuid_text};
 use crate::model::{Address, ReadCommand, Ticket};
 
 const TICKET: &str = "ticket";
@@ -89,9 +88,10 @@ impl App {
         let columns = command.columns.clone().unwrap_or_default();
         let schema = opened.project(&columns)?;
         let filter = opened.filter(&command.filter)?;
-        let manifest = self.manifest(caller, &opened).await?;
+        let view = self.view(caller, &opened).await?;
+        let manifest = &view.blocks;
         let wanted = match (&filter, command.limit) {
-            (None, Some(limit)) => blocks_for(&manifest, limit),
+            (None, Some(limit)) => blocks_for(manifest, limit),
             _ => manifest.len(),
         };
         let rows_max = match command.limit {
@@ -101,12 +101,16 @@ impl App {
         };
         let expires_at = now_micros() + self.settings.ticket_micros();
         let mut endpoints = Vec::new();
-        for (first_block, block_count) in
-            parts(manifest.get(..wanted).unwrap_or_default(), rows_max)
-        {
+        let mut parts = parts(manifest.get(..wanted).unwrap_or_default(), rows_max);
+        // The delta's rows come after the last block, as one block more.
+        if let Some((_, count)) = parts.last_mut().filter(|_| wanted == manifest.len()) {
+            *count += 1;
+        }
+        for (first_block, block_count) in parts {
             let ticket = Ticket {
                 dataset: opened.dataset,
                 snapshot: opened.snapshot,
+                ceiling: opened.ceiling,
                 columns: command.columns.clone(),
                 filter: command.filter.clone(),
                 filter_hash: filter_hash(filter.as_deref()),
@@ -121,12 +125,13 @@ impl App {
         let limit =
             command.limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let known = filter.is_none();
+        let rows = i64::try_from(view.row_count).unwrap_or(i64::MAX);
         let whole = known && command.limit.is_none() && columns.is_empty();
         Ok(Flight {
             address: opened.address,
             schema,
             endpoints,
-            total_records: if known { opened.row_count.min(limit) } else { -1 },
+            total_records: if known { rows.min(limit) } else { -1 },
             total_bytes: if whole { opened.byte_count } else { -1 },
         })
     }
@@ -205,8 +210,8 @@ impl App {
     pub async fn scan(&self, caller: Arc<Caller>, ticket: &[u8]) -> Result<Scan, ServiceError> {
         let ticket: Ticket = self.sealing.open_sealed(TICKET, ticket).await?;
         ticket.check(caller.principal, now_micros())?;
-        let at = Some(At::Snapshot(ticket.snapshot)).filter(|_| ticket.snapshot > 0);
-        let opened = self.open_at(&caller, by_id(ticket.dataset), at, GET).await?;
+        let pinned = (ticket.snapshot, ticket.ceiling);
+        let opened = self.open_pinned(&caller, by_id(ticket.dataset), pinned, GET).await?;
         let schema = opened.project(ticket.columns.as_deref().unwrap_or_default())?;
         let filter = opened.filter(&ticket.filter)?;
         if filter_hash(filter.as_deref()) != ticket.filter_hash {
@@ -214,21 +219,23 @@ impl App {
                 "the filter means something else by now; ask for a new ticket",
             ));
         }
-        let manifest = if ticket.snapshot == 0 {
-            Arc::default()
-        } else {
-            self.manifest(&caller, &opened).await?
+        let view = self.view(&caller, &opened).await?;
+        let end = ticket.first_block.saturating_add(ticket.block_count);
+        let tail = match end > view.blocks.len() {
+            true => view.tail_batch(filter.as_deref(), &schema)?,
+            false => None,
         };
-        let end = ticket.first_block.saturating_add(ticket.block_count).min(manifest.len());
-        let blocks = manifest.get(ticket.first_block..end).unwrap_or_default();
+        let end = end.min(view.blocks.len());
+        let blocks = view.blocks.get(ticket.first_block..end).unwrap_or_default();
         let wanted = blocks
             .iter()
             .filter(|block| filter.as_ref().is_none_or(|f| block.prune(f) != Pruned::None));
         let plan = ScanPlan {
             ranges: wanted
                 .map(|block| ScanRange {
-                    location: block.location.clone(),
-                    rows: 0..block.location.row_count,
+                    location: block.rows.location.clone(),
+                    rows: 0..block.rows.location.row_count,
+                    deleted: block.rows.deleted.clone(),
                 })
                 .collect(),
             schema: Arc::clone(&schema),
@@ -236,9 +243,10 @@ impl App {
             filter,
             limit: ticket.limit,
             batch_bytes: self.settings.flight.batch_bytes.max(1),
+            tally: Arc::default(),
         };
         let watched = Watched {
-            batches: self.reader.scan(plan).boxed(),
+            batches: with_tail(self.reader.scan(plan).boxed(), tail, ticket.limit),
             app: self.clone(),
             caller,
             chain: opened.chain,
@@ -260,10 +268,10 @@ impl App {
         command: &ReadCommand,
     ) -> Result<String, ServiceError> {
         let opened = self.open(caller, &command.address, &command.version, DESCRIBE).await?;
-        let manifest = self.manifest(caller, &opened).await?;
+        let view = self.view(caller, &opened).await?;
         let mut columns = Vec::new();
         for field in opened.schema.fields() {
-            let known = merged(&manifest, field.name())?;
+            let known = merged(&view.blocks, field.name())?;
             let uuid = is_uuid(field, opened.items_profile);
             let text = |value: Option<catalog_api::v1::Value>| {
                 value
@@ -288,7 +296,7 @@ impl App {
             "key_column": opened.key,
             "version": opened.version,
             "snapshot": opened.snapshot,
-            "row_count": opened.row_count,
+            "row_count": view.row_count,
             "byte_count": opened.byte_count,
             "block_count": opened.block_count,
             "columns": columns,
@@ -314,6 +322,25 @@ fn bound_text(kind: Kind) -> serde_json::Value {
     }
 }
 
+/// The rows of blocks, then those of the delta, at most `limit` of them.
+fn with_tail(
+    blocks: BoxStream<'static, Result<RecordBatch, ServiceError>>,
+    tail: Option<RecordBatch>,
+    limit: Option<u64>,
+) -> BoxStream<'static, Result<RecordBatch, ServiceError>> {
+    let Some(tail) = tail else { return blocks };
+    let all = blocks.chain(futures::stream::once(std::future::ready(Ok(tail))));
+    let mut left = limit.unwrap_or(u64::MAX);
+    all.map(move |batch| {
+        batch.map(|batch| {
+            let rows = usize::try_from(left).unwrap_or(usize::MAX).min(batch.num_rows());
+            left -= rows as u64;
+            batch.slice(0, rows)
+        })
+    })
+    .boxed()
+}
+
 /// How many blocks hold the first `limit` rows.
 fn blocks_for(manifest: &[ManifestBlock], limit: u64) -> usize {
     let mut rows = 0;
@@ -322,7 +349,7 @@ fn blocks_for(manifest: &[ManifestBlock], limit: u64) -> usize {
         if rows >= limit {
             break;
         }
-        rows += block.location.row_count;
+        rows += block.rows.live_count();
         count += 1;
     }
     count
@@ -334,7 +361,7 @@ fn parts(manifest: &[ManifestBlock], rows_max: u64) -> Vec<(usize, usize)> {
     let mut parts: Vec<(usize, usize)> = Vec::new();
     let mut rows = u64::MAX;
     for (index, block) in manifest.iter().enumerate() {
-        let more = block.location.row_count;
+        let more = block.rows.live_count();
         match parts.last_mut() {
             Some((_, count)) if rows.saturating_add(more) <= rows_max => {
                 *count += 1;

@@ -1,34 +1,20 @@
-//! Pages, look-ups, counts and statistics.
+//! Look-ups, counts and statistics.
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use blocks::{Position, Tally, Walk};
 use caller::Caller;
-use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::{Column, ColumnStatistics};
-use filter::{Filter, Pruned};
-use futures::{StreamExt, TryStreamExt};
+use cells::{columns_of, is_uuid, items_of, uuid_text};
+use filter::Filter;
 use items_api::v1::{GetStatisticsResponse, Item};
 use service_error::ServiceError;
-use sql_store::now_micros;
 
 use crate::app::App;
-use crate::app::catalog::by_name;
+use crate::app::looking::PAGE_BYTES_MAX;
 use crate::app::manifest;
-use crate::app::reading::{Opened, filter_hash};
-use crate::app::values::{columns_of, is_uuid, items_of, uuid_text};
-use crate::model::{Address, PageToken, hash_of};
+use crate::model::Address;
 
-/// The most rows of a page.
-const PAGE_ROWS_MAX: u32 = 10_000;
-/// A page ends when its rows take about this much memory.
-const PAGE_BYTES_MAX: usize = 8 << 20;
-const PAGE_TOKEN: &str = "page_token";
-
-const LIST: &str = "quarry.items.v1.ItemsService/ListItems";
 const GET: &str = "quarry.items.v1.ItemsService/GetItem";
 const COUNT: &str = "quarry.items.v1.ItemsService/CountItems";
 const STATISTICS: &str = "quarry.items.v1.ItemsService/GetStatistics";
@@ -55,6 +41,18 @@ pub struct ListRequest {
     pub page_size: i32,
     /// Empty: the first page.
     pub page_token: String,
+    /// Empty: storage order.
+    pub order_by: String,
+    /// Rows to pass over before the first page.
+    pub skip: i64,
+}
+
+impl ListRequest {
+    /// The first page in storage order.
+    pub(crate) fn first(rows: RowsRequest, page_size: i32) -> Self {
+        let page_token = String::new();
+        Self { rows, page_size, page_token, order_by: String::new(), skip: 0 }
+    }
 }
 
 /// A page of rows.
@@ -66,124 +64,13 @@ pub struct RowPage {
     pub items: Vec<Item>,
     /// Empty on the last page.
     pub next_page_token: String,
+    /// Empty on the first page.
+    pub previous_page_token: String,
     /// The version that was read.
     pub version: i64,
 }
 
-/// Where a page begins, and in which list.
-struct Start {
-    opened: Opened,
-    filter: Option<Arc<Filter>>,
-    schema: SchemaRef,
-    columns_hash: String,
-    block: usize,
-    row: u64,
-}
-
 impl App {
-    /// A page of rows in storage order.
-    ///
-    /// # Errors
-    /// A filter, columns or a token that do not fit; no such dataset.
-    pub async fn list_items(
-        &self,
-        caller: &Caller,
-        request: ListRequest,
-    ) -> Result<RowPage, ServiceError> {
-        let size = paging::page_size(request.page_size, PAGE_ROWS_MAX)? as usize;
-        let mut start = self.start(caller, &request).await?;
-        let manifest = self.manifest(caller, &start.opened).await?;
-        let mut found: Vec<RecordBatch> = Vec::new();
-        let (mut rows, mut bytes) = (0, 0);
-        let mut next = None;
-        while let Some(block) = manifest.get(start.block) {
-            let pruned = start.filter.as_ref().map_or(Pruned::All, |filter| block.prune(filter));
-            if pruned != Pruned::None {
-                let schemas = (Arc::clone(&start.schema), Arc::clone(&start.opened.schema));
-                let limits = (size - rows, PAGE_BYTES_MAX.saturating_sub(bytes).max(1));
-                let filter = start.filter.clone().filter(|_| pruned == Pruned::Maybe);
-                let page =
-                    self.reader.page(&block.location, start.row, limits, filter, schemas).await?;
-                rows += page.batch.num_rows();
-                bytes += blocks::slice_bytes(&page.batch);
-                found.push(page.batch);
-                if let Some(row) = page.next {
-                    next = Some((start.block, row));
-                    break;
-                }
-            }
-            (start.block, start.row) = (start.block + 1, 0);
-            if rows >= size || bytes >= PAGE_BYTES_MAX {
-                next = Some((start.block, 0));
-                break;
-            }
-        }
-        let next = next.filter(|(block, _)| *block < manifest.len());
-        let mut items = Vec::with_capacity(rows);
-        for batch in &found {
-            items.extend(items_of(batch, start.opened.items_profile)?);
-        }
-        Ok(RowPage {
-            columns: columns_of(&start.schema),
-            items,
-            next_page_token: next
-                .map_or_else(|| Ok(String::new()), |at| self.token(caller, &start, at))?,
-            version: start.opened.version,
-        })
-    }
-
-    async fn start(&self, caller: &Caller, request: &ListRequest) -> Result<Start, ServiceError> {
-        let rows = &request.rows;
-        let columns: Vec<&str> = rows.columns.iter().map(String::as_str).collect();
-        let columns_hash = hash_of(&columns);
-        if request.page_token.is_empty() {
-            let opened = self.open(caller, &rows.address, &rows.version, LIST).await?;
-            let (filter, schema) = (opened.filter(&rows.filter)?, opened.project(&rows.columns)?);
-            return Ok(Start { opened, filter, schema, columns_hash, block: 0, row: 0 });
-        }
-        let sealed = URL_SAFE_NO_PAD.decode(&request.page_token).map_err(|_| {
-            ServiceError::invalid(PAGE_TOKEN, "is no page token; repeat the list without one")
-                .reason("PAGE_TOKEN_INVALID")
-        })?;
-        let token: PageToken = self.sealing.open_sealed(PAGE_TOKEN, &sealed).await?;
-        if !matches!(rows.version.as_str(), "" | "latest")
-            && rows.version != token.version.to_string()
-        {
-            return Err(ServiceError::invalid(
-                PAGE_TOKEN,
-                "was made at another version; repeat the list without a token",
-            )
-            .reason("PAGE_TOKEN_INVALID"));
-        }
-        let at = Some(At::Snapshot(token.snapshot));
-        let mut opened = self.open_at(caller, by_name(&rows.address), at, LIST).await?;
-        opened.version = token.version;
-        let (filter, schema) = (opened.filter(&rows.filter)?, opened.project(&rows.columns)?);
-        let hash = filter_hash(filter.as_deref());
-        token.check(caller.principal, opened.dataset, &hash, &columns_hash, now_micros())?;
-        Ok(Start { opened, filter, schema, columns_hash, block: token.block, row: token.row })
-    }
-
-    fn token(
-        &self,
-        caller: &Caller,
-        start: &Start,
-        (block, row): (usize, u64),
-    ) -> Result<String, ServiceError> {
-        let token = PageToken {
-            dataset: start.opened.dataset,
-            snapshot: start.opened.snapshot,
-            version: start.opened.version,
-            filter_hash: filter_hash(start.filter.as_deref()),
-            columns_hash: start.columns_hash.clone(),
-            block,
-            row,
-            principal: caller.principal,
-            expires_at: now_micros() + self.settings.ticket_micros(),
-        };
-        Ok(URL_SAFE_NO_PAD.encode(self.sealing.seal(PAGE_TOKEN, &token)?))
-    }
-
     /// One row by its key.
     ///
     /// # Errors
@@ -205,21 +92,19 @@ impl App {
         let filter = Filter::equals(&opened.schema, &opened.key, &spelled)
             .map_err(|error| ServiceError::invalid("key", error.message))?;
         let filter = Arc::new(filter);
-        let manifest = self.manifest(caller, &opened).await?;
-        for block in manifest.iter().filter(|block| block.prune(&filter) != Pruned::None) {
-            let schemas = (Arc::clone(&schema), Arc::clone(&opened.schema));
-            let page = self
-                .reader
-                .page(&block.location, 0, (1, PAGE_BYTES_MAX), Some(Arc::clone(&filter)), schemas)
-                .await?;
-            if page.batch.num_rows() > 0 {
-                return Ok(RowPage {
-                    columns: columns_of(&schema),
-                    items: items_of(&page.batch, opened.items_profile)?,
-                    next_page_token: String::new(),
-                    version: opened.version,
-                });
-            }
+        let look = self.look(caller, &opened, Some(filter), &Arc::default()).await?;
+        let walk = Walk { from: Position { block: 0, row: 0 }, back: false, limit: 1 };
+        let rows = self.reader.walk(look.blocks(), &look.reading, walk, look.prune()).await?;
+        let found =
+            self.reader.rows(look.blocks(), &rows, &schema, &look.reading, PAGE_BYTES_MAX).await?;
+        if let Some(batch) = found.first().filter(|batch| batch.num_rows() > 0) {
+            return Ok(RowPage {
+                columns: columns_of(&schema),
+                items: items_of(batch, opened.items_profile)?,
+                next_page_token: String::new(),
+                previous_page_token: String::new(),
+                version: opened.version,
+            });
         }
         let shown: String = key.chars().take(100).collect();
         Err(ServiceError::not_found("item", format!("{shown} in {}", opened.address))
@@ -235,30 +120,24 @@ impl App {
         caller: &Caller,
         request: &RowsRequest,
     ) -> Result<(i64, i64), ServiceError> {
+        self.count_tallied(caller, request, &Arc::default()).await
+    }
+
+    /// As [`App::count_items`], with its costs added up.
+    pub(crate) async fn count_tallied(
+        &self,
+        caller: &Caller,
+        request: &RowsRequest,
+        tally: &Arc<Tally>,
+    ) -> Result<(i64, i64), ServiceError> {
         let opened = self.open(caller, &request.address, &request.version, COUNT).await?;
         let Some(filter) = opened.filter(&request.filter)? else {
-            return Ok((opened.row_count, opened.version));
+            let rows = self.view(caller, &opened).await?.row_count;
+            return Ok((i64::try_from(rows).unwrap_or(i64::MAX), opened.version));
         };
-        let manifest = self.manifest(caller, &opened).await?;
-        let mut sure = 0;
-        let mut unsure = Vec::new();
-        for block in manifest.iter() {
-            match block.prune(&filter) {
-                Pruned::None => {}
-                Pruned::All => sure += block.location.row_count,
-                Pruned::Maybe => unsure.push(block.location.clone()),
-            }
-        }
-        let (reader, schema) = (&self.reader, &opened.schema);
-        let counted: u64 = futures::stream::iter(unsure)
-            .map(|location| {
-                let (filter, schema) = (Arc::clone(&filter), Arc::clone(schema));
-                async move { reader.count(&location, filter, schema).await }
-            })
-            .buffer_unordered(reader.decoders())
-            .try_fold(0, |sum, count| async move { Ok(sum + count) })
-            .await?;
-        Ok((i64::try_from(sure + counted).unwrap_or(i64::MAX), opened.version))
+        let look = self.look(caller, &opened, Some(filter), tally).await?;
+        let counted = self.reader.count(look.blocks(), &look.reading, look.prune()).await?;
+        Ok((i64::try_from(counted).unwrap_or(i64::MAX), opened.version))
     }
 
     /// Totals, and each column's nulls and bounds.
@@ -272,7 +151,7 @@ impl App {
         version: &str,
     ) -> Result<GetStatisticsResponse, ServiceError> {
         let opened = self.open(caller, address, version, STATISTICS).await?;
-        let manifest = self.manifest(caller, &opened).await?;
+        let view = self.view(caller, &opened).await?;
         let mut columns = Vec::with_capacity(opened.schema.fields().len());
         for field in opened.schema.fields() {
             let mut total = ColumnStatistics {
@@ -280,18 +159,18 @@ impl App {
                 exact: true,
                 ..ColumnStatistics::default()
             };
-            let bounds = manifest::merged(&manifest, field.name())?;
+            let bounds = manifest::merged(&view.blocks, field.name())?;
             total.null_count = bounds.null_count;
             let uuid = is_uuid(field, opened.items_profile);
             let shown = |value: Option<catalog_api::v1::Value>| {
                 value.map(|v| if uuid { uuid_text(v) } else { v })
             };
-            (total.min, total.max, total.exact) =
-                (shown(bounds.min), shown(bounds.max), bounds.exact);
+            let exact = bounds.exact && view.tail.is_none();
+            (total.min, total.max, total.exact) = (shown(bounds.min), shown(bounds.max), exact);
             columns.push(total);
         }
         Ok(GetStatisticsResponse {
-            row_count: opened.row_count,
+            row_count: i64::try_from(view.row_count).unwrap_or(i64::MAX),
             byte_count: opened.byte_count,
             block_count: opened.block_count,
             version: opened.version,

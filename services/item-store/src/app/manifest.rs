@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema};
-use blocks::{BlockLocation, KeyedBlock};
+use blocks::{BlockLocation, BlockRows, KeyedBlock};
 use caller::Caller;
 use catalog_api::v1::{Block, Value};
+use cells::cell;
 use filter::{ColumnRange, Filter, Pruned};
 use moka::sync::Cache;
+use roaring::RoaringBitmap;
 use service_error::ServiceError;
 use uuid::Uuid;
 
 use crate::app::catalog::Catalog;
-use crate::app::values::{cell, range_of};
+use crate::app::values::range_of;
 
 /// About what a column's statistics take in memory.
 const RANGE_BYTES: usize = 512;
@@ -22,8 +24,11 @@ const RANGE_BYTES: usize = 512;
 /// A committed block.
 #[derive(Debug, Clone)]
 pub(crate) struct ManifestBlock {
-    pub location: BlockLocation,
-    ranges: HashMap<String, KnownRange>,
+    pub id: String,
+    pub rows: BlockRows,
+    /// The snapshot that last changed its deleted rows; a commit names it.
+    pub revision: i64,
+    ranges: Arc<HashMap<String, KnownRange>>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,9 +61,10 @@ pub(crate) fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged,
             (Some(min), Some(max)) => {
                 mins.push(min.as_ref());
                 maxes.push(max.as_ref());
-                total.exact &= exact;
+                // A bound may be a deleted row's.
+                total.exact &= *exact && block.rows.deleted.is_none();
             }
-            _ => known &= range.null_count == Some(block.location.row_count),
+            _ => known &= range.null_count == Some(block.rows.location.row_count),
         }
     }
     if !known || mins.is_empty() {
@@ -73,8 +79,14 @@ pub(crate) fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged,
     Ok(total)
 }
 
+impl AsRef<BlockRows> for ManifestBlock {
+    fn as_ref(&self) -> &BlockRows {
+        &self.rows
+    }
+}
+
 impl ManifestBlock {
-    pub fn of(block: &Block, schema: &Schema) -> Self {
+    pub fn of(block: &Block, schema: &Schema) -> Result<Self, ServiceError> {
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
         let location = BlockLocation {
             object_key: block.object_key.clone(),
@@ -92,12 +104,41 @@ impl ManifestBlock {
             let known = KnownRange { range: range_of(column, data_type), exact: column.exact };
             Some((column.column.clone(), known))
         });
-        Self { location, ranges: ranges.collect() }
+        Ok(Self {
+            id: block.id.clone(),
+            rows: BlockRows { location, deleted: deleted_rows(block)? },
+            revision: block.deletion_revision,
+            ranges: Arc::new(ranges.collect()),
+        })
+    }
+
+    /// Rows that are not deleted.
+    pub fn live_rows(&self) -> u64 {
+        self.rows.live_count()
+    }
+
+    /// Deletes further rows.
+    pub fn hide(&mut self, more: RoaringBitmap) {
+        let all = match &self.rows.deleted {
+            Some(deleted) => deleted.as_ref() | more,
+            None => more,
+        };
+        self.rows.deleted = Some(Arc::new(all));
+    }
+
+    /// Rows that are deleted here and not in an earlier state of the block.
+    pub fn hidden_beside(&self, before: &Self) -> RoaringBitmap {
+        match (&self.rows.deleted, &before.rows.deleted) {
+            (Some(now), Some(before)) if Arc::ptr_eq(now, before) => RoaringBitmap::new(),
+            (Some(now), Some(before)) => now.as_ref() - before.as_ref(),
+            (Some(now), None) => now.as_ref().clone(),
+            (None, _) => RoaringBitmap::new(),
+        }
     }
 
     /// What statistics alone tell of the block.
     pub fn prune(&self, filter: &Filter) -> Pruned {
-        filter.prune(Some(self.location.row_count), |column| {
+        filter.prune(Some(self.rows.location.row_count), |column| {
             self.ranges.get(column).map(|known| known.range.clone())
         })
     }
@@ -107,12 +148,26 @@ impl ManifestBlock {
             .ranges
             .get(key)
             .and_then(|known| known.range.min.clone().zip(known.range.max.clone()));
-        KeyedBlock { location: self.location.clone(), range }
+        let deleted = self.rows.deleted.clone();
+        KeyedBlock { location: self.rows.location.clone(), range, deleted }
     }
 
     fn memory_bytes(&self) -> usize {
-        self.location.object_key.len() + self.ranges.len() * RANGE_BYTES
+        let deleted = self.rows.deleted.as_ref().map_or(0, |rows| rows.serialized_size());
+        self.rows.location.object_key.len() + self.ranges.len() * RANGE_BYTES + deleted
     }
+}
+
+/// The positions that a snapshot does not see.
+fn deleted_rows(block: &Block) -> Result<Option<Arc<RoaringBitmap>>, ServiceError> {
+    if block.deletions.is_empty() {
+        return Ok(None);
+    }
+    let positions =
+        RoaringBitmap::deserialize_from(block.deletions.as_slice()).map_err(|error| {
+            ServiceError::data_loss(format!("deleted rows of block {}: {error}", block.id))
+        })?;
+    Ok(Some(Arc::new(positions)).filter(|positions| !positions.is_empty()))
 }
 
 pub(crate) type Manifest = Arc<Vec<ManifestBlock>>;
@@ -149,8 +204,9 @@ impl Manifests {
             return Ok(manifest);
         }
         let blocks = catalog.blocks(caller, &dataset.to_string(), snapshot, 0).await?;
-        let manifest: Manifest =
-            Arc::new(blocks.iter().map(|block| ManifestBlock::of(block, schema)).collect());
+        let blocks: Result<Vec<_>, ServiceError> =
+            blocks.iter().map(|block| ManifestBlock::of(block, schema)).collect();
+        let manifest: Manifest = Arc::new(blocks?);
         self.cache.insert((dataset, snapshot), Arc::clone(&manifest));
         Ok(manifest)
     }

@@ -117,7 +117,7 @@ impl App {
             let manifest = self.manifest(caller, &opened).await?;
             let committed = |media: &&Media| {
                 let below = format!("{}/{}/", media.dataset, media.upload);
-                manifest.iter().any(|block| block.location.object_key.starts_with(&below))
+                manifest.iter().any(|block| block.rows.location.object_key.starts_with(&below))
             };
             found = copies.iter().find(committed);
             if let Some(media) = found {

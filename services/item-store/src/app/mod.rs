@@ -1,28 +1,43 @@
 //! Use cases: who may do what with which rows, and in what order things happen.
 
+mod analysis;
+mod bulk;
 mod catalog;
 mod commit;
+mod compact;
+mod edits;
+mod fence;
 mod flight;
 mod items;
+mod looking;
 mod manifest;
 mod media;
+mod merge;
+mod pages;
 mod put;
 mod reading;
 mod sealing;
 mod sweep;
 mod values;
+mod view;
 
 use std::sync::Arc;
 
 use access::GrantReplica;
 use blocks::{BlockReader, ByteBudget};
 use caller::TokenSource;
+use moka::sync::Cache;
+use row_delta::RowDelta;
 use service_channel::Transport;
 use service_error::ServiceError;
+use tokio::sync::Notify;
+use uuid::Uuid;
 
+use crate::model::Address;
 use crate::settings::Settings;
 use crate::store::Store;
 
+pub use edits::{Cells, Edit, Edited, Repeatable, RowChange, RowEdit};
 pub use flight::Flight;
 pub use items::{ListRequest, RowsRequest};
 pub use media::MediaUpload;
@@ -31,6 +46,9 @@ pub use put::{PlacedPut, Put, PutDone};
 use catalog::Catalog;
 use manifest::Manifests;
 use sealing::Sealing;
+use view::Views;
+
+const DATASET_IDS_MAX: u64 = 10_000;
 
 /// The item store's use cases. Clones share everything.
 #[derive(Clone)]
@@ -48,6 +66,12 @@ pub struct Inner {
     buffers: ByteBudget,
     manifests: Manifests,
     sealing: Sealing,
+    delta: RowDelta,
+    views: Views,
+    /// Datasets by the names they had last.
+    dataset_ids: Cache<Address, Uuid>,
+    /// A writer found that a flush may be due.
+    flush_wanted: Notify,
 }
 
 impl std::fmt::Debug for App {
@@ -84,11 +108,27 @@ impl App {
             reader,
             buffers: ByteBudget::new(settings.blocks.buffer_bytes_max),
             manifests: Manifests::new(settings.manifest_cache_bytes),
+            delta: store.delta(settings.delta.cache_bytes),
+            views: Views::new(settings.delta.cache_bytes),
+            dataset_ids: Cache::builder().max_capacity(DATASET_IDS_MAX).build(),
+            flush_wanted: Notify::new(),
             sealing: Sealing::open(store.clone()).await?,
             store,
             settings,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Returns when a writer found that a flush may be due.
+    pub async fn flush_asked_for(&self) {
+        self.flush_wanted.notified().await;
+    }
+
+    /// How often blocks are looked at; `None`: never.
+    #[must_use]
+    pub fn compaction_interval(&self) -> Option<std::time::Duration> {
+        let seconds = self.settings.compaction.seconds;
+        (seconds > 0).then(|| std::time::Duration::from_secs(seconds))
     }
 
     /// Makes a new sealing key when the newest is old.

@@ -1,15 +1,17 @@
 //! Puts: rows that arrive become blocks of an upload, and then a version.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
-use blocks::BlockWriter;
+use blocks::{BlockWriter, Held};
 use caller::Caller;
 use catalog_api::v1::Head;
 use ids::UploadId;
 use item_schema::Profile;
+use item_shape::{Incoming, NewShape, new_shape, pieces};
 use options_api::v1::Level;
 use service_error::{Code, ServiceError};
 use sql_store::now_micros;
@@ -21,7 +23,7 @@ use crate::app::App;
 use crate::app::catalog::by_name;
 use crate::app::commit::Commit;
 use crate::app::reading::Opened;
-use crate::model::{Incoming, NewShape, PutCommand, PutRows, new_shape, pieces, trailing_rows};
+use crate::model::{PutCommand, PutMode, PutRows, trailing_rows};
 
 const PUT: &str = "arrow.flight.protocol.FlightService/DoPut";
 /// A lease whose end is not known is renewed this often.
@@ -46,10 +48,24 @@ pub struct Put {
     caller: Arc<Caller>,
     command: PutCommand,
     target: Target,
-    incoming: Arc<Incoming>,
-    writer: Option<BlockWriter>,
+    taking: Taking,
     lease: Lease,
     rows: u64,
+}
+
+/// What becomes of the rows of a put.
+enum Taking {
+    /// They are written as blocks.
+    Rows {
+        incoming: Arc<Incoming>,
+        writer: Box<BlockWriter>,
+    },
+    /// Their keys name rows that go.
+    Keys {
+        keys: Vec<ArrayRef>,
+        held: Option<Held>,
+    },
+    Done,
 }
 
 /// Where rows go.
@@ -113,6 +129,13 @@ impl PlacedPut {
             Some(opened) => shape_of(opened, &command)?,
             None => new_shape(put, first, command.profile, &command.key_column)?,
         };
+        check_mode(&command, existing.as_ref(), &shape, put)?;
+        let keys_given = shape.key.as_ref().is_some_and(|key| put.field_with_name(key).is_ok());
+        if command.mode == PutMode::Delete {
+            let taking = Taking::Keys { keys: Vec::new(), held: None };
+            let target = Target { upload, dataset, existing, shape, keys_given };
+            return Ok(Put { app, caller, command, target, taking, lease, rows: 0 });
+        }
         let schema = SchemaRef::clone(&shape.schema);
         let incoming = Incoming::new(put, schema, shape.profile, dataset, now_micros())?;
         let writer = BlockWriter::new(
@@ -123,17 +146,9 @@ impl PlacedPut {
             shape.key.as_deref(),
             format!("{dataset}/{upload}"),
         )?;
-        let keys_given = shape.key.as_ref().is_some_and(|key| put.field_with_name(key).is_ok());
-        Ok(Put {
-            app,
-            caller,
-            command,
-            target: Target { upload, dataset, existing, shape, keys_given },
-            incoming: Arc::new(incoming),
-            writer: Some(writer),
-            lease,
-            rows: 0,
-        })
+        let taking = Taking::Rows { incoming: Arc::new(incoming), writer: Box::new(writer) };
+        let target = Target { upload, dataset, existing, shape, keys_given };
+        Ok(Put { app, caller, command, target, taking, lease, rows: 0 })
     }
 }
 
@@ -151,17 +166,33 @@ impl Put {
         {
             return Err(self.incomplete(rows));
         }
-        for piece in pieces(&batch) {
-            let incoming = Arc::clone(&self.incoming);
-            let shaped = tokio::task::spawn_blocking(move || incoming.shape(&piece)).await;
-            let shaped = shaped.map_err(|error| {
-                ServiceError::internal("a batch could not be shaped").caused_by(error)
-            })??;
-            let writer = self
-                .writer
-                .as_mut()
-                .ok_or_else(|| ServiceError::internal("the put is finished"))?;
-            writer.write(shaped).await?;
+        match &mut self.taking {
+            Taking::Rows { incoming, writer } => {
+                for piece in pieces(&batch) {
+                    let incoming = Arc::clone(incoming);
+                    let shaped = tokio::task::spawn_blocking(move || incoming.shape(&piece)).await;
+                    let shaped = shaped.map_err(|error| {
+                        ServiceError::internal("a batch could not be shaped").caused_by(error)
+                    })??;
+                    writer.write(shaped).await?;
+                }
+                Ok(())
+            }
+            Taking::Keys { .. } => self.write_keys(&batch).await,
+            Taking::Done => Err(ServiceError::internal("the put is finished")),
+        }
+    }
+
+    /// Keeps the keys of rows that are to go.
+    async fn write_keys(&mut self, batch: &RecordBatch) -> Result<(), ServiceError> {
+        let given = given_keys(&self.target.shape, batch)?;
+        let more = self.app.buffers.take(given.get_array_memory_size()).await?;
+        if let Taking::Keys { keys, held } = &mut self.taking {
+            keys.push(given);
+            match held {
+                Some(held) => held.merge(more),
+                None => *held = Some(more),
+            }
         }
         Ok(())
     }
@@ -190,13 +221,16 @@ impl Put {
         if let Some(said) = said.filter(|said| *said != self.rows) {
             return Err(self.incomplete(said));
         }
-        let writer =
-            self.writer.take().ok_or_else(|| ServiceError::internal("the put is finished"))?;
-        let blocks = writer.finish().await?;
+        let (blocks, keys, held) = match std::mem::replace(&mut self.taking, Taking::Done) {
+            Taking::Rows { writer, .. } => (writer.finish().await?, Vec::new(), None),
+            Taking::Keys { keys, held } => (Vec::new(), distinct(keys)?, held),
+            Taking::Done => return Err(ServiceError::internal("the put is finished")),
+        };
         self.lease.check()?;
-        let commit =
-            Commit { command: &self.command, target: &self.target, blocks: &blocks, body_hash };
+        let (command, target) = (&self.command, &self.target);
+        let commit = Commit { command, target, blocks: &blocks, keys: &keys, body_hash };
         let version = self.app.commit(&self.caller, commit).await?;
+        drop(held);
         self.lease.done();
         if !self.command.upload_id.is_empty() {
             self.publish_media().await;
@@ -216,6 +250,64 @@ impl Put {
             tracing::warn!(upload = %self.target.upload, %error, "the media of a commit could not be marked");
         }
     }
+}
+
+/// Refuses a mode that needs a key where there is none.
+fn check_mode(
+    command: &PutCommand,
+    existing: Option<&Opened>,
+    shape: &NewShape,
+    put: &Schema,
+) -> Result<(), ServiceError> {
+    if !matches!(command.mode, PutMode::Upsert | PutMode::Delete) {
+        return Ok(());
+    }
+    let Some(key) = &shape.key else {
+        let message =
+            format!("mode: {} has no key column; use append or overwrite", command.address);
+        return Err(ServiceError::precondition(message).reason("NO_KEY").field("mode"));
+    };
+    if command.mode == PutMode::Upsert {
+        return Ok(());
+    }
+    if existing.is_none() {
+        return Err(ServiceError::not_found("dataset", &command.address));
+    }
+    if put.field_with_name(key).is_err() {
+        return Err(ServiceError::invalid(key, "is missing: a delete needs the keys of its rows"));
+    }
+    Ok(())
+}
+
+/// The keys of a batch in the dataset's type and spelling.
+fn given_keys(shape: &NewShape, batch: &RecordBatch) -> Result<ArrayRef, ServiceError> {
+    let name = shape.key.as_deref().unwrap_or_default();
+    let internal = |_| ServiceError::internal("the key column is not in the schema");
+    let field = shape.schema.field_with_name(name).map_err(internal)?;
+    let column = batch.column_by_name(name);
+    let column = column.ok_or_else(|| ServiceError::invalid(name, "is missing"))?;
+    if column.null_count() > 0 {
+        return Err(
+            ServiceError::invalid(name, "holds a null; every row needs a key").reason("KEY_NULL")
+        );
+    }
+    item_shape::keys(column, field, shape.profile)
+}
+
+/// Each key once: a client may name a row twice.
+fn distinct(keys: Vec<ArrayRef>) -> Result<Vec<ArrayRef>, ServiceError> {
+    let mut seen = HashSet::new();
+    let mut kept = Vec::with_capacity(keys.len());
+    for column in keys {
+        let once: Vec<bool> =
+            row_delta::keys_of(&column)?.into_iter().map(|key| seen.insert(key)).collect();
+        let once = arrow::array::BooleanArray::from(once);
+        kept.push(
+            arrow::compute::filter(&column, &once)
+                .map_err(|error| ServiceError::internal(format!("keys: {error}")))?,
+        );
+    }
+    Ok(kept)
 }
 
 /// The shape that a dataset has; what the command says of a new one must agree.

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use access::{Resource, Subject};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use caller::Caller;
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::{DatasetRef, Head, Profile};
 use filter::Filter;
+use item_shape::spelled_id;
 use options_api::v1::Level;
+use row_delta::Place;
 use service_error::ServiceError;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::app::catalog::by_name;
 use crate::app::manifest::Manifest;
-use crate::model::{Address, hash_of, spelled_id};
+use crate::model::{Address, hash_of};
 
 /// A dataset at one snapshot, that the caller may read.
 #[derive(Debug, Clone)]
@@ -23,8 +25,14 @@ pub(crate) struct Opened {
     pub dataset: Uuid,
     pub address: Address,
     pub snapshot: i64,
-    /// 0 before the first commit.
+    /// The snapshot's version, or the newest before it; 0 before the first.
     pub version: i64,
+    /// Changes of the delta up to here are in the blocks.
+    pub watermark: i64,
+    /// Changes after the watermark are seen up to here; the watermark: none are.
+    pub ceiling: i64,
+    /// Bulk commits when the delta was looked at, for writers.
+    pub epoch: i64,
     pub schema: SchemaRef,
     pub items_profile: bool,
     /// Empty: none.
@@ -54,6 +62,9 @@ impl Opened {
             },
             snapshot: head.snapshot,
             version: head.version,
+            watermark: head.watermark,
+            ceiling: head.watermark,
+            epoch: 0,
             schema: Arc::new(schema),
             items_profile: dataset.profile == Profile::Items as i32,
             key: dataset.key_column.clone(),
@@ -89,6 +100,22 @@ impl Opened {
         Ok(Arc::new(Schema::new_with_metadata(fields, self.schema.metadata().clone())))
     }
 
+    /// Where its small writes are.
+    pub const fn place(&self) -> Place {
+        Place::main(self.dataset)
+    }
+
+    /// The key column.
+    pub fn key_field(&self) -> Result<&Field, ServiceError> {
+        if self.key.is_empty() {
+            let message = format!("dataset {} has no key column", self.address);
+            return Err(ServiceError::precondition(message).reason("NO_KEY"));
+        }
+        self.schema
+            .field_with_name(&self.key)
+            .map_err(|_| ServiceError::internal("the key column is not in the schema"))
+    }
+
     /// A key as this dataset spells it: ids of items are UUIDs in any form.
     pub fn spelled_key(&self, key: &str) -> String {
         if !self.items_profile || self.key != item_schema::DEFAULT_KEY_COLUMN {
@@ -115,7 +142,8 @@ pub(crate) fn filter_hash(filter: Option<&Filter>) -> String {
 }
 
 impl App {
-    /// Opens a dataset that the caller names, at a version (empty: the newest).
+    /// Opens a dataset that the caller names, at a version; empty or `latest`:
+    /// as it is now, with the delta.
     pub(crate) async fn open(
         &self,
         caller: &Caller,
@@ -123,8 +151,59 @@ impl App {
         version: &str,
         action: &'static str,
     ) -> Result<Opened, ServiceError> {
-        let at = (!version.is_empty()).then(|| At::Version(version.to_owned()));
-        self.open_at(caller, by_name(address), at, action).await
+        if !matches!(version, "" | "latest") {
+            let at = Some(At::Version(version.to_owned()));
+            return self.open_at(caller, by_name(address), at, action).await;
+        }
+        let opened = self.open_now(caller, address).await?;
+        self.allow(caller, &opened, Level::Read, action).await?;
+        Ok(opened)
+    }
+
+    /// A dataset as it is now. The delta is looked at before the head, so that
+    /// a bulk commit between the two shows in the epoch that a writer names. Who
+    /// may do what with it is not asked here.
+    pub(crate) async fn open_now(
+        &self,
+        caller: &Caller,
+        address: &Address,
+    ) -> Result<Opened, ServiceError> {
+        // A dataset that was seen before is known by id; one that took its name
+        // since shows itself in the head.
+        let mut known = self.dataset_ids.get(address);
+        loop {
+            let state = match known {
+                Some(id) => Some((id, self.delta.state(Place::main(id)).await?)),
+                None => None,
+            };
+            let head = self.catalog.head(caller, by_name(address), None).await?;
+            let mut opened = Opened::of(&head)?;
+            if let Some((_, state)) = state.filter(|(id, _)| *id == opened.dataset) {
+                opened.ceiling = state.seq.max(opened.watermark);
+                opened.epoch = state.epoch;
+                return Ok(opened);
+            }
+            self.dataset_ids.insert(address.clone(), opened.dataset);
+            known = Some(opened.dataset);
+        }
+    }
+
+    /// A snapshot with the delta up to a ceiling, as a token or a ticket says.
+    pub(crate) async fn open_pinned(
+        &self,
+        caller: &Caller,
+        dataset: DatasetRef,
+        (snapshot, ceiling): (i64, i64),
+        action: &'static str,
+    ) -> Result<Opened, ServiceError> {
+        let at = Some(At::Snapshot(snapshot)).filter(|_| snapshot > 0);
+        let mut opened = self.open_at(caller, dataset, at, action).await?;
+        if snapshot == 0 {
+            // The empty beginning, whatever was committed since.
+            (opened.snapshot, opened.watermark, opened.row_count) = (0, 0, 0);
+        }
+        opened.ceiling = ceiling.max(opened.watermark);
+        Ok(opened)
     }
 
     pub(crate) async fn open_at(

@@ -36,13 +36,19 @@ impl ItemsService for ItemsGrpc {
             filter: request.filter,
             columns: request.columns,
         };
-        let list =
-            ListRequest { rows, page_size: request.page_size, page_token: request.page_token };
+        let list = ListRequest {
+            rows,
+            page_size: request.page_size,
+            page_token: request.page_token,
+            order_by: request.order_by,
+            skip: request.skip,
+        };
         let page = self.app.list_items(&caller, list).await?;
         Ok(Response::new(ListItemsResponse {
             columns: page.columns,
             items: page.items,
             next_page_token: page.next_page_token,
+            previous_page_token: page.previous_page_token,
             version: page.version,
         }))
     }

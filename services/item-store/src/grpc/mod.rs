@@ -1,6 +1,8 @@
 //! The wire: authenticate, convert, ask a use case, convert back.
 
+mod analysis;
 mod decode;
+mod edits;
 mod encode;
 mod flight;
 mod frames;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use blocks::ByteBudget;
 use http::{Request, Response};
+use items_api::v1::analysis_service_server::AnalysisServiceServer;
+use items_api::v1::edits_service_server::EditsServiceServer;
 use items_api::v1::items_service_server::ItemsServiceServer;
 use items_api::v1::media_service_server::MediaServiceServer;
 use tonic::body::Body;
@@ -26,6 +30,8 @@ use crate::settings::FlightSettings;
 
 pub use needs::needs;
 
+/// The largest batch of edits.
+const EDIT_BYTES_MAX: usize = 32 << 20;
 /// Room beside a put's rows for the message's own fields.
 const MESSAGE_FRAME_BYTES: usize = 64 << 10;
 
@@ -40,8 +46,18 @@ pub fn routes(
         .max_encoding_message_size(usize::MAX);
     let items = ItemsServiceServer::new(items::ItemsGrpc::new(app.clone()))
         .max_encoding_message_size(usize::MAX);
+    let edits = EditsServiceServer::new(edits::EditsGrpc::new(app.clone()))
+        .max_decoding_message_size(EDIT_BYTES_MAX)
+        .max_encoding_message_size(usize::MAX);
     let media = MediaServiceServer::new(media::MediaGrpc::new(app.clone()));
-    let routes = Routes::new(flight).add_service(items).add_service(media).prepare();
+    let analysis = AnalysisServiceServer::new(analysis::AnalysisGrpc::new(app.clone()))
+        .max_encoding_message_size(usize::MAX);
+    let routes = Routes::new(flight)
+        .add_service(items)
+        .add_service(analysis)
+        .add_service(edits)
+        .add_service(media)
+        .prepare();
     let limits = frames::Limits {
         budget: ByteBudget::new(settings.decode_bytes_max),
         shares: frames::Shares::new(settings.decode_bytes_max / 3 * 2),

@@ -1,5 +1,7 @@
 //! What runs beside the calls.
 
+mod delta;
+
 use std::time::Duration;
 
 use service_channel::Job;
@@ -16,14 +18,16 @@ pub fn all(app: &App, sweep_seconds: u64, shutdown: &CancellationToken) -> Vec<J
     let (sweeper, sweeping) = (app.clone(), shutdown.clone());
     let (keeper, keeping) = (app.clone(), shutdown.clone());
     let every = Duration::from_secs(sweep_seconds.max(1));
-    vec![
+    let mut jobs = delta::jobs(app, shutdown);
+    jobs.extend([
         Job::new("item-store.sweep", async move {
             sweeping.run_until_cancelled(sweep(sweeper, every)).await;
         }),
         Job::new("item-store.keys", async move {
             keeping.run_until_cancelled(rotate(keeper)).await;
         }),
-    ]
+    ]);
+    jobs
 }
 
 async fn sweep(app: App, every: Duration) {

@@ -32,9 +32,9 @@ pub enum PutMode {
     Append,
     /// Replaces all rows.
     Overwrite,
-    /// Not offered yet.
+    /// Adds rows; rows with the same keys give way to them.
     Upsert,
-    /// Not offered yet.
+    /// Takes the rows with these keys away.
     Delete,
 }
 
@@ -192,12 +192,6 @@ pub fn put_command(path: &[String], cmd: &[u8]) -> Result<PutCommand, ServiceErr
         },
         _ => return Err(wrong_path()),
     };
-    if matches!(wire.mode, PutMode::Upsert | PutMode::Delete) {
-        let message = "mode: upsert and delete are not offered yet; use append or overwrite";
-        return Err(ServiceError::unimplemented(message)
-            .reason("PUT_MODE_NOT_OFFERED")
-            .field("mode"));
-    }
     Ok(PutCommand {
         address: Address::parse(&wire.dataset)?,
         mode: wire.mode,
@@ -305,16 +299,16 @@ mod tests {
     }
 
     #[test]
-    fn modes_that_are_not_offered_say_so() {
-        for mode in ["upsert", "delete"] {
-            let error =
-                put_command(&[], format!(r#"{{"dataset":"a/b","mode":"{mode}"}}"#).as_bytes())
-                    .unwrap_err();
-            assert_eq!(error.code(), Code::Unimplemented);
+    fn every_mode_has_its_word() {
+        for (word, mode) in [
+            ("append", PutMode::Append),
+            ("overwrite", PutMode::Overwrite),
+            ("upsert", PutMode::Upsert),
+            ("delete", PutMode::Delete),
+        ] {
+            let command = format!(r#"{{"dataset":"a/b","mode":"{word}"}}"#);
+            assert_eq!(put_command(&[], command.as_bytes()).unwrap().mode, mode);
         }
-        assert_eq!(
-            put_command(&[], br#"{"dataset":"a/b","mode":"overwrite"}"#).unwrap().mode,
-            PutMode::Overwrite
-        );
+        assert!(put_command(&[], br#"{"dataset":"a/b","mode":"replace"}"#).is_err());
     }
 }

@@ -1,12 +1,8 @@
-//! Types and pure rules: commands, seals, the shape of incoming rows.
+//! Types and pure rules: commands, tokens, seals.
 
 mod action;
 mod address;
 mod command;
-mod fit;
-mod ids_column;
-mod incoming;
-mod pieces;
 mod seal;
 mod tokens;
 
@@ -15,8 +11,5 @@ pub use address::Address;
 pub use command::{
     PutCommand, PutMode, PutRows, ReadCommand, put_command, read_command, trailing_rows,
 };
-pub use ids_column::spelled_id;
-pub use incoming::{Incoming, NewShape, new_shape};
-pub use pieces::pieces;
 pub use seal::{Key, KeyRing, SealError};
 pub use tokens::{PageToken, Ticket, hash_of};

@@ -12,6 +12,9 @@ pub struct Ticket {
     pub dataset: Uuid,
     /// The snapshot that is read.
     pub snapshot: i64,
+    /// Changes of the delta up to here are seen over it.
+    #[serde(default)]
+    pub ceiling: i64,
     /// `None`: all.
     pub columns: Option<Vec<String>>,
     /// As it was asked for; empty: none.
@@ -38,16 +41,25 @@ pub struct PageToken {
     pub dataset: Uuid,
     /// The snapshot that the first page read.
     pub snapshot: i64,
+    /// Changes of the delta up to here are seen over it.
+    #[serde(default)]
+    pub ceiling: i64,
     /// Its version's number.
     pub version: i64,
     /// Of the filter in its one spelling.
     pub filter_hash: String,
     /// Of the columns asked for.
     pub columns_hash: String,
+    /// Of the order asked for.
+    pub order_hash: String,
     /// The block, in storage order.
     pub block: usize,
     /// The row within it.
     pub row: u64,
+    /// With an order, the rank of that row.
+    pub rank: Option<Vec<u8>>,
+    /// The page lies before that row.
+    pub back: bool,
     /// Who may use it.
     pub principal: PrincipalId,
     /// Microseconds UTC.
@@ -85,8 +97,7 @@ impl PageToken {
         &self,
         principal: PrincipalId,
         dataset: Uuid,
-        filter_hash: &str,
-        columns_hash: &str,
+        [filter_hash, columns_hash, order_hash]: [&str; 3],
         now: i64,
     ) -> Result<(), ServiceError> {
         let refuse = |why: &str| {
@@ -104,6 +115,9 @@ impl PageToken {
         }
         if self.columns_hash != columns_hash {
             return refuse("was made with other columns");
+        }
+        if self.order_hash != order_hash {
+            return refuse("was made with another order");
         }
         if self.expires_at <= now {
             return Err(ServiceError::invalid(
@@ -139,22 +153,29 @@ mod tests {
         let token = PageToken {
             dataset,
             snapshot: 3,
+            ceiling: 0,
             version: 2,
             filter_hash: "f".into(),
             columns_hash: "c".into(),
+            order_hash: "o".into(),
             block: 0,
             row: 5,
+            rank: None,
+            back: false,
             principal: mine,
             expires_at: 10,
         };
-        token.check(mine, dataset, "f", "c", 9).unwrap();
-        assert!(token.check(other, dataset, "f", "c", 9).is_err());
-        assert!(token.check(mine, Uuid::now_v7(), "f", "c", 9).is_err());
-        assert!(token.check(mine, dataset, "g", "c", 9).unwrap_err().message().contains("filter"));
-        assert!(token.check(mine, dataset, "f", "d", 9).unwrap_err().message().contains("columns"));
-        assert!(
-            token.check(mine, dataset, "f", "c", 10).unwrap_err().reason_is("PAGE_TOKEN_EXPIRED")
-        );
+        let list = ["f", "c", "o"];
+        token.check(mine, dataset, list, 9).unwrap();
+        assert!(token.check(other, dataset, list, 9).is_err());
+        assert!(token.check(mine, Uuid::now_v7(), list, 9).is_err());
+        for (list, word) in
+            [(["g", "c", "o"], "filter"), (["f", "d", "o"], "columns"), (["f", "c", "p"], "order")]
+        {
+            let error = token.check(mine, dataset, list, 9).unwrap_err();
+            assert!(error.message().contains(word), "{error}");
+        }
+        assert!(token.check(mine, dataset, list, 10).unwrap_err().reason_is("PAGE_TOKEN_EXPIRED"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod migration;
 mod uploads;
 
 use blob_store::BlobStore;
+use row_delta::RowDelta;
 use sea_orm::DatabaseConnection;
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings, SqlStore};
@@ -60,6 +61,12 @@ impl Store {
     /// Why it does not.
     pub async fn ping(&self) -> Result<(), ServiceError> {
         self.sql.ping().await
+    }
+
+    /// The row delta, keeping about so many bytes of it in memory.
+    #[must_use]
+    pub fn delta(&self, cache_bytes: u64) -> RowDelta {
+        RowDelta::new(self.sql.clone(), cache_bytes)
     }
 
     fn read(&self) -> &DatabaseConnection {

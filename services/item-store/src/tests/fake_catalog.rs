@@ -8,6 +8,7 @@ use catalog_api::v1 as api;
 use catalog_api::v1::datasets_service_server::{DatasetsService, DatasetsServiceServer};
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::manifest_service_server::{ManifestService, ManifestServiceServer};
+use roaring::RoaringBitmap;
 use service_channel::Transport;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
@@ -199,6 +200,7 @@ impl ManifestService for FakeCatalog {
                 version,
                 dataset_id,
                 replayed: true,
+                ..Default::default()
             }));
         }
         if !open {
@@ -207,10 +209,12 @@ impl ManifestService for FakeCatalog {
                 version,
                 dataset_id,
                 replayed: true,
+                ..Default::default()
             }));
         }
         let head = stored.head.snapshot;
-        let append = request.mode == api::CommitMode::Append as i32;
+        let append = request.mode == api::CommitMode::Append as i32
+            || request.mode == api::CommitMode::Merge as i32;
         if request.base_snapshot != head && (!append || request.keys_checked) {
             return Err(ServiceError::conflict("the head moved").reason("HEAD_MOVED").into());
         }
@@ -224,7 +228,7 @@ impl ManifestService for FakeCatalog {
         Ok(Response::new(api::CommitVersionResponse {
             version: Some(version),
             dataset_id,
-            replayed: false,
+            ..Default::default()
         }))
     }
 
@@ -237,6 +241,19 @@ impl ManifestService for FakeCatalog {
             *open = false;
         }
         Ok(Response::new(api::AbortUploadResponse {}))
+    }
+
+    async fn settle_upload(
+        &self,
+        request: Request<api::SettleUploadRequest>,
+    ) -> Answer<api::SettleUploadResponse> {
+        let id = request.into_inner().upload_id;
+        let mut state = self.state.lock().unwrap();
+        let committed = state.swept.contains(&id);
+        if let Some((_, open)) = state.uploads.get_mut(&id) {
+            *open = false;
+        }
+        Ok(Response::new(api::SettleUploadResponse { committed, snapshot: 0 }))
     }
 
     async fn sweep_uploads(
@@ -313,6 +330,20 @@ fn apply(stored: &mut Stored, request: &api::CommitVersionRequest, append: bool)
             .filter(|(_, _, end)| *end == i64::MAX)
             .for_each(|(_, _, end)| *end = snapshot);
     }
+    for deletion in &request.deletions {
+        let found = stored
+            .blocks
+            .iter_mut()
+            .find(|(block, _, end)| block.id == deletion.block_id && *end == i64::MAX);
+        let (block, ..) = found.unwrap();
+        // Older snapshots are not asked for here.
+        let before = RoaringBitmap::deserialize_from(&block.deletions[..]).unwrap_or_default();
+        let all = before | RoaringBitmap::deserialize_from(&deletion.positions[..]).unwrap();
+        block.deletions.clear();
+        all.serialize_into(&mut block.deletions).unwrap();
+        block.deleted_count = i64::try_from(all.len()).unwrap();
+        block.deletion_revision = snapshot;
+    }
     stored.blocks.extend(request.blocks.iter().map(|block| (block.clone(), snapshot, i64::MAX)));
     let live =
         || stored.blocks.iter().filter(|(_, _, end)| *end == i64::MAX).map(|(block, ..)| block);
@@ -320,7 +351,7 @@ fn apply(stored: &mut Stored, request: &api::CommitVersionRequest, append: bool)
         number: snapshot,
         parent: snapshot - 1,
         message: request.message.clone(),
-        row_count: live().map(|block| block.row_count).sum(),
+        row_count: live().map(|block| block.row_count - block.deleted_count).sum(),
         byte_count: live().map(|block| block.byte_count).sum(),
         block_count: i64::try_from(live().count()).unwrap(),
         snapshot,
@@ -328,6 +359,9 @@ fn apply(stored: &mut Stored, request: &api::CommitVersionRequest, append: bool)
     };
     let head = &mut stored.head;
     (head.snapshot, head.version) = (snapshot, snapshot);
+    if let Some(watermark) = request.watermark {
+        head.watermark = watermark.to;
+    }
     (head.row_count, head.byte_count, head.block_count) =
         (version.row_count, version.byte_count, version.block_count);
     stored.versions.push(version.clone());

@@ -1,6 +1,7 @@
 //! The service over its in-memory transport, with neighbours made of memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod analysis;
 mod fake_catalog;
 mod fake_identity;
 mod media;

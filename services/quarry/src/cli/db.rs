@@ -15,6 +15,8 @@ use crate::output::{Column, column, note, table};
 use crate::serve::ServeArgs;
 use crate::serve::settings::Settings;
 
+/// Blocks asked of the catalog at once.
+const BLOCKS_AT_ONCE: u32 = 1_000;
 /// Between two looks at databases that are not ready.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -27,11 +29,15 @@ pub enum DbCommand {
     Migrate(DbArgs),
     /// Which migrations have run
     Status(DbArgs),
-    /// Fail (exit code 5) unless all migrations have run
+    /// Fail (exit code 5) unless all migrations have run; with --blocks, also read every
+    /// block and compare it with the manifest's hash (exit code 1 if one is damaged)
     Verify {
         /// Wait so long for the database and its migrations
         #[arg(long, value_name = "SECONDS")]
         wait: Option<u64>,
+        /// Read every block
+        #[arg(long)]
+        blocks: bool,
         #[command(flatten)]
         args: DbArgs,
     },
@@ -48,6 +54,10 @@ pub struct DbArgs {
 
 impl DbArgs {
     fn settings(self, context: &Context) -> Result<SqlSettings, Failure> {
+        Ok(self.all(context)?.sql())
+    }
+
+    fn all(self, context: &Context) -> Result<Settings, Failure> {
         let args = ServeArgs {
             config: self.config,
             data_dir: context.address.data_dir.clone(),
@@ -55,7 +65,7 @@ impl DbArgs {
             object_store_url: self.stores.object_store_url,
             ..ServeArgs::default()
         };
-        Ok(Settings::load(&args)?.sql())
+        Ok(Settings::load(&args)?)
     }
 }
 
@@ -75,17 +85,54 @@ impl DbCommand {
                 Ok(state.whole()?)
             }
             Self::Status(args) => State::of(&there(args.settings(context)?)?).await?.show(context),
-            Self::Verify { wait: None, args } => {
-                let state = State::of(&there(args.settings(context)?)?).await?;
+            Self::Verify { wait, blocks, args } => {
+                let all = args.all(context)?;
+                let (settings, objects) = (all.sql(), all.objects());
+                let state = match wait {
+                    Some(seconds) => awaited(settings, Duration::from_secs(seconds)).await?,
+                    None => State::of(&there(settings)?).await?,
+                };
                 state.show(context)?;
-                Ok(state.whole()?)
-            }
-            Self::Verify { wait: Some(seconds), args } => {
-                let settings = args.settings(context)?;
-                awaited(settings, Duration::from_secs(seconds)).await?.show(context)
+                state.whole()?;
+                if blocks { verify_blocks(context, &all.sql(), &objects).await } else { Ok(()) }
             }
         }
     }
+}
+
+/// Reads every block that a snapshot uses and names the damaged ones.
+async fn verify_blocks(context: &Context, sql: &SqlSettings, objects: &str) -> Result<(), Failure> {
+    let files = item_store::BlockFiles::open(objects).await?;
+    let (mut after, mut checked, mut bytes) = (uuid::Uuid::nil(), 0u64, 0i64);
+    let mut damaged = Vec::new();
+    loop {
+        let blocks = catalog::stored_blocks(sql, after, BLOCKS_AT_ONCE).await?;
+        let Some(last) = blocks.last() else { break };
+        after = last.id;
+        for block in &blocks {
+            let wrong =
+                files.check(&block.object_key, block.byte_count, &block.content_hash).await?;
+            checked += 1;
+            bytes += block.byte_count;
+            if let Some(why) = wrong {
+                context.output.hint(&format!("damaged: {}: {why}", block.object_key));
+                damaged.push(block.object_key.clone());
+            }
+        }
+    }
+    context
+        .output
+        .text(&format!("{checked} blocks of {bytes} bytes read, {} damaged", damaged.len()))?;
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<&str> = damaged.iter().map(String::as_str).take(20).collect();
+    let message = format!(
+        "{} of {checked} blocks are damaged; restore them from a backup: {}",
+        damaged.len(),
+        shown.join(", ")
+    );
+    Err(ServiceError::data_loss(message).reason("BLOCK_DAMAGED").into())
 }
 
 /// The migrations of every service.

@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::json;
 use service_error::ServiceError;
 
-use super::Context;
+use super::analysis::AnalysisCommand;
+use super::{Context, edits};
 use crate::client::version::DatasetName;
 use crate::failure::Failure;
 use crate::output::{RowJson, cell_text, text_table};
@@ -32,6 +33,12 @@ pub enum ItemsCommand {
         /// Only these columns
         #[arg(long, value_name = "C,…", value_delimiter = ',')]
         columns: Vec<String>,
+        /// E.g. 'width desc, title' [default: storage order]
+        #[arg(long, value_name = "O", default_value = "")]
+        order_by: String,
+        /// Pass over so many rows first
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        skip: i64,
     },
     /// One row by its key
     Get {
@@ -46,24 +53,78 @@ pub enum ItemsCommand {
         #[arg(long, value_name = "C,…", value_delimiter = ',')]
         columns: Vec<String>,
     },
+    /// Make a row
+    Create {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        #[command(flatten)]
+        cells: edits::Cells,
+    },
+    /// Change cells of a row
+    Patch {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        /// As text; a UUID for an items dataset
+        key: String,
+        #[command(flatten)]
+        cells: edits::Cells,
+        /// Only if the row still is this one
+        #[arg(long, value_name = "R", default_value = "")]
+        revision: String,
+    },
+    /// Delete rows by their keys
+    Delete {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        /// As text; UUIDs for an items dataset
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+    },
+    /// Bring deleted rows back
+    Restore {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        /// As text; UUIDs for an items dataset
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+        /// As they were at this version [default: before they were deleted]
+        #[arg(long, value_name = "V", default_value = "")]
+        version: String,
+    },
+    /// Add tags to rows, or take them off
+    Tag {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        dataset: DatasetName,
+        /// As text; UUIDs for an items dataset
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
+        /// A tag to add
+        #[arg(long, value_name = "T")]
+        add: Vec<String>,
+        /// A tag to take off
+        #[arg(long, value_name = "T")]
+        remove: Vec<String>,
+    },
     /// How many rows pass a filter
     Count {
         #[command(flatten)]
         rows: Rows,
     },
+    #[command(flatten)]
+    Analysis(AnalysisCommand),
 }
 
 /// Which rows.
 #[derive(Debug, Args)]
 pub struct Rows {
     #[arg(value_name = "NAMESPACE/DATASET")]
-    dataset: DatasetName,
+    pub dataset: DatasetName,
     /// E.g. 'width > 3000 AND is_favorite = true'
     #[arg(long, value_name = "F", default_value = "")]
-    filter: String,
+    pub filter: String,
     /// A number or an alias [default: the newest]
     #[arg(long, value_name = "V", default_value = "")]
-    version: String,
+    pub version: String,
 }
 
 #[derive(Serialize)]
@@ -83,7 +144,7 @@ impl ItemsCommand {
     /// Asks the item store.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Self::List { rows, limit, page_token, columns } => {
+            Self::List { rows, limit, page_token, columns, order_by, skip } => {
                 let request = ListItemsRequest {
                     namespace: rows.dataset.namespace,
                     dataset: rows.dataset.dataset,
@@ -92,6 +153,8 @@ impl ItemsCommand {
                     columns,
                     page_size: 0,
                     page_token,
+                    order_by,
+                    skip,
                 };
                 list(context, request, limit.unwrap_or(ROWS_DEFAULT)).await
             }
@@ -105,6 +168,17 @@ impl ItemsCommand {
                 };
                 get(context, request).await
             }
+            Self::Create { dataset, cells } => edits::create(context, dataset, &cells).await,
+            Self::Patch { dataset, key, cells, revision } => {
+                edits::patch(context, dataset, key, revision, &cells).await
+            }
+            Self::Delete { dataset, keys } => edits::delete(context, dataset, keys).await,
+            Self::Restore { dataset, keys, version } => {
+                edits::restore(context, dataset, keys, version).await
+            }
+            Self::Tag { dataset, keys, add, remove } => {
+                edits::tag(context, dataset, keys, (add, remove)).await
+            }
             Self::Count { rows } => {
                 let request = CountItemsRequest {
                     namespace: rows.dataset.namespace,
@@ -116,6 +190,7 @@ impl ItemsCommand {
                     context.client()?.items().count_items(request).await?.into_inner().count;
                 context.output.answer(&json!({ "count": count }), || count.to_string())
             }
+            Self::Analysis(command) => command.run(context).await,
         }
     }
 }
@@ -131,6 +206,7 @@ async fn list(context: &Context, mut request: ListItemsRequest, limit: u32) -> R
         left = left.saturating_sub(u32::try_from(page.items.len()).unwrap_or(u32::MAX));
         items.extend(page.items);
         request.page_token = page.next_page_token;
+        request.skip = 0;
         if left == 0 || request.page_token.is_empty() {
             break page.columns;
         }

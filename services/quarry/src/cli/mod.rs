@@ -1,8 +1,10 @@
 //! The command line: what can be typed, and which code answers it.
 
+mod analysis;
 mod data;
 mod datasets;
 mod db;
+mod edits;
 mod files;
 mod grants;
 mod health;

@@ -21,6 +21,8 @@ use files_api::v1::marks_service_client::MarksServiceClient;
 use identity_api::v1::grants_service_client::GrantsServiceClient;
 use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
+use items_api::v1::analysis_service_client::AnalysisServiceClient;
+use items_api::v1::edits_service_client::EditsServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
@@ -100,6 +102,17 @@ impl Client {
     /// `quarry.items.v1.ItemsService`.
     pub fn items(&self) -> ItemsServiceClient<Authorized> {
         ItemsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.items.v1.AnalysisService`.
+    pub fn analysis(&self) -> AnalysisServiceClient<Authorized> {
+        AnalysisServiceClient::new(self.service.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.items.v1.EditsService`.
+    pub fn edits(&self) -> EditsServiceClient<Authorized> {
+        EditsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.items.v1.MediaService`.

@@ -1,8 +1,10 @@
 //! The table of promises. A new one is a function in a file by its subject and a row here.
 
 mod accounts;
+mod analysis;
 mod cli;
 mod datasets;
+mod edits;
 mod files;
 mod flight;
 mod frames;
@@ -83,6 +85,17 @@ pub const CASES: &[Case] = &[
     case("files: a grant on the location decides", |s| Box::pin(files::permissions(s))),
     case("files: the command line's shapes", |s| Box::pin(files::command_line(s))),
     case("jobs: names and lists", |s| Box::pin(files::jobs(s))),
+    case("items: any order, both ways", |s| Box::pin(analysis::orders(s))),
+    case("items: summaries, facets, samples, plans", |s| Box::pin(analysis::looks(s))),
+    case("items: the same from the command line", |s| Box::pin(analysis::other_doors(s))),
+    case("edits: made, seen, flushed, rolled back", |s| Box::pin(edits::lifecycle(s))),
+    case("edits: two writers on one item", |s| Box::pin(edits::conflicts(s))),
+    case("edits: batches, whole and once", |s| Box::pin(edits::batches(s))),
+    case("edits: by filter, few and many", |s| Box::pin(edits::by_filter(s))),
+    case("edits: puts that upsert and delete", |s| Box::pin(edits::puts(s))),
+    case("edits: with puts and versions at once", |s| Box::pin(edits::at_once(s))),
+    case("edits: who may", |s| Box::pin(edits::permissions(s))),
+    case("edits: over HTTP", |s| Box::pin(edits::http(s))),
     case("cli: import, list, count, export", |s| Box::pin(cli::round_trip(s))),
     case("cli: a bad row imports nothing", |s| Box::pin(cli::bad_rows(s))),
     case("cli: a cell of five gigabytes", |s| Box::pin(cli::huge_cell(s))),

@@ -14,6 +14,8 @@ pub struct Model {
     pub body_hash: Vec<u8>,
     pub version: i64,
     pub expires_at: i64,
+    pub snapshot: i64,
+    pub affected_rows: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

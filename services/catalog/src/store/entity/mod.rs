@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod block_column_stats;
+pub mod block_deletion;
 pub mod block_use;
 pub mod branch;
 pub mod dataset;

@@ -18,6 +18,8 @@ pub struct Model {
     pub version: i64,
     pub created_at: i64,
     pub swept_at: Option<i64>,
+    /// The snapshot it became; 0 before.
+    pub snapshot: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

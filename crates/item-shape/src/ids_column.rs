@@ -79,6 +79,33 @@ pub fn spelled_id(field: &Field, key: &str) -> Option<String> {
     Some(IdForm::of(field)?.spell(id))
 }
 
+/// Keys that were given, in the dataset's type and spelling.
+///
+/// # Errors
+/// An id that is none, or a key that its type cannot hold.
+pub fn keys(
+    given: &ArrayRef,
+    field: &Field,
+    profile: item_schema::Profile,
+) -> Result<ArrayRef, ServiceError> {
+    let is_id =
+        profile == item_schema::Profile::Items && field.name() == item_schema::DEFAULT_KEY_COLUMN;
+    if is_id {
+        return normalised(given, field);
+    }
+    if given.data_type() == field.data_type() {
+        return Ok(Arc::clone(given));
+    }
+    if !blocks::can_adapt(given.data_type(), field.data_type()) {
+        let message =
+            format!("is {} and the dataset's column is {}", given.data_type(), field.data_type());
+        return Err(ServiceError::invalid(field.name(), message).reason("SCHEMA_MISMATCH"));
+    }
+    let options = arrow::compute::CastOptions { safe: false, ..Default::default() };
+    arrow::compute::cast_with_options(given, field.data_type(), &options)
+        .map_err(|error| ServiceError::invalid(field.name(), error).reason("VALUE_DOES_NOT_FIT"))
+}
+
 /// New ids in a dataset's form.
 pub(crate) fn made(count: usize, field: &Field) -> Result<ArrayRef, ServiceError> {
     rebuilt((0..count).map(|_| Ok(item_schema::new_id())), field)

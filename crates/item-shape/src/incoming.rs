@@ -13,8 +13,8 @@ use item_schema::Profile;
 use service_error::ServiceError;
 use uuid::Uuid;
 
-use crate::model::fit::{check_fit, check_storable};
-use crate::model::ids_column::{IdForm, made, normalised, repeated};
+use crate::fit::{check_fit, check_storable};
+use crate::ids_column::{IdForm, made, normalised, repeated};
 
 /// Columns of items that the server fills when a put lacks them.
 const FILLED: [&str; 7] =
