@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "quarry/items/v1/analysis.proto",
             "quarry/items/v1/edits.proto",
             "quarry/items/v1/items.proto",
+            "quarry/items/v1/sql.proto",
         ],
         externs: &[
             (".google.api.HttpBody", "crate::http_body::HttpBody"),

@@ -26,6 +26,7 @@ mod scan;
 mod sink;
 mod statistics;
 mod stream;
+mod survey;
 mod tally;
 mod writer;
 
@@ -48,5 +49,6 @@ pub use rows::BlockRows;
 pub use scan::slice_bytes;
 pub use statistics::ColumnStats;
 pub use stream::{ScanPlan, ScanRange};
+pub use survey::BlockSurvey;
 pub use tally::{Cost, Tally};
 pub use writer::{BlockOptions, BlockWriter, WrittenBlock};

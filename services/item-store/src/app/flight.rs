@@ -1,18 +1,16 @@
 //! Flights: what a descriptor names, as tickets, and a ticket as rows.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use access::Resource;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use blocks::{ScanPlan, ScanRange};
-use caller::{Caller, Refused};
+use caller::Caller;
 use catalog_api::v1::ListDatasetsRequest;
 use catalog_api::v1::value::Kind;
 use cells::{is_uuid, uuid_text};
 use filter::Pruned;
-use futures::stream::{BoxStream, unfold};
+use futures::stream::unfold;
 use futures::{Stream, StreamExt};
 use serde_json::json;
 use service_error::{Code, ServiceError};
@@ -22,6 +20,7 @@ use crate::app::App;
 use crate::app::catalog::by_id;
 use crate::app::manifest::{ManifestBlock, merged};
 use crate::app::reading::filter_hash;
+use crate::app::watched::{Batches, Watched};
 use crate::model::{Address, ReadCommand, Ticket};
 
 const TICKET: &str = "ticket";
@@ -31,10 +30,6 @@ const DESCRIBE: &str = "arrow.flight.protocol.FlightService/DoAction";
 /// Datasets asked of the catalog at once for a list of flights.
 const DATASETS_PAGE: i32 = 100;
 const FLIGHTS_AHEAD: usize = 4;
-/// Grants are looked at this often while rows flow.
-const RECHECK_INTERVAL: Duration = Duration::from_secs(4);
-/// Blocks outlive a snapshot's end by an hour, so no stream may be older.
-const STREAM_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// What `GetFlightInfo` answers.
 #[derive(Debug, Clone)]
@@ -65,7 +60,7 @@ pub struct Scan {
     /// Of the rows.
     pub schema: SchemaRef,
     /// The rows; ends with an error when the caller loses its right to them.
-    pub batches: BoxStream<'static, Result<RecordBatch, ServiceError>>,
+    pub batches: Batches,
 }
 
 impl std::fmt::Debug for Scan {
@@ -245,16 +240,8 @@ impl App {
             batch_bytes: self.settings.flight.batch_bytes.max(1),
             tally: Arc::default(),
         };
-        let watched = Watched {
-            batches: with_tail(self.reader.scan(plan).boxed(), tail, ticket.limit),
-            app: self.clone(),
-            caller,
-            chain: opened.chain,
-            public: opened.public,
-            name: opened.address.to_string(),
-            begun: Instant::now(),
-            checked: Instant::now(),
-        };
+        let batches = with_tail(self.reader.scan(plan).boxed(), tail, ticket.limit);
+        let watched = Watched::new(self, caller, &[opened], batches);
         Ok(Scan { schema, batches: watched.stream().boxed() })
     }
 
@@ -323,11 +310,7 @@ fn bound_text(kind: Kind) -> serde_json::Value {
 }
 
 /// The rows of blocks, then those of the delta, at most `limit` of them.
-fn with_tail(
-    blocks: BoxStream<'static, Result<RecordBatch, ServiceError>>,
-    tail: Option<RecordBatch>,
-    limit: Option<u64>,
-) -> BoxStream<'static, Result<RecordBatch, ServiceError>> {
+fn with_tail(blocks: Batches, tail: Option<RecordBatch>, limit: Option<u64>) -> Batches {
     let Some(tail) = tail else { return blocks };
     let all = blocks.chain(futures::stream::once(std::future::ready(Ok(tail))));
     let mut left = limit.unwrap_or(u64::MAX);
@@ -377,49 +360,4 @@ fn parts(manifest: &[ManifestBlock], rows_max: u64) -> Vec<(usize, usize)> {
         parts.push((0, 0));
     }
     parts
-}
-
-/// A scan whose caller is looked at again while it runs.
-struct Watched {
-    batches: BoxStream<'static, Result<RecordBatch, ServiceError>>,
-    app: App,
-    caller: Arc<Caller>,
-    chain: [Resource; 2],
-    public: bool,
-    name: String,
-    begun: Instant,
-    checked: Instant,
-}
-
-impl Watched {
-    fn stream(self) -> impl Stream<Item = Result<RecordBatch, ServiceError>> + Send {
-        unfold(Some(self), |watched| async move {
-            let mut watched = watched?;
-            if let Err(error) = watched.check().await {
-                return Some((Err(error), None));
-            }
-            let batch = watched.batches.next().await?;
-            Some((batch, Some(watched)))
-        })
-    }
-
-    async fn check(&mut self) -> Result<(), ServiceError> {
-        if self.checked.elapsed() < RECHECK_INTERVAL {
-            return Ok(());
-        }
-        self.checked = Instant::now();
-        if self.begun.elapsed() > STREAM_TIME_MAX {
-            let message =
-                "the stream is older than an hour; ask for a new ticket and go on where it ended";
-            return Err(ServiceError::precondition(message).reason("STREAM_TOO_OLD"));
-        }
-        if self.app.access.refused(&self.caller) {
-            let message = "the token was revoked or its owner disabled";
-            return Err(ServiceError::unauthenticated(message).reason("TOKEN_REVOKED"));
-        }
-        match self.app.access.level(&self.caller, &self.chain, self.public).await? {
-            Some(_) => Ok(()),
-            None => Err(ServiceError::not_found("dataset", &self.name)),
-        }
-    }
 }

@@ -17,9 +17,13 @@ mod pages;
 mod put;
 mod reading;
 mod sealing;
+mod sql;
+mod sql_catalog;
+mod sql_snapshot;
 mod sweep;
 mod values;
 mod view;
+mod watched;
 
 use std::sync::Arc;
 
@@ -32,6 +36,7 @@ use service_channel::Transport;
 use service_error::ServiceError;
 use tokio::sync::Notify;
 use uuid::Uuid;
+use sql_engine::Engine;
 
 use crate::model::Address;
 use crate::settings::Settings;
@@ -42,6 +47,8 @@ pub use flight::Flight;
 pub use items::{ListRequest, RowsRequest};
 pub use media::MediaUpload;
 pub use put::{PlacedPut, Put, PutDone};
+pub use sql::{QueryRows, SqlFlight, SqlScan};
+pub(crate) use watched::Batches;
 
 use catalog::Catalog;
 use manifest::Manifests;
@@ -72,6 +79,7 @@ pub struct Inner {
     dataset_ids: Cache<Address, Uuid>,
     /// A writer found that a flush may be due.
     flush_wanted: Notify,
+    sql: Engine,
 }
 
 impl std::fmt::Debug for App {
@@ -113,6 +121,7 @@ impl App {
             dataset_ids: Cache::builder().max_capacity(DATASET_IDS_MAX).build(),
             flush_wanted: Notify::new(),
             sealing: Sealing::open(store.clone()).await?,
+            sql: Engine::new(&settings.engine_settings())?,
             store,
             settings,
         };

@@ -4,6 +4,7 @@ mod action;
 mod address;
 mod command;
 mod seal;
+mod sql_handle;
 mod tokens;
 
 pub use action::ACTIONS;
@@ -12,4 +13,5 @@ pub use command::{
     PutCommand, PutMode, PutRows, ReadCommand, put_command, read_command, trailing_rows,
 };
 pub use seal::{Key, KeyRing, SealError};
+pub use sql_handle::{Pin, PreparedHandle, SqlAnswer, SqlHandle};
 pub use tokens::{PageToken, Ticket, hash_of};
