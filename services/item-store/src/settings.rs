@@ -112,6 +112,10 @@ impl Default for DeltaSettings {
             cache_bytes: 64 << 20,
             fence_lease_seconds: 30,
             fence_wait_seconds: 60,
+        }
+    }
+}
+
 /// `[items.query]`: bounds of SQL.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

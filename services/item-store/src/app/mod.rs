@@ -34,9 +34,9 @@ use moka::sync::Cache;
 use row_delta::RowDelta;
 use service_channel::Transport;
 use service_error::ServiceError;
+use sql_engine::Engine;
 use tokio::sync::Notify;
 use uuid::Uuid;
-use sql_engine::Engine;
 
 use crate::model::Address;
 use crate::settings::Settings;
