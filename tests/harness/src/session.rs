@@ -151,6 +151,8 @@ impl Session {
     /// `quarry.vectors.v1.SearchService`.
     pub fn search(&self) -> SearchServiceClient<Authed> {
         SearchServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
     /// `quarry.items.v1.AnalysisService`.
     pub fn analysis(&self) -> AnalysisServiceClient<Authed> {
         AnalysisServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
