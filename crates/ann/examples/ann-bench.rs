@@ -17,12 +17,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ann::{
-    BuildOptions, Control, Element, Graph, Index, Metric, Query, Segment, SegmentBuilder, Settings,
-    Upkeep, Vector,
+    Answer, BuildOptions, Control, Element, Graph, Index, Metric, Query, Segment, SegmentBuilder,
+    Settings, Upkeep, Vector,
 };
 use roaring::RoaringBitmap;
 
 type Failure = Box<dyn Error>;
+
+/// A round lasts at least as long.
+const ROUND_SECONDS: f64 = 0.3;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -144,50 +147,33 @@ fn search(
         None => None,
     };
     let k = number(options, "k", 10_usize);
-    let threads = number(options, "threads", 1_usize);
-    let rounds = number(options, "rounds", 3_usize);
     let mut kept: Vec<u32> = Vec::new();
     for ef in options.get("ef").unwrap_or(&"64").split(',').filter_map(|ef| ef.parse().ok()) {
-        let asked: Vec<Query<'_>> = queries
-            .values
-            .chunks_exact(queries.width)
-            .map(|vector| Query {
-                ef: Some(ef),
-                allowed: allowed.as_ref(),
-                exact: options.contains_key("exact"),
-                ..Query::new(Vector::Floats(vector), k)
-            })
-            .collect();
-        let (mut rates, mut cpu_rates) = (Vec::new(), Vec::new());
-        let mut answers = Vec::new();
-        for _ in 0..rounds {
-            let (begin, cpu) = (Instant::now(), thread_cpu());
-            answers = index.search_batch(&asked, threads);
-            rates.push(asked.len() as f64 / begin.elapsed().as_secs_f64());
-            cpu_rates.push(asked.len() as f64 / (thread_cpu() - cpu));
-        }
-        rates.sort_by(f64::total_cmp);
-        cpu_rates.sort_by(f64::total_cmp);
-        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let ask = |vector| Query {
+            ef: Some(ef),
+            allowed: allowed.as_ref(),
+            exact: options.contains_key("exact"),
+            ..Query::new(Vector::Floats(vector), k)
+        };
+        let asked: Vec<Query<'_>> = queries.values.chunks_exact(queries.width).map(ask).collect();
+        let (rates, answers) = rates(&index, &asked, options)?;
         for answer in &answers {
             let end = kept.len() + k;
             kept.extend(answer.hits.iter().map(|hit| hit.number + 1));
             kept.resize(end, 0);
         }
-        let (mut found, mut wanted, mut scanned) = (0_usize, 0_usize, 0_u64);
+        let (mut found, mut wanted) = (0_usize, 0_usize);
         for (answer, truth) in answers.iter().zip(truth.values.chunks_exact(truth.width)) {
-            let truth: Vec<u32> =
-                truth.iter().take(k).copied().filter(|number| *number != u32::MAX).collect();
+            let truth = &truth[..k.min(truth.len())];
             wanted += truth.len();
             found += answer.hits.iter().filter(|hit| truth.contains(&hit.number)).count();
-            scanned += answer.scanned;
         }
+        let scanned: u64 = answers.iter().map(|answer| answer.scanned).sum();
         println!(
-            "{{\"ef\": {ef}, \"recall\": {:.4}, \"qps\": {:.0}, \"cpu_qps\": {:.0}, \"cpu_best\": {:.0}, \"scanned\": {}, \"strategy\": \"{}\"}}",
+            "{{\"ef\": {ef}, \"recall\": {:.4}, \"qps\": {:.0}, \"cpu_qps\": {:.0}, \"scanned\": {}, \"strategy\": \"{}\"}}",
             found as f64 / wanted.max(1) as f64,
-            rates[rates.len() / 2],
-            cpu_rates[cpu_rates.len() / 2],
-            cpu_rates[cpu_rates.len() - 1],
+            rates[0],
+            rates[1],
             scanned / answers.len().max(1) as u64,
             answers.first().map_or("none", |answer| answer.strategy.name()),
         );
@@ -196,6 +182,34 @@ fn search(
         Some(path) => write_array(path, &kept),
         None => Ok(()),
     }
+}
+
+/// The medians of some rounds, by the clock and by the main thread's processor time, and the
+/// answers.
+fn rates(
+    index: &Index,
+    asked: &[Query<'_>],
+    options: &HashMap<&str, &str>,
+) -> Result<([f64; 2], Vec<Answer>), Failure> {
+    let threads = number(options, "threads", 1_usize);
+    let mut answers = Vec::new();
+    let mut rates = [Vec::new(), Vec::new()];
+    for _ in 0..number(options, "rounds", 3_usize).max(1) {
+        // The system counts a thread's time in ticks of some milliseconds: many of them.
+        let (begin, cpu) = (Instant::now(), thread_cpu());
+        let mut count = 0;
+        while count == 0 || begin.elapsed().as_secs_f64() < ROUND_SECONDS {
+            answers = index.search_batch(asked, threads);
+            count += asked.len();
+        }
+        rates[0].push(count as f64 / begin.elapsed().as_secs_f64());
+        rates[1].push(count as f64 / (thread_cpu() - cpu).max(0.001));
+    }
+    let medians = rates.map(|mut rates| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    });
+    Ok((medians, answers.into_iter().collect::<Result<_, _>>()?))
 }
 
 /// Writes a flat array of u32.
