@@ -122,13 +122,17 @@ impl SegmentBuilder {
         control.check()?;
         let rows = self.numbers.len();
         self.file.end()?;
-        let map = self.file.map()?;
         let (settings, width) = (self.settings, self.settings.row_bytes());
-        let stored = map.get(HEADER_BYTES..HEADER_BYTES + rows * width).unwrap_or_default();
-        let row = |at: usize| Row::of(&settings, &stored[at * width..(at + 1) * width]);
-        let coder = Coder::train(settings, rows, row);
         let threads = self.options.threads.max(1);
-        let (codes, asides) = encode(&coder, &settings, rows, threads, row);
+        // The mapping ends here, before more is written.
+        let (coder, (codes, asides)) = {
+            let map = self.file.map()?;
+            let stored = map.get(HEADER_BYTES..HEADER_BYTES + rows * width).unwrap_or_default();
+            let row = |at: usize| Row::of(&settings, &stored[at * width..(at + 1) * width]);
+            let coder = Coder::train(settings, rows, row);
+            let encoded = encode(&coder, &settings, rows, threads, row);
+            (coder, encoded)
+        };
         let codes: &[u8] = bytemuck::cast_slice(&codes);
         let asides = beside(&settings, asides);
         let table = Table::new(&settings, codes, &asides);
