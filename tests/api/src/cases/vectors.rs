@@ -115,7 +115,7 @@ pub async fn permissions(stage: &Stage) {
     };
     let denied = session.points().upsert_points(write).await.expect_err("it may only read");
     assert_eq!(denied.code(), Code::PermissionDenied, "{denied:?}");
-    let reading = stage.platform.session(&stage.token(&user.name, TokenScope::Read).await);
+    let reading = stage.platform.session(&stage.token(&user.name, TokenScope::ReadOnly).await);
     reading.search().search(search).await.expect("a reading token searches");
 }
 
