@@ -22,7 +22,9 @@ fn floats(name: &str) -> Vec<Vec<f32>> {
     values.chunks(DIMENSION).map(<[f32]>::to_vec).collect()
 }
 
-fn read(bytes: &[u8]) -> Result<(Summary, Vec<(i64, Vec<f32>)>), Error> {
+type Numbered = Vec<(i64, Vec<f32>)>;
+
+fn read(bytes: &[u8]) -> Result<(Summary, Numbered), Error> {
     let file = File::open(Cursor::new(bytes), Limits::default())?;
     let summary = file.summary().clone();
     let mut vectors = file.vectors()?.collect::<Result<Vec<_>, _>>()?;
