@@ -3,8 +3,7 @@
 use ann::{Element, Metric, Settings};
 use service_error::ServiceError;
 use uuid::Uuid;
-
-use crate::model::vector::bad_index;
+use vector_questions::bad_index;
 
 /// Longest name of an embedder, in bytes.
 const EMBEDDER_BYTES_MAX: usize = 256;

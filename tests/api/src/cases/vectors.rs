@@ -115,7 +115,7 @@ pub async fn permissions(stage: &Stage) {
     };
     let denied = session.points().upsert_points(write).await.expect_err("it may only read");
     assert_eq!(denied.code(), Code::PermissionDenied, "{denied:?}");
-    let reading = stage.platform.session(&stage.token(&user.name, TokenScope::Read).await);
+    let reading = stage.platform.session(&stage.token(&user.name, TokenScope::ReadOnly).await);
     reading.search().search(search).await.expect("a reading token searches");
 }
 
@@ -145,20 +145,9 @@ pub async fn command_line(stage: &Stage) {
     let file = platform.scratch().join(format!("{ns}.json"));
     fs::write(&file, "[1.0, 0.0, 0.0]").expect("a file");
     let file = file.to_str().expect("a path");
-    let by_vector = [
-        "vectors",
-        "search",
-        "--space",
-        &space,
-        "--vector",
-        file,
-        "-k",
-        "3",
-        "--threshold",
-        "0.5",
-        "-o",
-        "json",
-    ];
+    let by_vector =
+        format!("vectors search --space {space} --vector {file} -k 3 --threshold 0.5 -o json");
+    let by_vector: Vec<&str> = by_vector.split(' ').collect();
     let found = platform.cli(&by_vector).await.json();
     let items: Vec<&str> = found["results"]
         .as_array()
