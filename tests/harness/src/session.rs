@@ -14,6 +14,8 @@ use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
+use models_api::v1::models_service_client::ModelsServiceClient;
+use models_api::v1::versions_service_client::VersionsServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
 use reqwest::Method;
 use serde_json::Value;
@@ -169,6 +171,16 @@ impl Session {
     /// `quarry.ops.v1.Jobs`.
     pub fn jobs(&self) -> JobsClient<Authed> {
         JobsClient::new(self.authed())
+    }
+
+    /// `quarry.models.v1.ModelsService`.
+    pub fn models(&self) -> ModelsServiceClient<Authed> {
+        ModelsServiceClient::new(self.authed())
+    }
+
+    /// `quarry.models.v1.VersionsService`.
+    pub fn model_versions(&self) -> VersionsServiceClient<Authed> {
+        VersionsServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Arrow Flight.

@@ -70,6 +70,7 @@ impl DbCommand {
                 item_store::migrate(&settings).await?;
                 vector_search::migrate(&settings).await?;
                 file_indexer::migrate(&settings).await?;
+                model_registry::migrate(&settings).await?;
                 let state = State::of(&settings).await?;
                 state.show(context)?;
                 Ok(state.whole()?)
@@ -90,7 +91,7 @@ impl DbCommand {
 
 /// The migrations of every service.
 struct State {
-    services: [(&'static str, Vec<MigrationStatus>); 5],
+    services: [(&'static str, Vec<MigrationStatus>); 6],
 }
 
 impl State {
@@ -102,6 +103,7 @@ impl State {
                 ("item-store", item_store::migration_status(settings).await?),
                 ("vector-search", vector_search::migration_status(settings).await?),
                 ("file-indexer", file_indexer::migration_status(settings).await?),
+                ("model-registry", model_registry::migration_status(settings).await?),
             ],
         })
     }

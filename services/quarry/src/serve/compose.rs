@@ -25,7 +25,7 @@ struct Callee {
 }
 
 /// Every role behind the gateway. A new service is a row here.
-const CALLEES: [Callee; 5] = [
+const CALLEES: [Callee; 6] = [
     Callee {
         role: Role::Identity,
         prefixes: &["quarry.identity.v1."],
@@ -45,6 +45,11 @@ const CALLEES: [Callee; 5] = [
         role: Role::VectorSearch,
         prefixes: &["quarry.vectors.v1.", ops_api::JOBS_PREFIX],
         descriptors: vectors_api::FILE_DESCRIPTOR_SET,
+    },
+    Callee {
+        role: Role::ModelRegistry,
+        prefixes: &["quarry.models.v1."],
+        descriptors: models_api::FILE_DESCRIPTOR_SET,
     },
     Callee {
         role: Role::FileIndexer,
@@ -103,6 +108,7 @@ pub async fn compose(
             Role::ItemStore => house.item_store().await?,
             Role::VectorSearch => house.vector_search().await?,
             Role::FileIndexer => house.file_indexer().await?,
+            Role::ModelRegistry => house.model_registry().await?,
             Role::Gateway => public = Some(house.gateway().await?),
         }
     }
@@ -172,6 +178,25 @@ impl House<'_> {
         settings.object_store_url = self.settings.objects();
         let service = item_store::build(settings, neighbours, self.ends.stopped.clone()).await?;
         self.add(Role::ItemStore, service);
+        Ok(())
+    }
+
+    async fn model_registry(&mut self) -> Result<(), ServiceError> {
+        let identity = self.neighbour(Role::Identity, Role::ModelRegistry)?;
+        let neighbours = model_registry::Neighbours {
+            catalog: self.neighbour(Role::Catalog, Role::ModelRegistry)?,
+            tokens: self.tokens(Role::ModelRegistry, &identity)?,
+            keys: Keys::new(identity.clone()),
+            identity,
+        };
+        let platform = model_registry::Platform {
+            sql: self.settings.sql(),
+            object_store_url: self.settings.objects(),
+        };
+        let settings = self.settings.models.clone();
+        let shutdown = self.ends.stopped.clone();
+        let service = model_registry::build(settings, platform, neighbours, shutdown).await?;
+        self.add(Role::ModelRegistry, service);
         Ok(())
     }
 
