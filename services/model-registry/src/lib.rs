@@ -3,6 +3,7 @@
 
 mod app;
 mod grpc;
+mod http;
 mod jobs;
 mod model;
 mod settings;
@@ -11,7 +12,7 @@ mod store;
 use std::sync::Arc;
 
 use access::GrantReplica;
-use caller::{Keys, TokenSource};
+use caller::{Gate, Keys, TokenSource};
 use models_api::v1::artifacts_service_server::ArtifactsServiceServer;
 use models_api::v1::events_service_server::EventsServiceServer;
 use models_api::v1::lifecycle_service_server::LifecycleServiceServer;
@@ -76,8 +77,11 @@ pub async fn build(
     let registry = Registry::new(store.clone(), grants.clone(), outbox, catalog, settings)?;
     jobs.extend(jobs::jobs(&registry, &shutdown));
     let readiness = vec![database_readiness(&store), objects_readiness(&store), grants.readiness()];
+    let gate = Gate::new(ROLE, keys.clone(), Arc::new(grants.clone()));
+    let surface = http::Surface::new(registry.clone(), store.tracking(), gate);
     let transport = transport(registry, keys, grants)?;
-    Ok(Service { name: ROLE, transport, http: None, jobs, readiness })
+    let http = Some(surface.router());
+    Ok(Service { name: ROLE, transport, http, jobs, readiness })
 }
 
 /// Brings the database's schema up to date.

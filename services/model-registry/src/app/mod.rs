@@ -10,7 +10,9 @@ mod garbage;
 mod lineage;
 mod lookup;
 mod models;
+mod ordered;
 mod outbox;
+mod parts;
 mod payload;
 mod stages;
 mod uploads;
@@ -35,6 +37,7 @@ pub use files::TreeEntry;
 pub use garbage::Collected;
 pub use lineage::{Lineage, ListDeployments, Related};
 pub use models::{CreateModel, SearchModels, model_key};
+pub use ordered::{OrderedModels, OrderedVersions};
 pub use outbox::Outbox;
 pub use uploads::{CommittedUpload, FileProgress, IncomingPart};
 pub use versions::{CreateVersion, SearchVersions, version_key};
@@ -48,6 +51,8 @@ pub struct Registry {
     catalog: Catalog,
     sender: Sender,
     settings: Arc<Settings>,
+    /// The key of signed addresses, once it is known.
+    secret: Arc<std::sync::OnceLock<Vec<u8>>>,
 }
 
 impl Registry {
@@ -63,7 +68,7 @@ impl Registry {
         settings: Settings,
     ) -> Result<Self, ServiceError> {
         let sender = Sender::new(settings.webhooks_allow_private)?;
-        Ok(Self { store, grants, outbox, catalog, sender, settings: Arc::new(settings) })
+        Ok(Self { store, grants, outbox, catalog, sender, settings: Arc::new(settings), secret: Arc::default() })
     }
 
     /// Delivers what identity has not learnt yet.

@@ -57,6 +57,9 @@ async fn collect_garbage(registry: Registry) {
             Ok(done) => tracing::info!(?done, "garbage was collected"),
             Err(error) => tracing::warn!(%error, "garbage could not be collected; later again"),
         }
+        if let Err(error) = registry.sweep_tree_uploads().await {
+            tracing::warn!(%error, "ended uploads could not be swept; later again");
+        }
         if let Err(error) = registry.forget_old().await {
             tracing::warn!(%error, "old deliveries could not be forgotten; later again");
         }

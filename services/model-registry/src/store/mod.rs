@@ -14,7 +14,9 @@ mod files;
 mod garbage;
 mod migration;
 mod models;
+mod ordered;
 mod outbox;
+mod parts;
 mod rows;
 mod search;
 mod sql;
@@ -33,7 +35,9 @@ use sql_store::{MigrationStatus, SqlSettings, SqlStore};
 pub use aliases::{AliasMove, AliasStep};
 pub use deployments::{DeploymentCount, DeploymentPage, InputRow};
 pub use models::{ModelOrder, ModelPage};
+pub use ordered::OrderedPage;
 pub use outbox::OutboxEvent;
+pub use parts::TreeUpload;
 pub use search::{VersionOrder, VersionPage};
 pub use uploads::not_found as upload_not_found;
 pub use versions::Registered;
@@ -85,6 +89,12 @@ impl Store {
     /// Why it does not.
     pub async fn ping(&self) -> Result<(), ServiceError> {
         self.sql.ping().await
+    }
+
+    /// Experiments, runs and logged models, in the same database.
+    #[must_use]
+    pub fn tracking(&self) -> tracking::Tracking {
+        tracking::Tracking::new(self.sql.clone())
     }
 
     fn read(&self) -> &DatabaseConnection {

@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// Adds tags, aliases and stages to models: three statements, however many.
-    async fn fill_models(&self, models: &mut [Model]) -> Result<(), ServiceError> {
+    pub(super) async fn fill_models(&self, models: &mut [Model]) -> Result<(), ServiceError> {
         if models.is_empty() {
             return Ok(());
         }

@@ -206,6 +206,11 @@ fn behind(
     format!("({} {edge} {} AND ({}))", columns[0].0, placed[0], ways.join(" OR "))
 }
 
+/// The condition of a query on versions.
+pub fn versions(filter: &Expr, values: &mut Values) -> String {
+    expr(filter, values, &version_test)
+}
+
 /// The condition of a query on models.
 pub fn models(filter: &Expr, values: &mut Values) -> String {
     expr(filter, values, &model_test)
