@@ -58,7 +58,10 @@ impl Registry {
             namespace: self.narrowed(&asked.namespace).await?,
             visible: self.visible_rows(caller).await?,
             filter,
-            list: format!("mlflow-models:{}:{}:{:?}", asked.namespace, asked.filter, asked.order_by),
+            list: format!(
+                "mlflow-models:{}:{}:{:?}",
+                asked.namespace, asked.filter, asked.order_by
+            ),
             orders,
             page_token: asked.page_token.clone(),
             limit: limit(asked.limit)?,
@@ -99,7 +102,10 @@ impl Registry {
             namespace: self.narrowed(&asked.namespace).await?,
             visible: self.visible_rows(caller).await?,
             filter,
-            list: format!("mlflow-versions:{}:{}:{:?}", asked.namespace, asked.filter, asked.order_by),
+            list: format!(
+                "mlflow-versions:{}:{}:{:?}",
+                asked.namespace, asked.filter, asked.order_by
+            ),
             orders,
             page_token: asked.page_token.clone(),
             limit: limit(asked.limit)?,
@@ -200,7 +206,9 @@ fn test(clause: &Clause) -> Result<Test> {
         }
     };
     let wrong = |shown: String| {
-        MlflowError::invalid(format!("Invalid value for numeric attribute 'version_number': {shown}"))
+        MlflowError::invalid(format!(
+            "Invalid value for numeric attribute 'version_number': {shown}"
+        ))
     };
     let value = match (&field, &clause.value) {
         (Field::Number, Operand::Int(number)) => Value::Number(*number as f64),

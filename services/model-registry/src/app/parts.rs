@@ -13,7 +13,10 @@ use uuid::Uuid;
 
 use super::Registry;
 use super::bytes::{Incoming, Pieces, digest_of};
-use crate::model::{Blob, DatasetVersion, Digest, FileEntry, ModelPath, ModelVersion, VersionRef, check_path};
+use crate::model::artifact::object_prefix;
+use crate::model::{
+    Blob, DatasetVersion, Digest, FileEntry, ModelPath, ModelVersion, VersionRef, check_path,
+};
 use crate::store::TreeUpload;
 
 const PARTS_MAX: i64 = 10_000;
@@ -123,8 +126,9 @@ impl Registry {
                 _ => false,
             };
             if !fits || !is_whole {
-                let message =
-                    format!("part {number} is missing or is not the one that was sent: send it again");
+                let message = format!(
+                    "part {number} is missing or is not the one that was sent: send it again"
+                );
                 return Err(ServiceError::invalid("parts", message).reason("PART_MISMATCH"));
             }
         }
@@ -147,9 +151,7 @@ impl Registry {
 
     async fn tree_upload_of(&self, caller: &Caller, id: Uuid) -> Result<TreeUpload, ServiceError> {
         let found = self.store.tree_upload(id).await?;
-        found
-            .filter(|upload| upload.principal == caller.principal.uuid())
-            .ok_or_else(|| absent(id))
+        found.filter(|upload| upload.principal == caller.principal.uuid()).ok_or_else(|| absent(id))
     }
 
     async fn forget_tree_upload(&self, upload: &TreeUpload) -> Result<(), ServiceError> {
@@ -168,6 +170,12 @@ impl Registry {
             self.forget_tree_upload(&upload).await?;
         }
         Ok(())
+    }
+
+    /// Removes a generation's objects, then what is known of them.
+    async fn drop_generation(&self, generation: Uuid) -> Result<(), ServiceError> {
+        self.store.blobs().delete_prefix(&object_prefix(generation)).await?;
+        self.store.forget_segments(generation).await
     }
 
     /// A file of a tree for the holder of a signed address.

@@ -24,6 +24,11 @@ use super::unserved;
 use crate::app::TreeEntry;
 
 const PARTS: Schema = &[("path", &[Check::Required, Check::Str]), ("num_parts", &[Check::Int])];
+const COMPLETED: Schema = &[
+    ("path", &[Check::Required, Check::Str]),
+    ("upload_id", &[Check::Str]),
+    ("parts", &[Check::Required]),
+];
 const ENDED: Schema = &[("path", &[Check::Required, Check::Str]), ("upload_id", &[Check::Str])];
 
 pub async fn answer(asked: &Asked) -> Result<Response<Body>> {
@@ -156,11 +161,7 @@ fn upload_id(text: &str) -> Result<uuid::Uuid> {
 }
 
 async fn complete_parts(asked: &Asked) -> Result<Response<Body>> {
-    let message: CompleteMultipartUpload = asked.read(&[
-        ENDED[0],
-        ENDED[1],
-        ("parts", &[Check::Required]),
-    ])?;
+    let message: CompleteMultipartUpload = asked.read(COMPLETED)?;
     let path = parts_path(asked, message.path())?;
     let parts: Vec<(i64, String)> =
         message.parts.iter().map(|part| (part.part_number(), part.etag().to_owned())).collect();
@@ -182,7 +183,8 @@ async fn presigned(asked: &Asked) -> Result<Response<Body>> {
     let path = file_path(asked)?;
     let namespace = asked.namespace().await?;
     let registry = &asked.surface.registry;
-    let (entry, _) = registry.open_tree_file(asked.caller()?, &namespace, &path, Some(0..0)).await?;
+    let (entry, _) =
+        registry.open_tree_file(asked.caller()?, &namespace, &path, Some(0..0)).await?;
     let scope = asked.scope_for(Level::Read).await?;
     let ticket = Ticket::new(Purpose::File { namespace: scope.namespace.uuid(), path });
     let url = asked.surface.address(&asked.origin(), &ticket).await?;

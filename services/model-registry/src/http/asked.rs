@@ -196,9 +196,7 @@ pub fn answer<T: Name>(message: &T) -> Result<Response<Body>> {
 /// JSON as the answer.
 pub fn json(text: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -209,7 +207,8 @@ mod tests {
     #[test]
     fn a_query_is_unescaped_and_keeps_its_order() {
         let found = pairs("order_by=a%20b&order_by=c+d&empty=&flag&x=%E4%B8%AD");
-        let expected = [("order_by", "a b"), ("order_by", "c d"), ("empty", ""), ("flag", ""), ("x", "中")];
+        let expected =
+            [("order_by", "a b"), ("order_by", "c d"), ("empty", ""), ("flag", ""), ("x", "中")];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }

@@ -49,10 +49,8 @@ pub async fn download(asked: Asked) -> Result<Response<Body>> {
     let probe = registry.open_tree_file(caller, &namespace, &path, Some(0..0)).await;
     let (entry, _) = probe.map_err(absent)?;
     let range = wanted(&range, entry.byte_count)?;
-    let (entry, pieces) = registry
-        .open_tree_file(caller, &namespace, &path, range.clone())
-        .await
-        .map_err(absent)?;
+    let (entry, pieces) =
+        registry.open_tree_file(caller, &namespace, &path, range.clone()).await.map_err(absent)?;
     Ok(file(&entry, range, pieces))
 }
 
@@ -81,7 +79,8 @@ pub fn wanted(header: &str, size: i64) -> Result<Option<Range<i64>>> {
     let range = match (first.is_empty(), last.is_empty()) {
         (false, true) => number(first).ok_or_else(outside)?..size,
         (false, false) => {
-            let (first, last) = (number(first).ok_or_else(outside)?, number(last).ok_or_else(outside)?);
+            let (first, last) =
+                (number(first).ok_or_else(outside)?, number(last).ok_or_else(outside)?);
             if last < first {
                 return Ok(None);
             }

@@ -106,9 +106,7 @@ fn told(path: &str, error: &MlflowError) -> Response<Body> {
 fn need_of(need: Need) -> Authz {
     match need {
         Need::Open => Authz { public: true, ..Authz::default() },
-        Need::Read => {
-            Authz { role: Role::Viewer as i32, read_only: true, ..Authz::default() }
-        }
+        Need::Read => Authz { role: Role::Viewer as i32, read_only: true, ..Authz::default() },
         Need::Write => Authz { role: Role::User as i32, ..Authz::default() },
     }
 }

@@ -65,7 +65,8 @@ pub async fn named(asked: &Asked, name: &str, version: &str) -> Result<(ModelPat
 pub async fn found(asked: &Asked, name: &str, version: &str) -> Result<ModelVersion> {
     let (path, number) = named(asked, name, version).await?;
     let registry = &asked.surface.registry;
-    let found = registry.get_version(asked.caller()?, &path, &VersionRef::Number(number), None).await;
+    let found =
+        registry.get_version(asked.caller()?, &path, &VersionRef::Number(number), None).await;
     found.map_err(of_version(name, number))
 }
 
@@ -121,8 +122,7 @@ async fn update(asked: &Asked) -> Result<Response<Body>> {
     let registry = &asked.surface.registry;
     let which = VersionRef::Number(number);
     let description = Some(message.description());
-    let updated =
-        registry.update_version(asked.caller()?, &path, &which, description, None).await;
+    let updated = registry.update_version(asked.caller()?, &path, &which, description, None).await;
     let updated = updated.map_err(of_version(message.name(), number))?;
     let model_version = Some(convert::version(updated));
     render(&update_model_version::Response { model_version })
@@ -175,8 +175,7 @@ async fn search(asked: &Asked) -> Result<Response<Body>> {
         limit: message.max_results(),
     };
     let registry = &asked.surface.registry;
-    let (versions, next_page_token) =
-        registry.ordered_versions(asked.caller()?, &ordered).await?;
+    let (versions, next_page_token) = registry.ordered_versions(asked.caller()?, &ordered).await?;
     let model_versions = versions.into_iter().map(convert::version).collect();
     render(&search_model_versions::Response { model_versions, next_page_token })
 }
@@ -212,8 +211,7 @@ async fn delete_tag(asked: &Asked) -> Result<Response<Body>> {
     names::key(message.key(), "key")?;
     let registry = &asked.surface.registry;
     let which = VersionRef::Number(number);
-    let deleted =
-        registry.delete_version_tag(asked.caller()?, &path, &which, message.key()).await;
+    let deleted = registry.delete_version_tag(asked.caller()?, &path, &which, message.key()).await;
     deleted.map_err(of_version(message.name(), number))?;
     render(&delete_model_version_tag::Response {})
 }

@@ -33,8 +33,7 @@ const SEARCH: Schema = &[
     ("order_by", &[Check::Array, Check::Strings]),
     ("page_token", &[Check::Str]),
 ];
-const TAG: Schema =
-    &[NAME, ("key", &[Check::Str, Check::Required]), ("value", &[Check::Str])];
+const TAG: Schema = &[NAME, ("key", &[Check::Str, Check::Required]), ("value", &[Check::Str])];
 const ALIAS: (&str, &[Check]) = ("alias", &[Check::Str, Check::Required]);
 
 pub async fn answer(asked: &Asked) -> Result<Response<Body>> {
@@ -175,7 +174,8 @@ async fn latest(asked: &Asked) -> Result<Response<Body>> {
     let message: GetLatestVersions =
         asked.read(&[NAME, ("stages", &[Check::Array, Check::Strings])])?;
     let model = found(asked, message.name()).await?;
-    let stages: Result<Vec<&str>> = message.stages.iter().map(|stage| names::stage(stage)).collect();
+    let stages: Result<Vec<&str>> =
+        message.stages.iter().map(|stage| names::stage(stage)).collect();
     let stages = stages?;
     let latest = asked.surface.registry.latest_versions(&[model]).await?;
     let wanted = latest
@@ -247,20 +247,20 @@ async fn by_alias(asked: &Asked) -> Result<Response<Body>> {
     names::model(name)?;
     names::alias(alias)?;
     let is_latest = alias.eq_ignore_ascii_case("latest");
-    let which =
-        if is_latest { VersionRef::Latest } else { VersionRef::Alias(alias.to_owned()) };
+    let which = if is_latest { VersionRef::Latest } else { VersionRef::Alias(alias.to_owned()) };
     let path = asked.model(name).await?;
     let registry = &asked.surface.registry;
-    let version = registry.get_version(asked.caller()?, &path, &which, None).await.map_err(|error| {
-        if !error.reason_is("MODEL_VERSION_NOT_FOUND") {
-            return of_model(name)(error);
-        }
-        if is_latest {
-            MlflowError::missing(format!("Latest version not found for model {name}."))
-        } else {
-            MlflowError::invalid(format!("Registered model alias {alias} not found."))
-        }
-    })?;
+    let version =
+        registry.get_version(asked.caller()?, &path, &which, None).await.map_err(|error| {
+            if !error.reason_is("MODEL_VERSION_NOT_FOUND") {
+                return of_model(name)(error);
+            }
+            if is_latest {
+                MlflowError::missing(format!("Latest version not found for model {name}."))
+            } else {
+                MlflowError::invalid(format!("Registered model alias {alias} not found."))
+            }
+        })?;
     let model_version = Some(convert::version(version));
     render(&get_model_version_by_alias::Response { model_version })
 }

@@ -18,17 +18,10 @@ use super::unserved;
 const ID: (&str, &[Check]) = ("run_id", &[Check::Required, Check::Str]);
 const BY_ID: Schema = &[ID];
 const KEY: (&str, &[Check]) = ("key", &[Check::Required, Check::Str]);
-const CREATE: Schema = &[
-    ("experiment_id", &[Check::Str]),
-    ("start_time", &[Check::Int]),
-    ("run_name", &[Check::Str]),
-];
-const UPDATE: Schema = &[
-    ID,
-    ("end_time", &[Check::Int]),
-    ("status", &[Check::Str]),
-    ("run_name", &[Check::Str]),
-];
+const CREATE: Schema =
+    &[("experiment_id", &[Check::Str]), ("start_time", &[Check::Int]), ("run_name", &[Check::Str])];
+const UPDATE: Schema =
+    &[ID, ("end_time", &[Check::Int]), ("status", &[Check::Str]), ("run_name", &[Check::Str])];
 const METRIC: Schema = &[
     ID,
     KEY,

@@ -58,8 +58,7 @@ fn info() -> Response<Body> {
 async fn workspace(asked: &Asked) -> Result<Response<Body>> {
     let name = unescape(asked.part(0)).unwrap_or_default();
     let registry = &asked.surface.registry;
-    let found =
-        registry.namespace_id(asked.caller()?, Level::Read, &name, asked.route.path).await;
+    let found = registry.namespace_id(asked.caller()?, Level::Read, &name, asked.route.path).await;
     found.map_err(|error| match error.code() {
         Code::NotFound => MlflowError::missing(format!("Workspace '{name}' not found")),
         _ => error.into(),

@@ -138,7 +138,11 @@ mod tests {
         let late = Ticket { expires_at: now_micros() - 1, ..ticket.clone() };
         assert!(Ticket::open(&late.seal(b"key"), b"key").is_none());
         let forged = Ticket { expires_at: i64::MAX, ..ticket };
-        let (body, _) = forged.seal(b"other").split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let (body, _) = forged
+            .seal(b"other")
+            .split_once('.')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .unwrap();
         let (_, seal) = sealed.split_once('.').unwrap();
         assert!(Ticket::open(&format!("{body}.{seal}"), b"key").is_none());
         assert!(Ticket::open("", b"key").is_none() && Ticket::open("a.b", b"key").is_none());

@@ -1,11 +1,11 @@
 //! Where a version comes from, as MLflow's client says it: a run's or a logged
 //! model's files, another version, or a place that is not ours.
 
+use ids::NamespaceId;
 use mlflow_wire::path::{normal, normpath, unescape};
 use mlflow_wire::proto::CreateModelVersion;
 use mlflow_wire::search::IS_PROMPT;
 use mlflow_wire::{ErrorCode, MlflowError, Result};
-use ids::NamespaceId;
 use tracking::Scope;
 
 use super::asked::Asked;
@@ -95,9 +95,7 @@ fn models_uri(source: &str) -> Result<Option<Models>> {
         [name, "latest"] => Some(Models::Version((*name).to_owned(), VersionRef::Latest)),
         [name, version] => Some(match version.parse() {
             Ok(number) => Models::Version((*name).to_owned(), VersionRef::Number(number)),
-            Err(_) => {
-                Models::Version((*name).to_owned(), VersionRef::Stage((*version).to_owned()))
-            }
+            Err(_) => Models::Version((*name).to_owned(), VersionRef::Stage((*version).to_owned())),
         }),
         _ => None,
     };
@@ -125,9 +123,8 @@ async fn follow(
     let shown = if let VersionRef::Number(number) = which { *number } else { 0 };
     let version =
         registry.get_version(caller, &path, which, None).await.map_err(of_version(name, shown))?;
-    let differs = |given: &Option<String>, kept: &str| {
-        given.as_ref().is_some_and(|given| given != kept)
-    };
+    let differs =
+        |given: &Option<String>, kept: &str| given.as_ref().is_some_and(|given| given != kept);
     if differs(&message.run_id, &version.run_id)
         || differs(&message.model_id, &version.logged_model_id)
     {
@@ -236,8 +233,11 @@ pub async fn location(asked: &Asked, source: &str) -> Result<String> {
             }
             Some(Models::Version(name, which)) => {
                 let path = asked.model(&name).await?;
-                let version =
-                    asked.surface.registry.get_version(asked.caller()?, &path, &which, None).await?;
+                let version = asked
+                    .surface
+                    .registry
+                    .get_version(asked.caller()?, &path, &which, None)
+                    .await?;
                 source = version.source;
             }
             None => break,
@@ -265,8 +265,7 @@ pub fn tree_path(uri: &str) -> Option<String> {
         return Some(normal(path));
     }
     let is_http = uri.starts_with("http://") || uri.starts_with("https://");
-    let (_, path) =
-        uri.split_once("/api/2.0/mlflow-artifacts/artifacts").filter(|_| is_http)?;
+    let (_, path) = uri.split_once("/api/2.0/mlflow-artifacts/artifacts").filter(|_| is_http)?;
     Some(normal(path))
 }
 
@@ -345,7 +344,10 @@ mod tests {
     fn a_models_address_names_a_version_or_a_logged_model() {
         let of = |text: &str| models_uri(text).unwrap();
         assert_eq!(of("models:/m/3"), Some(Models::Version("m".into(), VersionRef::Number(3))));
-        assert_eq!(of("models:/m@prod"), Some(Models::Version("m".into(), VersionRef::Alias("prod".into()))));
+        assert_eq!(
+            of("models:/m@prod"),
+            Some(Models::Version("m".into(), VersionRef::Alias("prod".into())))
+        );
         assert_eq!(of("models:/m-1"), Some(Models::Logged("m-1".into())));
         assert_eq!(of("s3://b/k"), None);
         assert!(models_uri("models://host/m/1").is_err() && models_uri("models:/a/b/c").is_err());
@@ -355,9 +357,17 @@ mod tests {
     fn our_files_are_told_from_others() {
         assert_eq!(tree_path("mlflow-artifacts:/1/a/artifacts").as_deref(), Some("1/a/artifacts"));
         assert_eq!(tree_path("mlflow-artifacts://h:1/1//a/").as_deref(), Some("1/a"));
-        assert_eq!(tree_path("http://h/api/2.0/mlflow-artifacts/artifacts/1/a").as_deref(), Some("1/a"));
+        assert_eq!(
+            tree_path("http://h/api/2.0/mlflow-artifacts/artifacts/1/a").as_deref(),
+            Some("1/a")
+        );
         assert_eq!(tree_path("s3://b/k"), None);
-        assert!(is_local("/a/b") && is_local("file:///a") && !is_local("s3://b/k") && !is_local("mlflow-artifacts:/a"));
+        assert!(
+            is_local("/a/b")
+                && is_local("file:///a")
+                && !is_local("s3://b/k")
+                && !is_local("mlflow-artifacts:/a")
+        );
     }
 
     #[test]
@@ -365,7 +375,13 @@ mod tests {
         for good in ["mlflow-artifacts:/1/a/b", "s3://bucket/a/b", "https://h/a", "dbfs:/a"] {
             assert!(stays_below(good).is_ok(), "{good}");
         }
-        for bad in ["mlflow-artifacts:/1/../2", "s3:/b/a/../c", "http://h/a%2f..%2fb", "mlflow-artifacts:/a%00", "http://h/a/./b"] {
+        for bad in [
+            "mlflow-artifacts:/1/../2",
+            "s3:/b/a/../c",
+            "http://h/a%2f..%2fb",
+            "mlflow-artifacts:/a%00",
+            "http://h/a/./b",
+        ] {
             assert!(stays_below(bad).is_err(), "{bad}");
         }
     }

@@ -58,9 +58,9 @@ pub async fn answer(asked: &Asked) -> Result<Response<Body>> {
 
 fn kinds(events: &[WebhookEvent]) -> Result<Vec<EventKind>> {
     let kind = |event: &WebhookEvent| {
-        let known = EVENTS.iter().find(|(entity, action, _)| {
-            *entity == event.entity() && *action == event.action()
-        });
+        let known = EVENTS
+            .iter()
+            .find(|(entity, action, _)| *entity == event.entity() && *action == event.action());
         known.map(|(_, _, kind)| *kind).ok_or_else(|| {
             MlflowError::invalid(format!(
                 "Invalid action '{}' for entity '{}'.",
@@ -172,8 +172,7 @@ async fn update(asked: &Asked) -> Result<Response<Body>> {
     };
     let namespace = asked.namespace().await?;
     let registry = &asked.surface.registry;
-    let changed =
-        registry.update_webhook(asked.caller()?, &namespace, named(asked)?, change).await;
+    let changed = registry.update_webhook(asked.caller()?, &namespace, named(asked)?, change).await;
     let webhook = Some(message(changed.map_err(absent(asked.part(0)))?));
     render(&update_webhook::Response { webhook })
 }

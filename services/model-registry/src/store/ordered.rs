@@ -103,8 +103,9 @@ impl Store {
                 columns.push(Column::new(sql, ascending, kind));
             }
         }
-        let from =
-            format!("SELECT {VERSION_COLUMNS}#KEYS FROM version v JOIN model m ON m.id = v.model_id");
+        let from = format!(
+            "SELECT {VERSION_COLUMNS}#KEYS FROM version v JOIN model m ON m.id = v.model_id"
+        );
         let (rows, token) = self.ordered(asked, &from, conditions, columns, values).await?;
         let rows: std::result::Result<Vec<_>, _> =
             rows.iter().map(|row| VersionRow::from_query_result(row, "")).collect();

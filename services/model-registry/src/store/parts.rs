@@ -44,7 +44,8 @@ impl Store {
     /// The database's.
     pub async fn open_tree_upload(&self, upload: &TreeUpload) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
-        let sql = format!("INSERT INTO tree_upload ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7)");
+        let sql =
+            format!("INSERT INTO tree_upload ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7)");
         let values = [
             upload.id.into(),
             upload.namespace_id.into(),
@@ -133,7 +134,9 @@ impl Store {
                 segment.digest.to_vec().into(),
             ];
             if execute(&tx, sql, values).await? == 0 {
-                return Err(ServiceError::conflict("a part was sent again meanwhile: complete again"));
+                return Err(ServiceError::conflict(
+                    "a part was sent again meanwhile: complete again",
+                ));
             }
         }
         let counted = blobs::put_blob(&tx, blob, now_micros()).await?;
@@ -156,6 +159,16 @@ impl Store {
         let closed = execute(&tx, "DELETE FROM tree_upload WHERE id = $1", [id.into()]).await?;
         tx.commit().await.map_err(db_error)?;
         Ok(closed > 0)
+    }
+
+    /// Forgets the pieces of a generation whose objects are gone.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_segments(&self, generation: Uuid) -> Result<(), ServiceError> {
+        let tx = self.sql.begin().await?;
+        execute(&tx, "DELETE FROM segment WHERE generation = $1", [generation.into()]).await?;
+        tx.commit().await.map_err(db_error)
     }
 
     /// The key of signed addresses; the first who asks makes it.
