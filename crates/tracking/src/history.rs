@@ -16,6 +16,8 @@ use crate::{Scope, Tracking};
 
 /// The most values that are answered at once.
 const POINTS_MAX: u32 = 25_000;
+/// The most values of a request that asks for all; the rest has a token.
+const HISTORY_MAX: u32 = 200_000;
 /// Runs of one bulk request.
 const RUNS_MAX: usize = 100;
 
@@ -44,7 +46,7 @@ impl Tracking {
                 )));
             }
             Some(size) => u32::try_from(size).unwrap_or(POINTS_MAX).min(POINTS_MAX),
-            None => u32::MAX - 1,
+            None => HISTORY_MAX,
         };
         let id = either(asked.run_id(), asked.run_uuid());
         self.run_row(scope, id).await?;
@@ -114,8 +116,8 @@ impl Tracking {
             let sql = "SELECT value, nan, at_ms, step FROM (SELECT value, nan, at_ms, step, \
                        ROW_NUMBER() OVER (ORDER BY step, at_ms, value, nan) - 1 AS n, COUNT(*) OVER () AS c \
                        FROM run_metric WHERE run_id = $1 AND key = $2 AND step >= $3 AND step <= $4) AS points \
-                       WHERE c <= $5 OR n = c - 1 OR ($5 > 1 AND (n = 0 OR (n * ($5 - 1)) / (c - 1) \
-                       <> ((n - 1) * ($5 - 1)) / (c - 1))) ORDER BY n";
+                       WHERE c <= $5 OR n = c - 1 OR ($5 > 1 AND (n = 0 OR (n * ($5 - 1)) / NULLIF(c - 1, 0) \
+                       <> ((n - 1) * ($5 - 1)) / NULLIF(c - 1, 0))) ORDER BY n";
             let values = vec![
                 id.clone().into(),
                 asked.metric_key().into(),
