@@ -1,8 +1,10 @@
 //! Nearest neighbours of vectors: immutable mapped segments and a head in memory, searched
 //! exactly or by a graph, with filters whose size is known. See the README for the tour.
 
+mod codes;
 mod control;
 mod error;
+mod graph;
 mod head;
 mod index;
 mod nearest;

@@ -232,6 +232,28 @@ impl Exact {
         Self { metric: settings.metric(), query: prepared, norm, kernels }
     }
 
+    /// The query's coordinates as numbers; of bits, none.
+    pub(crate) fn floats(&self) -> Vec<f32> {
+        let mut values = match &self.query {
+            Prepared::Floats(values) => values.clone(),
+            Prepared::Bytes(values) => values.iter().map(|&value| f32::from(value)).collect(),
+            Prepared::Bits(_) => Vec::new(),
+        };
+        if self.metric == Metric::Cosine {
+            let factor = 1.0 / self.norm;
+            values.iter_mut().for_each(|value| *value *= factor);
+        }
+        values
+    }
+
+    /// The query's bits; of numbers, none.
+    pub(crate) fn bits(&self) -> Option<&[u64]> {
+        match &self.query {
+            Prepared::Bits(words) => Some(words),
+            Prepared::Floats(_) | Prepared::Bytes(_) => None,
+        }
+    }
+
     /// The distance that a caller sees. `norm`, the row's length, is computed if not known.
     pub(crate) fn distance(&self, row: Row<'_>, norm: Option<f32>) -> f32 {
         match (&self.query, row) {

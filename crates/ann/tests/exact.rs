@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use worlds::{World, every_space};
 
 fn exact(world: &World, index: &Index, k: usize, allowed: Option<&RoaringBitmap>) {
-    for query in world.queries() {
+    for query in &world.queries()[..5] {
         let asked = Query { exact: true, allowed, ..Query::new(query.as_vector(), k) };
         let answer = index.search(&asked).expect("an answer");
         assert!(answer.exact, "{:?}", answer.parts);

@@ -1,7 +1,7 @@
 //! A sentence-transformers BERT from a directory.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -103,7 +103,7 @@ impl Bert {
     }
 }
 
-fn json<T: DeserializeOwned>(path: &PathBuf) -> Result<T, ServiceError> {
+fn json<T: DeserializeOwned>(path: &Path) -> Result<T, ServiceError> {
     let bytes = read(path, CONFIG_BYTES_MAX)?;
     serde_json::from_slice(&bytes).map_err(|error| unusable(path, &error.to_string()))
 }

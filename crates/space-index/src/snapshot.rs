@@ -61,7 +61,7 @@ impl SpaceIndex {
         let segments = self.vectors.segments();
         let rows: u64 = segments.iter().map(|segment| u64::from(segment.rows())).sum();
         let points = self.payload().live().len();
-        let is_whole = segments.len() == 1 && rows == points;
+        let is_whole = segments.len() == 1 && rows == points && self.vectors.deleted().is_empty();
         let paths = segments.iter().map(|segment| segment.path().to_owned()).collect();
         (points > 0 && !is_whole).then_some(Task { heads: true, segments: paths, rows: points })
     }

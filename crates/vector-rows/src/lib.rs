@@ -75,6 +75,9 @@ struct PayloadType {
     uuid: bool,
 }
 
+/// A payload a row, or what is wrong with it.
+type Payloads = Vec<Result<Payload, String>>;
+
 impl Columns {
     /// Columns of a schema. With no payload named, every other column that can be filtered by
     /// is taken, and the names of the others are answered.
@@ -195,10 +198,7 @@ impl Columns {
         })
     }
 
-    fn ids_and_payload(
-        &self,
-        batch: &RecordBatch,
-    ) -> Result<(Vec<String>, Vec<Result<Payload, String>>), RowsError> {
+    fn ids_and_payload(&self, batch: &RecordBatch) -> Result<(Vec<String>, Payloads), RowsError> {
         let ids = texts(self.column(batch, &self.id)?)?;
         let mut payload: Vec<Vec<(String, Value)>> = vec![Vec::new(); batch.num_rows()];
         for (name, payload_type) in &self.payload {

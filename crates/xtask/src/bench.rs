@@ -1,5 +1,7 @@
 //! `cargo xtask bench NAME`: the release binary beside a peer, in the same run.
 
+use std::path::PathBuf;
+
 use crate::Failure;
 use crate::machine::Machine;
 use crate::python;
@@ -7,7 +9,12 @@ use crate::run::succeed;
 
 /// The benchmarks, each a program in `tests/bench/<name>/bench.py`. One whose peers are no
 /// part of the tests' environment has a `requirements.txt` beside it.
-const BENCHMARKS: [&str; 3] = ["flight", "files", "vectors"];
+const BENCHMARKS: [&str; 4] = ["ann", "flight", "files", "vectors"];
+/// The one that measures a crate in its own process.
+const IN_PROCESS: &str = "ann";
+
+/// Those that a check runs with `--quick`. The others' peers are large, and they have yet to be seen whole.
+const QUICK: [&str; 1] = ["flight"];
 
 /// Builds the release binary and runs one benchmark; what it prints is its report.
 pub fn run(machine: &Machine, args: &[&str]) -> Result<(), Failure> {
@@ -15,13 +22,29 @@ pub fn run(machine: &Machine, args: &[&str]) -> Result<(), Failure> {
     if !BENCHMARKS.contains(name) {
         return Err(unknown(name));
     }
-    succeed(&mut machine.cargo(&["build", "--release", "--locked", "--package", "quarry"]))?;
+    if *name != IN_PROCESS {
+        succeed(&mut machine.cargo(&["build", "--release", "--locked", "--package", "quarry"]))?;
+    }
     program(machine, name, "release", rest)
 }
 
-/// Runs every benchmark on the debug binary with small numbers, to see that it runs.
+/// The program that a benchmark measures: the product, but for the index alone, which is an
+/// example of its crate and built here.
+fn measured(machine: &Machine, name: &str, profile: &str) -> Result<PathBuf, Failure> {
+    if name != IN_PROCESS {
+        return Ok(machine.quarry(profile));
+    }
+    let mut args = vec!["build", "--locked", "--package", "ann", "--example", "ann-bench"];
+    if profile == "release" {
+        args.push("--release");
+    }
+    succeed(&mut machine.cargo(&args))?;
+    Ok(machine.target.join(profile).join("examples/ann-bench"))
+}
+
+/// Runs the quick benchmarks on the debug binary with small numbers, to see that it runs.
 pub fn each_quickly(machine: &Machine) -> Result<(), Failure> {
-    BENCHMARKS.iter().try_for_each(|name| program(machine, name, "debug", &["--quick"]))
+    QUICK.iter().try_for_each(|name| program(machine, name, "debug", &["--quick"]))
 }
 
 fn program(machine: &Machine, name: &str, profile: &str, args: &[&str]) -> Result<(), Failure> {
@@ -33,7 +56,7 @@ fn program(machine: &Machine, name: &str, profile: &str, args: &[&str]) -> Resul
     };
     let mut program = machine.command(venv.join("bin/python"));
     program.arg(machine.root.join(format!("tests/bench/{name}/bench.py")));
-    program.arg("--binary").arg(machine.quarry(profile)).args(args);
+    program.arg("--binary").arg(measured(machine, name, profile)?).args(args);
     program.env("PYTHONDONTWRITEBYTECODE", "1");
     succeed(&mut program)
 }

@@ -69,7 +69,7 @@ const DEMO: Step =
 
 const BENCHES: Step = Step {
     name: "benches",
-    title: "every benchmark runs (debug binary: its times say nothing)",
+    title: "a benchmark runs (debug binary: its times say nothing)",
     needs: &["python", "build"],
     run: bench::each_quickly,
 };

@@ -31,7 +31,7 @@ items:
 {{/* The enabled roles, in the order in which they need each other. */}}
 {{- define "quarry.roles" -}}
 {{- $roles := list -}}
-{{- range $role := list "identity" "catalog" "item-store" "model-registry" "vector-search" "file-indexer" "gateway" -}}
+{{- range $role := list "identity" "catalog" "item-store" "vector-search" "file-indexer" "gateway" -}}
 {{- if (index $.Values.roles $role).enabled -}}
 {{- $roles = append $roles $role -}}
 {{- end -}}
@@ -105,8 +105,5 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- if and .Values.gatewayApi.enabled (not .Values.gatewayApi.gateway.name) -}}
 {{- fail "gatewayApi.gateway.name: name an existing Gateway" -}}
-{{- end -}}
-{{- if and .Values.agent.enabled (or (not .Values.agent.existingSecret) (not .Values.agent.paths)) -}}
-{{- fail "agent.existingSecret and agent.paths: name a Secret with the agent's token, and at least one directory" -}}
 {{- end -}}
 {{- end -}}

@@ -81,6 +81,7 @@ async fn completed(platform: &Platform, name: &str) {
     .await;
 }
 
+#[allow(clippy::disallowed_methods, reason = "a knob of this test")]
 async fn survives(database: Database) {
     let kills = std::env::var("QUARRY_TEST_KILLS").ok().and_then(|kills| kills.parse().ok());
     let kills: usize = kills.unwrap_or(KILLS);

@@ -132,8 +132,8 @@ class SqliteVec:
     name = "sqlite-vec 0.1.9 (exact)"
 
     def __init__(self, vectors, section, workdir):
-        import sqlite3
-
+        # The standard library's is often built without extensions.
+        import pysqlite3 as sqlite3
         import sqlite_vec
 
         begin = time.perf_counter()

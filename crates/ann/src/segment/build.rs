@@ -4,14 +4,21 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use ann_kernels::Map;
+
+use crate::codes::{Coder, Measure, Table, code_bytes};
 use crate::control::{Control, Phase};
 use crate::error::{Error, Result};
+use crate::graph::{END, Linked, base_links, by_locality, link, peak_bytes_per_row};
 use crate::segment::Segment;
 use crate::segment::format::{
     ALIGNMENT, BLOCK_BYTES, HEADER_BYTES, Header, Kind, ROWS_MAX, Section,
 };
 use crate::settings::{Metric, Settings};
 use crate::vector::{Row, Stored};
+
+/// A segment of fewer rows has no graph: a scan of its codes is as fast.
+const GRAPH_ROWS_MIN: usize = 1_024;
 
 /// What building may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +105,10 @@ impl SegmentBuilder {
 
     /// Memory at the peak of a build of `rows` vectors.
     fn peak_bytes(&self, rows: u64) -> u64 {
-        rows * 8
+        let settings = &self.settings;
+        let graph = peak_bytes_per_row(settings.graph());
+        // Numbers, norms, asides, and the code.
+        rows * (12 + code_bytes(settings) as u64 + graph)
     }
 
     /// Makes the file whole and opens it.
@@ -109,29 +119,175 @@ impl SegmentBuilder {
         if self.numbers.is_empty() {
             return Err(Error::invalid("rows", "a segment of no vectors"));
         }
-        control.enter(Phase::Writing, self.numbers.len() as u64);
         control.check()?;
+        let rows = self.numbers.len();
+        self.file.end()?;
+        let (settings, width) = (self.settings, self.settings.row_bytes());
+        let threads = self.options.threads.max(1);
+        // The mapping ends here, before more is written.
+        let (coder, (codes, asides)) = {
+            let map = self.file.map()?;
+            let stored = map.get(HEADER_BYTES..HEADER_BYTES + rows * width).unwrap_or_default();
+            let row = |at: usize| Row::of(&settings, &stored[at * width..(at + 1) * width]);
+            let coder = Coder::train(settings, rows, row);
+            let encoded = encode(&coder, &settings, rows, threads, row);
+            (coder, encoded)
+        };
+        let codes: &[u8] = bytemuck::cast_slice(&codes);
+        let asides = beside(&settings, asides);
+        let table = Table::new(&settings, codes, &asides);
+        let linked = if rows < GRAPH_ROWS_MIN {
+            None
+        } else {
+            Some(link(table, rows as u32, settings.graph(), threads, control)?)
+        };
+        control.enter(Phase::Writing, rows as u64);
+        let slots = match &linked {
+            Some(linked) => by_locality(linked, settings.graph().links),
+            None => (0..rows as u32).collect(),
+        };
         self.file.begin(Kind::Numbers)?;
         self.file.write(bytemuck::cast_slice(&self.numbers))?;
-        if self.settings.metric() == Metric::Cosine {
+        if settings.metric() == Metric::Cosine {
             self.file.begin(Kind::Norms)?;
             self.file.write(bytemuck::cast_slice(&self.norms))?;
         }
-        let header = Header {
-            settings: self.settings,
-            rows: self.numbers.len() as u32,
-            levels: 0,
-            entry: 0,
-            scale: 1.0,
-            sums_offset: 0,
-            sums_bytes: 0,
-            sums_crc: 0,
-            sections: Vec::new(),
-        };
+        let mut header = Header::new(settings, rows as u32, coder.scale());
+        self.write_codes(&coder, codes, &asides, &slots, control)?;
+        if let Some(linked) = &linked {
+            self.write_graph(linked, &slots, &mut header)?;
+        }
         self.file.finish(header)?;
         let segment = Segment::open(&self.path)?;
-        control.enter(Phase::Done, u64::from(segment.rows()));
+        control.enter(Phase::Done, rows as u64);
         Ok(segment)
+    }
+
+    fn write_codes(
+        &mut self,
+        coder: &Coder,
+        codes: &[u8],
+        asides: &[f32],
+        slots: &[u32],
+        control: &Control,
+    ) -> Result<()> {
+        let width = code_bytes(&self.settings);
+        self.file.begin(Kind::Codes)?;
+        for &row in slots {
+            self.file.write(&codes[row as usize * width..(row as usize + 1) * width])?;
+            control.advance(1)?;
+        }
+        if Measure::of(self.settings.metric()).has_aside() {
+            self.file.begin(Kind::Asides)?;
+            for &row in slots {
+                self.file.write(&asides[row as usize].to_le_bytes())?;
+            }
+        }
+        if Coder::is_centred(&self.settings) {
+            self.file.begin(Kind::Centre)?;
+            self.file.write(bytemuck::cast_slice(coder.centre()))?;
+        }
+        self.file.begin(Kind::RowOfSlot)?;
+        self.file.write(bytemuck::cast_slice(slots))?;
+        self.file.begin(Kind::SlotOfRow)?;
+        self.file.write(bytemuck::cast_slice(&inverse(slots)))
+    }
+
+    fn write_graph(&mut self, linked: &Linked, slots: &[u32], header: &mut Header) -> Result<()> {
+        let slot_of = inverse(slots);
+        let width = base_links(self.settings.graph().links);
+        self.file.begin(Kind::Links)?;
+        let mut list = vec![END; width];
+        for &row in slots {
+            let begin = row as usize * width;
+            for (place, &link) in list.iter_mut().zip(&linked.base[begin..begin + width]) {
+                *place = slot_of.get(link as usize).copied().unwrap_or(END);
+            }
+            self.file.write(bytemuck::cast_slice(&list))?;
+        }
+        let counts: Vec<u32> = linked.upper.iter().map(|(nodes, _)| nodes.len() as u32).collect();
+        self.file.begin(Kind::UpperCounts)?;
+        self.file.write(bytemuck::cast_slice(&counts))?;
+        self.file.begin(Kind::UpperNodes)?;
+        for (nodes, _) in &linked.upper {
+            let nodes: Vec<u32> = nodes.iter().map(|node| slot_of[*node as usize]).collect();
+            self.file.write(bytemuck::cast_slice(&nodes))?;
+        }
+        // Nodes of a level ascend, as they were numbered for linking: places are searched.
+        let place = |nodes: &[u32], node: u32| nodes.binary_search(&node).unwrap_or(0) as u32;
+        self.file.begin(Kind::UpperBelow)?;
+        for (level, (nodes, _)) in linked.upper.iter().enumerate() {
+            let below = level.checked_sub(1).map(|below| &linked.upper[below].0);
+            let of = |node: &u32| match below {
+                Some(below) => place(below, *node),
+                None => slot_of[*node as usize],
+            };
+            let places: Vec<u32> = nodes.iter().map(of).collect();
+            self.file.write(bytemuck::cast_slice(&places))?;
+        }
+        self.file.begin(Kind::UpperLinks)?;
+        for (nodes, lists) in &linked.upper {
+            let of = |link: &u32| if *link == END { END } else { place(nodes, *link) };
+            let places: Vec<u32> = lists.iter().map(of).collect();
+            self.file.write(bytemuck::cast_slice(&places))?;
+        }
+        header.levels = linked.upper.len() as u16;
+        header.entry = match linked.upper.last() {
+            Some((nodes, _)) => place(nodes, linked.entry),
+            None => slot_of[linked.entry as usize],
+        };
+        Ok(())
+    }
+}
+
+/// The place of each in `slots`.
+fn inverse(slots: &[u32]) -> Vec<u32> {
+    let mut inverse = vec![0; slots.len()];
+    for (slot, &row) in slots.iter().enumerate() {
+        inverse[row as usize] = slot as u32;
+    }
+    inverse
+}
+
+/// All codes, on several threads, with the number beside each.
+fn encode<'a>(
+    coder: &Coder,
+    settings: &Settings,
+    rows: usize,
+    threads: usize,
+    row: impl Fn(usize) -> Row<'a> + Sync,
+) -> (Vec<u64>, Vec<f32>) {
+    let words = code_bytes(settings) / 8;
+    let (mut codes, mut asides) = (vec![0_u64; rows * words], vec![0.0_f32; rows]);
+    let share = rows.div_ceil(threads);
+    std::thread::scope(|scope| {
+        let shares = codes.chunks_mut(share * words).zip(asides.chunks_mut(share));
+        for (at, (codes, asides)) in shares.enumerate() {
+            let row = &row;
+            scope.spawn(move || {
+                let mut values = Vec::new();
+                let places = codes.chunks_mut(words).zip(asides).enumerate();
+                for (place, (code, aside)) in places {
+                    let code = bytemuck::cast_slice_mut(code);
+                    *aside = coder.encode(row(at * share + place), &mut values, code);
+                }
+            });
+        }
+    });
+    (codes, asides)
+}
+
+/// What stands beside a code while the graph is linked. Inner products get the coordinate that
+/// makes all vectors of one length, so that near ones are those of large products.
+fn beside(settings: &Settings, mut asides: Vec<f32>) -> Vec<f32> {
+    match settings.metric() {
+        Metric::L2 | Metric::Jaccard => asides,
+        Metric::InnerProduct => {
+            let most = asides.iter().copied().fold(0.0, f32::max);
+            asides.iter_mut().for_each(|squared| *squared = (most - *squared).max(0.0).sqrt());
+            asides
+        }
+        Metric::Cosine | Metric::L1 | Metric::Hamming => Vec::new(),
     }
 }
 
@@ -205,7 +361,7 @@ impl Sections {
         if self.block_bytes > 0 {
             self.end_block();
         }
-        if let Some(section) = self.sections.last_mut() {
+        if let Some(section) = self.sections.last_mut().filter(|section| section.bytes == 0) {
             section.bytes = self.at - section.offset;
         }
         let padding = (self.at.next_multiple_of(ALIGNMENT) - self.at) as usize;
@@ -214,6 +370,12 @@ impl Sections {
             .map_err(Error::io(&self.partial))?;
         self.at += padding as u64;
         Ok(())
+    }
+
+    /// What has been written so far.
+    fn map(&mut self) -> Result<Map> {
+        self.file.flush().map_err(Error::io(&self.partial))?;
+        Map::open(self.file.get_ref()).map_err(Error::io(&self.partial))
     }
 
     fn finish(&mut self, header: Header) -> Result<()> {

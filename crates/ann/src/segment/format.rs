@@ -21,7 +21,9 @@ pub(crate) const ALIGNMENT: u64 = 64;
 /// What one checksum covers.
 pub(crate) const BLOCK_BYTES: usize = 64 * 1_024;
 /// The most rows of one segment.
-pub(crate) const ROWS_MAX: u32 = u32::MAX - 1;
+pub(crate) const ROWS_MAX: u32 = (1 << 31) - 2;
+/// Levels above the lowest.
+pub(crate) const LEVELS_MAX: u16 = 16;
 
 const MAGIC: &[u8; 8] = b"QUARRANN";
 const VERSION: u32 = 1;
@@ -39,10 +41,44 @@ pub(crate) enum Kind {
     Rows = 2,
     /// f32 for each row: its Euclidean length. Cosine alone.
     Norms = 3,
+    /// A code for each slot.
+    Codes = 4,
+    /// f32 for each slot: the number beside its code. L2 and Jaccard alone.
+    Asides = 5,
+    /// f32 for each coordinate: what is taken away before it is coded. L2 and L1 of floats.
+    Centre = 6,
+    /// u32 for each slot: its row.
+    RowOfSlot = 7,
+    /// u32 for each row: its slot.
+    SlotOfRow = 8,
+    /// For each slot 2 · links u32: slots. This and what follows only where a graph is.
+    Links = 9,
+    /// u32 for each upper level, the lowest first: its nodes.
+    UpperCounts = 10,
+    /// u32 for each node of each upper level: its slot.
+    UpperNodes = 11,
+    /// u32 for each: its place on the level below, on the first level its slot again.
+    UpperBelow = 12,
+    /// For each, links u32: places on its level.
+    UpperLinks = 13,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Numbers, Self::Rows, Self::Norms];
+    const ALL: [Self; 13] = [
+        Self::Numbers,
+        Self::Rows,
+        Self::Norms,
+        Self::Codes,
+        Self::Asides,
+        Self::Centre,
+        Self::RowOfSlot,
+        Self::SlotOfRow,
+        Self::Links,
+        Self::UpperCounts,
+        Self::UpperNodes,
+        Self::UpperBelow,
+        Self::UpperLinks,
+    ];
 
     fn of(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u32 == code)
@@ -79,6 +115,20 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    pub(crate) const fn new(settings: Settings, rows: u32, scale: f32) -> Self {
+        Self {
+            settings,
+            rows,
+            levels: 0,
+            entry: 0,
+            scale,
+            sums_offset: 0,
+            sums_bytes: 0,
+            sums_crc: 0,
+            sections: Vec::new(),
+        }
+    }
+
     pub(crate) fn to_page(&self) -> Vec<u8> {
         let settings = &self.settings;
         let mut page = Vec::with_capacity(HEADER_BYTES);
@@ -171,6 +221,12 @@ impl Header {
         if self.rows == 0 || self.rows > ROWS_MAX {
             return Err(format!("{} rows", self.rows));
         }
+        if self.levels > LEVELS_MAX {
+            return Err(format!("{} levels", self.levels));
+        }
+        if !(self.scale > 0.0 && self.scale.is_finite()) {
+            return Err(format!("scale {}", self.scale));
+        }
         let within = |offset: u64, bytes: u64| {
             offset.is_multiple_of(ALIGNMENT)
                 && offset >= HEADER_BYTES as u64
@@ -190,6 +246,10 @@ impl Header {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.sections.iter().any(|section| section.kind == kind)
     }
 
     /// A section that must be there, with exactly the bytes that its kind asks for.

@@ -2,15 +2,21 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use ann_kernels::Map;
 use roaring::RoaringBitmap;
 
+use crate::codes::{Coder, Measure, Table, code_bytes};
 use crate::error::{Error, Result};
+use crate::graph::{END, Flat, Scratch, Upper, base_links};
 use crate::segment::format::{Header, Kind, Section};
 use crate::segment::sums::Verified;
 use crate::settings::{Metric, Settings};
 use crate::vector::{Row, aligned};
+
+/// Walks whose memory is kept for the next: more at once make their own.
+const SCRATCHES_MAX: usize = 64;
 
 /// An immutable part of the index: one file, mapped.
 #[derive(Debug)]
@@ -18,12 +24,81 @@ pub struct Segment {
     path: PathBuf,
     map: Map,
     header: Header,
+    parts: Parts,
+    coder: Coder,
+    /// Of the rows, what has been seen whole.
+    verified: Verified,
+    /// The numbers as a set, for counting with filters.
+    all: RoaringBitmap,
+    scratches: Mutex<Vec<Scratch>>,
+}
+
+/// Where the sections are.
+#[derive(Debug)]
+struct Parts {
     numbers: Section,
     rows: Section,
     norms: Option<Section>,
-    verified: Verified,
-    /// The same numbers, for counting with filters.
-    all: RoaringBitmap,
+    codes: Section,
+    asides: Option<Section>,
+    row_of_slot: Section,
+    slot_of_row: Section,
+    graph: Option<GraphParts>,
+}
+
+#[derive(Debug)]
+struct GraphParts {
+    links: Section,
+    nodes: Section,
+    below: Section,
+    upper_links: Section,
+    /// Nodes of each upper level, the lowest first.
+    counts: Vec<usize>,
+}
+
+/// What a walk uses.
+#[derive(Debug)]
+pub(crate) struct Walked<'a> {
+    pub(crate) base: Flat<'a>,
+    pub(crate) upper: Vec<Upper<'a>>,
+    pub(crate) entry: u32,
+}
+
+impl Parts {
+    fn of(header: &Header) -> Result<Self, String> {
+        let settings = &header.settings;
+        let rows = u64::from(header.rows);
+        let optional =
+            |wanted: bool, kind, bytes| wanted.then(|| header.section(kind, bytes)).transpose();
+        Ok(Self {
+            numbers: header.section(Kind::Numbers, rows * 4)?,
+            rows: header.section(Kind::Rows, rows * settings.row_bytes() as u64)?,
+            norms: optional(settings.metric() == Metric::Cosine, Kind::Norms, rows * 4)?,
+            codes: header.section(Kind::Codes, rows * code_bytes(settings) as u64)?,
+            asides: optional(Measure::of(settings.metric()).has_aside(), Kind::Asides, rows * 4)?,
+            row_of_slot: header.section(Kind::RowOfSlot, rows * 4)?,
+            slot_of_row: header.section(Kind::SlotOfRow, rows * 4)?,
+            graph: None,
+        })
+    }
+}
+
+impl GraphParts {
+    fn of(header: &Header, counts: &[u32]) -> Result<Self, String> {
+        let links = u64::from(header.settings.graph().links);
+        let rows = u64::from(header.rows);
+        if counts.iter().any(|count| *count == 0 || *count > header.rows) {
+            return Err("an upper level has no nodes, or more than there are".to_owned());
+        }
+        let upper: u64 = counts.iter().map(|count| u64::from(*count)).sum();
+        Ok(Self {
+            links: header.section(Kind::Links, rows * base_links(links as u16) as u64 * 4)?,
+            nodes: header.section(Kind::UpperNodes, upper * 4)?,
+            below: header.section(Kind::UpperBelow, upper * 4)?,
+            upper_links: header.section(Kind::UpperLinks, upper * links * 4)?,
+            counts: counts.iter().map(|count| *count as usize).collect(),
+        })
+    }
 }
 
 impl Segment {
@@ -36,30 +111,23 @@ impl Segment {
         let file = File::open(path).map_err(Error::io(path))?;
         let map = Map::open(&file).map_err(Error::io(path))?;
         let header = Header::of_page(&map, map.len() as u64, path)?;
-        let damaged = |what: String| Error::damaged(path, what);
-        let rows = u64::from(header.rows);
-        let row_bytes = header.settings.row_bytes() as u64;
-        let numbers = header.section(Kind::Numbers, rows * 4).map_err(damaged)?;
-        let row_section = header.section(Kind::Rows, rows * row_bytes).map_err(damaged)?;
-        let norms = (header.settings.metric() == Metric::Cosine)
-            .then(|| header.section(Kind::Norms, rows * 4))
-            .transpose()
-            .map_err(damaged)?;
+        let parts = Parts::of(&header).map_err(|what| Error::damaged(path, what))?;
         let mut segment = Self {
             path: path.to_owned(),
             map,
-            verified: Verified::new(row_section.blocks() as usize),
+            verified: Verified::new(parts.rows.blocks() as usize),
+            coder: Coder::new(header.settings, header.scale, Vec::new()),
             header,
-            numbers,
-            rows: row_section,
-            norms,
+            parts,
             all: RoaringBitmap::new(),
+            scratches: Mutex::default(),
         };
-        segment.check()?;
+        segment.check_sums()?;
+        segment.read_all().map_err(|what| segment.damaged(&what))?;
         Ok(segment)
     }
 
-    fn check(&mut self) -> Result<()> {
+    fn check_sums(&self) -> Result<()> {
         let sums = self.bytes_at(self.header.sums_offset, self.header.sums_bytes);
         if crc32fast::hash(sums) != self.header.sums_crc {
             return Err(self.damaged("the checksums' own checksum does not hold"));
@@ -72,14 +140,59 @@ impl Segment {
                 return Err(self.damaged(&what));
             }
         }
-        let numbers = self.numbers();
-        let all = RoaringBitmap::from_sorted_iter(numbers.iter().copied());
-        let mut all = all.map_err(|_| self.damaged("its numbers do not ascend"))?;
+        Ok(())
+    }
+
+    /// Reads what is kept apart and holds every number in the file to its bounds, so that no
+    /// search meets one that is out of them.
+    fn read_all(&mut self) -> Result<(), String> {
+        let numbers = RoaringBitmap::from_sorted_iter(self.numbers().iter().copied());
+        let mut all = numbers.map_err(|_| "its numbers do not ascend")?;
         if all.len() != u64::from(self.header.rows) {
-            return Err(self.damaged("its numbers do not ascend"));
+            return Err("its numbers do not ascend".to_owned());
         }
         all.optimize();
         self.all = all;
+        if Coder::is_centred(self.settings()) {
+            let bytes = u64::from(self.settings().dimension()) * 4;
+            let centre = self.floats(self.header.section(Kind::Centre, bytes)?).to_vec();
+            self.coder = Coder::new(self.header.settings, self.header.scale, centre);
+        }
+        if self.header.has(Kind::Links) {
+            let counts = u64::from(self.header.levels) * 4;
+            let counts = self.header.section(Kind::UpperCounts, counts)?;
+            let graph = GraphParts::of(&self.header, self.words(counts))?;
+            self.parts.graph = Some(graph);
+        }
+        self.check_numbers()
+    }
+
+    fn check_numbers(&self) -> Result<(), String> {
+        let rows = self.header.rows;
+        let slots = self.row_of_slot().iter().zip(self.slot_of_row());
+        if !slots.into_iter().all(|(row, slot)| *row < rows && *slot < rows) {
+            return Err("a slot or row is out of bounds".to_owned());
+        }
+        let Some(walked) = self.walked() else { return Ok(()) };
+        let within = |links: &[u32], count: usize| {
+            links.iter().all(|link| *link == END || (*link as usize) < count)
+        };
+        if !within(walked.base.links, rows as usize) {
+            return Err("a link is out of bounds".to_owned());
+        }
+        let mut below_count = rows as usize;
+        for level in &walked.upper {
+            let holds = level.nodes.iter().all(|node| *node < rows)
+                && level.below.iter().all(|below| (*below as usize) < below_count)
+                && within(level.links.links, level.nodes.len());
+            if !holds {
+                return Err("an upper level's link is out of bounds".to_owned());
+            }
+            below_count = level.nodes.len();
+        }
+        if walked.entry as usize >= below_count {
+            return Err("the entry is out of bounds".to_owned());
+        }
         Ok(())
     }
 
@@ -101,6 +214,14 @@ impl Segment {
             aligned(self.bytes_at(self.header.sums_offset, self.header.sums_bytes / 4 * 4));
         let first = section.first_sum as usize;
         sums.get(first..first + section.blocks() as usize).unwrap_or_default()
+    }
+
+    fn words(&self, section: Section) -> &[u32] {
+        aligned(self.bytes(section))
+    }
+
+    fn floats(&self, section: Section) -> &[f32] {
+        aligned(self.bytes(section))
     }
 
     /// Where it is.
@@ -137,7 +258,7 @@ impl Segment {
     /// Its numbers, ascending.
     #[must_use]
     pub fn numbers(&self) -> &[u32] {
-        aligned(self.bytes(self.numbers))
+        self.words(self.parts.numbers)
     }
 
     /// Its numbers as a set.
@@ -162,20 +283,26 @@ impl Segment {
     /// # Errors
     /// [`Error::Damaged`] if a block is not what was written.
     pub fn verify(&self) -> Result<()> {
-        let rows = self.bytes(self.rows);
-        if self.verified.holds(rows, self.sums(self.rows), 0, rows.len()) {
+        let rows = self.bytes(self.parts.rows);
+        if self.verified.holds(rows, self.sums(self.parts.rows), 0, rows.len()) {
             return Ok(());
         }
         Err(self.damaged("section Rows: a checksum does not hold"))
     }
 
     pub(crate) fn row_bytes(&self, row: usize) -> Result<&[u8]> {
-        let (section, width) = (self.bytes(self.rows), self.header.settings.row_bytes());
+        let (section, width) = (self.bytes(self.parts.rows), self.header.settings.row_bytes());
         let (begin, end) = (row * width, (row + 1) * width);
-        if !self.verified.holds(section, self.sums(self.rows), begin, end) {
+        if !self.verified.holds(section, self.sums(self.parts.rows), begin, end) {
             return Err(self.damaged("section Rows: a checksum does not hold"));
         }
         Ok(&section[begin..end])
+    }
+
+    /// Begins to load an exact row.
+    pub(crate) fn prefetch_row(&self, row: usize) {
+        let (section, width) = (self.bytes(self.parts.rows), self.header.settings.row_bytes());
+        ann_kernels::prefetch(&section[row * width..(row + 1) * width]);
     }
 
     pub(crate) fn row(&self, row: usize) -> Result<Row<'_>> {
@@ -183,6 +310,56 @@ impl Segment {
     }
 
     pub(crate) fn norms(&self) -> Option<&[f32]> {
-        self.norms.map(|section| aligned(self.bytes(section)))
+        self.parts.norms.map(|section| self.floats(section))
+    }
+
+    pub(crate) const fn coder(&self) -> &Coder {
+        &self.coder
+    }
+
+    pub(crate) fn table(&self) -> Table<'_> {
+        let asides = self.parts.asides.map(|section| self.floats(section)).unwrap_or_default();
+        Table::new(self.settings(), self.bytes(self.parts.codes), asides)
+    }
+
+    pub(crate) fn row_of_slot(&self) -> &[u32] {
+        self.words(self.parts.row_of_slot)
+    }
+
+    pub(crate) fn slot_of_row(&self) -> &[u32] {
+        self.words(self.parts.slot_of_row)
+    }
+
+    /// Its graph; a small segment has none.
+    pub(crate) fn walked(&self) -> Option<Walked<'_>> {
+        let graph = self.parts.graph.as_ref()?;
+        let links = self.settings().graph().links;
+        let (nodes, below) = (self.words(graph.nodes), self.words(graph.below));
+        let (upper_links, width) = (self.words(graph.upper_links), links as usize);
+        let mut upper = Vec::with_capacity(graph.counts.len());
+        let mut begin = 0;
+        for count in &graph.counts {
+            let end = begin + count;
+            upper.push(Upper {
+                nodes: &nodes[begin..end],
+                below: &below[begin..end],
+                links: Flat { links: &upper_links[begin * width..end * width], width },
+            });
+            begin = end;
+        }
+        let base = Flat { links: self.words(graph.links), width: base_links(links) };
+        Some(Walked { base, upper, entry: self.header.entry })
+    }
+
+    /// Lends the memory of a walk.
+    pub(crate) fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
+        let lock = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = lock().pop().unwrap_or_default();
+        let result = work(&mut scratch);
+        let mut kept = lock();
+        if kept.len() < SCRATCHES_MAX {
+            kept.push(scratch);
+        }
+        result
     }
 }

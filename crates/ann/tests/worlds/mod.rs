@@ -3,10 +3,15 @@
 
 use std::ops::Range;
 
-use ann::{Element, Index, Metric, Settings, Vector};
+use ann::{
+    BuildOptions, Control, Element, Index, Metric, Segment, SegmentBuilder, Settings, Vector,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
+
+/// Queries of a world.
+const QUERIES: usize = 20;
 
 /// Every metric with every element that it goes with, at a width that fills no register.
 pub fn every_space() -> Vec<Settings> {
@@ -51,9 +56,21 @@ impl World {
         let centres: Vec<Vec<f32>> =
             (0..12).map(|_| normal(&mut random, settings.dimension() as usize)).collect();
         let mut vectors: Vec<Made> =
-            (0..count + 5).map(|_| made(&mut random, settings, &centres)).collect();
+            (0..count + QUERIES).map(|_| made(&mut random, settings, &centres)).collect();
         let queries = vectors.split_off(count);
         Self { settings, vectors, queries }
+    }
+
+    /// A segment of all, under `folder`.
+    pub fn segment(&self, folder: &std::path::Path, threads: usize) -> Segment {
+        let options = BuildOptions { threads, ..BuildOptions::default() };
+        let path = folder.join("world.segment");
+        let mut builder = SegmentBuilder::create(self.settings, &path, options).expect("a builder");
+        for (number, vector) in (0..).zip(&self.vectors) {
+            let stored = self.settings.store(vector.as_vector()).expect("a vector");
+            builder.add(number, &stored).expect("added");
+        }
+        builder.finish(&Control::new()).expect("built")
     }
 
     pub fn queries(&self) -> &[Made] {

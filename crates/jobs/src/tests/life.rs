@@ -129,14 +129,20 @@ async fn an_owner_that_lost_its_right_stops_at_the_next_step() {
     on_each(|jobs| async move {
         let may = Arc::new(std::sync::atomic::AtomicBool::new(true));
         let asked = Arc::clone(&may);
+        let checks = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&checks);
         let check = Runner::owner_check(move |_| {
             let may = asked.load(std::sync::atomic::Ordering::SeqCst);
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             async move { if may { Ok(()) } else { Err(ServiceError::denied("no longer")) } }
         });
         let running = Running::start(&jobs, check);
         let job = jobs.submit(new_job().arguments(&9_i64).unwrap()).await.unwrap();
         running.step.send(()).await.unwrap();
-        until(&jobs, job.id, |job| job.progress.done == 1).await;
+        // At the start, and after the first step.
+        while checks.load(std::sync::atomic::Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
         may.store(false, std::sync::atomic::Ordering::SeqCst);
         running.step.send(()).await.unwrap();
         let failed = until_state(&jobs, job.id, State::Failed).await;

@@ -20,6 +20,7 @@ use crate::model::{Location, relative_to};
 use crate::settings::{Paths, Settings};
 use crate::store::Store;
 
+pub use crate::store::{Annotation, Group, UsageRow};
 pub use announce::Announcer;
 pub use duplicates::{DuplicateMode, ShownGroup};
 pub use locations::CreateLocation;

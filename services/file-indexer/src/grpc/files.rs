@@ -8,9 +8,8 @@ use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
 use super::{answer, nanos, timestamp};
-use crate::app::{DuplicateMode, Indexer, QueryText, Shown, ShownGroup};
+use crate::app::{DuplicateMode, Group, Indexer, QueryText, Shown, ShownGroup, UsageRow};
 use crate::model::{Location, Matcher, Query, Sort, SortBy};
-use crate::store::{Group, UsageRow};
 
 /// Words of a list that one query takes.
 const WORDS_MAX: usize = 1_000;

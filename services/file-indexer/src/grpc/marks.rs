@@ -6,8 +6,7 @@ use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
 use super::answer;
-use crate::app::{Indexer, MarkScope, Marking};
-use crate::store::Annotation;
+use crate::app::{Annotation, Indexer, MarkScope, Marking};
 
 const LIST: &str = "file tags";
 

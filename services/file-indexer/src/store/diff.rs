@@ -59,6 +59,9 @@ pub async fn stored(
     Ok(stored)
 }
 
+/// Columns with their names.
+type Named = Vec<(&'static str, Column)>;
+
 impl StoredEntry {
     fn is(&self, entry: &Entry) -> bool {
         let is_same_inode = self.ino == entry.ino.cast_signed() && self.kind == entry.kind as i16;
@@ -125,10 +128,7 @@ impl Changes {
     }
 
     /// The columns of new rows, numbered from `first`, and of changed ones.
-    pub fn columns(
-        &self,
-        first: i64,
-    ) -> (Vec<(&'static str, Column)>, Vec<(&'static str, Column)>) {
+    pub fn columns(&self, first: i64) -> (Named, Named) {
         let count = i64::try_from(self.new_count()).unwrap_or(0);
         let ids = (first..first + count).collect();
         let mut new = self.new.columns(ids);

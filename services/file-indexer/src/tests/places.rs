@@ -111,8 +111,8 @@ async fn the_data_directory_within_a_location_is_not_read() {
     let job = indexer.scan_location(&house.caller, &id, None, false).await.unwrap();
     house.ended(job).await;
     let found = house.index().await;
-    assert!(found.contains_key(&b"open/file"[..].to_vec()));
-    assert!(!found.contains_key(&b"secrets/admin-token"[..].to_vec()));
+    assert!(found.contains_key(&b"open/file"[..]));
+    assert!(!found.contains_key(&b"secrets/admin-token"[..]));
     shutdown.cancel();
 }
 

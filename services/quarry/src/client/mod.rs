@@ -37,7 +37,6 @@ use tonic::{Request, Status};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use vectors_api::v1::loading_service_client::LoadingServiceClient;
-use vectors_api::v1::points_service_client::PointsServiceClient;
 use vectors_api::v1::search_service_client::SearchServiceClient;
 use vectors_api::v1::spaces_service_client::SpacesServiceClient;
 
@@ -113,11 +112,6 @@ impl Client {
     /// `quarry.vectors.v1.SpacesService`.
     pub fn spaces(&self) -> SpacesServiceClient<Authorized> {
         SpacesServiceClient::new(self.service.clone())
-    }
-
-    /// `quarry.vectors.v1.PointsService`.
-    pub fn points(&self) -> PointsServiceClient<Authorized> {
-        PointsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.vectors.v1.LoadingService`.

@@ -134,10 +134,13 @@ impl App {
         let wanted = ask.k + excluded.len() + SLACK;
         let numbers = self.store.nearest(row, &stored, wanted, ask.exact).await?;
         let index = SpaceIndex::empty(space_settings(row), self.live.root());
+        let mut points = Vec::with_capacity(numbers.len());
         for some in numbers.chunks(ROWS as usize) {
-            let points = self.store.points_numbered(row, some).await?;
-            index.load(&points).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
+            points.extend(self.store.points_numbered(row, some).await?);
         }
+        // An index takes numbers in their order.
+        points.sort_by_key(|point| point.number);
+        index.load(&points).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
         let plan = Plan::Near(vector.clone(), excluded.to_vec());
         let exact = Ask { exact: true, ..ask.clone() };
         let mut result = answer(&index, &plan, &exact)?;

@@ -14,7 +14,7 @@ use vector_rows::{Columns, Row, TextRow};
 
 use crate::app::load::{Arguments, Loaded, source_of};
 use crate::app::{App, CreateSpace};
-use crate::model::{Address, OwnedVector, Space};
+use crate::model::{Address, Space};
 
 /// The kind of the job.
 pub const EMBED: &str = "embed";
@@ -194,15 +194,5 @@ impl App {
             Row { item_id: row.item_id, vector, payload: row.payload }
         };
         Ok(rows.into_iter().map(row).collect())
-    }
-}
-
-/// A vector that an embedder made.
-impl From<embedder::Embedding> for OwnedVector {
-    fn from(made: embedder::Embedding) -> Self {
-        match made {
-            embedder::Embedding::Floats(values) => Self::Floats(values),
-            embedder::Embedding::Bits(bits) => Self::Bits(bits),
-        }
     }
 }

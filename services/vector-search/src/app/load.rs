@@ -250,8 +250,11 @@ impl App {
 
     /// Makes one segment of what was loaded. Searches do without when it does not fit.
     pub(super) async fn index_loaded(&self, space: &Arc<Space>) -> Result<(), ServiceError> {
-        if self.index_at(space, Consistency::Strong).await?.is_none() {
-            return Ok(());
+        while self.index_at(space, Consistency::Strong).await?.is_none() {
+            // Each look waits some time for an index that is being made.
+            if !matches!(self.live.slot(space.id), Some(Slot::Loading(_))) {
+                return Ok(());
+            }
         }
         if let Some(Slot::Ready(live)) = self.live.slot(space.id) {
             self.make_whole(&live).await?;

@@ -78,7 +78,10 @@ impl App {
         space: &Space,
         made: Embedding,
     ) -> Result<OwnedVector, ServiceError> {
-        let vector = OwnedVector::from(made);
+        let vector = match made {
+            Embedding::Floats(values) => OwnedVector::Floats(values),
+            Embedding::Bits(bits) => OwnedVector::Bits(bits),
+        };
         vector.stored(&space.vectors, "embedder").map_err(|error| {
             let message = format!("its vectors do not fit space {}: {error}", space.name);
             ServiceError::precondition(message).reason("EMBEDDER_MISMATCH")

@@ -1,19 +1,14 @@
 //! What a space, a point and a question are, and the rules that need no database.
 
 mod address;
-mod fusion;
-mod question;
 mod space;
-mod vector;
 
 pub use address::Address;
-pub use fusion::{FusionMethod, fuse};
-pub use question::{
-    Ask, Consistency, DEPTH_MAX, Diversity, Explain, Found, Grouping, K_DEFAULT, Match,
-    PREFETCH_MAX, Prefetch, Question, Recommend, SearchResult,
-};
 pub use space::{NewSpace, Owner, Space, element_code, metric_code, settings_of_codes};
-pub use vector::{IndexFailure, OwnedVector};
+pub use vector_questions::{
+    Ask, Consistency, DEPTH_MAX, Diversity, Explain, Found, FusionMethod, Grouping, IndexFailure,
+    K_DEFAULT, Match, OwnedVector, PREFETCH_MAX, Prefetch, Question, Recommend, SearchResult, fuse,
+};
 
 /// The most points of one write.
 pub const BATCH_POINTS_MAX: usize = 1_000;

@@ -3,8 +3,7 @@
 use ann::{Element, Metric, Settings};
 use service_error::ServiceError;
 use uuid::Uuid;
-
-use crate::model::vector::bad_index;
+use vector_questions::bad_index;
 
 /// Longest name of an embedder, in bytes.
 const EMBEDDER_BYTES_MAX: usize = 256;
@@ -52,8 +51,6 @@ pub struct Space {
     pub points: i64,
     /// Its newest change.
     pub seq: i64,
-    /// The greatest number given in it.
-    pub number: i64,
     /// Of its rows.
     pub epoch: i64,
     /// Up to which change the object store has a snapshot.

@@ -97,7 +97,9 @@ impl Store {
     #[cfg(test)]
     pub async fn nearest_plan(&self, space: &Space, stored: &[u8]) -> Result<String, ServiceError> {
         let tx = self.read().begin().await.map_err(db_error)?;
-        tx.execute_unprepared("SET LOCAL enable_seqscan = off").await.map_err(db_error)?;
+        for other in ["enable_seqscan", "enable_sort"] {
+            tx.execute_unprepared(&format!("SET LOCAL {other} = off")).await.map_err(db_error)?;
+        }
         let Value::String(Some(text)) = vector_value(DbBackend::Postgres, &space.vectors, stored)
         else {
             return Ok(String::new());

@@ -37,7 +37,6 @@ pub fn space(row: &QueryResult) -> Result<Space, ServiceError> {
         embedder: get!("embedder"),
         points: get!("point_count"),
         seq: get!("last_seq"),
-        number: get!("last_number"),
         epoch: get!("epoch"),
         snapshot_seq: get!("snapshot_seq"),
         sql_indexed: get!("sql_indexed"),

@@ -44,7 +44,6 @@ impl Store {
             embedder: new.embedder.clone(),
             points: 0,
             seq: 0,
-            number: 0,
             epoch: now,
             snapshot_seq: 0,
             sql_indexed: false,

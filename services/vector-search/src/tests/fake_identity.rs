@@ -37,10 +37,6 @@ impl Who {
         Self { principal: PrincipalId::new(), role: "user", scope: scope::FULL }
     }
 
-    pub fn admin() -> Self {
-        Self { role: "admin", ..Self::user() }
-    }
-
     pub fn reading_only(&self) -> Self {
         Self { scope: scope::READ, ..self.clone() }
     }

@@ -232,7 +232,7 @@ async fn a_snapshot_too_old_to_follow_is_made_anew() {
 #[tokio::test]
 async fn the_budget_is_kept_by_letting_go_what_was_used_longest_ago() {
     everywhere(async |sql, dir| {
-        let house = House::with(sql, dir, |settings| settings.memory_bytes_max = 300_000).await;
+        let house = House::with(sql, dir, |settings| settings.memory_bytes_max = 200_000).await;
         for space in ["a", "b", "c"] {
             house.create(space, 8, api::Metric::L2).await.unwrap();
             let vectors = fill(&house, space, 300).await;
@@ -240,7 +240,7 @@ async fn the_budget_is_kept_by_letting_go_what_was_used_longest_ago() {
         }
         let stats = house.stats("c").await;
         assert_eq!(stats.state, "ready");
-        assert!(stats.memory_used_bytes <= 300_000, "{stats:?}");
+        assert!(stats.memory_used_bytes <= 200_000, "{stats:?}");
         assert_eq!(house.stats("a").await.state, "cold", "it was let go");
         house.create("big", 8, api::Metric::L2).await.unwrap();
         let vectors = fill(&house, "big", 1_500).await;

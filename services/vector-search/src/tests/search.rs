@@ -127,7 +127,11 @@ async fn thresholds_are_of_the_metric_and_short_answers_say_so() {
         asked.threshold = Some(0.5);
         let got = house.search(asked.clone()).await.unwrap();
         assert_eq!(items(&got), ["same", "half"]);
-        assert!((got.hits[1].score - 0.707_106).abs() < 1e-4, "{:?}", got.hits[1]);
+        assert!(
+            (got.hits[1].score - std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-4,
+            "{:?}",
+            got.hits[1]
+        );
         assert!((got.hits[1].distance.unwrap() - 0.292_893).abs() < 1e-4);
         let explain = got.explain.unwrap();
         assert!(explain.short && explain.cardinality == 3, "{explain:?}");

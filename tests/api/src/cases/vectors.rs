@@ -115,7 +115,7 @@ pub async fn permissions(stage: &Stage) {
     };
     let denied = session.points().upsert_points(write).await.expect_err("it may only read");
     assert_eq!(denied.code(), Code::PermissionDenied, "{denied:?}");
-    let reading = stage.platform.session(&stage.token(&user.name, TokenScope::Read).await);
+    let reading = stage.platform.session(&stage.token(&user.name, TokenScope::ReadOnly).await);
     reading.search().search(search).await.expect("a reading token searches");
 }
 
@@ -145,20 +145,9 @@ pub async fn command_line(stage: &Stage) {
     let file = platform.scratch().join(format!("{ns}.json"));
     fs::write(&file, "[1.0, 0.0, 0.0]").expect("a file");
     let file = file.to_str().expect("a path");
-    let by_vector = [
-        "vectors",
-        "search",
-        "--space",
-        &space,
-        "--vector",
-        file,
-        "-k",
-        "3",
-        "--threshold",
-        "0.5",
-        "-o",
-        "json",
-    ];
+    let by_vector =
+        format!("vectors search --space {space} --vector {file} -k 3 --threshold 0.5 -o json");
+    let by_vector: Vec<&str> = by_vector.split(' ').collect();
     let found = platform.cli(&by_vector).await.json();
     let items: Vec<&str> = found["results"]
         .as_array()
@@ -189,18 +178,24 @@ pub async fn command_line(stage: &Stage) {
         "json",
     ];
     assert_eq!(platform.cli(&filtered).await.json()["results"][0]["item_id"], "c");
-    let stats = platform.cli(&["vectors", "stats", "--space", &space, "-o", "json"]).await.json();
+    looked_after(stage, &dataset, &space).await;
+}
+
+/// Counts, a rebuild, what is refused, the end of the space.
+async fn looked_after(stage: &Stage, dataset: &str, space: &str) {
+    let platform = &stage.platform;
+    let stats = platform.cli(&["vectors", "stats", "--space", space, "-o", "json"]).await.json();
     assert_eq!(stats["index"]["points"], 3, "{stats}");
-    let rebuilt = platform.cli(&["vectors", "rebuild", "--space", &space, "-o", "json"]).await;
+    let rebuilt = platform.cli(&["vectors", "rebuild", "--space", space, "-o", "json"]).await;
     assert_eq!(rebuilt.json()["index"]["segments"], 1);
     let absent = format!("{dataset}/absent");
     let absent = platform.cli(&["vectors", "search", "--space", &absent, "--item", "a"]).await;
     assert_eq!(absent.code, 3, "{absent:?}");
-    let k = platform.cli(&["vectors", "search", "--space", &space, "--item", "a", "-k", "0"]).await;
+    let k = platform.cli(&["vectors", "search", "--space", space, "--item", "a", "-k", "0"]).await;
     assert_eq!(k.code, 7, "{k:?}");
-    let deleted = platform.cli(&["spaces", "delete", &space]).await;
+    let deleted = platform.cli(&["spaces", "delete", space]).await;
     assert_eq!(deleted.code, 0, "{deleted:?}");
-    let list = platform.cli(&["spaces", "list", &dataset, "-o", "json"]).await.json();
+    let list = platform.cli(&["spaces", "list", dataset, "-o", "json"]).await.json();
     assert_eq!(list["spaces"], json!([]));
 }
 
@@ -283,6 +278,12 @@ pub async fn load(stage: &Stage) {
     assert_eq!(items.len(), 3, "{found}");
     assert!(items[..2].iter().all(|id| ["5", "13"].contains(id)), "{found}");
     assert!(["1", "17"].contains(&items[2]), "{found}");
+    wrong_loads(stage, &dataset, &load).await;
+}
+
+/// Columns and spaces that are not there, or do not fit.
+async fn wrong_loads(stage: &Stage, dataset: &str, load: &[&str]) {
+    let platform = &stage.platform;
     for (column, value, exit) in
         [("--id-column", "nope", 7), ("--vector-column", "section", 7), ("--space", "absent", 3)]
     {
@@ -292,7 +293,7 @@ pub async fn load(stage: &Stage) {
         let refused = platform.cli(&wrong).await;
         assert_eq!(refused.code, exit, "{column} {value}: {refused:?}");
     }
-    let narrow = format!("{ns}/d/narrow");
+    let narrow = format!("{dataset}/narrow");
     let create = ["spaces", "create", &narrow, "--dimension", "5", "-o", "json"];
     platform.cli(&create).await.json();
     let mut wrong = load.to_vec();

@@ -3,7 +3,7 @@
 use payload_index::Value;
 use service_error::ServiceError;
 
-use crate::model::{FusionMethod, OwnedVector};
+use crate::{FusionMethod, OwnedVector};
 
 /// Hits when the request names no number.
 pub const K_DEFAULT: usize = 10;

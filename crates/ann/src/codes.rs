@@ -1,0 +1,299 @@
+//! Codes: a byte for each coordinate (bits stay bits), compared by whole-number loops. A walk
+//! and a scan go by codes; what they find is measured again by its exact values.
+
+use ann_kernels::{CODE_LANES, Kernels};
+
+use crate::settings::{Element, Metric, Settings};
+use crate::vector::{Exact, Row};
+
+/// The largest code: −127..=127, which every inner loop takes without overflow.
+const CODE_MAX: f32 = 127.0;
+/// Values that are looked at to choose the scale.
+const SAMPLE_VALUES: usize = 2_000_000;
+/// Of the sample, the share within the scale; what is beyond is cut.
+const WITHIN: f64 = 0.9999;
+
+/// How codes are compared. Smaller is nearer, whatever the unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    Dot,
+    L2,
+    L1,
+    Hamming,
+    Jaccard,
+}
+
+impl Measure {
+    pub(crate) const fn of(metric: Metric) -> Self {
+        match metric {
+            Metric::Cosine | Metric::InnerProduct => Self::Dot,
+            Metric::L2 => Self::L2,
+            Metric::L1 => Self::L1,
+            Metric::Hamming => Self::Hamming,
+            Metric::Jaccard => Self::Jaccard,
+        }
+    }
+
+    /// Whether a number beside each code is needed to compare it.
+    pub(crate) const fn has_aside(self) -> bool {
+        matches!(self, Self::L2 | Self::Jaccard)
+    }
+}
+
+/// Codes of some rows, one after another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Codes<'a> {
+    Bytes(&'a [i8]),
+    Words(&'a [u64]),
+}
+
+impl<'a> Codes<'a> {
+    /// Codes in these bytes, which begin at a multiple of eight.
+    pub(crate) fn of(settings: &Settings, bytes: &'a [u8]) -> Self {
+        match settings.element() {
+            Element::Bit => Self::Words(crate::vector::aligned(bytes)),
+            _ => Self::Bytes(bytemuck::cast_slice(bytes)),
+        }
+    }
+
+    fn row(self, width: usize, row: usize) -> Self {
+        match self {
+            Self::Bytes(codes) => Self::Bytes(&codes[row * width..(row + 1) * width]),
+            Self::Words(codes) => Self::Words(&codes[row * width..(row + 1) * width]),
+        }
+    }
+}
+
+/// Bytes of one code.
+pub(crate) const fn code_bytes(settings: &Settings) -> usize {
+    match settings.element() {
+        Element::Bit => settings.row_bytes(),
+        _ => (settings.dimension() as usize).next_multiple_of(CODE_LANES),
+    }
+}
+
+/// Makes codes: a centre is taken away, and what is left is divided by one scale.
+#[derive(Debug, Clone)]
+pub(crate) struct Coder {
+    settings: Settings,
+    scale: f32,
+    centre: Vec<f32>,
+}
+
+impl Coder {
+    pub(crate) const fn new(settings: Settings, scale: f32, centre: Vec<f32>) -> Self {
+        Self { settings, scale, centre }
+    }
+
+    pub(crate) const fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    pub(crate) fn centre(&self) -> &[f32] {
+        &self.centre
+    }
+
+    /// Whether codes are differences from a centre: where only differences count.
+    pub(crate) const fn is_centred(settings: &Settings) -> bool {
+        matches!(settings.metric(), Metric::L2 | Metric::L1)
+            && matches!(settings.element(), Element::F32 | Element::F16)
+    }
+
+    /// Chooses centre and scale by rows taken evenly. `row` gives one of `rows`.
+    pub(crate) fn train<'a>(
+        settings: Settings,
+        rows: usize,
+        row: impl Fn(usize) -> Row<'a>,
+    ) -> Self {
+        let dimension = settings.dimension() as usize;
+        let whole = settings.element() == Element::I8 && settings.metric() != Metric::Cosine;
+        if whole || settings.element() == Element::Bit {
+            return Self::new(settings, 1.0, Vec::new());
+        }
+        let wanted = (SAMPLE_VALUES / dimension).clamp(100.min(rows), rows);
+        let taken = (0..wanted).map(|at| at * rows / wanted);
+        let mut values = Vec::new();
+        let mut sample = Vec::with_capacity(wanted * dimension);
+        for at in taken {
+            read(&settings, row(at), &mut values);
+            sample.extend_from_slice(&values);
+        }
+        let mut centre = Vec::new();
+        if Self::is_centred(&settings) {
+            let mut sums = vec![0.0_f64; dimension];
+            for values in sample.chunks_exact(dimension) {
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
+            }
+            centre = sums.into_iter().map(|sum| (sum / wanted as f64) as f32).collect();
+            for values in sample.chunks_exact_mut(dimension) {
+                values.iter_mut().zip(&centre).for_each(|(value, centre)| *value -= centre);
+            }
+        }
+        sample.iter_mut().for_each(|value| *value = value.abs());
+        let at = ((sample.len() - 1) as f64 * WITHIN) as usize;
+        let (_, &mut limit, _) = sample.select_nth_unstable_by(at, f32::total_cmp);
+        let scale = limit / CODE_MAX;
+        let scale = if scale > 0.0 && scale.is_finite() { scale } else { 1.0 };
+        Self::new(settings, scale, centre)
+    }
+
+    /// Writes the code of a row and gives the number beside it: |code|² for L2, the bits that
+    /// are set for Jaccard, the row's own squared length for inner products.
+    pub(crate) fn encode(&self, row: Row<'_>, values: &mut Vec<f32>, code: &mut [u8]) -> f32 {
+        if let Row::Bit(words) = row {
+            code.copy_from_slice(bytemuck::cast_slice(words));
+            return words.iter().map(|word| word.count_ones()).sum::<u32>() as f32;
+        }
+        read(&self.settings, row, values);
+        let code: &mut [i8] = bytemuck::cast_slice_mut(code);
+        self.quantise(values, self.scale, code);
+        (Kernels::get().dot_i8)(code, code) as f32
+    }
+
+    fn quantise(&self, values: &mut [f32], scale: f32, code: &mut [i8]) {
+        values.iter_mut().zip(&self.centre).for_each(|(value, centre)| *value -= centre);
+        let factor = 1.0 / scale;
+        for (code, value) in code.iter_mut().zip(values) {
+            *code = (*value * factor).round_ties_even().clamp(-CODE_MAX, CODE_MAX) as i8;
+        }
+    }
+
+    /// A query in the form that codes are compared with.
+    pub(crate) fn query(&self, query: &Exact) -> Coded {
+        let measure = Measure::of(self.settings.metric());
+        let mut coded = Coded { bytes: Vec::new(), words: Vec::new(), aside: 0.0, factor: 2.0 };
+        if let Some(words) = query.bits() {
+            coded.words = words.to_vec();
+            coded.aside = words.iter().map(|word| word.count_ones()).sum::<u32>() as f32;
+            return coded;
+        }
+        let mut values = query.floats();
+        coded.bytes = vec![0; code_bytes(&self.settings)];
+        let mut scale = self.scale;
+        if measure != Measure::L1 {
+            // Its own scale: an inner product may be scaled by anything, and L2 by the ratio.
+            let far = |(at, value): (usize, &f32)| {
+                (value - self.centre.get(at).copied().unwrap_or_default()).abs()
+            };
+            let most = values.iter().enumerate().map(far).fold(0.0, f32::max);
+            scale = if most > 0.0 { most / CODE_MAX } else { 1.0 };
+            coded.factor = 2.0 * scale / self.scale;
+        }
+        self.quantise(&mut values, scale, &mut coded.bytes);
+        coded
+    }
+}
+
+/// A row's coordinates as they are coded: under cosine of length one.
+fn read(settings: &Settings, row: Row<'_>, values: &mut Vec<f32>) {
+    row.write_floats(values);
+    if settings.metric() == Metric::Cosine {
+        let factor = row.norm().map_or(0.0, |norm| 1.0 / norm);
+        values.iter_mut().for_each(|value| *value *= factor);
+    }
+}
+
+/// A query's code.
+#[derive(Debug)]
+pub(crate) struct Coded {
+    bytes: Vec<i8>,
+    words: Vec<u64>,
+    aside: f32,
+    factor: f32,
+}
+
+impl Coded {
+    pub(crate) fn probe(&self) -> Probe<'_> {
+        let code = if self.words.is_empty() {
+            Codes::Bytes(&self.bytes)
+        } else {
+            Codes::Words(&self.words)
+        };
+        Probe { code, aside: self.aside, factor: self.factor }
+    }
+}
+
+/// What rows of a table are compared with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Probe<'a> {
+    code: Codes<'a>,
+    aside: f32,
+    factor: f32,
+}
+
+/// The codes of a segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table<'a> {
+    pub(crate) measure: Measure,
+    /// Elements of a row.
+    pub(crate) width: usize,
+    pub(crate) codes: Codes<'a>,
+    /// The number beside each code, where the measure needs one.
+    pub(crate) asides: &'a [f32],
+    pub(crate) kernels: &'static Kernels,
+}
+
+/// Room for the results of one batch.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    integers: Vec<i32>,
+    pub(crate) distances: Vec<f32>,
+}
+
+impl<'a> Table<'a> {
+    pub(crate) fn new(settings: &Settings, codes: &'a [u8], asides: &'a [f32]) -> Self {
+        let size = if settings.element() == Element::Bit { 8 } else { 1 };
+        Self {
+            measure: Measure::of(settings.metric()),
+            width: code_bytes(settings) / size,
+            codes: Codes::of(settings, codes),
+            asides,
+            kernels: Kernels::get(),
+        }
+    }
+
+    /// A row of the table as a probe.
+    pub(crate) fn probe(&self, row: u32) -> Probe<'a> {
+        let aside = self.asides.get(row as usize).copied().unwrap_or_default();
+        Probe { code: self.codes.row(self.width, row as usize), aside, factor: 2.0 }
+    }
+
+    /// The distances of `rows` from the probe.
+    pub(crate) fn measure(&self, probe: &Probe<'_>, rows: &[u32], out: &mut Measured) {
+        out.integers.resize(rows.len(), 0);
+        out.distances.clear();
+        let (integers, distances) = (&mut out.integers[..], &mut out.distances);
+        match (probe.code, self.codes) {
+            (Codes::Bytes(query), Codes::Bytes(table)) => {
+                let of = match self.measure {
+                    Measure::L1 => self.kernels.l1_codes_rows,
+                    _ => self.kernels.dot_codes_rows,
+                };
+                of(query, table, rows, integers);
+            }
+            (Codes::Words(query), Codes::Words(table)) => {
+                let of = match self.measure {
+                    Measure::Jaccard => self.kernels.and_rows,
+                    _ => self.kernels.hamming_rows,
+                };
+                of(query, table, rows, integers);
+            }
+            _ => {}
+        }
+        let results = rows.iter().zip(integers.iter().map(|integer| *integer as f32));
+        match self.measure {
+            Measure::L1 | Measure::Hamming => distances.extend(results.map(|(_, sum)| sum)),
+            Measure::Dot if self.asides.is_empty() => {
+                distances.extend(results.map(|(_, dot)| -dot));
+            }
+            Measure::Dot => distances
+                .extend(results.map(|(row, dot)| -dot - self.asides[*row as usize] * probe.aside)),
+            Measure::L2 => distances
+                .extend(results.map(|(row, dot)| self.asides[*row as usize] - probe.factor * dot)),
+            Measure::Jaccard => distances.extend(results.map(|(row, both)| {
+                let either = self.asides[*row as usize] + probe.aside - both;
+                if either > 0.0 { 1.0 - both / either } else { 0.0 }
+            })),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Files that are cut, flipped or forged: a typed error, never a panic or a wrong answer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod worlds;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ann::{Error, Index, Query, Segment};
+use proptest::prelude::*;
+use roaring::RoaringBitmap;
+use worlds::{World, every_space};
+
+const HEADER_BYTES: usize = 4_096;
+
+struct File {
+    folder: tempfile::TempDir,
+    world: World,
+    bytes: Vec<u8>,
+}
+
+impl File {
+    fn new(space: usize, rows: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let world = World::new(every_space()[space], rows);
+        let path = world.segment(folder.path(), 2).path().to_owned();
+        let bytes = fs::read(path).expect("read");
+        Self { folder, world, bytes }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+        let mut bytes = self.bytes.clone();
+        change(&mut bytes);
+        let path = self.folder.path().join("changed.segment");
+        fs::write(&path, bytes).expect("written");
+        path
+    }
+
+    /// Opens and searches every way; whether damage was told.
+    fn is_refused(&self, path: &Path) -> bool {
+        let segment = match Segment::open(path) {
+            Ok(segment) => Arc::new(segment),
+            Err(Error::Damaged { path: named, .. }) => return named == path,
+            Err(other) => panic!("{other}"),
+        };
+        let index = Index::open(*segment.settings(), vec![segment.clone()], &RoaringBitmap::new());
+        let index = index.expect("opened");
+        let mut told = segment.verify().is_err();
+        for made in &self.world.queries()[..3] {
+            for exact in [false, true] {
+                match index.search(&Query { exact, ..Query::new(made.as_vector(), 10) }) {
+                    Ok(_) => {}
+                    Err(Error::Damaged { .. }) => told = true,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        }
+        told
+    }
+}
+
+/// Makes the header's own checksum right again, as a forger would.
+fn signed(bytes: &mut [u8]) {
+    let crc = crc32fast::hash(&bytes[16..HEADER_BYTES]);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn any_cut_is_told() {
+    let file = File::new(0, 1_500);
+    for keep in (0..file.bytes.len()).step_by(4_999).chain([8, 16, HEADER_BYTES, HEADER_BYTES + 1])
+    {
+        let path = file.with(|bytes| bytes.truncate(keep));
+        assert!(file.is_refused(&path), "cut to {keep}");
+    }
+    let path = file.with(|bytes| bytes.truncate(bytes.len() - 1));
+    assert!(file.is_refused(&path), "the last byte");
+    assert!(!file.is_refused(&file.with(|_| {})), "the whole file is whole");
+}
+
+#[test]
+fn another_version_or_space_is_told() {
+    let file = File::new(0, 10);
+    let path = file.with(|bytes| {
+        bytes[8] = 9;
+        signed(bytes);
+    });
+    let error = Segment::open(&path).expect_err("another version").to_string();
+    assert!(error.contains("format 9") && error.contains("rebuild"), "{error}");
+    let segment = Arc::new(Segment::open(&file.with(|_| {})).expect("opened"));
+    let other = every_space()[1];
+    let refused = Index::open(other, vec![segment.clone()], &RoaringBitmap::new());
+    assert!(matches!(refused, Err(Error::Damaged { .. })));
+    let settings = *segment.settings();
+    let twice = Index::open(settings, vec![segment.clone(), segment], &RoaringBitmap::new());
+    assert!(matches!(twice, Err(Error::Damaged { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_flipped_bit_is_told(at in any::<prop::sample::Index>(), bit in 0_u32..8) {
+        thread_local!(static FILE: File = File::new(0, 1_500));
+        FILE.with(|file| {
+            let place = at.index(file.bytes.len());
+            let path = file.with(|bytes| bytes[place] ^= 1_u8 << bit);
+            // Between sections stand zeros that nobody reads.
+            let told = file.is_refused(&path);
+            assert!(told || file.bytes[place] == 0, "byte {place}, bit {bit}");
+        });
+    }
+
+    /// Header fields of any value under a right checksum: bounded, and never a panic.
+    #[test]
+    fn a_forged_header_never_panics(fields in prop::collection::vec((16_usize..400, any::<u8>()), 1..6)) {
+        thread_local!(static FILES: [File; 3] = [File::new(0, 1_500), File::new(1, 40), File::new(13, 40)]);
+        FILES.with(|files| {
+            for file in files {
+                let path = file.with(|bytes| {
+                    for (at, value) in &fields {
+                        bytes[*at] = *value;
+                    }
+                    signed(bytes);
+                });
+                if let Ok(segment) = Segment::open(&path) {
+                    let settings = *segment.settings();
+                    let index = Index::open(settings, vec![Arc::new(segment)], &RoaringBitmap::new());
+                    let index = index.expect("opened");
+                    for made in &file.world.queries()[..2] {
+                        let _ = index.search(&Query::new(made.as_vector(), 10));
+                    }
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,12 @@
+//! What is asked of a space and what is answered.
+
+mod fusion;
+mod question;
+mod vector;
+
+pub use fusion::{FusionMethod, fuse};
+pub use question::{
+    Ask, Consistency, DEPTH_MAX, Diversity, Explain, Found, Grouping, K_DEFAULT, Match,
+    PREFETCH_MAX, Prefetch, Question, Recommend, SearchResult,
+};
+pub use vector::{IndexFailure, OwnedVector, bad_index, bad_vector};
