@@ -17,7 +17,7 @@ pub use replica::GrantReplica;
 /// Something that grants are given on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Resource {
-    /// Namespace or dataset.
+    /// Namespace, dataset or model.
     pub kind: ResourceKind,
     /// Its id.
     pub id: Uuid,
@@ -42,11 +42,18 @@ impl Resource {
         Self { kind: ResourceKind::Location, id }
     }
 
+    /// A model by its id.
+    #[must_use]
+    pub const fn model(id: Uuid) -> Self {
+        Self { kind: ResourceKind::Model, id }
+    }
+
     fn kind_name(self) -> &'static str {
         match self.kind {
             ResourceKind::Namespace => "namespace",
             ResourceKind::Dataset => "dataset",
             ResourceKind::Location => "location",
+            ResourceKind::Model => "model",
             ResourceKind::Any | ResourceKind::Unspecified => "resource",
         }
     }

@@ -42,10 +42,11 @@ impl Refused for AcceptAll {
     }
 }
 
-struct Gate {
+/// Lets callers in at a role's door, whatever it speaks behind it.
+#[derive(Clone)]
+pub struct Gate {
     audience: &'static str,
     keys: Keys,
-    needs: NeedTable,
     refused: Arc<dyn Refused>,
 }
 
@@ -68,12 +69,18 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    let gate = Arc::new(Gate { audience, keys, needs, refused });
+    let gate = Arc::new((Gate::new(audience, keys, refused), needs));
     BoxCloneSyncService::new(tower::service_fn(move |mut request: Request<Body>| {
         let gate = Arc::clone(&gate);
         let routes = routes.clone();
         async move {
-            match gate.admit(request.uri().path(), request.headers()).await {
+            let (gate, needs) = gate.as_ref();
+            let path = request.uri().path();
+            let admitted = match needs.need(path) {
+                Some(need) => gate.admit(need, path, request.headers()).await,
+                None => Err(ServiceError::unimplemented(format!("there is no method {path}"))),
+            };
+            match admitted {
                 Ok(caller) => {
                     if let Some(caller) = caller {
                         request.extensions_mut().insert(caller);
@@ -86,15 +93,31 @@ where
     }))
 }
 
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("audience", &self.audience).finish_non_exhaustive()
+    }
+}
+
 impl Gate {
-    async fn admit(
+    /// Of the role `audience`.
+    #[must_use]
+    pub fn new(audience: &'static str, keys: Keys, refused: Arc<dyn Refused>) -> Self {
+        Self { audience, keys, refused }
+    }
+
+    /// The caller of a request, if it has what the method or route at `path`
+    /// needs; none for what is open to everybody.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for no token or a bad one, `PERMISSION_DENIED` for a
+    /// caller that lacks what is needed.
+    pub async fn admit(
         &self,
+        need: &Authz,
         path: &str,
         headers: &HeaderMap,
     ) -> Result<Option<Arc<Caller>>, ServiceError> {
-        let Some(need) = self.needs.need(path) else {
-            return Err(ServiceError::unimplemented(format!("there is no method {path}")));
-        };
         if need.public {
             return Ok(None);
         }

@@ -145,6 +145,14 @@ pub mod kind {
     pub enum Block {}
     /// An event in an outbox.
     pub enum Event {}
+    /// A registered model.
+    pub enum Model {}
+    /// A version of a registered model.
+    pub enum ModelVersion {}
+    /// A subscription of an outside address to events.
+    pub enum Webhook {}
+    /// A model version in an environment.
+    pub enum Deployment {}
 
     impl Kind for Principal {
         const NAME: &'static str = "principal";
@@ -170,6 +178,18 @@ pub mod kind {
     impl Kind for Event {
         const NAME: &'static str = "event";
     }
+    impl Kind for Model {
+        const NAME: &'static str = "model";
+    }
+    impl Kind for ModelVersion {
+        const NAME: &'static str = "model version";
+    }
+    impl Kind for Webhook {
+        const NAME: &'static str = "webhook";
+    }
+    impl Kind for Deployment {
+        const NAME: &'static str = "deployment";
+    }
 }
 
 /// A person, program or platform role.
@@ -188,6 +208,14 @@ pub type UploadId = Id<kind::Upload>;
 pub type BlockId = Id<kind::Block>;
 /// An event in an outbox.
 pub type EventId = Id<kind::Event>;
+/// A registered model.
+pub type ModelId = Id<kind::Model>;
+/// A version of a registered model.
+pub type ModelVersionId = Id<kind::ModelVersion>;
+/// A subscription of an outside address to events.
+pub type WebhookId = Id<kind::Webhook>;
+/// A model version in an environment.
+pub type DeploymentId = Id<kind::Deployment>;
 
 /// The principal of a platform role. Fixed per name, so that a restart finds
 /// the account that the role had before.

@@ -48,17 +48,20 @@ where
     BoxCloneSyncService::new(ClearExtensions { inner: service })
 }
 
-/// An axum router as a callee, for plain HTTP surfaces.
+/// An axum router as a callee, for plain HTTP surfaces, behind the same layers.
 pub fn from_router(router: axum::Router) -> Transport {
-    let service = tower::service_fn(move |request: Request<Body>| {
+    local(tower::service_fn(move |request: Request<Body>| {
         let router = router.clone();
-        async move {
-            let response =
-                router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
-            Ok::<_, Status>(response.map(Body::new))
-        }
-    });
-    BoxCloneSyncService::new(service)
+        async move { Ok::<_, Infallible>(router.oneshot(request).await?.map(Body::new)) }
+    }))
+}
+
+/// Whether a path is a gRPC method's, `/package.Service/Method`; any other is
+/// plain HTTP.
+#[must_use]
+pub fn is_grpc_path(path: &str) -> bool {
+    let first = path.strip_prefix('/').and_then(|rest| rest.split('/').next());
+    first.is_some_and(|service| service.contains('.'))
 }
 
 /// Drops what the caller left in the request's extensions: identity travels in

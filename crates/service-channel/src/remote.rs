@@ -136,7 +136,11 @@ pub(crate) enum Traffic {
 impl Traffic {
     pub(crate) fn of(path: &str) -> Self {
         let method = path.rsplit('/').next().unwrap_or_default();
-        if matches!(method, "DoGet" | "DoPut" | "DoExchange") || method.ends_with("Media") {
+        // Other products' HTTP surfaces carry files.
+        if !crate::is_grpc_path(path)
+            || matches!(method, "DoGet" | "DoPut" | "DoExchange")
+            || method.ends_with("Media")
+        {
             Self::Bulk
         } else if method.starts_with("Watch") || method == "ServerReflectionInfo" {
             Self::Watch

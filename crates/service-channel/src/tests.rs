@@ -166,6 +166,7 @@ fn bulk_and_watches_have_their_own_connections() {
     use remote::Traffic;
     assert_eq!(Traffic::of("/arrow.flight.protocol.FlightService/DoGet"), Traffic::Bulk);
     assert_eq!(Traffic::of("/quarry.items.v1.MediaService/UploadMedia"), Traffic::Bulk);
+    assert_eq!(Traffic::of("/api/2.0/mlflow-artifacts/artifacts/a.b/model"), Traffic::Bulk);
     assert_eq!(Traffic::of("/quarry.identity.v1.ReplicaService/WatchGrants"), Traffic::Watch);
     assert_eq!(Traffic::of("/quarry.items.v1.ItemsService/CountItems"), Traffic::Control);
 }

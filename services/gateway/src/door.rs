@@ -19,8 +19,9 @@ use crate::exchange::Exchange;
 use crate::headers::{self, REQUEST_ID};
 use crate::load::{self, Load, Place};
 use crate::methods::Methods;
+use crate::rate::Rate;
 use crate::settings::Settings;
-use crate::{Upstream, documents, handshake, jobs, json, own, relay, web};
+use crate::{Upstream, documents, handshake, jobs, json, own, relay, surface, web};
 
 /// Calls that show no credential get one of so many places: whoever is nobody
 /// could otherwise hold all of them with streams that stay open.
@@ -36,6 +37,7 @@ pub struct State {
     pub openapi: Bytes,
     pub own: Transport,
     pub load: Load,
+    pub rate: Rate,
     /// Of the places, those for calls that show no credential.
     pub open_load: Load,
 }
@@ -103,6 +105,7 @@ impl Door {
         let openapi = documents::openapi(&routes);
         let load = Load::new(settings.in_flight_max);
         let open_load = Load::new(settings.in_flight_max / OPEN_SHARE);
+        let rate = Rate::new(settings.surface_calls_per_second_max, settings.cached_tokens_max);
         Ok(Self {
             state: Arc::new(State {
                 settings,
@@ -113,6 +116,7 @@ impl Door {
                 openapi,
                 own,
                 load,
+                rate,
                 open_load,
             }),
         })
@@ -144,10 +148,19 @@ async fn answer(state: Arc<State>, request: Request<Body>) -> Response<Body> {
     if lane == Lane::Grpc && own::is_health_check(request.uri().path()) {
         return relay::relay(state, request).await;
     }
-    let place = match enter(&state, lane, request.uri().path()) {
+    let foreign = (lane == Lane::Http).then(|| surface::of(&state, request.uri().path())).flatten();
+    let place = match enter(&state, lane, foreign.as_ref(), request.uri().path()) {
         Ok(place) => place,
-        Err(error) => return lane.refuse(error),
+        Err(error) => {
+            return match foreign {
+                Some((surface, _)) => surface.refusal(&error),
+                None => lane.refuse(error),
+            };
+        }
     };
+    if let Some(found) = foreign {
+        return load::hold(surface::answer(&state, found, request).await, place);
+    }
     let response = match lane {
         Lane::Grpc => {
             state.grpc().oneshot(request).await.unwrap_or_else(|status| status.into_http())
@@ -158,8 +171,16 @@ async fn answer(state: Arc<State>, request: Request<Body>) -> Response<Body> {
     load::hold(response, place)
 }
 
-fn enter(state: &State, lane: Lane, path: &str) -> Result<Place, ServiceError> {
-    let is_open = lane != Lane::Http && (own::is_own(path) || handshake::is_handshake(path));
+fn enter(
+    state: &State,
+    lane: Lane,
+    foreign: Option<&surface::Found>,
+    path: &str,
+) -> Result<Place, ServiceError> {
+    let is_open = match foreign {
+        Some((surface, _)) => surface.is_open(path),
+        None => lane != Lane::Http && (own::is_own(path) || handshake::is_handshake(path)),
+    };
     let among_open = is_open.then(|| state.open_load.enter()).transpose()?;
     Ok((state.load.enter()?, among_open))
 }

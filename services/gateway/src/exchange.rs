@@ -189,7 +189,8 @@ fn keep(expires_at_seconds: i64, token_time: Duration) -> Duration {
     expires.saturating_sub(now).saturating_sub(SPARE).min(token_time)
 }
 
-fn key(credential: &Credential, audience: &str) -> [u8; 32] {
+/// What is kept for a credential and an audience is kept under this hash.
+pub fn key(credential: &Credential, audience: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     // Each part after its length, so that no two lists of parts read alike.
     let mut part = |bytes: &[u8]| {

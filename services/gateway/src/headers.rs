@@ -13,6 +13,9 @@ use crate::credentials::FLIGHT_TOKEN_HEADER;
 /// Names a call from the client's log to the last service's.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Tells a role where the client reached the door; a client cannot say it.
+pub const ORIGIN: HeaderName = HeaderName::from_static("x-quarry-origin");
+
 const INTERNAL_PREFIX: &str = "x-quarry-";
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Trace context (W3C) and the deadline: the only headers of a JSON call that
@@ -59,6 +62,29 @@ pub fn to_upstream(headers: &mut HeaderMap, token: Option<HeaderValue>) {
     headers.remove(COOKIE);
     headers.insert(TE, HeaderValue::from_static("trailers"));
     complete(headers, token);
+}
+
+/// Makes a client's headers those of a call to a role's HTTP surface. The
+/// length stays: a file's receiver may want to know it.
+pub fn to_surface(headers: &mut HeaderMap, token: Option<HeaderValue>) {
+    keeping_length(headers, strip);
+    headers.remove(AUTHORIZATION);
+    headers.remove(FLIGHT_TOKEN_HEADER);
+    headers.remove(COOKIE);
+    complete(headers, token);
+}
+
+/// Makes a surface's headers those of the answer.
+pub fn from_surface(headers: &mut HeaderMap) {
+    keeping_length(headers, strip);
+}
+
+fn keeping_length(headers: &mut HeaderMap, strip: impl FnOnce(&mut HeaderMap)) {
+    let length = headers.get(CONTENT_LENGTH).cloned();
+    strip(headers);
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length);
+    }
 }
 
 /// The gRPC metadata of a JSON call.

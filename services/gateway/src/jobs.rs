@@ -44,6 +44,7 @@ pub fn gather(exchange: &Exchange, upstreams: &[Upstream]) -> Upstream {
         audience: OWN,
         prefixes: &[JOBS_PREFIX],
         descriptors: ops_api::FILE_DESCRIPTOR_SET,
+        surfaces: &[],
         transport: local(Routes::new(JobsServer::new(outward)).prepare()),
     }
 }

@@ -12,8 +12,10 @@ mod json;
 mod load;
 mod methods;
 mod own;
+mod rate;
 mod relay;
 mod settings;
+mod surface;
 mod web;
 
 use std::fmt;
@@ -25,6 +27,7 @@ use service_error::ServiceError;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::settings::Settings;
+pub use crate::surface::Surface;
 
 use door::Door;
 use exchange::Exchange;
@@ -41,6 +44,8 @@ pub struct Upstream {
     pub prefixes: &'static [&'static str],
     /// Its encoded descriptor set, with imports, comments and options.
     pub descriptors: &'static [u8],
+    /// Its HTTP surfaces in other products' words.
+    pub surfaces: &'static [Surface],
     /// How to call it.
     pub transport: Transport,
 }

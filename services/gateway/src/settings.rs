@@ -15,6 +15,12 @@ pub struct Settings {
     pub json_message_bytes_max: usize,
     /// How long a JSON call may take that is no stream, in seconds.
     pub json_timeout_seconds: u64,
+    /// The body of a call to a foreign surface (MLflow, …) that is no file, in
+    /// bytes; larger ones are refused with 413 or the surface's own code.
+    pub surface_body_bytes_max: usize,
+    /// Calls a second that one token may make on foreign surfaces; a second's
+    /// worth may come at once. 0: no limit.
+    pub surface_calls_per_second_max: u32,
     /// Calls under way at once, open streams included; beyond it new ones are
     /// answered UNAVAILABLE at once. Health is exempt.
     pub in_flight_max: usize,
@@ -38,6 +44,8 @@ impl Default for Settings {
             json_body_bytes_max: 4 << 20,
             json_message_bytes_max: 64 << 20,
             json_timeout_seconds: 60,
+            surface_body_bytes_max: 16 << 20,
+            surface_calls_per_second_max: 0,
             in_flight_max: 10_000,
             cached_tokens_max: 50_000,
             cached_token_seconds: CACHED_TOKEN_SECONDS_MAX,

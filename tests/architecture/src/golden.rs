@@ -38,6 +38,7 @@ pub const ROOMS: &[Room] = &[
             "catalog_api",
             "items_api",
             "vectors_api",
+            "models_api",
             "crate :: app",
         ],
     },
@@ -46,7 +47,7 @@ pub const ROOMS: &[Room] = &[
 
 /// Services made of these rooms and nothing else at the top of `src/`.
 pub const SERVICES: &[&str] =
-    &["catalog", "file-indexer", "identity", "item-store", "vector-search"];
+    &["catalog", "file-indexer", "identity", "item-store", "model-registry", "vector-search"];
 
 /// Crates on the services' floor that are no such service, and why.
 pub const OTHER_SERVICES: &[(&str, &str)] = &[

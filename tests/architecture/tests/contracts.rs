@@ -9,13 +9,14 @@ use options_api::NeedTable;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 /// The contracts; a new service adds its own.
-const SETS: [&[u8]; 6] = [
+const SETS: [&[u8]; 7] = [
     identity_api::FILE_DESCRIPTOR_SET,
     catalog_api::FILE_DESCRIPTOR_SET,
     items_api::FILE_DESCRIPTOR_SET,
     vectors_api::FILE_DESCRIPTOR_SET,
     ops_api::FILE_DESCRIPTOR_SET,
     files_api::FILE_DESCRIPTOR_SET,
+    models_api::FILE_DESCRIPTOR_SET,
 ];
 
 fn needs() -> NeedTable {

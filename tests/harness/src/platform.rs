@@ -42,18 +42,21 @@ pub enum Role {
     VectorSearch,
     /// Files.
     FileIndexer,
+    /// Models.
+    ModelRegistry,
     /// The public door.
     Gateway,
 }
 
 impl Role {
     /// Every role, a neighbour before those who call it.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Identity,
         Self::Catalog,
         Self::ItemStore,
         Self::VectorSearch,
         Self::FileIndexer,
+        Self::ModelRegistry,
         Self::Gateway,
     ];
 
@@ -65,6 +68,7 @@ impl Role {
             Self::ItemStore => "item-store",
             Self::VectorSearch => "vector-search",
             Self::FileIndexer => "file-indexer",
+            Self::ModelRegistry => "model-registry",
             Self::Gateway => "gateway",
         }
     }

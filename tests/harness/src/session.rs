@@ -16,6 +16,8 @@ use items_api::v1::analysis_service_client::AnalysisServiceClient;
 use items_api::v1::edits_service_client::EditsServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
+use models_api::v1::models_service_client::ModelsServiceClient;
+use models_api::v1::versions_service_client::VersionsServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
 use reqwest::Method;
 use serde_json::Value;
@@ -181,6 +183,16 @@ impl Session {
     /// `quarry.ops.v1.Jobs`.
     pub fn jobs(&self) -> JobsClient<Authed> {
         JobsClient::new(self.authed())
+    }
+
+    /// `quarry.models.v1.ModelsService`.
+    pub fn models(&self) -> ModelsServiceClient<Authed> {
+        ModelsServiceClient::new(self.authed())
+    }
+
+    /// `quarry.models.v1.VersionsService`.
+    pub fn model_versions(&self) -> VersionsServiceClient<Authed> {
+        VersionsServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Arrow Flight.

@@ -127,6 +127,7 @@ async fn a_role_that_is_away_is_unavailable() {
             audience: "catalog",
             prefixes: &["quarry.catalog.v1."],
             descriptors: catalog_api::FILE_DESCRIPTOR_SET,
+            surfaces: &[],
             transport: nowhere,
         }],
     };

@@ -9,4 +9,5 @@ mod http;
 mod load;
 mod own;
 mod rig;
+mod surface;
 mod web;

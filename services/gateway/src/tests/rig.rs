@@ -19,6 +19,7 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::fakes::{Catalog, Flight, Identity, Media, Seen};
+use super::surface;
 use crate::{Neighbours, Settings, Upstream, build};
 
 /// A door, open.
@@ -48,13 +49,14 @@ impl Rig {
         let flight = FlightServiceServer::new(Flight(seen.clone()));
         let items = Routes::new(MediaServiceServer::new(Media)).add_service(flight);
         let items = local(items.prepare());
-        let mut transports = [identity, catalog, items];
+        let foreign = surface::role(seen.clone());
+        let mut transports = [identity, catalog, items, foreign];
         if over_sockets {
             for transport in &mut transports {
                 *transport = remote(&listen(transport.clone(), &sockets).await).unwrap();
             }
         }
-        let [identity, catalog, items] = transports;
+        let [identity, catalog, items, foreign] = transports;
         let draining = CancellationToken::new();
         let neighbours = Neighbours {
             identity: identity.clone(),
@@ -78,6 +80,7 @@ impl Rig {
                     items_api::FILE_DESCRIPTOR_SET,
                     items,
                 ),
+                surface::upstream(foreign),
             ],
         };
         let service = build(settings, neighbours, draining.clone()).await.unwrap();
@@ -117,7 +120,7 @@ fn upstream(
     descriptors: &'static [u8],
     transport: Transport,
 ) -> Upstream {
-    Upstream { audience, prefixes, descriptors, transport }
+    Upstream { audience, prefixes, descriptors, surfaces: &[], transport }
 }
 
 async fn listen(app: Transport, until: &CancellationToken) -> String {

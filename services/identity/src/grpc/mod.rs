@@ -69,11 +69,12 @@ fn resource(field: &str, resource: &identity_api::v1::Resource) -> Result<Resour
     let kind = match resource.kind() {
         options::ResourceKind::Namespace => ResourceKind::Namespace,
         options::ResourceKind::Dataset => ResourceKind::Dataset,
+        options::ResourceKind::Model => ResourceKind::Model,
         options::ResourceKind::Location => ResourceKind::Location,
         options::ResourceKind::Unspecified | options::ResourceKind::Any => {
             return Err(ServiceError::invalid(
                 &format!("{field}.kind"),
-                "must be RESOURCE_KIND_NAMESPACE, RESOURCE_KIND_DATASET or RESOURCE_KIND_LOCATION",
+                "must be RESOURCE_KIND_NAMESPACE, RESOURCE_KIND_DATASET, RESOURCE_KIND_MODEL or RESOURCE_KIND_LOCATION",
             ));
         }
     };
@@ -88,6 +89,7 @@ fn resource_message(resource: Resource) -> identity_api::v1::Resource {
         ResourceKind::Namespace => options::ResourceKind::Namespace,
         ResourceKind::Dataset => options::ResourceKind::Dataset,
         ResourceKind::Location => options::ResourceKind::Location,
+        ResourceKind::Model => options::ResourceKind::Model,
     };
     identity_api::v1::Resource { kind: kind as i32, id: resource.id.to_string() }
 }

@@ -30,6 +30,7 @@ impl Level {
 pub enum ResourceKind {
     Namespace = 1,
     Dataset = 2,
+    Model = 4,
     Location = 6,
 }
 
@@ -41,11 +42,12 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// `"namespace"`, `"dataset"`.
+    /// `"namespace"`, `"dataset"`, `"model"`.
     pub const fn kind_word(self) -> &'static str {
         match self.kind {
             ResourceKind::Namespace => "namespace",
             ResourceKind::Dataset => "dataset",
+            ResourceKind::Model => "model",
             ResourceKind::Location => "location",
         }
     }

@@ -36,7 +36,12 @@ pub fn level(code: i16) -> Result<Level, ServiceError> {
 }
 
 pub fn resource(kind: i16, id: uuid::Uuid) -> Result<Resource, ServiceError> {
-    let all = [ResourceKind::Namespace, ResourceKind::Dataset, ResourceKind::Location];
+    let all = [
+        ResourceKind::Namespace,
+        ResourceKind::Dataset,
+        ResourceKind::Model,
+        ResourceKind::Location,
+    ];
     let kind = all
         .into_iter()
         .find(|all| *all as i16 == kind)

@@ -80,6 +80,7 @@ impl DbCommand {
                 item_store::migrate(&settings).await?;
                 vector_search::migrate(&settings).await?;
                 file_indexer::migrate(&settings).await?;
+                model_registry::migrate(&settings).await?;
                 let state = State::of(&settings).await?;
                 state.show(context)?;
                 Ok(state.whole()?)
@@ -137,7 +138,7 @@ async fn verify_blocks(context: &Context, sql: &SqlSettings, objects: &str) -> R
 
 /// The migrations of every service.
 struct State {
-    services: [(&'static str, Vec<MigrationStatus>); 5],
+    services: [(&'static str, Vec<MigrationStatus>); 6],
 }
 
 impl State {
@@ -149,6 +150,7 @@ impl State {
                 ("item-store", item_store::migration_status(settings).await?),
                 ("vector-search", vector_search::migration_status(settings).await?),
                 ("file-indexer", file_indexer::migration_status(settings).await?),
+                ("model-registry", model_registry::migration_status(settings).await?),
             ],
         })
     }

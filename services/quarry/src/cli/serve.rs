@@ -20,7 +20,8 @@ pub struct ServeCommand {
     /// The operations door: health, readiness, metrics [default: 127.0.0.1:7071]
     #[arg(long, value_name = "HOST:PORT")]
     ops_listen: Option<String>,
-    /// Roles of this process: identity, catalog, item-store, vector-search, gateway [default: all]
+    /// Roles of this process: identity, catalog, item-store, vector-search, file-indexer,
+    /// model-registry, gateway [default: all]
     #[arg(long, value_name = "R,…", value_delimiter = ',')]
     roles: Vec<String>,
     /// Written, as JSON, once the server answers

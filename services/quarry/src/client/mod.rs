@@ -26,6 +26,8 @@ use items_api::v1::analysis_service_client::AnalysisServiceClient;
 use items_api::v1::edits_service_client::EditsServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
+use models_api::v1::models_service_client::ModelsServiceClient;
+use models_api::v1::versions_service_client::VersionsServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
 use service_channel::Transport;
 use service_error::ServiceError;
@@ -134,6 +136,17 @@ impl Client {
     /// `quarry.vectors.v1.SearchService`.
     pub fn search(&self) -> SearchServiceClient<Authorized> {
         SearchServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.models.v1.ModelsService`.
+    pub fn models(&self) -> ModelsServiceClient<Authorized> {
+        ModelsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.models.v1.VersionsService`.
+    pub fn model_versions(&self) -> VersionsServiceClient<Authorized> {
+        VersionsServiceClient::new(self.service.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.identity.v1.UsersService`.

@@ -21,6 +21,7 @@ fn pool() -> Option<&'static DescriptorPool> {
             vectors_api::FILE_DESCRIPTOR_SET,
             ops_api::FILE_DESCRIPTOR_SET,
             files_api::FILE_DESCRIPTOR_SET,
+            models_api::FILE_DESCRIPTOR_SET,
         ] {
             pool.decode_file_descriptor_set(set).ok()?;
         }

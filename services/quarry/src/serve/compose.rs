@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use caller::{Keys, Secret, TokenSource};
 use http::{HeaderMap, Request};
-use service_channel::{Job, Readiness, Service, Transport, remote};
+use service_channel::{Job, Readiness, Service, Transport, from_router, is_grpc_path, remote};
 use service_error::ServiceError;
 use telemetry::InjectLayer;
 use tokio_util::sync::CancellationToken;
@@ -22,36 +22,57 @@ struct Callee {
     /// Service names begin with one of these.
     prefixes: &'static [&'static str],
     descriptors: &'static [u8],
+    /// Other products' HTTP routes that the role serves.
+    surfaces: &'static [gateway::Surface],
 }
 
 /// Every role behind the gateway. A new service is a row here.
-const CALLEES: [Callee; 5] = [
+static CALLEES: [Callee; 6] = [
     Callee {
         role: Role::Identity,
         prefixes: &["quarry.identity.v1."],
         descriptors: identity_api::FILE_DESCRIPTOR_SET,
+        surfaces: &[],
     },
     Callee {
         role: Role::Catalog,
         prefixes: &["quarry.catalog.v1."],
         descriptors: catalog_api::FILE_DESCRIPTOR_SET,
+        surfaces: &[],
     },
     Callee {
         role: Role::ItemStore,
         prefixes: &["quarry.items.v1.", "arrow.flight.protocol."],
         descriptors: items_api::FILE_DESCRIPTOR_SET,
+        surfaces: &[],
     },
     Callee {
         role: Role::VectorSearch,
         prefixes: &["quarry.vectors.v1.", ops_api::JOBS_PREFIX],
         descriptors: vectors_api::FILE_DESCRIPTOR_SET,
+        surfaces: &[],
+    },
+    Callee {
+        role: Role::ModelRegistry,
+        prefixes: &["quarry.models.v1."],
+        descriptors: models_api::FILE_DESCRIPTOR_SET,
+        surfaces: &MLFLOW,
     },
     Callee {
         role: Role::FileIndexer,
         prefixes: &["quarry.files.v1.", ops_api::JOBS_PREFIX],
         descriptors: files_api::FILE_DESCRIPTOR_SET,
+        surfaces: &[],
     },
 ];
+
+/// MLflow's REST, which the model registry serves.
+static MLFLOW: [gateway::Surface; 1] = [gateway::Surface {
+    prefixes: mlflow_wire::routes::PREFIXES,
+    open: mlflow_wire::routes::OPEN,
+    bulk: mlflow_wire::routes::BULK,
+    refuse: mlflow_wire::refuse,
+}];
 
 /// The built roles of a process.
 pub struct Composed {
@@ -103,6 +124,7 @@ pub async fn compose(
             Role::ItemStore => house.item_store().await?,
             Role::VectorSearch => house.vector_search().await?,
             Role::FileIndexer => house.file_indexer().await?,
+            Role::ModelRegistry => house.model_registry().await?,
             Role::Gateway => public = Some(house.gateway().await?),
         }
     }
@@ -175,6 +197,25 @@ impl House<'_> {
         Ok(())
     }
 
+    async fn model_registry(&mut self) -> Result<(), ServiceError> {
+        let identity = self.neighbour(Role::Identity, Role::ModelRegistry)?;
+        let neighbours = model_registry::Neighbours {
+            catalog: self.neighbour(Role::Catalog, Role::ModelRegistry)?,
+            tokens: self.tokens(Role::ModelRegistry, &identity)?,
+            keys: Keys::new(identity.clone()),
+            identity,
+        };
+        let platform = model_registry::Platform {
+            sql: self.settings.sql(),
+            object_store_url: self.settings.objects(),
+        };
+        let settings = self.settings.models.clone();
+        let shutdown = self.ends.stopped.clone();
+        let service = model_registry::build(settings, platform, neighbours, shutdown).await?;
+        self.add(Role::ModelRegistry, service);
+        Ok(())
+    }
+
     async fn file_indexer(&mut self) -> Result<(), ServiceError> {
         let identity = self.neighbour(Role::Identity, Role::FileIndexer)?;
         let neighbours = file_indexer::Neighbours {
@@ -221,6 +262,7 @@ impl House<'_> {
                 audience: callee.role.name(),
                 prefixes: callee.prefixes,
                 descriptors: callee.descriptors,
+                surfaces: callee.surfaces,
                 transport: self.neighbour(callee.role, Role::Gateway)?,
             });
         }
@@ -238,7 +280,11 @@ impl House<'_> {
     }
 
     fn add(&mut self, role: Role, service: Service) {
-        self.local.insert(role, service.transport);
+        let transport = match service.http {
+            Some(router) => beside(service.transport, from_router(router)),
+            None => service.transport,
+        };
+        self.local.insert(role, transport);
         self.jobs.extend(service.jobs);
         self.readiness.extend(service.readiness);
     }
@@ -275,7 +321,16 @@ impl House<'_> {
     }
 }
 
-/// One callee made of several, told apart by the service's name.
+/// A role's gRPC services and its plain HTTP as one callee.
+fn beside(grpc: Transport, http: Transport) -> Transport {
+    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
+        let callee = if is_grpc_path(request.uri().path()) { grpc.clone() } else { http.clone() };
+        async move { callee.oneshot(request).await }
+    }))
+}
+
+/// One callee made of several, told apart by the service's name or the
+/// surface's prefix.
 fn by_service(local: BTreeMap<Role, Transport>) -> Transport {
     BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
         let callee = callee_of(request.uri().path())
@@ -302,10 +357,11 @@ fn callee_of(path: &str) -> Option<Role> {
     if service.starts_with(ops_api::JOBS_PREFIX) {
         return None;
     }
-    let callee = CALLEES
-        .iter()
-        .find(|callee| callee.prefixes.iter().any(|prefix| service.starts_with(prefix)))?;
-    Some(callee.role)
+    let is_its = |callee: &&Callee| {
+        callee.prefixes.iter().any(|prefix| service.starts_with(prefix))
+            || callee.surfaces.iter().any(|surface| surface.serves(path))
+    };
+    CALLEES.iter().find(is_its).map(|callee| callee.role)
 }
 
 #[cfg(test)]

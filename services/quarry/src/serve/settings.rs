@@ -27,18 +27,21 @@ pub enum Role {
     VectorSearch,
     /// Locations, files, duplicates.
     FileIndexer,
+    /// Models and their versions.
+    ModelRegistry,
     /// The public door.
     Gateway,
 }
 
 impl Role {
     /// Every role, in the order in which they are built.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Identity,
         Self::Catalog,
         Self::ItemStore,
         Self::VectorSearch,
         Self::FileIndexer,
+        Self::ModelRegistry,
         Self::Gateway,
     ];
 
@@ -50,6 +53,7 @@ impl Role {
             Self::ItemStore => "item-store",
             Self::VectorSearch => "vector-search",
             Self::FileIndexer => "file-indexer",
+            Self::ModelRegistry => "model-registry",
             Self::Gateway => "gateway",
         }
     }
@@ -123,6 +127,8 @@ pub struct Settings {
     pub files: file_indexer::Settings,
     /// Paths of this machine that requests may name.
     pub paths: AllowedPaths,
+    /// Models, their files and webhooks.
+    pub models: model_registry::Settings,
     /// The public door's limits.
     pub gateway: gateway::Settings,
 }
@@ -151,6 +157,7 @@ impl Default for Settings {
             vectors: vector_search::Settings::default(),
             files: file_indexer::Settings::default(),
             paths: AllowedPaths::default(),
+            models: model_registry::Settings::default(),
             gateway: gateway::Settings::default(),
         }
     }
@@ -182,6 +189,9 @@ pub struct NeighbourUrls {
     /// Of the file indexer.
     #[serde(alias = "file-indexer")]
     pub file_indexer: Option<String>,
+    /// Of the model registry.
+    #[serde(alias = "model-registry")]
+    pub model_registry: Option<String>,
 }
 
 impl NeighbourUrls {
@@ -193,6 +203,7 @@ impl NeighbourUrls {
             Role::ItemStore => self.item_store.as_deref(),
             Role::VectorSearch => self.vector_search.as_deref(),
             Role::FileIndexer => self.file_indexer.as_deref(),
+            Role::ModelRegistry => self.model_registry.as_deref(),
             Role::Gateway => None,
         }
     }

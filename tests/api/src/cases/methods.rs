@@ -12,13 +12,14 @@ use tonic::{Code, Request, Status};
 
 use crate::stage::Stage;
 
-const SETS: [&[u8]; 6] = [
+const SETS: [&[u8]; 7] = [
     identity_api::FILE_DESCRIPTOR_SET,
     catalog_api::FILE_DESCRIPTOR_SET,
     items_api::FILE_DESCRIPTOR_SET,
     vectors_api::FILE_DESCRIPTOR_SET,
     ops_api::FILE_DESCRIPTOR_SET,
     files_api::FILE_DESCRIPTOR_SET,
+    models_api::FILE_DESCRIPTOR_SET,
 ];
 
 /// Calls a method with an empty message, whatever its shape; an answer is `Ok`.

@@ -1,0 +1,184 @@
+//! Bytes on their way in and out: hashed as they pass, in bounded memory.
+
+use std::ops::Range;
+
+use blob_store::{BlobStore, BlobWriter};
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
+use service_error::{Code, ServiceError};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::model::artifact::object_key;
+use crate::model::{Digest, FileEntry, Segment};
+
+/// Read at once.
+const READ_BYTES: u64 = 4 << 20;
+
+/// Bytes in pieces, as they come.
+pub type Pieces = BoxStream<'static, Result<Bytes, ServiceError>>;
+
+/// A piece of a file that is being written.
+pub struct Incoming {
+    writer: BlobWriter,
+    hasher: Sha256,
+    crc: crc32fast::Hasher,
+    object_key: String,
+    ordinal: i64,
+    byte_begin: i64,
+    bytes: i64,
+}
+
+impl Incoming {
+    /// Begins the object of a part.
+    ///
+    /// # Errors
+    /// The object store's.
+    pub async fn begin(
+        blobs: &BlobStore,
+        generation: Uuid,
+        ordinal: i64,
+        byte_begin: i64,
+    ) -> Result<Self, ServiceError> {
+        let object_key = object_key(generation, ordinal);
+        let writer = blobs.writer(&object_key).await?;
+        Ok(Self {
+            writer,
+            hasher: Sha256::new(),
+            crc: crc32fast::Hasher::new(),
+            object_key,
+            ordinal,
+            byte_begin,
+            bytes: 0,
+        })
+    }
+
+    /// Which part it is.
+    pub const fn ordinal(&self) -> i64 {
+        self.ordinal
+    }
+
+    /// How many bytes have come.
+    pub const fn bytes(&self) -> i64 {
+        self.bytes
+    }
+
+    /// CRC-32 of what has come.
+    pub fn crc32(&self) -> u32 {
+        self.crc.clone().finalize()
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// The object store's.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), ServiceError> {
+        self.bytes += i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+        self.hasher.update(&bytes);
+        self.crc.update(&bytes);
+        self.writer.write(bytes).await
+    }
+
+    /// Makes the object durable.
+    ///
+    /// # Errors
+    /// The object store's.
+    pub async fn finish(self) -> Result<Segment, ServiceError> {
+        self.writer.finish().await?;
+        Ok(Segment {
+            ordinal: self.ordinal,
+            object_key: self.object_key,
+            byte_begin: self.byte_begin,
+            byte_count: self.bytes,
+            digest: self.hasher.finalize().into(),
+        })
+    }
+
+    /// Gives the part up; nothing of it stays.
+    pub async fn abort(self) {
+        self.writer.abort().await;
+    }
+}
+
+/// SHA-256 of a file whose pieces are all there. One piece is not read again.
+///
+/// # Errors
+/// The object store's; `DataLoss` if a piece is shorter than it was.
+pub async fn digest_of(blobs: &BlobStore, segments: &[Segment]) -> Result<Digest, ServiceError> {
+    if let [only] = segments {
+        return Ok(only.digest);
+    }
+    let mut hasher = Sha256::new();
+    let end = segments.last().map_or(0, |last| last.byte_begin + last.byte_count);
+    let mut pieces = read(blobs.clone(), segments.to_vec(), 0..whole(end));
+    while let Some(piece) = pieces.next().await {
+        hasher.update(&piece?);
+    }
+    Ok(hasher.finalize().into())
+}
+
+/// The bytes of a range of a file.
+pub fn read(blobs: BlobStore, segments: Vec<Segment>, range: Range<u64>) -> Pieces {
+    let begin = (blobs, segments, range);
+    stream::try_unfold(begin, |(blobs, segments, range)| async move {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let holds = |segment: &&Segment| {
+            let begin = whole(segment.byte_begin);
+            (begin..begin + whole(segment.byte_count)).contains(&range.start)
+        };
+        let segment = segments.iter().find(holds).ok_or_else(lost)?;
+        let begin = whole(segment.byte_begin);
+        let end = (begin + whole(segment.byte_count)).min(range.end).min(range.start + READ_BYTES);
+        let bytes = blobs
+            .get_range(&segment.object_key, range.start - begin..end - begin)
+            .await
+            .map_err(|error| if error.code() == Code::NotFound { lost() } else { error })?;
+        if bytes.len() as u64 != end - range.start {
+            return Err(lost());
+        }
+        Ok(Some((bytes, (blobs, segments, end..range.end))))
+    })
+    .boxed()
+}
+
+/// A whole file, compared with its digest: the last piece comes only if all of
+/// them were right.
+pub fn verified(pieces: Pieces, entry: &FileEntry) -> Pieces {
+    let state = (pieces, Sha256::new(), entry.digest, None::<Bytes>);
+    stream::try_unfold(state, |(mut pieces, mut hasher, digest, mut held)| async move {
+        loop {
+            match pieces.next().await {
+                Some(piece) => {
+                    let piece = piece?;
+                    hasher.update(&piece);
+                    if let Some(before) = held.replace(piece) {
+                        return Ok(Some((before, (pieces, hasher, digest, held))));
+                    }
+                }
+                None => {
+                    let Some(last) = held.take() else { return Ok(None) };
+                    if Digest::from(hasher.clone().finalize()) != digest {
+                        return Err(ServiceError::data_loss(
+                            "the stored bytes are not those that were sent: restore the file from a backup",
+                        )
+                        .reason("BLOB_DAMAGED")
+                        .with("digest", hex::encode(digest)));
+                    }
+                    return Ok(Some((last, (pieces, hasher, digest, None))));
+                }
+            }
+        }
+    })
+    .boxed()
+}
+
+fn whole(bytes: i64) -> u64 {
+    u64::try_from(bytes).unwrap_or_default()
+}
+
+fn lost() -> ServiceError {
+    ServiceError::data_loss("a file's bytes are not where they were kept: restore it from a backup")
+        .reason("BLOB_LOST")
+}

@@ -1,0 +1,82 @@
+//! Background work: what waits for identity and for webhooks, and what nobody
+//! needs any more.
+
+use std::time::Duration;
+
+use service_channel::Job;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{Collected, Registry};
+
+const OUTBOX_INTERVAL: Duration = Duration::from_secs(1);
+const WEBHOOK_INTERVAL: Duration = Duration::from_millis(500);
+const GARBAGE_INTERVAL: Duration = Duration::from_secs(900);
+const OUTBOX_DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// The registry's jobs, until `shutdown`.
+pub fn jobs(registry: &Registry, shutdown: &CancellationToken) -> Vec<Job> {
+    let (delivering, end) = (registry.clone(), shutdown.clone());
+    let (sending, send_end) = (registry.clone(), shutdown.clone());
+    let (collecting, collect_end) = (registry.clone(), shutdown.clone());
+    vec![
+        Job::new("model-registry.outbox", async move {
+            end.run_until_cancelled(deliver_outbox(delivering)).await;
+        }),
+        Job::new("model-registry.webhooks", async move {
+            send_end.run_until_cancelled(send_webhooks(sending)).await;
+        }),
+        Job::new("model-registry.garbage", async move {
+            collect_end.run_until_cancelled(collect_garbage(collecting)).await;
+        }),
+    ]
+}
+
+/// Sends events to webhooks as they are due.
+async fn send_webhooks(registry: Registry) {
+    loop {
+        match registry.send_due().await {
+            Ok(true) => {}
+            Ok(false) => sleep(WEBHOOK_INTERVAL).await,
+            Err(error) => {
+                tracing::warn!(%error, "webhooks could not be sent; tried again soon");
+                sleep(OUTBOX_DELAY_MAX).await;
+            }
+        }
+    }
+}
+
+/// Removes what nobody needs, each quarter of an hour.
+async fn collect_garbage(registry: Registry) {
+    let mut ticks = interval(GARBAGE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match registry.collect_garbage(None).await {
+            Ok(done) if done == Collected::default() => {}
+            Ok(done) => tracing::info!(?done, "garbage was collected"),
+            Err(error) => tracing::warn!(%error, "garbage could not be collected; later again"),
+        }
+        if let Err(error) = registry.sweep_tree_uploads().await {
+            tracing::warn!(%error, "ended uploads could not be swept; later again");
+        }
+        if let Err(error) = registry.forget_old().await {
+            tracing::warn!(%error, "old deliveries could not be forgotten; later again");
+        }
+    }
+}
+
+/// Tries each second; while identity is away, ever more rarely.
+async fn deliver_outbox(registry: Registry) {
+    let mut delay = OUTBOX_INTERVAL;
+    loop {
+        sleep(delay).await;
+        delay = match registry.deliver_outbox().await {
+            Ok(()) => OUTBOX_INTERVAL,
+            Err(error) => {
+                tracing::warn!(%error, "models wait for identity");
+                (delay * 2).min(OUTBOX_DELAY_MAX)
+            }
+        };
+    }
+}

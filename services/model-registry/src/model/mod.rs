@@ -1,0 +1,22 @@
+//! What a registry is made of, and the rules that need no database.
+
+pub mod artifact;
+pub mod event;
+pub mod name;
+pub mod registered;
+pub mod stage;
+pub mod version;
+
+pub use artifact::{Blob, Digest, FileEntry, Segment, Upload, UploadFile, UploadState, check_path};
+pub use event::{Change, Delivery, DeliveryState, Event, EventKind, Webhook};
+pub use name::{
+    check_alias, check_card, check_description, check_label, check_tag, check_tags, model_name,
+};
+pub use registered::{Alias, Card, Model, ModelPath, Statistics};
+pub use stage::{
+    Approval, Comparison, Deployment, DeploymentState, Gate, Stage, Transition, TransitionState,
+};
+pub use version::{
+    BaseModel, DatasetVersion, MetricPoint, ModelVersion, NewVersion, ScanVerdict, VersionRef,
+    VersionStatus,
+};

@@ -1,0 +1,370 @@
+//! Rows of versions.
+
+use std::collections::BTreeMap;
+
+use ids::{ModelId, ModelVersionId, PrincipalId};
+use sea_orm::{DatabaseTransaction, FromQueryResult, Value};
+use service_error::ServiceError;
+use sql_store::{db_error, is_unique_violation, now_micros};
+use uuid::Uuid;
+
+use super::events::{self, Place};
+use super::models::{lock_model, recount};
+use super::rows::{VERSION_COLUMNS, VersionRow};
+use super::sql::{
+    OwnedText, Values, all, by_owner, execute, execute_or, head, insert_all, number, one,
+};
+use super::{Store, blobs, data, files, tags, uploads};
+use crate::model::version::STAGE_NONE;
+use crate::model::{
+    Change, EventKind, ModelVersion, NewVersion, ScanVerdict, VersionRef, VersionStatus,
+};
+
+/// A version that was just registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    pub id: ModelVersionId,
+    pub number: i64,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Counted {
+    last_version: i64,
+    namespace_id: Uuid,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct AliasOf {
+    model_id: Uuid,
+    number: i64,
+    name: String,
+}
+
+impl Store {
+    /// Registers a version under the next number of its model.
+    ///
+    /// # Errors
+    /// `NotFound` when the model was deleted meanwhile, `AlreadyExists` for the
+    /// label.
+    pub async fn create_version(
+        &self,
+        model: ModelId,
+        new: &NewVersion,
+        author: PrincipalId,
+    ) -> Result<Registered, ServiceError> {
+        let tx = self.sql.begin().await?;
+        let registered = insert_version(&tx, model, new, author).await?;
+        tx.commit().await.map_err(db_error)?;
+        Ok(registered)
+    }
+
+    /// The live version that a request means, of a live model.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn find_version(
+        &self,
+        model: ModelId,
+        which: &VersionRef,
+    ) -> Result<Option<ModelVersion>, ServiceError> {
+        let id = model.uuid();
+        let (number, value): (&str, Vec<Value>) = match which {
+            VersionRef::Number(number) => ("$2", vec![id.into(), (*number).into()]),
+            VersionRef::Latest => ("m.latest_version", vec![id.into()]),
+            VersionRef::Alias(alias) => (
+                "(SELECT a.number FROM alias a WHERE a.model_id = $1 AND a.name = $2)",
+                vec![id.into(), alias.clone().into()],
+            ),
+            VersionRef::Stage(stage) => (
+                "(SELECT s.number FROM stage_latest s WHERE s.model_id = $1 AND s.stage = $2)",
+                vec![id.into(), stage.clone().into()],
+            ),
+        };
+        let condition = format!("v.model_id = $1 AND v.number = {number} AND v.deleted_at IS NULL");
+        self.version_where(&condition, value).await
+    }
+
+    /// A version by its number, live or deleted.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn find_any_version(
+        &self,
+        model: ModelId,
+        number: i64,
+    ) -> Result<Option<ModelVersion>, ServiceError> {
+        let condition = "v.model_id = $1 AND v.number = $2";
+        self.version_where(condition, vec![model.uuid().into(), number.into()]).await
+    }
+
+    pub(super) async fn version_where(
+        &self,
+        condition: &str,
+        values: Vec<Value>,
+    ) -> Result<Option<ModelVersion>, ServiceError> {
+        let sql = format!(
+            "SELECT {VERSION_COLUMNS} FROM version v JOIN model m ON m.id = v.model_id WHERE {condition}"
+        );
+        let row: Option<VersionRow> = one(self.read(), &sql, values).await?;
+        let mut found: Vec<ModelVersion> =
+            row.into_iter().map(VersionRow::into_version).collect::<Result<_, _>>()?;
+        self.fill_versions(&mut found).await?;
+        Ok(found.pop())
+    }
+
+    /// Adds tags, flavors and aliases to versions: three statements, however many.
+    pub(super) async fn fill_versions(
+        &self,
+        versions: &mut [ModelVersion],
+    ) -> Result<(), ServiceError> {
+        if versions.is_empty() {
+            return Ok(());
+        }
+        let mut values = Values::new(self.sql.backend());
+        let of_these = values.is_one_of("version_id", versions.iter().map(|v| v.id.uuid()));
+        let sql =
+            format!("SELECT version_id AS owner, key, value FROM version_tag WHERE {of_these}");
+        let rows: Vec<OwnedText> = all(self.read(), &sql, values.all.clone()).await?;
+        let mut tags = by_owner(rows);
+        let sql = format!(
+            "SELECT version_id AS owner, flavor AS key, '' AS value FROM version_flavor WHERE {of_these}"
+        );
+        let rows: Vec<OwnedText> = all(self.read(), &sql, values.all).await?;
+        let mut flavors = by_owner(rows);
+        let mut values = Values::new(self.sql.backend());
+        let of_these = values.is_one_of("model_id", versions.iter().map(|v| v.model_id.uuid()));
+        let sql =
+            format!("SELECT model_id, number, name FROM alias WHERE {of_these} ORDER BY name");
+        let mut aliases: BTreeMap<(Uuid, i64), Vec<String>> = BTreeMap::new();
+        for row in all::<AliasOf, _>(self.read(), &sql, values.all).await? {
+            aliases.entry((row.model_id, row.number)).or_default().push(row.name);
+        }
+        for version in versions {
+            let id = version.id.uuid();
+            version.tags = tags.remove(&id).unwrap_or_default();
+            version.flavors = flavors.remove(&id).unwrap_or_default().into_keys().collect();
+            let key = (version.model_id.uuid(), version.number);
+            version.aliases = aliases.remove(&key).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Changes a version's description or label.
+    ///
+    /// # Errors
+    /// `NotFound`, `AlreadyExists` for the label.
+    pub async fn update_version(
+        &self,
+        version: &ModelVersion,
+        description: Option<&str>,
+        label: Option<&str>,
+        actor: PrincipalId,
+    ) -> Result<(), ServiceError> {
+        let tx = self.sql.begin().await?;
+        let place = lock_model(&tx, version.model_id).await?;
+        tags::touch(&tx, version).await?;
+        let change = |subject: &str| {
+            Change::of_version(EventKind::VersionUpdated, version.number).about(subject)
+        };
+        let mut changes = Vec::new();
+        if let Some(description) = description {
+            let sql = "UPDATE version SET description = $1 WHERE id = $2";
+            execute(&tx, sql, [description.into(), version.id.uuid().into()]).await?;
+            changes.push(change("description").values(&version.description, description));
+        }
+        if let Some(label) = label {
+            let sql = "UPDATE version SET label = $1 WHERE id = $2";
+            let value = Some(label.to_owned()).filter(|label| !label.is_empty());
+            let values = [value.into(), version.id.uuid().into()];
+            execute_or(&tx, sql, values, |error| label_taken(error, &place, label)).await?;
+            changes
+                .push(change("label").values(version.label.as_deref().unwrap_or_default(), label));
+        }
+        for change in changes {
+            events::append(&tx, &place, change, actor).await?;
+        }
+        tx.commit().await.map_err(db_error)
+    }
+
+    /// Puts a version into the trash: its aliases go, its number stays taken.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn delete_version(
+        &self,
+        version: &ModelVersion,
+        actor: PrincipalId,
+    ) -> Result<(), ServiceError> {
+        let tx = self.sql.begin().await?;
+        let place = lock_model(&tx, version.model_id).await?;
+        tags::touch(&tx, version).await?;
+        let sql = "UPDATE version SET deleted_at = $1 WHERE id = $2";
+        execute(&tx, sql, [now_micros().into(), version.id.uuid().into()]).await?;
+        super::aliases::drop_of_version(&tx, &place, version, actor).await?;
+        recount(&tx, version.model_id).await?;
+        keep_stage_latest(&tx, version.model_id, &version.stage).await?;
+        let change = Change::of_version(EventKind::VersionDeleted, version.number);
+        events::append(&tx, &place, change, actor).await?;
+        tx.commit().await.map_err(db_error)
+    }
+
+    /// Takes a version out of the trash, without the aliases that it had.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not in it.
+    pub async fn restore_version(
+        &self,
+        version: &ModelVersion,
+        actor: PrincipalId,
+    ) -> Result<(), ServiceError> {
+        let tx = self.sql.begin().await?;
+        let place = lock_model(&tx, version.model_id).await?;
+        let sql = "UPDATE version SET deleted_at = NULL, updated_at = $1 \
+                   WHERE id = $2 AND deleted_at IS NOT NULL";
+        let values = [now_micros().into(), version.id.uuid().into()];
+        let label = version.label.clone().unwrap_or_default();
+        let failed = |error| label_taken(error, &place, &label);
+        if execute_or(&tx, sql, values, failed).await? == 0 {
+            let shown = format!("{}/{}/{}", place.namespace, place.model, version.number);
+            return Err(ServiceError::not_found("deleted version", shown));
+        }
+        recount(&tx, version.model_id).await?;
+        keep_stage_latest(&tx, version.model_id, &version.stage).await?;
+        let change = Change::of_version(EventKind::VersionRestored, version.number);
+        events::append(&tx, &place, change, actor).await?;
+        tx.commit().await.map_err(db_error)
+    }
+}
+
+/// Registers a version inside a transaction.
+pub async fn insert_version(
+    tx: &DatabaseTransaction,
+    model: ModelId,
+    new: &NewVersion,
+    author: PrincipalId,
+) -> Result<Registered, ServiceError> {
+    let now = now_micros();
+    // The row lock until the commit is what makes numbers unique and in order.
+    let sql = "UPDATE model SET last_version = last_version + 1, latest_version = last_version + 1, \
+               version_count = version_count + 1, updated_at = $1, revision = revision + 1 \
+               WHERE id = $2 AND deleted_at IS NULL \
+               RETURNING last_version, namespace_id, namespace, name";
+    let counted: Option<Counted> = one(tx, sql, [now.into(), model.uuid().into()]).await?;
+    let counted = counted.ok_or_else(|| ServiceError::not_found("model", model))?;
+    let place = Place {
+        namespace_id: counted.namespace_id,
+        namespace: counted.namespace,
+        model_id: model.uuid(),
+        model: counted.name,
+    };
+    let id = ModelVersionId::new();
+    let number = counted.last_version;
+    insert_row(tx, &place, new, Inserted { id, number, author, now }).await?;
+    tags::put(tx, tags::Owner::Version, id.uuid(), &new.tags).await?;
+    let flavors = new.flavors.iter().map(|flavor| vec![id.uuid().into(), flavor.clone().into()]);
+    let behind = "ON CONFLICT DO NOTHING";
+    insert_all(tx, "version_flavor (version_id, flavor)", flavors.collect(), behind).await?;
+    data::put_metrics(tx, id, &new.metrics).await?;
+    data::put_params(tx, id, &new.params).await?;
+    data::put_inputs(tx, id, &new.datasets, &new.base_models).await?;
+    set_stage_latest(tx, model, STAGE_NONE, number).await?;
+    let entries = match new.upload {
+        Some(upload) => uploads::committed_files(tx, upload, author).await?,
+        None => {
+            let tree = new.tree.as_ref().map(|(namespace, below)| (*namespace, below.as_str()));
+            files::files_of(tx, new.copy_from, tree).await?
+        }
+    };
+    if !entries.is_empty() {
+        blobs::attach(tx, id.uuid(), model.uuid(), &entries).await?;
+    }
+    let change = Change::of_version(EventKind::VersionCreated, number).values("", &new.source);
+    events::append(tx, &place, change, author).await?;
+    Ok(Registered { id, number })
+}
+
+struct Inserted {
+    id: ModelVersionId,
+    number: i64,
+    author: PrincipalId,
+    now: i64,
+}
+
+async fn insert_row(
+    tx: &DatabaseTransaction,
+    place: &Place,
+    new: &NewVersion,
+    row: Inserted,
+) -> Result<(), ServiceError> {
+    let status = if new.pending { VersionStatus::Pending } else { VersionStatus::Ready };
+    let sql = "INSERT INTO version (id, model_id, number, label, description, status, \
+               status_message, stage, source, source_head, run_id, run_link, logged_model_id, \
+               byte_count, file_count, scan, signed, created_at, updated_at, created_by) \
+               VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10, $11, $12, 0, 0, $13, $14, \
+               $15, $15, $16)";
+    let values = [
+        row.id.uuid().into(),
+        place.model_id.into(),
+        row.number.into(),
+        new.label.clone().into(),
+        new.description.clone().into(),
+        (status as i16).into(),
+        STAGE_NONE.into(),
+        new.source.clone().into(),
+        head(&new.source).into(),
+        new.run_id.clone().into(),
+        new.run_link.clone().into(),
+        new.logged_model_id.clone().into(),
+        (ScanVerdict::None as i16).into(),
+        false.into(),
+        row.now.into(),
+        row.author.uuid().into(),
+    ];
+    let label = new.label.clone().unwrap_or_default();
+    execute_or(tx, sql, values, |error| label_taken(error, place, &label)).await?;
+    Ok(())
+}
+
+/// Notes the newest version of a stage.
+pub async fn set_stage_latest(
+    tx: &DatabaseTransaction,
+    model: ModelId,
+    stage: &str,
+    number: i64,
+) -> Result<(), ServiceError> {
+    let sql = "INSERT INTO stage_latest (model_id, stage, number) VALUES ($1, $2, $3) \
+               ON CONFLICT (model_id, stage) DO UPDATE SET number = excluded.number \
+               WHERE excluded.number > stage_latest.number";
+    execute(tx, sql, [model.uuid().into(), stage.into(), number.into()]).await.map(drop)
+}
+
+/// Looks anew which version of a stage is the newest, after one left it.
+pub async fn keep_stage_latest(
+    tx: &DatabaseTransaction,
+    model: ModelId,
+    stage: &str,
+) -> Result<(), ServiceError> {
+    let values: [Value; 2] = [model.uuid().into(), stage.into()];
+    let sql = "SELECT MAX(number) FROM version \
+               WHERE model_id = $1 AND stage = $2 AND deleted_at IS NULL";
+    if let Some(newest) = number(tx, sql, values.clone()).await? {
+        let sql = "INSERT INTO stage_latest (model_id, stage, number) VALUES ($1, $2, $3) \
+                   ON CONFLICT (model_id, stage) DO UPDATE SET number = excluded.number";
+        let [model, stage] = values;
+        execute(tx, sql, [model, stage, newest.into()]).await?;
+    } else {
+        execute(tx, "DELETE FROM stage_latest WHERE model_id = $1 AND stage = $2", values).await?;
+    }
+    Ok(())
+}
+
+fn label_taken(error: sea_orm::DbErr, place: &Place, label: &str) -> ServiceError {
+    if is_unique_violation(&error) {
+        let shown = format!("{}/{} labelled {label}", place.namespace, place.model);
+        ServiceError::already_exists("version", shown).field("label")
+    } else {
+        db_error(error)
+    }
+}

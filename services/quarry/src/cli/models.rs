@@ -1,0 +1,406 @@
+//! `quarry models`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use models_api::v1 as api;
+use serde_json::{Value as Json, json};
+use service_error::ServiceError;
+
+use super::{Context, Page};
+use crate::client::model_files;
+use crate::failure::Failure;
+use crate::output::{Column, column, message_json};
+
+const MODELS: [Column; 6] = [
+    column("namespace", "namespace"),
+    column("name", "name"),
+    column("latest", "latest_version"),
+    column("versions", "version_count"),
+    column("bytes", "byte_count"),
+    column("updated", "update_time"),
+];
+const VERSIONS: [Column; 8] = [
+    column("model", "model"),
+    column("version", "number"),
+    column("label", "label"),
+    column("stage", "stage"),
+    column("aliases", "aliases"),
+    column("files", "file_count"),
+    column("bytes", "byte_count"),
+    column("created", "create_time"),
+];
+const FIELDS: [Column; 3] =
+    [column("field", "field"), column("values", "values"), column("differs", "differs")];
+const ALIAS: [Column; 3] =
+    [column("alias", "name"), column("version", "version"), column("protected", "protected")];
+
+/// `NAMESPACE/MODEL`.
+#[derive(Debug, Clone)]
+pub struct ModelName {
+    namespace: String,
+    model: String,
+}
+
+impl FromStr for ModelName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, model)) if !namespace.is_empty() && !model.is_empty() => {
+                Ok(Self { namespace: namespace.to_owned(), model: model.to_owned() })
+            }
+            _ => Err(format!("{text:?} is no model; write NAMESPACE/MODEL")),
+        }
+    }
+}
+
+/// `NAMESPACE/MODEL` with a version: `@3`, `@latest`, `@prod`, or the newest.
+#[derive(Debug, Clone)]
+pub struct VersionName {
+    of: ModelName,
+    version: String,
+}
+
+impl FromStr for VersionName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((model, version)) = text.rsplit_once('@') else {
+            return Ok(Self { of: text.parse()?, version: String::new() });
+        };
+        let plain = version == "latest"
+            || version.starts_with("stage:")
+            || version.bytes().all(|byte| byte.is_ascii_digit());
+        let version = if plain { version.to_owned() } else { format!("@{version}") };
+        Ok(Self { of: model.parse()?, version })
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?}: write KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, Args)]
+pub struct RegisterArgs {
+    #[arg(value_name = "NAMESPACE/MODEL")]
+    name: ModelName,
+    /// A file or a folder whose files become the version's
+    path: Option<PathBuf>,
+    /// Where it came from
+    #[arg(long, default_value = "")]
+    source: String,
+    /// A name of your own for the version, e.g. 1.4.0
+    #[arg(long, default_value = "")]
+    label: String,
+    /// What it is
+    #[arg(long, default_value = "")]
+    description: String,
+    /// The run that made it
+    #[arg(long, default_value = "")]
+    run_id: String,
+    /// Tags of the version
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
+    tags: Vec<(String, String)>,
+    /// Parameters
+    #[arg(long = "param", value_name = "KEY=VALUE", value_parser = pair)]
+    params: Vec<(String, String)>,
+    /// Metrics
+    #[arg(long = "metric", value_name = "KEY=NUMBER", value_parser = pair)]
+    metrics: Vec<(String, String)>,
+    /// How it can be loaded, e.g. sklearn
+    #[arg(long = "flavor", value_name = "NAME")]
+    flavors: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// The models that you may see
+    List {
+        /// Only of this namespace
+        namespace: Option<String>,
+        /// e.g. 'tags.team = "vision"'
+        #[arg(long, default_value = "")]
+        filter: String,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// One model
+    Show {
+        #[arg(value_name = "NAMESPACE/MODEL")]
+        name: ModelName,
+    },
+    /// Register a version; makes the model if there is none
+    Register(Box<RegisterArgs>),
+    /// The versions of a model, newest first
+    Versions {
+        #[arg(value_name = "NAMESPACE/MODEL")]
+        name: ModelName,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Point an alias to a version
+    Alias {
+        #[arg(value_name = "NAMESPACE/MODEL@VERSION")]
+        version: VersionName,
+        /// The alias
+        alias: String,
+    },
+    /// Set tags of a model, or of a version if one is named
+    Tag {
+        #[arg(value_name = "NAMESPACE/MODEL[@VERSION]")]
+        version: VersionName,
+        #[arg(value_name = "KEY=VALUE", value_parser = pair, required = true)]
+        tags: Vec<(String, String)>,
+    },
+    /// Move a version to a stage
+    Stage {
+        #[arg(value_name = "NAMESPACE/MODEL@VERSION")]
+        version: VersionName,
+        /// The stage
+        stage: String,
+        /// Move what is in the stage to Archived
+        #[arg(long)]
+        archive_existing: bool,
+    },
+    /// Versions beside each other
+    Compare {
+        #[arg(value_name = "NAMESPACE/MODEL@VERSION", required = true, num_args = 2..=10)]
+        versions: Vec<VersionName>,
+    },
+    /// Versions that pass a filter, over all models
+    Search {
+        /// e.g. 'metrics.accuracy > 0.9 AND alias = "prod"'
+        filter: String,
+        #[command(flatten)]
+        page: Page,
+    },
+    /// Write the files of a version to a folder
+    Download {
+        #[arg(value_name = "NAMESPACE/MODEL[@VERSION]")]
+        version: VersionName,
+        /// Where to
+        folder: PathBuf,
+    },
+    /// Delete bytes that nothing needs; needs an admin
+    Gc {
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+        /// Purge what lay in the trash this long [default: as the server's settings say]
+        #[arg(long, value_name = "SECONDS")]
+        trash_seconds: Option<i64>,
+    },
+    /// Counts and sizes
+    Stats {
+        /// Only of this namespace
+        namespace: Option<String>,
+    },
+}
+
+impl ModelsCommand {
+    /// Asks the model registry.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::List { namespace, filter, page } => {
+                let (page_size, page_token) = page.parts();
+                let request = api::SearchModelsRequest {
+                    namespace: namespace.unwrap_or_default(),
+                    filter,
+                    page_size,
+                    page_token,
+                    ..Default::default()
+                };
+                let answer = context.client()?.models().search_models(request).await?;
+                let name = "quarry.models.v1.SearchModelsResponse";
+                let json = message_json(name, &answer.into_inner())?;
+                context.output.message(&json, "models", &MODELS)
+            }
+            Self::Show { name } => {
+                let request =
+                    api::GetModelRequest { namespace: name.namespace, name: name.model };
+                let answer = context.client()?.models().get_model(request).await?;
+                let json =
+                    message_json("quarry.models.v1.GetModelResponse", &answer.into_inner())?;
+                context.output.message(&json, "model", &MODELS)
+            }
+            Self::Register(args) => register(context, *args).await,
+            Self::Versions { name, page } => {
+                versions(context, name.namespace, name.model, String::new(), page).await
+            }
+            Self::Search { filter, page } => {
+                versions(context, String::new(), String::new(), filter, page).await
+            }
+            Self::Alias { version, alias } => set_alias(context, version, alias).await,
+            Self::Tag { version, tags } => tag(context, version, tags).await,
+            Self::Stage { version, stage, archive_existing } => {
+                move_to(context, version, stage, archive_existing).await
+            }
+            Self::Compare { versions } => compare(context, versions).await,
+            Self::Download { version, folder } => download(context, version, folder).await,
+            Self::Gc { dry_run, trash_seconds } => {
+                let request = api::CollectGarbageRequest { dry_run, trash_seconds };
+                let answer = context.client()?.model_files().collect_garbage(request).await?;
+                let name = "quarry.models.v1.CollectGarbageResponse";
+                let json = message_json(name, &answer.into_inner())?;
+                said(context, &json)
+            }
+            Self::Stats { namespace } => {
+                let request = api::GetStatisticsRequest { namespace: namespace.unwrap_or_default() };
+                let answer = context.client()?.models().get_statistics(request).await?;
+                let name = "quarry.models.v1.GetStatisticsResponse";
+                let json = message_json(name, &answer.into_inner())?;
+                said(context, &json)
+            }
+        }
+    }
+}
+
+/// One line for each field of an answer.
+fn said(context: &Context, json: &Json) -> Result<(), Failure> {
+    context.output.answer(json, || {
+        let fields = json.as_object().into_iter().flatten();
+        fields.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join("\n")
+    })
+}
+
+async fn versions(
+    context: &Context,
+    namespace: String,
+    model: String,
+    filter: String,
+    page: Page,
+) -> Result<(), Failure> {
+    let (page_size, page_token) = page.parts();
+    let request = api::SearchVersionsRequest {
+        namespace,
+        model,
+        filter,
+        page_size,
+        page_token,
+        ..Default::default()
+    };
+    let answer = context.client()?.model_versions().search_versions(request).await?;
+    let name = "quarry.models.v1.SearchVersionsResponse";
+    let json = message_json(name, &answer.into_inner())?;
+    context.output.message(&json, "versions", &VERSIONS)
+}
+
+async fn register(context: &Context, args: RegisterArgs) -> Result<(), Failure> {
+    let client = context.client()?;
+    let upload_id = match &args.path {
+        Some(path) => model_files::upload(&client, &args.name.namespace, path).await?,
+        None => String::new(),
+    };
+    let metric = |(key, value): (String, String)| match value.parse() {
+        Ok(value) => Ok(api::Metric { key, value, ..Default::default() }),
+        Err(_) => Err(Failure::usage(format!("--metric {key}: {value:?} is no number"))),
+    };
+    let request = api::CreateVersionRequest {
+        namespace: args.name.namespace,
+        model: args.name.model,
+        label: args.label,
+        description: args.description,
+        source: args.source,
+        run_id: args.run_id,
+        flavors: args.flavors,
+        tags: args.tags.into_iter().collect(),
+        params: args.params.into_iter().collect(),
+        metrics: args.metrics.into_iter().map(metric).collect::<Result<_, _>>()?,
+        upload_id,
+        create_model: true,
+        ..Default::default()
+    };
+    let answer = client.model_versions().create_version(request).await?;
+    let name = "quarry.models.v1.CreateVersionResponse";
+    let json = message_json(name, &answer.into_inner())?;
+    context.output.message(&json, "version", &VERSIONS)
+}
+
+async fn set_alias(context: &Context, to: VersionName, alias: String) -> Result<(), Failure> {
+    let request = api::SetAliasRequest {
+        namespace: to.of.namespace,
+        model: to.of.model,
+        alias,
+        version: to.version,
+        ..Default::default()
+    };
+    let answer = context.client()?.model_lifecycle().set_alias(request).await?;
+    let json = message_json("quarry.models.v1.SetAliasResponse", &answer.into_inner())?;
+    context.output.message(&json, "alias", &ALIAS)
+}
+
+async fn tag(
+    context: &Context,
+    to: VersionName,
+    tags: Vec<(String, String)>,
+) -> Result<(), Failure> {
+    let client = context.client()?;
+    let tags: HashMap<String, String> = tags.into_iter().collect();
+    let (namespace, model) = (to.of.namespace, to.of.model);
+    if to.version.is_empty() {
+        let request = api::SetModelTagsRequest { namespace, name: model, tags };
+        client.models().set_model_tags(request).await?;
+    } else {
+        let request = api::SetVersionTagsRequest { namespace, model, version: to.version, tags };
+        client.model_versions().set_version_tags(request).await?;
+    }
+    context.output.answer(&json!({}), || "the tags are set".to_owned())
+}
+
+async fn move_to(
+    context: &Context,
+    which: VersionName,
+    stage: String,
+    archive_existing: bool,
+) -> Result<(), Failure> {
+    let request = api::TransitionStageRequest {
+        namespace: which.of.namespace,
+        model: which.of.model,
+        version: which.version,
+        stage,
+        archive_existing,
+        ..Default::default()
+    };
+    let answer = context.client()?.model_lifecycle().transition_stage(request).await?;
+    let name = "quarry.models.v1.TransitionStageResponse";
+    let json = message_json(name, &answer.into_inner())?;
+    context.output.message(&json, "version", &VERSIONS)
+}
+
+async fn compare(context: &Context, versions: Vec<VersionName>) -> Result<(), Failure> {
+    let named = versions.into_iter().map(|of| api::VersionName {
+        namespace: of.of.namespace,
+        model: of.of.model,
+        version: of.version,
+    });
+    let request = api::CompareVersionsRequest { versions: named.collect() };
+    let answer = context.client()?.model_versions().compare_versions(request).await?;
+    let name = "quarry.models.v1.CompareVersionsResponse";
+    let json = message_json(name, &answer.into_inner())?;
+    context.output.message(&json, "fields", &FIELDS)
+}
+
+async fn download(
+    context: &Context,
+    which: VersionName,
+    folder: PathBuf,
+) -> Result<(), Failure> {
+    let client = context.client()?;
+    let request = api::GetVersionRequest {
+        namespace: which.of.namespace.clone(),
+        model: which.of.model.clone(),
+        version: which.version,
+        as_of: None,
+    };
+    // An alias that moves meanwhile must not mix two versions.
+    let found = client.model_versions().get_version(request).await?.into_inner().version;
+    let found = found.ok_or_else(|| ServiceError::internal("the registry answered nothing"))?;
+    let done = model_files::download(&client, &found, &folder).await?;
+    let document = json!({ "version": found.number, "files": done.0, "bytes": done.1 });
+    let (files, bytes) = done;
+    context.output.answer(&document, || format!("{files} files, {bytes} bytes"))
+}
