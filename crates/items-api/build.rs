@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     proto_build::compile(&proto_build::Contract {
-        files: &["quarry/items/v1/items.proto"],
+        files: &["quarry/items/v1/items.proto", "quarry/items/v1/sql.proto"],
         externs: &[
             (".google.api.HttpBody", "crate::http_body::HttpBody"),
             (".quarry.catalog.v1", "::catalog_api::v1"),

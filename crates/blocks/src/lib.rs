@@ -15,6 +15,7 @@ mod scan;
 mod sink;
 mod statistics;
 mod stream;
+mod survey;
 mod writer;
 
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use read::{BlockReader, Page, ReaderSettings};
 pub use scan::slice_bytes;
 pub use statistics::ColumnStats;
 pub use stream::{ScanPlan, ScanRange};
+pub use survey::BlockSurvey;
 pub use writer::{BlockOptions, BlockWriter, WrittenBlock};

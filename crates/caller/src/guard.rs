@@ -125,7 +125,13 @@ fn bearer(headers: &HeaderMap) -> Result<&str, ServiceError> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(missing()) }
 }
 
-fn enforce(need: &Authz, caller: &Caller) -> Result<(), ServiceError> {
+/// Refuses a caller that lacks what `need` asks for without a look-up: role,
+/// platform role, a token that may write. For handlers whose messages need
+/// more than their method does.
+///
+/// # Errors
+/// `PermissionDenied`.
+pub fn enforce(need: &Authz, caller: &Caller) -> Result<(), ServiceError> {
     // The gateway acts for everybody outside; only the roles behind it are
     // "of this platform".
     let of_platform =

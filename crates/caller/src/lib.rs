@@ -16,7 +16,7 @@ use options_api::v1::Role;
 use service_error::ServiceError;
 
 pub use claims::{Actor, Claims, ISSUER, LEEWAY_SECONDS, TOKEN_TYPE, scope};
-pub use guard::{AcceptAll, Guarded, Refused, guard};
+pub use guard::{AcceptAll, Guarded, Refused, enforce, guard};
 pub use keys::Keys;
 pub use outbound::{Bearer, TokenSource, authorized};
 pub use settings::Secret;

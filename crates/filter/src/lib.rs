@@ -2,6 +2,7 @@
 //! schema, then evaluated on batches or on statistics.
 
 mod bind;
+mod build;
 mod canonical;
 mod evaluate;
 mod lexer;
@@ -19,6 +20,7 @@ use arrow::error::ArrowError;
 
 use crate::predicate::{Op, Predicate, Test};
 
+pub use build::{Comparison, TextMatch};
 pub use node::{Asks, LeafTest, Node};
 pub use prune::{ColumnRange, Pruned};
 

@@ -17,7 +17,7 @@ use service_error::ServiceError;
 use telemetry::measured;
 use tokio_util::sync::CancellationToken;
 
-pub use settings::{BlockSettings, FlightSettings, Settings};
+pub use settings::{BlockSettings, FlightSettings, QuerySettings, Settings};
 pub use sql_store::{MigrationStatus, SqlSettings};
 
 use app::App;

@@ -1,7 +1,10 @@
 //! What the item store can be told.
 
+use std::time::Duration;
+
 use blocks::{BlockOptions, Compression, ReaderSettings};
 use serde::{Deserialize, Serialize};
+use sql_engine::EngineSettings;
 use sql_store::SqlSettings;
 
 /// The section `[items]`.
@@ -18,6 +21,8 @@ pub struct Settings {
     pub flight: FlightSettings,
     /// How blocks are cut and written.
     pub blocks: BlockSettings,
+    /// SQL.
+    pub query: QuerySettings,
     /// Bytes of footers and page indexes that are kept.
     pub footer_cache_bytes: u64,
     /// Bytes of manifests that are kept.
@@ -62,6 +67,38 @@ pub struct BlockSettings {
     pub buffer_bytes_max: usize,
 }
 
+/// `[items.query]`: bounds of SQL.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuerySettings {
+    /// Bytes of memory that all queries' operators may hold; beyond, they spill.
+    pub memory_bytes_max: usize,
+    /// Bytes on disk that they may spill.
+    pub spill_bytes_max: u64,
+    /// Where they spill to; empty: the system's directory for temporary files.
+    pub spill_dir: String,
+    /// Queries that run at once; others wait.
+    pub queries_max: usize,
+    /// Seconds that a query may take, its client's reading included.
+    pub seconds_max: u64,
+    /// Threads that compute; 0: as many as there are cores.
+    pub threads: usize,
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        let engine = EngineSettings::default();
+        Self {
+            memory_bytes_max: engine.memory_bytes_max,
+            spill_bytes_max: engine.spill_bytes_max,
+            spill_dir: String::new(),
+            queries_max: engine.queries_max,
+            seconds_max: engine.time_max.as_secs(),
+            threads: 0,
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -69,6 +106,7 @@ impl Default for Settings {
             object_store_url: String::new(),
             flight: FlightSettings::default(),
             blocks: BlockSettings::default(),
+            query: QuerySettings::default(),
             footer_cache_bytes: 256 << 20,
             manifest_cache_bytes: 64 << 20,
             sweep_seconds: 60,
@@ -120,6 +158,21 @@ impl Settings {
     #[must_use]
     pub fn reader_settings(&self) -> ReaderSettings {
         ReaderSettings { footer_cache_bytes: self.footer_cache_bytes, ..ReaderSettings::default() }
+    }
+
+    /// How SQL is bounded.
+    #[must_use]
+    pub fn engine_settings(&self) -> EngineSettings {
+        let query = &self.query;
+        let cores = EngineSettings::default().threads;
+        EngineSettings {
+            memory_bytes_max: query.memory_bytes_max,
+            spill_bytes_max: query.spill_bytes_max,
+            spill_dir: Some(&query.spill_dir).filter(|dir| !dir.is_empty()).map(Into::into),
+            queries_max: query.queries_max,
+            time_max: Duration::from_secs(query.seconds_max.clamp(1, 3_600)),
+            threads: if query.threads == 0 { cores } else { query.threads },
+        }
     }
 
     /// Microseconds for which tickets and page tokens are good.

@@ -90,12 +90,13 @@ pub async fn get_all(
     let mut batches = Vec::new();
     for endpoint in info.endpoint {
         let ticket = endpoint.ticket.expect("a ticket");
-        batches.extend(get(session, ticket).await?);
+        batches.extend(get_ticket(session, ticket).await?);
     }
     Ok(batches)
 }
 
-async fn get(session: &Session, ticket: Ticket) -> Result<Vec<RecordBatch>, Status> {
+/// All rows of a ticket.
+pub async fn get_ticket(session: &Session, ticket: Ticket) -> Result<Vec<RecordBatch>, Status> {
     let answer = session.flight().do_get(ticket).await?.into_inner();
     FlightRecordBatchStream::new_from_flight_data(answer.map_err(FlightError::from))
         .try_collect()

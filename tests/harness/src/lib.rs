@@ -28,7 +28,7 @@ mod session;
 mod wait;
 
 pub use cli::CliOutput;
-pub use flight::{Put, get_all, put};
+pub use flight::{Put, get_all, get_ticket, put};
 pub use parts::{quarry_binary, venv};
 pub use platform::{Database, Platform, Role, Setup, Topology};
 pub use postgres::Postgres;

@@ -1,18 +1,15 @@
 //! Flights: what a descriptor names, as tickets, and a ticket as rows.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use access::Resource;
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use blocks::{ScanPlan, ScanRange};
-use caller::{Caller, Refused};
+use caller::Caller;
 use catalog_api::v1::ListDatasetsRequest;
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::value::Kind;
 use filter::Pruned;
-use futures::stream::{BoxStream, unfold};
+use futures::stream::unfold;
 use futures::{Stream, StreamExt};
 use serde_json::json;
 use service_error::{Code, ServiceError};
@@ -23,6 +20,7 @@ use crate::app::catalog::by_id;
 use crate::app::manifest::{ManifestBlock, merged};
 use crate::app::reading::filter_hash;
 use crate::app::values::{is_uuid, uuid_text};
+use crate::app::watched::{Batches, Watched};
 use crate::model::{Address, ReadCommand, Ticket};
 
 const TICKET: &str = "ticket";
@@ -32,10 +30,6 @@ const DESCRIBE: &str = "arrow.flight.protocol.FlightService/DoAction";
 /// Datasets asked of the catalog at once for a list of flights.
 const DATASETS_PAGE: i32 = 100;
 const FLIGHTS_AHEAD: usize = 4;
-/// Grants are looked at this often while rows flow.
-const RECHECK_INTERVAL: Duration = Duration::from_secs(4);
-/// Blocks outlive a snapshot's end by an hour, so no stream may be older.
-const STREAM_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// What `GetFlightInfo` answers.
 #[derive(Debug, Clone)]
@@ -66,7 +60,7 @@ pub struct Scan {
     /// Of the rows.
     pub schema: SchemaRef,
     /// The rows; ends with an error when the caller loses its right to them.
-    pub batches: BoxStream<'static, Result<RecordBatch, ServiceError>>,
+    pub batches: Batches,
 }
 
 impl std::fmt::Debug for Scan {
@@ -237,16 +231,8 @@ impl App {
             limit: ticket.limit,
             batch_bytes: self.settings.flight.batch_bytes.max(1),
         };
-        let watched = Watched {
-            batches: self.reader.scan(plan).boxed(),
-            app: self.clone(),
-            caller,
-            chain: opened.chain,
-            public: opened.public,
-            name: opened.address.to_string(),
-            begun: Instant::now(),
-            checked: Instant::now(),
-        };
+        let batches = self.reader.scan(plan).boxed();
+        let watched = Watched::new(self, caller, &[opened], batches);
         Ok(Scan { schema, batches: watched.stream().boxed() })
     }
 
@@ -350,49 +336,4 @@ fn parts(manifest: &[ManifestBlock], rows_max: u64) -> Vec<(usize, usize)> {
         parts.push((0, 0));
     }
     parts
-}
-
-/// A scan whose caller is looked at again while it runs.
-struct Watched {
-    batches: BoxStream<'static, Result<RecordBatch, ServiceError>>,
-    app: App,
-    caller: Arc<Caller>,
-    chain: [Resource; 2],
-    public: bool,
-    name: String,
-    begun: Instant,
-    checked: Instant,
-}
-
-impl Watched {
-    fn stream(self) -> impl Stream<Item = Result<RecordBatch, ServiceError>> + Send {
-        unfold(Some(self), |watched| async move {
-            let mut watched = watched?;
-            if let Err(error) = watched.check().await {
-                return Some((Err(error), None));
-            }
-            let batch = watched.batches.next().await?;
-            Some((batch, Some(watched)))
-        })
-    }
-
-    async fn check(&mut self) -> Result<(), ServiceError> {
-        if self.checked.elapsed() < RECHECK_INTERVAL {
-            return Ok(());
-        }
-        self.checked = Instant::now();
-        if self.begun.elapsed() > STREAM_TIME_MAX {
-            let message =
-                "the stream is older than an hour; ask for a new ticket and go on where it ended";
-            return Err(ServiceError::precondition(message).reason("STREAM_TOO_OLD"));
-        }
-        if self.app.access.refused(&self.caller) {
-            let message = "the token was revoked or its owner disabled";
-            return Err(ServiceError::unauthenticated(message).reason("TOKEN_REVOKED"));
-        }
-        match self.app.access.level(&self.caller, &self.chain, self.public).await? {
-            Some(_) => Ok(()),
-            None => Err(ServiceError::not_found("dataset", &self.name)),
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema};
 use blocks::{BlockLocation, KeyedBlock};
@@ -32,7 +33,7 @@ struct KnownRange {
     exact: bool,
 }
 
-/// What is known of a column over all blocks.
+/// What is known of a column over all blocks, in wire values.
 #[derive(Debug, Default)]
 pub(crate) struct Merged {
     pub null_count: i64,
@@ -41,17 +42,29 @@ pub(crate) struct Merged {
     pub exact: bool,
 }
 
+/// What is known of a column over all blocks.
+#[derive(Debug, Default)]
+pub(crate) struct Bounds {
+    /// `None` where a block does not know.
+    pub null_count: Option<u64>,
+    /// An array of one.
+    pub min: Option<ArrayRef>,
+    /// An array of one.
+    pub max: Option<ArrayRef>,
+    pub exact: bool,
+}
+
 /// The nulls of a column and its bounds, if every block that holds a value
 /// knows them.
-pub(crate) fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged, ServiceError> {
-    let mut total = Merged { exact: true, ..Merged::default() };
+pub(crate) fn bounds(manifest: &[ManifestBlock], column: &str) -> Result<Bounds, ServiceError> {
+    let mut total = Bounds { null_count: Some(0), exact: true, ..Bounds::default() };
     let (mut mins, mut maxes, mut known) = (Vec::new(), Vec::new(), true);
     for block in manifest {
         let Some(KnownRange { range, exact }) = block.ranges.get(column) else {
-            known = false;
+            (known, total.null_count) = (false, None);
             continue;
         };
-        total.null_count += i64::try_from(range.null_count.unwrap_or(0)).unwrap_or(0);
+        total.null_count = total.null_count.zip(range.null_count).map(|(a, b)| a + b);
         match (&range.min, &range.max) {
             (Some(min), Some(max)) => {
                 mins.push(min.as_ref());
@@ -68,9 +81,22 @@ pub(crate) fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged,
         |error| ServiceError::internal(format!("the bounds of {column:?} have no order: {error}"));
     let least = blocks::min_and_max(&concat(&mins).map_err(unreadable)?).map_err(unreadable)?;
     let greatest = blocks::min_and_max(&concat(&maxes).map_err(unreadable)?).map_err(unreadable)?;
-    total.min = least.map(|(min, _)| cell(&min, 0)).transpose()?;
-    total.max = greatest.map(|(_, max)| cell(&max, 0)).transpose()?;
+    total.min = least.map(|(min, _)| min);
+    total.max = greatest.map(|(_, max)| max);
     Ok(total)
+}
+
+/// As [`bounds`], in wire values; nulls that a block does not know count none.
+pub(crate) fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged, ServiceError> {
+    let bounds = bounds(manifest, column)?;
+    let known = manifest.iter().filter_map(|block| block.ranges.get(column));
+    let nulls: u64 = known.map(|known| known.range.null_count.unwrap_or(0)).sum();
+    Ok(Merged {
+        null_count: i64::try_from(nulls).unwrap_or(0),
+        min: bounds.min.map(|min| cell(&min, 0)).transpose()?,
+        max: bounds.max.map(|max| cell(&max, 0)).transpose()?,
+        exact: bounds.exact,
+    })
 }
 
 impl ManifestBlock {

@@ -9,8 +9,12 @@ mod media;
 mod put;
 mod reading;
 mod sealing;
+mod sql;
+mod sql_catalog;
+mod sql_snapshot;
 mod sweep;
 mod values;
+mod watched;
 
 use std::sync::Arc;
 
@@ -19,6 +23,7 @@ use blocks::{BlockReader, ByteBudget};
 use caller::TokenSource;
 use service_channel::Transport;
 use service_error::ServiceError;
+use sql_engine::Engine;
 
 use crate::settings::Settings;
 use crate::store::Store;
@@ -27,6 +32,8 @@ pub use flight::Flight;
 pub use items::{ListRequest, RowsRequest};
 pub use media::MediaUpload;
 pub use put::{PlacedPut, Put, PutDone};
+pub use sql::{QueryRows, SqlFlight, SqlScan};
+pub(crate) use watched::Batches;
 
 use catalog::Catalog;
 use manifest::Manifests;
@@ -48,6 +55,7 @@ pub struct Inner {
     buffers: ByteBudget,
     manifests: Manifests,
     sealing: Sealing,
+    sql: Engine,
 }
 
 impl std::fmt::Debug for App {
@@ -85,6 +93,7 @@ impl App {
             buffers: ByteBudget::new(settings.blocks.buffer_bytes_max),
             manifests: Manifests::new(settings.manifest_cache_bytes),
             sealing: Sealing::open(store.clone()).await?,
+            sql: Engine::new(&settings.engine_settings())?,
             store,
             settings,
         };

@@ -98,6 +98,12 @@ impl PlacedPut {
         if let Some(opened) = &existing {
             app.allow(&caller, opened, Level::Write, PUT).await?;
         }
+        let name = &command.address;
+        match (command.must_be_new, &existing) {
+            (Some(true), Some(_)) => return Err(ServiceError::already_exists("dataset", name)),
+            (Some(false), None) => return Err(ServiceError::not_found("dataset", name)),
+            _ => {}
+        }
         let (upload, dataset, app) = (place.upload, place.dataset, app.clone());
         Ok(Self { app, caller, command, upload, dataset, existing, lease })
     }

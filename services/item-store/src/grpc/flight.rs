@@ -1,8 +1,10 @@
 //! Arrow Flight.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::datatypes::Schema;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
@@ -12,19 +14,25 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use caller::Caller;
+use flight_messages::{Decoder, Encoder, Message, Room};
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use service_error::ServiceError;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::decode::{Decoder, Message};
-use super::encode::Encoder;
-use super::frames::Room;
-use crate::app::{App, Flight, PlacedPut, Put, PutDone};
-use crate::model::{ACTIONS, put_command, read_command};
+use super::flight_sql::{self as sql, SqlPut};
+use super::needs;
+use super::trailers::Trailers;
+use crate::app::{App, Batches, Flight, PlacedPut, Put, PutDone};
+use crate::model::{ACTIONS, PutCommand, put_command, read_command};
 
 /// The client goes on with the connection it has: locations are the public door.
 const SAME_CONNECTION: &str = "arrow-flight-reuse-connection://?";
+
+/// A stream on which nothing came for so long gets an empty batch.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes of the parameters of a prepared statement.
+const PARAMETER_BYTES_MAX: usize = 256 << 10;
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
@@ -81,6 +89,10 @@ impl FlightService for FlightGrpc {
         let caller = caller::of(&request)?;
         let descriptor = request.into_inner();
         let (path, cmd) = place(&descriptor);
+        if let Some(command) = flight_sql::command_of(cmd)? {
+            let flight = sql::flight(&self.app, &caller, &command).await?;
+            return Ok(Response::new(sql::info(&flight, descriptor)?));
+        }
         let flight = self.app.flight(&caller, &read_command(path, cmd)?).await?;
         Ok(Response::new(info(&flight, descriptor)?))
     }
@@ -101,7 +113,10 @@ impl FlightService for FlightGrpc {
     ) -> Result<Response<SchemaResult>, Status> {
         let caller = caller::of(&request)?;
         let (path, cmd) = place(request.get_ref());
-        let schema = self.app.flight_schema(&caller, &read_command(path, cmd)?).await?;
+        let schema = match flight_sql::command_of(cmd)? {
+            Some(command) => sql::flight(&self.app, &caller, &command).await?.schema,
+            None => self.app.flight_schema(&caller, &read_command(path, cmd)?).await?,
+        };
         Ok(Response::new(SchemaResult { schema: schema_bytes(&schema)? }))
     }
 
@@ -110,14 +125,28 @@ impl FlightService for FlightGrpc {
         request: Request<Ticket>,
     ) -> Result<Response<Self::DoGetStream>, Status> {
         let caller = caller::of(&request)?;
-        let scan = self.app.scan(caller, &request.into_inner().ticket).await?;
+        let ticket = request.into_inner().ticket;
+        let (schema, batches, stats) = match flight_sql::ticket_handle(&ticket)? {
+            Some(handle) => {
+                let scan = sql::scan(&self.app, caller, &handle).await?;
+                (scan.schema, scan.batches, scan.stats)
+            }
+            None => {
+                let scan = self.app.scan(caller, &ticket).await?;
+                (scan.schema, scan.batches, Vec::new())
+            }
+        };
         let mut encoder = Encoder::new();
-        let first = futures::stream::once(std::future::ready(Ok(encoder.schema(&scan.schema))));
-        let rows = scan.batches.map(move |batch| {
+        let first = futures::stream::once(std::future::ready(Ok(encoder.schema(&schema))));
+        let rows = kept_alive(batches, schema).map(move |batch| {
             let messages = batch.and_then(|batch| encoder.batch(&batch)).map_err(Status::from)?;
             Ok::<_, Status>(futures::stream::iter(messages.into_iter().map(Ok)))
         });
-        Ok(Response::new(first.chain(rows.try_flatten()).boxed()))
+        let mut response = Response::new(first.chain(rows.try_flatten()).boxed());
+        if !stats.is_empty() {
+            response.extensions_mut().insert(Trailers(stats));
+        }
+        Ok(response)
     }
 
     async fn do_put(
@@ -129,8 +158,7 @@ impl FlightService for FlightGrpc {
         let receiver =
             Receiver { app: self.app.clone(), caller, room, messages: request.into_inner() };
         // The headers go at once; the rows are read while the answer is awaited.
-        let done =
-            async move { receiver.run().await.map(|done| put_result(&done)).map_err(Status::from) };
+        let done = async move { receiver.run().await.map_err(Status::from) };
         Ok(Response::new(futures::stream::once(done).boxed()))
     }
 
@@ -147,9 +175,16 @@ impl FlightService for FlightGrpc {
     ) -> Result<Response<Self::DoActionStream>, Status> {
         let caller = caller::of(&request)?;
         let action = request.into_inner();
+        let answered = sql::action(&self.app, &caller, &action.r#type, &action.body).await?;
+        if let Some(body) = answered {
+            let answer = ActionResult { body };
+            return Ok(Response::new(
+                futures::stream::once(std::future::ready(Ok(answer))).boxed(),
+            ));
+        }
         let known = ACTIONS.iter().find(|known| known.name == action.r#type);
         let Some(known) = known else {
-            let names: Vec<&str> = ACTIONS.iter().map(|known| known.name).collect();
+            let names: Vec<&str> = actions().map(|(name, _)| name).collect();
             let shown: String = action.r#type.chars().take(64).collect();
             let message = format!("there is no action {shown:?}; there are {}", names.join(", "));
             return Err(ServiceError::unimplemented(message).reason("ACTION_NOT_OFFERED").into());
@@ -165,14 +200,34 @@ impl FlightService for FlightGrpc {
         request: Request<Empty>,
     ) -> Result<Response<Self::ListActionsStream>, Status> {
         caller::of(&request)?;
-        let actions = ACTIONS.iter().map(|action| {
-            Ok(ActionType {
-                r#type: action.name.to_owned(),
-                description: action.description.to_owned(),
-            })
+        let actions = actions().map(|(name, description)| {
+            Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() })
         });
         Ok(Response::new(futures::stream::iter(actions).boxed()))
     }
+}
+
+/// All actions: (type, description).
+fn actions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let own = ACTIONS.iter().map(|action| (action.name, action.description));
+    own.chain(flight_sql::actions().iter().copied())
+}
+
+/// An empty batch whenever the next one is long in coming: what lies between
+/// the two ends cuts streams on which nothing moves.
+fn kept_alive(
+    batches: Batches,
+    schema: SchemaRef,
+) -> impl Stream<Item = Result<RecordBatch, ServiceError>> + Send {
+    futures::stream::unfold(batches, move |mut batches| {
+        let empty = RecordBatch::new_empty(Arc::clone(&schema));
+        async move {
+            match tokio::time::timeout(KEEP_ALIVE_INTERVAL, batches.next()).await {
+                Ok(next) => next.map(|batch| (batch, batches)),
+                Err(_) => Some((Ok(empty), batches)),
+            }
+        }
+    })
 }
 
 /// Path or command of a descriptor; the other one is empty.
@@ -191,27 +246,39 @@ fn path_of(flight: &Flight) -> FlightDescriptor {
     ])
 }
 
-fn schema_bytes(schema: &Schema) -> Result<Bytes, ServiceError> {
+pub(super) fn schema_bytes(schema: &Schema) -> Result<Bytes, ServiceError> {
     let bytes = item_schema::schema_to_ipc(schema);
     Ok(bytes.map_err(|error| ServiceError::internal(error.to_string()))?.into())
 }
 
 fn info(flight: &Flight, descriptor: FlightDescriptor) -> Result<FlightInfo, ServiceError> {
-    let endpoints = flight.endpoints.iter().map(|endpoint| FlightEndpoint {
-        ticket: Some(Ticket { ticket: endpoint.ticket.clone().into() }),
+    let parts = flight.endpoints.iter().map(|part| (part.ticket.clone().into(), part.expires_at));
+    info_of(&flight.schema, descriptor, parts, (flight.total_records, flight.total_bytes))
+}
+
+/// What `GetFlightInfo` answers: tickets with the microseconds at which they
+/// expire, and the totals of records and bytes.
+pub(super) fn info_of(
+    schema: &Schema,
+    descriptor: FlightDescriptor,
+    parts: impl IntoIterator<Item = (Bytes, i64)>,
+    (total_records, total_bytes): (i64, i64),
+) -> Result<FlightInfo, ServiceError> {
+    let endpoints = parts.into_iter().map(|(ticket, expires_at)| FlightEndpoint {
+        ticket: Some(Ticket { ticket }),
         location: vec![Location { uri: SAME_CONNECTION.to_owned() }],
         expiration_time: Some(prost_types::Timestamp {
-            seconds: endpoint.expires_at.div_euclid(1_000_000),
-            nanos: i32::try_from(endpoint.expires_at.rem_euclid(1_000_000) * 1_000).unwrap_or(0),
+            seconds: expires_at.div_euclid(1_000_000),
+            nanos: i32::try_from(expires_at.rem_euclid(1_000_000) * 1_000).unwrap_or(0),
         }),
         app_metadata: Bytes::new(),
     });
     Ok(FlightInfo {
-        schema: schema_bytes(&flight.schema)?,
+        schema: schema_bytes(schema)?,
         flight_descriptor: Some(descriptor),
         endpoint: endpoints.collect(),
-        total_records: flight.total_records,
-        total_bytes: flight.total_bytes,
+        total_records,
+        total_bytes,
         ordered: true,
         app_metadata: Bytes::new(),
     })
@@ -253,7 +320,7 @@ enum Begun {
 }
 
 impl Receiver {
-    async fn run(mut self) -> Result<PutDone, ServiceError> {
+    async fn run(mut self) -> Result<PutResult, ServiceError> {
         let empty = || {
             ServiceError::invalid(
                 "descriptor",
@@ -264,7 +331,19 @@ impl Receiver {
         let room = self.room.take();
         let descriptor = first.flight_descriptor.clone().ok_or_else(empty)?;
         let (path, cmd) = place(&descriptor);
-        let command = put_command(path, cmd)?;
+        let asked = sql::put_of(&self.app, &self.caller, cmd)?;
+        if let Some(SqlPut::Parameters(handle)) = &asked {
+            let decoder = Decoder::of(&first)?;
+            drop(room);
+            return self.parameters(handle, decoder).await;
+        }
+        let (command, is_ingest) = match asked {
+            Some(SqlPut::Ingest(command)) => (command, true),
+            _ => {
+                needs::admit(&self.app, &self.caller, needs::PUT)?;
+                (put_command(path, cmd)?, false)
+            }
+        };
         let decoder = Decoder::of(&first)?;
         let hasher = (!command.idempotency_key.is_empty()).then(|| {
             let mut hasher = blake3::Hasher::new();
@@ -273,6 +352,16 @@ impl Receiver {
             hasher
         });
         drop(room);
+        let done = self.rows(command, decoder, hasher).await?;
+        Ok(if is_ingest { sql::ingested(done.rows) } else { put_result(&done) })
+    }
+
+    async fn rows(
+        mut self,
+        command: PutCommand,
+        decoder: Decoder,
+        hasher: Option<blake3::Hasher>,
+    ) -> Result<PutDone, ServiceError> {
         let caller = Arc::clone(&self.caller);
         let put = Begun::Not(Box::new(PlacedPut::open(&self.app, caller, command).await?));
         let mut reading = Reading { decoder, put, hasher, last_metadata: Bytes::new() };
@@ -289,6 +378,28 @@ impl Receiver {
             next = arrived?;
         }
         reading.finish().await
+    }
+
+    /// Reads the parameters of a prepared statement into its handle.
+    async fn parameters(
+        mut self,
+        handle: &[u8],
+        mut decoder: Decoder,
+    ) -> Result<PutResult, ServiceError> {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while let Some(message) = self.next().await? {
+            let room = self.room.take();
+            bytes += message.data_body.len();
+            if bytes > PARAMETER_BYTES_MAX {
+                let message = format!("take more than {PARAMETER_BYTES_MAX} bytes");
+                return Err(ServiceError::invalid("parameters", message).reason("SQL_PARAMETERS"));
+            }
+            if let Message::Rows(batch) = decoder.decode(message.data_header, message.data_body)? {
+                rows.push(batch);
+            }
+            drop(room);
+        }
+        Ok(sql::bound(self.app.sql_bind(&self.caller, handle, &rows).await?))
     }
 
     async fn next(&mut self) -> Result<Option<FlightData>, ServiceError> {
@@ -339,7 +450,7 @@ impl Begun {
     fn begin(
         &mut self,
         schema: &Schema,
-        first: Option<&arrow::array::RecordBatch>,
+        first: Option<&RecordBatch>,
     ) -> Result<&mut Put, ServiceError> {
         if let Self::Not(..) = self
             && let Self::Not(placed) = std::mem::replace(self, Self::Broken)

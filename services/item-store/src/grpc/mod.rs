@@ -1,12 +1,12 @@
 //! The wire: authenticate, convert, ask a use case, convert back.
 
-mod decode;
-mod encode;
 mod flight;
-mod frames;
+mod flight_sql;
 mod items;
 mod media;
 mod needs;
+mod sql;
+mod trailers;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use blocks::ByteBudget;
 use http::{Request, Response};
 use items_api::v1::items_service_server::ItemsServiceServer;
 use items_api::v1::media_service_server::MediaServiceServer;
+use items_api::v1::sql_service_server::SqlServiceServer;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt;
@@ -41,16 +42,19 @@ pub fn routes(
     let items = ItemsServiceServer::new(items::ItemsGrpc::new(app.clone()))
         .max_encoding_message_size(usize::MAX);
     let media = MediaServiceServer::new(media::MediaGrpc::new(app.clone()));
-    let routes = Routes::new(flight).add_service(items).add_service(media).prepare();
-    let limits = frames::Limits {
+    let sql =
+        SqlServiceServer::new(sql::SqlGrpc::new(app.clone())).max_encoding_message_size(usize::MAX);
+    let routes =
+        Routes::new(flight).add_service(items).add_service(media).add_service(sql).prepare();
+    let limits = flight_messages::Limits {
         budget: ByteBudget::new(settings.decode_bytes_max),
-        shares: frames::Shares::new(settings.decode_bytes_max / 3 * 2),
+        shares: flight_messages::Shares::new(settings.decode_bytes_max / 3 * 2),
         message_bytes_max,
         stall: Duration::from_secs(settings.stall_seconds.max(1)),
     };
     BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
         let routes = routes.clone();
-        let request = frames::budgeted(request, &limits);
-        async move { routes.oneshot(request).await }
+        let request = flight_messages::budgeted(request, &limits);
+        async move { routes.oneshot(request).await.map(trailers::appended) }
     }))
 }

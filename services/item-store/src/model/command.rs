@@ -85,6 +85,8 @@ pub struct PutCommand {
     pub key_column: String,
     /// Of a new dataset: items or table; `None`: told by the columns.
     pub profile: Option<item_schema::Profile>,
+    /// Refuse a dataset that exists (`true`) or one that does not (`false`).
+    pub must_be_new: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -210,6 +212,7 @@ pub fn put_command(path: &[String], cmd: &[u8]) -> Result<PutCommand, ServiceErr
             ProfileWire::Items => item_schema::Profile::Items,
             ProfileWire::Table => item_schema::Profile::Table,
         }),
+        must_be_new: None,
     })
 }
 

@@ -8,6 +8,7 @@ mod ids_column;
 mod incoming;
 mod pieces;
 mod seal;
+mod sql_handle;
 mod tokens;
 
 pub use action::ACTIONS;
@@ -19,4 +20,5 @@ pub use ids_column::spelled_id;
 pub use incoming::{Incoming, NewShape, new_shape};
 pub use pieces::pieces;
 pub use seal::{Key, KeyRing, SealError};
+pub use sql_handle::{Pin, PreparedHandle, SqlAnswer, SqlHandle};
 pub use tokens::{PageToken, Ticket, hash_of};

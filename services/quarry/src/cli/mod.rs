@@ -12,6 +12,7 @@ mod namespaces;
 mod parse;
 mod serve;
 mod spaces;
+mod sql;
 mod tokens;
 mod users;
 mod vectors;
@@ -124,6 +125,8 @@ enum Command {
     /// Similarity search over the vectors of a space
     #[command(subcommand)]
     Vectors(vectors::VectorsCommand),
+    /// Ask in SQL: tables are quarry.NAMESPACE.DATASET
+    Sql(sql::SqlCommand),
     /// People and programs that may call the platform
     #[command(subcommand)]
     Users(users::UsersCommand),
@@ -265,6 +268,7 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Items(command) => command.run(context).await,
         Command::Spaces(command) => command.run(context).await,
         Command::Vectors(command) => command.run(context).await,
+        Command::Sql(command) => command.run(context).await,
         Command::Users(command) => command.run(context).await,
         Command::Tokens(command) => command.run(context).await,
         Command::Grants(command) => command.run(context).await,

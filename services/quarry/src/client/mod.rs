@@ -9,6 +9,7 @@ pub mod import;
 pub mod media;
 pub mod progress;
 pub mod space;
+pub mod sql;
 pub mod statistics;
 pub mod version;
 

@@ -2,6 +2,7 @@
 
 mod cells;
 mod message;
+mod rows;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -14,6 +15,8 @@ use crate::failure::Failure;
 
 pub use cells::{CellJson, RowJson, cell_text};
 pub use message::message_json;
+pub use rows::{Printed, RowPrinter};
+use table::one_line;
 pub use table::{Column, column, table, text_table};
 
 /// `-o`.
@@ -23,6 +26,8 @@ pub enum Format {
     Table,
     /// One document; 64-bit integers are numbers.
     Json,
+    /// Of rows: one line each; `sql` only.
+    Csv,
 }
 
 /// Where a command's answer goes.
@@ -42,6 +47,11 @@ impl Output {
         match self.format {
             Format::Table => self.text(&people()),
             Format::Json => print_json(document),
+            Format::Csv => Err(service_error::ServiceError::invalid(
+                "output",
+                "csv is of rows: use it with `quarry sql`, or `quarry export`",
+            )
+            .into()),
         }
     }
 
@@ -69,7 +79,7 @@ impl Output {
 
     /// Prints a line that JSON output does not have.
     pub fn text(self, text: &str) -> Result<(), Failure> {
-        if self.format == Format::Json || text.is_empty() {
+        if self.format != Format::Table || text.is_empty() {
             return Ok(());
         }
         written(writeln!(io::stdout().lock(), "{text}"))
@@ -85,7 +95,7 @@ impl Output {
     /// Prints a failure to stderr.
     pub fn failure(self, failure: &Failure) {
         match self.format {
-            Format::Table => note(&format!("error: {failure}")),
+            Format::Table | Format::Csv => note(&format!("error: {failure}")),
             Format::Json => note(&failure.json().to_string()),
         }
     }

@@ -101,7 +101,7 @@ fn plain_word(text: &str) -> &str {
 }
 
 /// Without line breaks and control characters, and cut where nobody reads on.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     const WIDTH_MAX: usize = 48;
     let mut line: String =
         text.chars().take(WIDTH_MAX + 1).map(|c| if c.is_control() { ' ' } else { c }).collect();

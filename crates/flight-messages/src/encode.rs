@@ -14,13 +14,22 @@ const MESSAGE_BYTES_MAX: usize = 3_500_000;
 const PIECE_BYTES: usize = 2 << 20;
 
 /// Encodes one stream.
-pub(super) struct Encoder {
+#[derive(Debug)]
+pub struct Encoder {
     generator: IpcDataGenerator,
     dictionaries: DictionaryTracker,
     options: IpcWriteOptions,
 }
 
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Encoder {
+    /// At the head of a stream.
+    #[must_use]
     pub fn new() -> Self {
         Self {
             generator: IpcDataGenerator::default(),
@@ -79,8 +88,8 @@ impl Encoder {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::super::decode::{Decoder, Message};
     use super::*;
+    use crate::{Decoder, Message};
     use arrow::array::{Array, ArrayRef, DictionaryArray, Int64Array, StringArray};
     use arrow::datatypes::Int32Type;
     use std::sync::Arc;

@@ -25,7 +25,7 @@ const UNHELD_ELEMENTS_MAX: usize = 1 << 26;
 
 /// Decodes one stream.
 #[derive(Debug, Clone)]
-pub(super) struct Decoder {
+pub struct Decoder {
     schema: SchemaRef,
     dictionaries: HashMap<i64, ArrayRef>,
     /// Bytes of each of them.
@@ -34,7 +34,8 @@ pub(super) struct Decoder {
 
 /// What a message held.
 #[derive(Debug)]
-pub(super) enum Message {
+pub enum Message {
+    /// Rows of the stream's schema.
     Rows(RecordBatch),
     /// A dictionary, or metadata alone.
     Nothing,
@@ -53,6 +54,7 @@ impl Decoder {
         Ok(Self { schema: Arc::new(schema), dictionaries: HashMap::new(), held: HashMap::new() })
     }
 
+    /// The stream's schema.
     pub const fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -209,8 +211,8 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, Service
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::super::encode::Encoder;
     use super::*;
+    use crate::Encoder;
     use arrow::array::{DictionaryArray, Int32Array, LargeListArray, NullArray, StringArray};
     use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::Field;

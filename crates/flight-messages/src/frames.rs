@@ -29,7 +29,7 @@ const RATE_MIN: u64 = 256 << 10;
 
 /// What a put's messages may take.
 #[derive(Clone)]
-pub(super) struct Limits {
+pub struct Limits {
     /// Bytes of messages of all puts in decode.
     pub budget: ByteBudget,
     /// What of it one principal may take.
@@ -43,13 +43,14 @@ pub(super) struct Limits {
 /// The part of the room that each principal may take, so that nobody can keep
 /// all others from putting.
 #[derive(Clone)]
-pub(super) struct Shares {
+pub struct Shares {
     bytes: usize,
     /// With how many streams use them.
     known: Arc<Mutex<HashMap<PrincipalId, (ByteBudget, usize)>>>,
 }
 
 impl Shares {
+    /// Each principal may take `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self { bytes, known: Arc::default() }
     }
@@ -83,12 +84,12 @@ impl Drop for Share {
 }
 
 /// A message's room: of its principal's share, and of all there is.
-pub(super) type HeldRoom = (Option<Held>, Held);
+pub type HeldRoom = (Option<Held>, Held);
 
 /// The room that the messages of a stream take, oldest first. A handler takes
 /// one with each message and drops it when the message's bytes are gone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Room {
+pub struct Room {
     held: Arc<Mutex<VecDeque<HeldRoom>>>,
 }
 
@@ -104,7 +105,7 @@ impl Room {
 }
 
 /// Puts the limits around the body of a put; other requests pass as they are.
-pub(super) fn budgeted(request: Request<Body>, limits: &Limits) -> Request<Body> {
+pub fn budgeted(request: Request<Body>, limits: &Limits) -> Request<Body> {
     if !PATHS.contains(&request.uri().path()) {
         return request;
     }

@@ -1,0 +1,10 @@
+//! Arrow Flight's messages: rows into messages that every client takes, what
+//! clients send into rows, and the room that messages may take meanwhile.
+
+mod decode;
+mod encode;
+mod frames;
+
+pub use decode::{Decoder, Message};
+pub use encode::Encoder;
+pub use frames::{HeldRoom, Limits, Room, Shares, budgeted};
