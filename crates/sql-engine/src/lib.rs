@@ -12,6 +12,9 @@ mod statement;
 mod surface;
 mod table;
 
+#[cfg(test)]
+mod tests;
+
 pub use engine::{Described, Engine, EngineSettings, Planned};
 pub use names::{CATALOG, TableName};
 pub use parameters::{Parameters, parameter_rows};

@@ -15,6 +15,7 @@ mod methods;
 mod namespaces;
 mod puts;
 mod secrecy;
+mod sql;
 mod vectors;
 
 pub use flight::path;
@@ -96,6 +97,12 @@ pub const CASES: &[Case] = &[
     case("edits: with puts and versions at once", |s| Box::pin(edits::at_once(s))),
     case("edits: who may", |s| Box::pin(edits::permissions(s))),
     case("edits: over HTTP", |s| Box::pin(edits::http(s))),
+    case("sql: queries agree with the rows", |s| Box::pin(sql::queries(s))),
+    case("sql: nothing written, nothing secret read", |s| Box::pin(sql::refused(s))),
+    case("sql: handles are bound and pinned", |s| Box::pin(sql::handles(s))),
+    case("sql: metadata shows what may be seen", |s| Box::pin(sql::metadata(s))),
+    case("sql: an ingest is a put", |s| Box::pin(sql::ingest(s))),
+    case("sql: over JSON", |s| Box::pin(sql::over_json(s))),
     case("cli: import, list, count, export", |s| Box::pin(cli::round_trip(s))),
     case("cli: a bad row imports nothing", |s| Box::pin(cli::bad_rows(s))),
     case("cli: a cell of five gigabytes", |s| Box::pin(cli::huge_cell(s))),
