@@ -1,12 +1,7 @@
 //! Items over Arrow Flight and `quarry.items.v1`: puts become Parquet blocks
 //! and versions of the catalog, reads go straight at them.
 
-mod app;
 mod grpc;
-mod jobs;
-mod model;
-mod settings;
-mod store;
 mod verify;
 
 use std::sync::Arc;
@@ -18,9 +13,13 @@ use service_error::ServiceError;
 use telemetry::measured;
 use tokio_util::sync::CancellationToken;
 
-pub use settings::{BlockSettings, FlightSettings, QuerySettings, Settings};
+pub use item_operations::settings::{BlockSettings, FlightSettings, QuerySettings, Settings};
 pub use sql_store::{MigrationStatus, SqlSettings};
 pub use verify::BlockFiles;
+
+use item_model as model;
+use item_operations::{app, jobs, settings};
+use item_records as store;
 
 use app::App;
 use store::Store;

@@ -1,16 +1,44 @@
 //! What may stand in which room of a service (DESIGN §1).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use architecture::golden::{ENVIRONMENT_READERS, ROOM_EXCEPTIONS, ROOMS, Room, SERVICES};
+use std::collections::BTreeSet;
+
+use architecture::golden::{
+    ENVIRONMENT_READERS, ROOM_EXCEPTIONS, ROOMS, ROOMS_APART, Room, SERVICES,
+};
 use architecture::refuse;
 use architecture::source::{Source, sources};
+use architecture::workspace::crates;
 
-/// The files of the services that have rooms, each with its place below `src/`.
+/// The files of the services that have rooms, each with its place below `src/`; a room that
+/// is a crate of its own is one of them.
 fn rooms() -> impl Iterator<Item = (&'static Source, &'static str)> {
     sources().iter().filter_map(|source| {
-        let (service, place) = source.path.strip_prefix("services/")?.split_once("/src/")?;
-        SERVICES.contains(&service).then_some((source, place))
+        let (floor, path) = source.path.split_once('/')?;
+        let (name, place) = path.split_once("/src/")?;
+        let meant = floor == "rooms" || floor == "services" && SERVICES.contains(&name);
+        meant.then_some((source, place))
     })
+}
+
+#[test]
+fn a_room_apart_serves_its_own_service_only() {
+    let owner = |room: &str| ROOMS_APART.iter().find(|(name, _)| *name == room).map(|(_, s)| *s);
+    let all = crates();
+    let found: BTreeSet<&str> =
+        all.iter().filter(|c| c.floor == "rooms").map(|c| c.name.as_str()).collect();
+    let known: BTreeSet<&str> = ROOMS_APART.iter().map(|(name, _)| *name).collect();
+    assert_eq!(found, known, "ROOMS_APART of golden.rs names the crates of rooms/");
+    let mut breaches = Vec::new();
+    for user in &all {
+        let at_home = owner(&user.name).unwrap_or(&user.name);
+        for room in user.uses.iter().chain(&user.uses_in_tests) {
+            if owner(room).is_some_and(|service| service != at_home) {
+                breaches.push(format!("{} uses {room}", user.name));
+            }
+        }
+    }
+    refuse("a room is used by its service and that service's other rooms:", &breaches);
 }
 
 fn room_of(place: &str) -> Option<&'static Room> {
@@ -89,7 +117,9 @@ fn refused_constructs_stand_nowhere() {
         for (word, below, why) in REFUSED {
             let word = format!(" {} ", word.trim_end_matches(" ("));
             let meant = below.starts_with("tests") || !source.is_test;
-            if meant && source.path.starts_with(below) && source.all_code.contains(&word) {
+            let path = source.path.strip_prefix("rooms/").map(|path| format!("services/{path}"));
+            let path = path.as_deref().unwrap_or(&source.path);
+            if meant && path.starts_with(below) && source.all_code.contains(&word) {
                 breaches.push(format!("{}: `{}`: {why}", source.path, word.trim()));
             }
         }

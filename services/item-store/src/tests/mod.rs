@@ -31,6 +31,7 @@ use sql_store::SqlSettings;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::store::Store;
 use crate::{Neighbours, Settings};
 
 use fake_catalog::FakeCatalog;
@@ -43,6 +44,7 @@ struct House {
     transport: Transport,
     /// Use cases on the same stores, for what no caller asks.
     app: App,
+    store: Store,
     grants: GrantReplica,
     end: CancellationToken,
     _dir: tempfile::TempDir,
@@ -73,6 +75,8 @@ impl House {
         };
         settings.blocks.row_group_rows = 2_000;
         change(&mut settings);
+        let sql = settings.sql.clone().unwrap();
+        let store = Store::open(&sql, &settings.object_store_url).await.unwrap();
         let neighbours = Neighbours {
             identity: identity.transport(),
             catalog: catalog.transport(),
@@ -89,7 +93,7 @@ impl House {
                 tokio::task::yield_now().await;
             }
         }
-        Self { identity, catalog, transport: service.transport, app, grants, end, _dir: dir }
+        Self { identity, catalog, transport: service.transport, app, store, grants, end, _dir: dir }
     }
 
     fn flight(&self) -> FlightServiceClient<Transport> {

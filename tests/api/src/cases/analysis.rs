@@ -42,19 +42,16 @@ pub async fn orders(stage: &Stage) {
     };
     let mut expected: Vec<i64> = (0..ROWS).filter(|id| data::is_favorite(*id)).collect();
     expected.sort_by_key(|id| (-i64::from(data::width(*id)), *id));
-    let (mut there, mut last) = (Vec::new(), None);
-    loop {
+    let mut there = Vec::new();
+    let mut page = loop {
         let page = stage.admin.items().list_items(request.clone()).await.unwrap().into_inner();
         there.extend(page.items.iter().map(id));
         request.page_token.clone_from(&page.next_page_token);
-        let ends = page.next_page_token.is_empty();
-        last = Some(page);
-        if ends {
-            break;
+        if page.next_page_token.is_empty() {
+            break page;
         }
-    }
+    };
     assert_eq!(there, expected);
-    let mut page = last.unwrap();
     let mut back: Vec<Vec<i64>> = vec![page.items.iter().map(id).collect()];
     while !page.previous_page_token.is_empty() {
         request.page_token.clone_from(&page.previous_page_token);

@@ -215,11 +215,9 @@ pub async fn handles(stage: &Stage) {
     }
     let changed = arrow_flight::Ticket { ticket: [ticket.ticket.as_ref(), b"x"].concat().into() };
     assert!(harness::get_ticket(&session, changed).await.is_err());
-    let written = send(
-        &session,
-        FlightDescriptor::new_path(vec![ns, "rows".into()]),
-        &[data::rows(300, 301)],
-    );
+    let target = FlightDescriptor::new_path(vec![ns, "rows".into()]);
+    let more = [data::rows(300, 301)];
+    let written = send(&session, target, &more);
     assert_eq!(written.await.unwrap_err().code(), Code::PermissionDenied);
 }
 

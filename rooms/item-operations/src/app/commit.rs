@@ -1,0 +1,236 @@
+//! The commit of a put: under the fence where it brings keys or takes rows away,
+//! in one call to the catalog where it does not.
+
+use std::time::Duration;
+
+use blocks::{KeyedBlock, WrittenBlock, find_duplicate};
+use caller::Caller;
+use catalog_api::v1::{Block, CommitMode, CommitVersionRequest, NewDataset, Profile, Version};
+use service_error::{Code, ServiceError};
+
+use crate::app::App;
+use crate::app::catalog::by_id;
+use crate::app::merge::Change;
+use crate::app::put::Target;
+use crate::app::reading::Opened;
+use crate::app::values::statistics_of;
+use crate::model::{Address, PutCommand, PutMode};
+
+/// A commit moves onto a later head so often before it gives up.
+const CONFLICTS_MAX: u32 = 50;
+/// A catalog that is away is asked so often.
+pub const ABSENCES_MAX: u32 = 5;
+pub const ABSENCE_DELAY: Duration = Duration::from_millis(100);
+
+/// What is to be committed.
+pub struct Commit<'a> {
+    pub command: &'a PutCommand,
+    pub target: &'a Target,
+    pub blocks: &'a [WrittenBlock],
+    /// Keys of rows that go.
+    pub keys: &'a [arrow::array::ArrayRef],
+    pub body_hash: Vec<u8>,
+}
+
+impl App {
+    /// Commits, and answers the version.
+    pub async fn commit(
+        &self,
+        caller: &Caller,
+        commit: Commit<'_>,
+    ) -> Result<Version, ServiceError> {
+        let target = commit.target;
+        if target.keys_given {
+            self.refuse_repeated_keys(&commit).await?;
+        }
+        let Some(opened) = &target.existing else {
+            return self.commit_unfenced(caller, &commit).await;
+        };
+        let change = match commit.command.mode {
+            PutMode::Overwrite => return self.overwrite(caller, &commit, opened).await,
+            PutMode::Append if target.keys_given => Change::Append(commit.blocks),
+            PutMode::Upsert if target.keys_given => Change::Upsert(commit.blocks),
+            PutMode::Delete => Change::DeleteKeys(commit.keys),
+            // Keys that the server makes are new, and what has no key changes no row.
+            PutMode::Append | PutMode::Upsert => {
+                return self.commit_unfenced(caller, &commit).await;
+            }
+        };
+        let request = commit.request()?;
+        let merged = self.merge_fenced(caller, opened, target.upload, change, request).await;
+        match merged {
+            Ok(merged) => version_of(merged.response.version),
+            Err(clash) if clash.reason_is("KEY_EXISTS") => {
+                self.replayed(caller, &commit, clash).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What makes a dataset, or brings rows whose keys need no comparing.
+    async fn commit_unfenced(
+        &self,
+        caller: &Caller,
+        commit: &Commit<'_>,
+    ) -> Result<Version, ServiceError> {
+        let target = commit.target;
+        let mut request = commit.request()?;
+        let mut conflicts = 0;
+        loop {
+            if target.existing.is_some() {
+                let head = self.catalog.head(caller, by_id(target.dataset), None).await?;
+                request.base_snapshot = head.snapshot;
+            }
+            match self.commit_patiently(caller, request.clone()).await {
+                Ok(done) => return version_of(done.version),
+                Err(error) if error.reason_is("HEAD_MOVED") && conflicts < CONFLICTS_MAX => {
+                    conflicts += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What the same put did before, if the keys that are there are its own.
+    ///
+    /// From snapshot 0 the catalog commits nothing with compared keys: it
+    /// answers a repetition, or that the head has moved.
+    async fn replayed(
+        &self,
+        caller: &Caller,
+        commit: &Commit<'_>,
+        clash: ServiceError,
+    ) -> Result<Version, ServiceError> {
+        if commit.command.idempotency_key.is_empty() {
+            return Err(clash);
+        }
+        let asked = CommitVersionRequest {
+            base_snapshot: 0,
+            keys_checked: true,
+            blocks: Vec::new(),
+            ..commit.request()?
+        };
+        match self.catalog.commit(caller, asked).await {
+            Ok(done) => version_of(done.version),
+            Err(error) if error.reason_is("IDEMPOTENCY_KEY_REUSED") => Err(error),
+            Err(_) => Err(clash),
+        }
+    }
+
+    /// Refuses a key that two blocks of the put hold.
+    async fn refuse_repeated_keys(&self, commit: &Commit<'_>) -> Result<(), ServiceError> {
+        let Some(key) = &commit.target.shape.key else { return Ok(()) };
+        let field = commit.target.shape.schema.field_with_name(key);
+        let field =
+            field.map_err(|_| ServiceError::internal("the key column is not in the schema"))?;
+        let new: Vec<KeyedBlock> = commit.blocks.iter().map(|block| keyed(block, key)).collect();
+        match find_duplicate(&self.reader, &new, &[], field).await? {
+            None => Ok(()),
+            Some(found) => Err(key_exists(&commit.command.address, key, &found.key)),
+        }
+    }
+}
+
+/// The version of a commit that makes one.
+pub fn version_of(version: Option<Version>) -> Result<Version, ServiceError> {
+    version.ok_or_else(|| ServiceError::internal("the catalog answered no version"))
+}
+
+/// A key that is there already, or that a put brings twice.
+pub fn key_exists(address: &Address, column: &str, key: &str) -> ServiceError {
+    let message = format!(
+        "{column}: {address} has the key {key} already, or the put brings it twice; append takes only new keys"
+    );
+    ServiceError::new(Code::AlreadyExists, message)
+        .reason("KEY_EXISTS")
+        .field(column)
+        .with("key", key)
+}
+
+/// A block that was just written, with the range of its keys.
+pub fn keyed(block: &WrittenBlock, key: &str) -> KeyedBlock {
+    let stats = block.columns.iter().find(|column| column.name == key);
+    let range = stats.and_then(|stats| stats.min.clone().zip(stats.max.clone()));
+    KeyedBlock { location: location(block), range, deleted: None }
+}
+
+/// Where a block that was just written is.
+pub fn location(block: &WrittenBlock) -> blocks::BlockLocation {
+    blocks::BlockLocation {
+        object_key: block.object_key.clone(),
+        row_count: block.row_count,
+        byte_count: block.byte_count,
+        footer_length: block.footer_length,
+    }
+}
+
+impl Commit<'_> {
+    /// What the catalog is told, but for the state it was computed from.
+    fn request(&self) -> Result<CommitVersionRequest, ServiceError> {
+        let create = match &self.target.existing {
+            Some(_) => None,
+            None => Some(self.new_dataset()?),
+        };
+        let mode = match self.command.mode {
+            PutMode::Overwrite => CommitMode::Overwrite,
+            _ => CommitMode::Append,
+        };
+        let blocks: Result<Vec<Block>, ServiceError> = self.blocks.iter().map(block_of).collect();
+        Ok(CommitVersionRequest {
+            upload_id: self.target.upload.to_string(),
+            mode: mode as i32,
+            create,
+            blocks: blocks?,
+            message: self.command.message.clone(),
+            idempotency_key: self.command.idempotency_key.clone(),
+            body_hash: self.body_hash.clone(),
+            ..CommitVersionRequest::default()
+        })
+    }
+
+    fn new_dataset(&self) -> Result<NewDataset, ServiceError> {
+        let shape = &self.target.shape;
+        let profile = match shape.profile {
+            item_schema::Profile::Items => Profile::Items,
+            item_schema::Profile::Table => Profile::Table,
+        };
+        let arrow_schema = item_schema::schema_to_ipc(&shape.schema)
+            .map_err(|error| ServiceError::invalid("schema", error).reason("INVALID_SCHEMA"))?;
+        Ok(NewDataset {
+            namespace: self.command.address.namespace.clone(),
+            name: self.command.address.dataset.clone(),
+            profile: profile as i32,
+            arrow_schema,
+            key_column: shape.key.clone().unwrap_or_default(),
+        })
+    }
+}
+
+/// A written block as the catalog takes it.
+pub fn block_of(block: &WrittenBlock) -> Result<Block, ServiceError> {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    Ok(Block {
+        id: block.id.to_string(),
+        object_key: block.object_key.clone(),
+        row_count: number(block.row_count),
+        byte_count: number(block.byte_count),
+        footer_length: number(block.footer_length),
+        content_hash: block.content_hash.to_vec(),
+        columns: statistics_of(&block.columns)?,
+        ..Block::default()
+    })
+}
+
+impl App {
+    /// Replaces all rows, those of the delta too.
+    async fn overwrite(
+        &self,
+        caller: &Caller,
+        commit: &Commit<'_>,
+        opened: &Opened,
+    ) -> Result<Version, ServiceError> {
+        let done =
+            self.replace_all(caller, opened, commit.target.upload, commit.request()?).await?;
+        version_of(done.version)
+    }
+}

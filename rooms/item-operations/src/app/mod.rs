@@ -1,0 +1,150 @@
+//! Use cases: who may do what with which rows, and in what order things happen.
+
+mod analysis;
+mod bulk;
+mod catalog;
+mod commit;
+mod compact;
+mod edits;
+mod fence;
+mod flight;
+mod items;
+mod looking;
+mod manifest;
+mod media;
+mod merge;
+mod pages;
+mod put;
+mod reading;
+mod sealing;
+mod sql;
+mod sql_catalog;
+mod sql_snapshot;
+mod sweep;
+mod values;
+mod view;
+mod watched;
+
+use std::sync::Arc;
+
+use access::GrantReplica;
+use blocks::{BlockReader, ByteBudget};
+use caller::TokenSource;
+use moka::sync::Cache;
+use row_delta::RowDelta;
+use service_channel::Transport;
+use service_error::ServiceError;
+use sql_engine::Engine;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::model::Address;
+use crate::settings::Settings;
+use crate::store::Store;
+
+pub use edits::{Cells, Edit, Edited, Repeatable, RowChange, RowEdit};
+pub use flight::Flight;
+pub use items::{ListRequest, RowsRequest};
+pub use media::MediaUpload;
+pub use put::{PlacedPut, Put, PutDone};
+pub use sql::{QueryRows, SqlFlight, SqlScan};
+pub use watched::Batches;
+
+use catalog::Catalog;
+use manifest::Manifests;
+use sealing::Sealing;
+use view::Views;
+
+const DATASET_IDS_MAX: u64 = 10_000;
+
+/// The item store's use cases. Clones share everything.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+#[doc(hidden)]
+pub struct Inner {
+    settings: Settings,
+    catalog: Catalog,
+    access: GrantReplica,
+    store: Store,
+    reader: BlockReader,
+    buffers: ByteBudget,
+    manifests: Manifests,
+    sealing: Sealing,
+    delta: RowDelta,
+    views: Views,
+    /// Datasets by the names they had last.
+    dataset_ids: Cache<Address, Uuid>,
+    /// A writer found that a flush may be due.
+    flush_wanted: Notify,
+    sql: Engine,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl App {
+    /// The use cases over a store and a catalog.
+    ///
+    /// # Errors
+    /// A database that does not give the key ring.
+    pub async fn new(
+        settings: Settings,
+        catalog: Transport,
+        tokens: TokenSource,
+        access: GrantReplica,
+        store: Store,
+    ) -> Result<Self, ServiceError> {
+        let catalog = Catalog::new(catalog, tokens);
+        let reader = BlockReader::new(store.blobs().inner(), &settings.reader_settings());
+        let inner = Inner {
+            catalog,
+            access,
+            reader,
+            buffers: ByteBudget::new(settings.blocks.buffer_bytes_max),
+            manifests: Manifests::new(settings.manifest_cache_bytes),
+            delta: store.delta(settings.delta.cache_bytes),
+            views: Views::new(settings.delta.cache_bytes),
+            dataset_ids: Cache::builder().max_capacity(DATASET_IDS_MAX).build(),
+            flush_wanted: Notify::new(),
+            sealing: Sealing::open(store.clone()).await?,
+            sql: Engine::new(&settings.engine_settings())?,
+            store,
+            settings,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Returns when a writer found that a flush may be due.
+    pub async fn flush_asked_for(&self) {
+        self.flush_wanted.notified().await;
+    }
+
+    /// How often blocks are looked at; `None`: never.
+    #[must_use]
+    pub fn compaction_interval(&self) -> Option<std::time::Duration> {
+        let seconds = self.settings.compaction.seconds;
+        (seconds > 0).then(|| std::time::Duration::from_secs(seconds))
+    }
+
+    /// Makes a new sealing key when the newest is old.
+    ///
+    /// # Errors
+    /// A database that is away.
+    pub async fn rotate_keys(&self) -> Result<(), ServiceError> {
+        self.sealing.rotate().await
+    }
+}

@@ -1,0 +1,9 @@
+//! The item store's use cases and jobs, as a crate: who may do what with which
+//! rows, and in what order things happen. Nothing here knows a wire.
+
+pub mod app;
+pub mod jobs;
+pub mod settings;
+
+use item_model as model;
+use item_records as store;

@@ -1,0 +1,8 @@
+//! The item store's room for rows and objects, as a crate: the schema `items`,
+//! its migrations, and the files beside it.
+
+mod store;
+
+use item_model as model;
+
+pub use store::{Media, Store, Upload, migrate, migration_status};
