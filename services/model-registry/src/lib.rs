@@ -1,13 +1,7 @@
 //! The model registry: models, versions and what hangs on them. A version is
 //! seen when its bytes are; its number is given in the transaction that writes it.
 
-mod app;
 mod grpc;
-mod http;
-mod jobs;
-mod model;
-mod settings;
-mod store;
 
 use std::sync::Arc;
 
@@ -27,7 +21,10 @@ use telemetry::measured;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use settings::Settings;
+pub use model_operations::settings::Settings;
+
+use model_operations::{app, jobs};
+use model_records::{model, store};
 
 use app::{Catalog, Outbox, Registry};
 use store::Store;
@@ -78,7 +75,7 @@ pub async fn build(
     jobs.extend(jobs::jobs(&registry, &shutdown));
     let readiness = vec![database_readiness(&store), objects_readiness(&store), grants.readiness()];
     let gate = Gate::new(ROLE, keys.clone(), Arc::new(grants.clone()));
-    let surface = http::Surface::new(registry.clone(), store.tracking(), gate);
+    let surface = mlflow_surface::Surface::new(registry.clone(), store.tracking(), gate);
     let transport = transport(registry, keys, grants)?;
     let http = Some(surface.router());
     Ok(Service { name: ROLE, transport, http, jobs, readiness })

@@ -51,9 +51,14 @@ pub const SERVICES: &[&str] =
 
 /// Rooms that outgrew their service's crate, each with the service: the same rules, another crate.
 pub const ROOMS_APART: &[(&str, &str)] = &[
+    ("catalog-model", "catalog"),
     ("item-model", "item-store"),
     ("item-operations", "item-store"),
     ("item-records", "item-store"),
+    ("quarry-client", "quarry"),
+    ("mlflow-surface", "model-registry"),
+    ("model-operations", "model-registry"),
+    ("model-records", "model-registry"),
 ];
 
 /// Crates on the services' floor that are no such service, and why.

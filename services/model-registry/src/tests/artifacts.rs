@@ -299,7 +299,7 @@ async fn what_nobody_references_is_collected_and_nothing_else() {
         house.models().delete_model(house.by(&ana, delete)).await.unwrap();
         // Leases still hold what was just sent.
         assert_eq!(house.collect().await.freed_bytes, 0);
-        house.store.end_leases().await;
+        house.store.end_leases().await.unwrap();
         let done = house.collect().await;
         assert_eq!((done.blobs, done.freed_bytes), (1, 5_000));
         assert_eq!(house.download(&ana, "keep", "x", (0, 0)).await.unwrap(), b"shared");

@@ -92,7 +92,8 @@ async fn a_webhook_gets_every_event_in_order_though_it_failed_once() {
         house.version(&ana, "m").await;
         house.alias(&ana, "m", "prod", "1").await.unwrap();
         eventually(async || {
-            house.store.waiting().await.unwrap() == 0 && received.lock().unwrap().len() >= 4
+            house.store.deliveries_waiting().await.unwrap() == 0
+                && received.lock().unwrap().len() >= 4
         })
         .await;
         let received = received.lock().unwrap().clone();

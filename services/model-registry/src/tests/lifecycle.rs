@@ -151,7 +151,8 @@ async fn stages_have_gates_and_approvals() {
         assert_eq!(set.into_inner().stages.len(), 3, "None comes by itself");
 
         let go = async |who: &Who, stage: &str| {
-            let moved = house.lifecycle().transition_stage(house.by(who, transition("1", stage)));
+            let mut lifecycle = house.lifecycle();
+            let moved = lifecycle.transition_stage(house.by(who, transition("1", stage)));
             moved.await.map(tonic::Response::into_inner).map_err(ServiceError::from)
         };
         assert_eq!(go(&ana, "nowhere").await.unwrap_err().field_name(), Some("stage"));

@@ -114,7 +114,6 @@ pub async fn migrate(settings: &SqlSettings) -> Result<(), ServiceError> {
 ///
 /// # Errors
 /// As [`SqlStore::revert`].
-#[cfg(test)]
 pub async fn revert(settings: &SqlSettings, steps: Option<u32>) -> Result<(), ServiceError> {
     SqlStore::open(settings, SCHEMA).await?.revert::<Migrator>(steps).await
 }

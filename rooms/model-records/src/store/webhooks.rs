@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Store;
 use super::events::kinds_after;
-use super::sql::{all, execute, execute_or, insert_all, one};
+use super::sql::{all, execute, execute_or, insert_all, number, one};
 use crate::model::{Delivery, DeliveryState, EventKind, Webhook};
 
 const COLUMNS: &str =
@@ -33,7 +33,6 @@ struct WebhookRow {
 
 #[derive(Debug, FromQueryResult)]
 struct KindRow {
-    webhook_id: Uuid,
     kind: i16,
 }
 
@@ -161,10 +160,8 @@ impl Store {
     async fn with_kinds(&self, rows: Vec<WebhookRow>) -> Result<Vec<Webhook>, ServiceError> {
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
-            let sql =
-                "SELECT webhook_id, kind FROM webhook_kind WHERE webhook_id = $1 ORDER BY kind";
+            let sql = "SELECT kind FROM webhook_kind WHERE webhook_id = $1 ORDER BY kind";
             let kinds: Vec<KindRow> = all(self.read(), sql, [row.id.into()]).await?;
-            debug_assert!(kinds.iter().all(|kind| kind.webhook_id == row.id));
             found.push(Webhook {
                 id: Id::from_uuid(row.id),
                 namespace: row.namespace,
@@ -355,13 +352,12 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// How many deliveries wait; for tests and metrics.
+    /// How many deliveries wait.
     ///
     /// # Errors
     /// The database's.
-    #[cfg(test)]
-    pub async fn waiting(&self) -> Result<i64, ServiceError> {
+    pub async fn deliveries_waiting(&self) -> Result<i64, ServiceError> {
         let sql = "SELECT COUNT(*) FROM delivery WHERE state = 1";
-        Ok(super::sql::number(self.read(), sql, []).await?.unwrap_or_default())
+        Ok(number(self.read(), sql, []).await?.unwrap_or_default())
     }
 }

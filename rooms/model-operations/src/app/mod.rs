@@ -68,7 +68,15 @@ impl Registry {
         settings: Settings,
     ) -> Result<Self, ServiceError> {
         let sender = Sender::new(settings.webhooks_allow_private)?;
-        Ok(Self { store, grants, outbox, catalog, sender, settings: Arc::new(settings), secret: Arc::default() })
+        Ok(Self {
+            store,
+            grants,
+            outbox,
+            catalog,
+            sender,
+            settings: Arc::new(settings),
+            secret: Arc::default(),
+        })
     }
 
     /// Delivers what identity has not learnt yet.

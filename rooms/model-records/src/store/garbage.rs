@@ -130,6 +130,17 @@ impl Store {
         let versions = count("SELECT COUNT(*) FROM version WHERE deleted_at < $1", before).await?;
         Ok((blobs.unwrap_or_default(), bytes.unwrap_or_default(), models, versions))
     }
+
+    /// Lets every lease end now, whoever holds one.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn end_leases(&self) -> Result<(), ServiceError> {
+        let tx = self.sql.begin().await?;
+        execute(&tx, "UPDATE blob SET pinned_until = 0", []).await?;
+        execute(&tx, "UPDATE upload SET expires_at = 0", []).await?;
+        tx.commit().await.map_err(db_error)
+    }
 }
 
 async fn purge_version(tx: &DatabaseTransaction, id: Uuid) -> Result<(), ServiceError> {
@@ -142,15 +153,4 @@ async fn purge_version(tx: &DatabaseTransaction, id: Uuid) -> Result<(), Service
     }
     execute(tx, "DELETE FROM version WHERE id = $1", [id.into()]).await?;
     blobs::count(tx, &files, -1).await
-}
-
-#[cfg(test)]
-impl Store {
-    /// Lets every lease end now.
-    pub async fn end_leases(&self) {
-        let tx = self.sql.begin().await.expect("a transaction");
-        execute(&tx, "UPDATE blob SET pinned_until = 0", []).await.expect("blobs");
-        execute(&tx, "UPDATE upload SET expires_at = 0", []).await.expect("uploads");
-        tx.commit().await.expect("a commit");
-    }
 }
