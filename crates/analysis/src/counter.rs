@@ -62,8 +62,8 @@ impl Counter {
         let limit = *limit;
         self.counts.retain(|_, count| *count > limit);
         self.missed_max += limit;
-        let all_different = self.missed_max * (KEPT_MAX as u64) < 2 * PROBED;
-        if self.added >= PROBED && self.counts.len() < KEPT_MAX / 16 && all_different {
+        let kept: u64 = self.counts.values().sum();
+        if self.added >= PROBED && kept < self.added / 16 {
             self.pointless = true;
             self.counts = ByBytes::default();
         }

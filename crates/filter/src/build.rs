@@ -79,7 +79,7 @@ impl Filter {
             TextMatch::StartsWith => TextOp::StartsWith,
             TextMatch::EndsWith => TextOp::EndsWith,
         };
-        let operand = Operand { text: spelling(&scalar), scalar };
+        let operand = Operand { text: format!("{text:?}"), scalar };
         Some(leaf(column, Test::Text(op, operand)))
     }
 
@@ -129,7 +129,16 @@ fn column_type<'a>(schema: &'a Schema, column: &str) -> Option<&'a DataType> {
 
 fn operand(data_type: &DataType, value: &ArrayRef) -> Option<Operand> {
     let fits = value.len() == 1 && value.is_valid(0) && value.data_type() == data_type;
-    fits.then(|| Operand { scalar: ArrayRef::clone(value), text: spelling(value) })
+    fits.then(|| {
+        let plain = spelling(value);
+        // As the parser spells a text.
+        let text = if is_text(data_type) { format!("{plain:?}") } else { plain };
+        Operand { scalar: ArrayRef::clone(value), text }
+    })
+}
+
+const fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 #[cfg(test)]

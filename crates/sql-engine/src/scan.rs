@@ -64,7 +64,8 @@ fn dealt(parts: &[Part], readers: usize) -> Vec<Vec<Part>> {
     let mut held = 0;
     for piece in parts.iter().flat_map(cut) {
         let middle = held + rows(&piece) / 2;
-        if middle >= share * groups.len() as u64 && groups.len() < readers {
+        let full = middle >= share * groups.len() as u64 && groups.len() < readers;
+        if full && groups.last().is_some_and(|group| !group.is_empty()) {
             groups.push(Vec::new());
         }
         held += rows(&piece);

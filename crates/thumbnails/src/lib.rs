@@ -124,6 +124,9 @@ fn decoded(bytes: &[u8], limits: &Limits) -> Result<DynamicImage, ServiceError> 
     if pixels > limits.pixels_max {
         return Err(too_large(&format!("has {width} × {height} pixels")));
     }
+    if decoder.total_bytes() > limits.memory_bytes_max {
+        return Err(too_large(&format!("has {} bytes when decoded", decoder.total_bytes())));
+    }
     decoder.set_limits(own).map_err(failed)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;

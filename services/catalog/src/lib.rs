@@ -5,7 +5,6 @@
 mod app;
 mod grpc;
 mod jobs;
-mod model;
 mod settings;
 mod store;
 
@@ -24,8 +23,10 @@ use telemetry::measured;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use model::StoredBlock;
+pub use catalog_model::StoredBlock;
 pub use settings::Settings;
+
+use catalog_model as model;
 
 use app::{Catalog, Outbox};
 use store::Store;

@@ -2,7 +2,6 @@
 //! and versions of the catalog, reads go straight at them.
 
 mod grpc;
-mod verify;
 
 use std::sync::Arc;
 
@@ -13,9 +12,9 @@ use service_error::ServiceError;
 use telemetry::measured;
 use tokio_util::sync::CancellationToken;
 
+pub use item_records::BlockFiles;
 pub use item_operations::settings::{BlockSettings, FlightSettings, QuerySettings, Settings};
 pub use sql_store::{MigrationStatus, SqlSettings};
-pub use verify::BlockFiles;
 
 use item_model as model;
 use item_operations::{app, jobs, settings};

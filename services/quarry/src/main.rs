@@ -1,14 +1,13 @@
 //! `quarry`: the platform and its command line in one binary.
 
 mod cli;
-mod client;
 mod demo;
-mod failure;
-mod output;
 mod samples;
 mod serve;
 
 use std::process::ExitCode;
+
+use quarry_client::{client, failure, output};
 
 fn main() -> ExitCode {
     cli::main()

@@ -16,8 +16,12 @@ fn rooms() -> impl Iterator<Item = (&'static Source, &'static str)> {
     sources().iter().filter_map(|source| {
         let (floor, path) = source.path.split_once('/')?;
         let (name, place) = path.split_once("/src/")?;
-        let meant = floor == "rooms" || floor == "services" && SERVICES.contains(&name);
-        meant.then_some((source, place))
+        let service = match floor {
+            "services" => name,
+            "rooms" => ROOMS_APART.iter().find(|(room, _)| *room == name)?.1,
+            _ => return None,
+        };
+        SERVICES.contains(&service).then_some((source, place))
     })
 }
 

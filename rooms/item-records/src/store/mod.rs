@@ -1,6 +1,7 @@
 //! The item store's rows: schema `items` in Postgres or `items.sqlite`, and
 //! the objects beside them.
 
+mod block_files;
 mod entity;
 mod keys;
 mod media;
@@ -13,6 +14,7 @@ use sea_orm::DatabaseConnection;
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings, SqlStore};
 
+pub use block_files::BlockFiles;
 pub use media::Media;
 pub use uploads::Upload;
 

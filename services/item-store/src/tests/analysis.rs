@@ -89,15 +89,15 @@ fn number(item: &Item, column: usize) -> Option<i64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_go_both_ways_in_every_order() {
     let (house, who) = filled().await;
-    let storage = there_and_back(&house, &who, list("", "", 2_000)).await;
+    let key = |item: &Item| {
+        let Some(Kind::BytesValue(id)) = &item.values[0].kind else { panic!() };
+        id.clone()
+    };
     for (filter, passing) in [("", 2_000), ("section = \"games\" AND width > 900", 330)] {
         let mut found = there_and_back(&house, &who, list(filter, "", 97)).await;
         assert_eq!(found.len(), passing, "{filter}");
         let by_width = there_and_back(&house, &who, list(filter, "width desc, id", 97)).await;
-        // A stable sort of the storage order, nulls last.
-        found.sort_by_key(|item| {
-            (number(item, 1).map_or(i64::MAX, |n| -n), storage.iter().position(|i| i == item))
-        });
+        found.sort_by_key(|item| (number(item, 1).map_or(i64::MAX, |n| -n), key(item)));
         assert_eq!(by_width, found, "{filter}");
     }
     let up = there_and_back(&house, &who, list("width != null", "section, width", 500)).await;
@@ -129,7 +129,8 @@ async fn any_depth_is_reached_by_position() {
     assert!(page(&house, &who, beyond).await.unwrap().items.is_empty());
     let filtered = ListItemsRequest { skip: 50, ..list("width > 100", "width", 3) };
     let found = page(&house, &who, filtered).await.unwrap().items;
-    assert_eq!(number(&found[0], 1), Some(157));
+    // Nine of ten are there: 101 … 109, 111 … 119, and so on.
+    assert_eq!(number(&found[0], 1), Some(156));
     for (skip, field) in [(-1, "skip"), (1_000_000, "skip")] {
         let request = ListItemsRequest { skip, ..list("width > 1", "", 3) };
         assert_eq!(page(&house, &who, request).await.unwrap_err().field_name(), Some(field));
@@ -166,7 +167,7 @@ async fn summaries_are_those_of_the_rows() {
         let found = found.into_inner();
         assert_eq!((found.row_count, found.columns.len()), (2_000, 5));
         let [id, width, section, favorite, tags] = found.columns.as_slice() else { panic!() };
-        assert!(matches!(id.min.as_ref().unwrap().kind, Some(Kind::StringValue(_))), "a UUID");
+        assert!(matches!(id.min.as_ref().unwrap().kind, Some(Kind::BytesValue(_))), "a UUID");
         assert_eq!((id.distinct_count, id.distinct_exact), (2_000, true));
         assert_eq!((width.null_count, width.distinct_count), (200, 1_800));
         let known: Vec<i64> = (0..2_000).filter(|n| n % 10 != 0).collect();
@@ -290,8 +291,9 @@ async fn a_plan_says_what_was_skipped() {
     assert_eq!((none.row_count, none.blocks_read, none.blocks_skipped), (0, 0, 3));
     assert_eq!(none.requests, 0);
     let first = explain("width = 7", Operation::Count).await;
-    assert_eq!((first.row_count, first.blocks_read), (1, 3));
+    assert_eq!((first.row_count, first.blocks_read, first.blocks_skipped), (1, 1, 2));
     assert!(first.requests > 0 && first.bytes > 0 && first.pieces_decoded > 0, "{first:?}");
+    // Beside it in the same block, so kept.
     let second = explain("width = 8", Operation::Count).await;
     assert_eq!((second.requests, second.bytes), (0, 0), "{second:?}");
     let page = explain("section = \"web\"", Operation::List).await;

@@ -13,7 +13,7 @@ use service_error::ServiceError;
 use super::settings::Role;
 
 /// The name of the file that tells the command line where this platform is.
-pub const SERVER_FILE: &str = "server.json";
+pub use crate::client::address::SERVER_FILE;
 
 /// The data directory of this process, held as long as the value lives.
 #[derive(Debug)]

@@ -10,11 +10,12 @@ use settings::Secret;
 
 use super::Client;
 use crate::failure::Failure;
-use crate::serve::SERVER_FILE;
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:7070";
 /// The first admin's token, in the data directory.
 pub const ADMIN_TOKEN_FILE: &str = "admin-token";
+/// In the data directory of a running platform: its process and its address.
+pub const SERVER_FILE: &str = "server.json";
 /// The data directory when none is named.
 pub const DEFAULT_DATA_DIR: &str = "./quarry-data";
 
