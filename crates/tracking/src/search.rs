@@ -57,7 +57,12 @@ impl Paged {
     /// The columns as `k0, k1, …`, each after a comma.
     pub fn select(&self) -> String {
         let columns = self.columns.iter().enumerate();
-        columns.map(|(at, column)| format!(", {} AS k{at}", column.sql)).collect()
+        let shown = columns.map(|(at, Column { sql, kind, .. })| match kind {
+            // Postgres has integers of several widths, and a key has one.
+            Kind::Integer => format!(", CAST({sql} AS bigint) AS k{at}"),
+            Kind::Real | Kind::Text => format!(", {sql} AS k{at}"),
+        });
+        shown.collect()
     }
 
     /// ` ORDER BY …`.

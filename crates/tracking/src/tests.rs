@@ -194,7 +194,7 @@ async fn experiments_are_found_by_filter_in_pages() {
 }
 
 #[tokio::test]
-async fn a_run_keeps_what_is_logged_until_it_is_deleted() {
+async fn a_run_keeps_what_is_logged() {
     let dir = tempfile::tempdir().unwrap();
     for (tracking, scope) in grounds(dir.path()).await {
         let id = run(&tracking, &scope, "first", 10).await;
@@ -228,22 +228,21 @@ async fn a_run_keeps_what_is_logged_until_it_is_deleted() {
             value: text("0.2"),
             ..LogParam::default()
         };
-        assert!(
-            tracking
-                .log_param(&scope, &again)
-                .await
-                .unwrap_err()
-                .message()
-                .starts_with("Changing param values is not allowed. Param with key='lr'")
-        );
+        let refused = tracking.log_param(&scope, &again).await.unwrap_err();
+        let why = "Changing param values is not allowed. Param with key='lr'";
+        assert!(refused.message().starts_with(why), "{refused}");
         let half = batch(&id, vec![metric("new", 1.0, 1, 0)], &[("lr", "0.3")], &[]);
         assert!(tracking.log_batch(&scope, &half).await.is_err());
-        assert_eq!(
-            tracking.get_run(&scope, &id).await.unwrap().data.unwrap().metrics.len(),
-            3,
-            "all or none"
-        );
+        let kept = tracking.get_run(&scope, &id).await.unwrap().data.unwrap().metrics;
+        assert_eq!(kept.len(), 3, "all or none");
+    }
+}
 
+#[tokio::test]
+async fn a_run_ends_is_deleted_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    for (tracking, scope) in grounds(dir.path()).await {
+        let id = run(&tracking, &scope, "first", 10).await;
         tracking.set_run_tag(&scope, &id, "mlflow.runName", "renamed").await.unwrap();
         let ended = UpdateRun {
             run_id: text(&id),
@@ -261,14 +260,8 @@ async fn a_run_keeps_what_is_logged_until_it_is_deleted() {
             timestamp: Some(1),
             ..LogMetric::default()
         };
-        assert!(
-            tracking
-                .log_metric(&scope, &late)
-                .await
-                .unwrap_err()
-                .message()
-                .contains("'active' state")
-        );
+        let refused = tracking.log_metric(&scope, &late).await.unwrap_err();
+        assert!(refused.message().contains("'active' state"), "{refused}");
         tracking.set_run_lifecycle(&scope, &id, false).await.unwrap();
         tracking.log_metric(&scope, &late).await.unwrap();
         assert!(tracking.get_run(&self::scope(), &id).await.is_err(), "another namespace");
@@ -321,28 +314,23 @@ async fn a_metric_has_a_history_whole_paged_and_thinned() {
     }
 }
 
+/// `run0` to `run5`: the last one's accuracy is no number, the fourth has none.
+async fn six_runs(tracking: &Tracking, scope: &Scope) {
+    for at in 0..6_i32 {
+        let id = run(tracking, scope, &format!("run{at}"), i64::from(at)).await;
+        let acc = if at == 5 { f64::NAN } else { f64::from(at) / 10.0 };
+        let metrics = if at == 4 { vec![] } else { vec![metric("acc", acc, 1, 0)] };
+        let (rate, even) = (at.to_string(), (at % 2 == 0).to_string());
+        let all = batch(&id, metrics, &[("lr", &rate)], &[("even", &even)]);
+        tracking.log_batch(scope, &all).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn runs_are_found_and_ordered_with_what_is_missing_last() {
     let dir = tempfile::tempdir().unwrap();
     for (tracking, scope) in grounds(dir.path()).await {
-        for at in 0..6_i64 {
-            let id = run(&tracking, &scope, &format!("run{at}"), at).await;
-            #[allow(clippy::cast_precision_loss, reason = "small")]
-            let acc = if at == 5 { f64::NAN } else { at as f64 / 10.0 };
-            let metrics = if at == 4 { vec![] } else { vec![metric("acc", acc, 1, 0)] };
-            tracking
-                .log_batch(
-                    &scope,
-                    &batch(
-                        &id,
-                        metrics,
-                        &[("lr", &at.to_string())],
-                        &[("even", &(at % 2 == 0).to_string())],
-                    ),
-                )
-                .await
-                .unwrap();
-        }
+        six_runs(&tracking, &scope).await;
         let asked = |filter: &str, order: &[&str], token: &str| SearchRuns {
             experiment_ids: vec!["0".into()],
             filter: text(filter),
@@ -446,28 +434,34 @@ async fn a_dataset_of_the_catalog_is_an_edge() {
     }
 }
 
+/// `m0` to `m2` with accuracies of 0.3, 0.9 and 0.6; answers their ids.
+async fn three_logged_models(tracking: &Tracking, scope: &Scope, run: &str) -> Vec<String> {
+    let mut ids = Vec::new();
+    for (at, value) in [0.3, 0.9, 0.6].into_iter().enumerate() {
+        let asked = CreateLoggedModel {
+            experiment_id: text("0"),
+            name: text(&format!("m{at}")),
+            source_run_id: text(run),
+            tags: vec![LoggedModelTag { key: text("t"), value: text("1") }],
+            ..CreateLoggedModel::default()
+        };
+        let model = tracking.create_logged_model(scope, &asked).await.unwrap().info.unwrap();
+        let id = model.model_id.clone().unwrap();
+        assert_eq!(model.artifact_uri(), format!("mlflow-artifacts:/0/models/{id}/artifacts"));
+        let mut point = metric("acc", value, 1, 0);
+        point.model_id = text(&id);
+        tracking.log_batch(scope, &batch(run, vec![point], &[], &[])).await.unwrap();
+        ids.push(id);
+    }
+    ids
+}
+
 #[tokio::test]
 async fn logged_models_are_made_measured_found_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
     for (tracking, scope) in grounds(dir.path()).await {
         let run = run(&tracking, &scope, "r", 1).await;
-        let mut ids = Vec::new();
-        for (at, value) in [0.3, 0.9, 0.6].into_iter().enumerate() {
-            let asked = CreateLoggedModel {
-                experiment_id: text("0"),
-                name: text(&format!("m{at}")),
-                source_run_id: text(&run),
-                tags: vec![LoggedModelTag { key: text("t"), value: text("1") }],
-                ..CreateLoggedModel::default()
-            };
-            let model = tracking.create_logged_model(&scope, &asked).await.unwrap().info.unwrap();
-            let id = model.model_id.clone().unwrap();
-            assert_eq!(model.artifact_uri(), format!("mlflow-artifacts:/0/models/{id}/artifacts"));
-            let mut point = metric("acc", value, 1, 0);
-            point.model_id = text(&id);
-            tracking.log_batch(&scope, &batch(&run, vec![point], &[], &[])).await.unwrap();
-            ids.push(id);
-        }
+        let ids = three_logged_models(&tracking, &scope, &run).await;
         let search = |filter: &str, token: &str| SearchLoggedModels {
             experiment_ids: vec!["0".into()],
             filter: text(filter),
@@ -490,15 +484,9 @@ async fn logged_models_are_made_measured_found_and_deleted() {
             .await
             .unwrap();
         assert_eq!((second.models.len(), second.next_page_token), (1, None));
-        assert_eq!(
-            tracking
-                .search_logged_models(&scope, &search("metrics.acc > 0.5 AND name = 'm2'", ""))
-                .await
-                .unwrap()
-                .models
-                .len(),
-            1
-        );
+        let narrow = search("metrics.acc > 0.5 AND name = 'm2'", "");
+        let found = tracking.search_logged_models(&scope, &narrow).await.unwrap();
+        assert_eq!(found.models.len(), 1);
 
         tracking.finalize_logged_model(&scope, &ids[0], 2).await.unwrap();
         tracking.registered(&scope, &ids[0], "model", 7).await.unwrap();

@@ -172,14 +172,15 @@ impl ArtifactsService for Artifacts {
         request: Request<wire::DownloadFileRequest>,
     ) -> Result<Response<Self::DownloadFileStream>, Status> {
         let caller = caller::of(&request)?;
-        let asked = request.into_inner();
-        let (path, which): (_, VersionRef) = place(asked.namespace, asked.model, &asked.version)?;
-        let range = match (asked.offset, asked.byte_count) {
+        let wire::DownloadFileRequest { namespace, model, version, path: file, offset, byte_count } =
+            request.into_inner();
+        let (path, which): (_, VersionRef) = place(namespace, model, &version)?;
+        let range = match (offset, byte_count) {
             (0, 0) => None,
             (offset, 0) => Some(offset..i64::MAX),
             (offset, count) => Some(offset..offset.saturating_add(count)),
         };
-        let (_, pieces) = self.0.download_file(&caller, &path, &which, &asked.path, range).await?;
+        let (_, pieces) = self.0.download_file(&caller, &path, &which, &file, range).await?;
         let body = |piece: Result<Bytes, ServiceError>| match piece {
             Ok(data) => Ok(HttpBody { content_type: BYTES.to_owned(), data }),
             Err(error) => Err(Status::from(error)),
