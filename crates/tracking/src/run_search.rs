@@ -1,7 +1,9 @@
 //! Runs that pass a filter.
 
 use mlflow_wire::proto::{SearchRuns, search_runs};
-use mlflow_wire::search::{Clause, Comparator, Entity, Operand, Order, RUNS, order_by, parse};
+use mlflow_wire::search::{
+    Clause, Comparator, Entity, Operand, Order, RUNS, order_by, parse, python_list,
+};
 use mlflow_wire::{ErrorCode, MlflowError, Result, names};
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
 use sql_store::db_error;
@@ -157,7 +159,7 @@ fn orders(asked: &[String], values: &mut Values) -> Result<(String, Vec<Column>)
         if seen.contains(&(order.entity, order.key.clone())) {
             return Err(MlflowError::new(
                 ErrorCode::InternalError,
-                format!("`order_by` contains duplicate fields: {asked:?}"),
+                format!("`order_by` contains duplicate fields: {}", python_list(asked)),
             ));
         }
         order_columns(&order, at, &mut joins, &mut columns, values)?;

@@ -96,7 +96,8 @@ impl Tracking {
         execute(&tx, sql, values).await?;
         tags::set(&tx, RUN_TAGS, &id, &pairs).await?;
         commit(tx).await?;
-        self.get_run(scope, &id).await
+        // A run that was just made is answered without them, as MLflow does.
+        Ok(Run { outputs: None, ..self.get_run(scope, &id).await? })
     }
 
     /// A run, deleted or not.

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check of the repository, in the order that fails fastest.
 
+use std::path::Path;
 use std::process::Command;
 use std::{env, fs, process};
 
@@ -60,7 +61,7 @@ const CHART: Step = Step {
     title: "the Helm chart and the files of deploy/",
     needs: &["python", "build"],
     run: |machine| {
-        let mut pytest = pytest(machine, "tests/deploy")?;
+        let mut pytest = pytest(machine, &python::environment(machine)?, "tests/deploy");
         succeed(pytest.env("QUARRY_TEST_BINARY", machine.quarry("debug")))
     },
 };
@@ -148,20 +149,28 @@ fn tests(machine: &Machine) -> Result<(), Failure> {
 }
 
 fn clients(machine: &Machine) -> Result<(), Failure> {
-    let mut parts = with_parts(machine)?;
-    let pytest = pytest(machine, "tests/compatibility")?;
-    parts.arg(pytest.get_program()).args(pytest.get_args());
-    parts.env("PYTHONDONTWRITEBYTECODE", "1");
-    succeed(&mut parts)
+    const ALL: &str = "tests/compatibility";
+    const MLFLOW: &str = "tests/compatibility/mlflow_client";
+    let run = |pytest: &Command| {
+        let mut parts = with_parts(machine)?;
+        parts.arg(pytest.get_program()).args(pytest.get_args());
+        parts.env("PYTHONDONTWRITEBYTECODE", "1");
+        succeed(&mut parts)
+    };
+    let mut others = pytest(machine, &python::environment(machine)?, ALL);
+    run(others.args(["--ignore", MLFLOW]))?;
+    let environment = python::environment_of(machine, &format!("{MLFLOW}/requirements.txt"))?;
+    // The platforms are those of the conftest.py above.
+    run(pytest(machine, &environment, MLFLOW).args(["--confcutdir", ALL]))
 }
 
-/// The tests of a folder, in the tests' Python environment.
-fn pytest(machine: &Machine, folder: &str) -> Result<Command, Failure> {
-    let mut pytest = machine.command(python::environment(machine)?.join("bin/python"));
+/// The tests of a folder, in one of the tests' Python environments.
+fn pytest(machine: &Machine, environment: &Path, folder: &str) -> Command {
+    let mut pytest = machine.command(environment.join("bin/python"));
     pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "-q", "-ra", "--durations=5"]);
     pytest.args(["--rootdir", folder, folder]);
     pytest.env("PYTHONDONTWRITEBYTECODE", "1");
-    Ok(pytest)
+    pytest
 }
 
 /// A command, still to be named by its first argument, that finds the binary under test, the

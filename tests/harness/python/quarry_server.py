@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 
-ROLES = ["identity", "catalog", "item-store", "vector-search", "file-indexer", "gateway"]
+ROLES = ["identity", "catalog", "item-store", "vector-search", "model-registry", "file-indexer", "gateway"]
 READY_WITHIN_SECONDS = 60
 
 

@@ -420,9 +420,10 @@ fn list(text: &str) -> Result<Operand> {
             }
             Token::Other(comma) if comma == "," && after_item => after_item = false,
             Token::Int(_) | Token::Float(_) => {
+                let shown = if inner.contains(',') { text.into() } else { format!("({inner},)") };
                 return Err(MlflowError::invalid(format!(
                     "While parsing a list in the query, expected string value, punctuation, or whitespace, \
-                     but got different type in list: {text}"
+                     but got different type in list: {shown}"
                 )));
             }
             _ => return Err(ill_formed()),
@@ -471,5 +472,12 @@ fn bad_comparator(dialect: &Dialect, entity: Entity, key: &str, text: &str) -> M
         Entity::Tag | Entity::Param => python_set(&texts),
         Entity::Attribute | Entity::Dataset => python_set(&with_lists),
     };
-    MlflowError::invalid(format!("Invalid comparator '{shown}' not one of '{valid}'"))
+    // MLflow closes the quote for some of them only.
+    let is_closed = match entity {
+        Entity::Param => true,
+        Entity::Attribute => !dialect.numeric.contains(&key),
+        Entity::Metric | Entity::Tag | Entity::Dataset => false,
+    };
+    let quote = if is_closed { "'" } else { "" };
+    MlflowError::invalid(format!("Invalid comparator '{shown}' not one of '{valid}{quote}"))
 }

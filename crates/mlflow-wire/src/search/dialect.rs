@@ -131,6 +131,15 @@ pub static LOGGED_MODELS: Dialect = Dialect {
     quotes_invalid: true,
 };
 
+/// A list of texts as Python prints it.
+pub fn python_list(texts: &[String]) -> String {
+    let quoted = texts.iter().map(|text| {
+        let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+        format!("{quote}{text}{quote}")
+    });
+    format!("[{}]", quoted.collect::<Vec<_>>().join(", "))
+}
+
 /// A set as Python prints it; sorted, since Python's own order is random.
 pub fn python_set(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();

@@ -8,7 +8,7 @@ mod order;
 mod token;
 
 pub use clause::{Clause, Comparator, Entity, Operand, parse};
-pub use dialect::{Dialect, EXPERIMENTS, LOGGED_MODELS, MODELS, RUNS, VERSIONS};
+pub use dialect::{Dialect, EXPERIMENTS, LOGGED_MODELS, MODELS, RUNS, VERSIONS, python_list};
 pub use order::{Order, order_by, order_by_models};
 
 /// The tag that makes a registered model a prompt.

@@ -45,7 +45,7 @@ pub fn model(model: Model, latest: Vec<ModelVersion>) -> RegisteredModel {
         name: Some(model.name),
         creation_timestamp: Some(model.created_at / 1_000),
         last_updated_timestamp: Some(model.updated_at / 1_000),
-        description: Some(model.description),
+        description: Some(model.description).filter(|text| !text.is_empty()),
         latest_versions: latest.into_iter().map(version).collect(),
         tags: tags
             .map(|(key, value)| RegisteredModelTag { key: Some(key), value: Some(value) })

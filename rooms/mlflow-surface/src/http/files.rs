@@ -9,12 +9,11 @@ use axum::http::header::{
 };
 use axum::http::{HeaderValue, Response, StatusCode};
 use futures::{StreamExt, TryStreamExt};
-use mlflow_wire::artifacts::upload_artifact;
 use mlflow_wire::{MlflowError, Result};
 use service_error::ServiceError;
 
 use super::artifacts::file_path;
-use super::asked::{Asked, answer as render};
+use super::asked::Asked;
 use crate::app::Pieces;
 use crate::model::FileEntry;
 
@@ -33,7 +32,7 @@ pub async fn upload(mut asked: Asked) -> Result<Response<Body>> {
     let pieces = pieces_of(asked.take_stream());
     let registry = &asked.surface.registry;
     registry.put_tree_file(asked.caller()?, &namespace, &path, pieces).await?;
-    render(&upload_artifact::Response {})
+    Ok(Response::new(Body::empty()))
 }
 
 pub async fn download(asked: Asked) -> Result<Response<Body>> {
@@ -42,24 +41,28 @@ pub async fn download(asked: Asked) -> Result<Response<Body>> {
     let registry = &asked.surface.registry;
     let caller = asked.caller()?;
     let Some(range) = asked.header(&RANGE).map(str::to_owned) else {
-        let (entry, pieces) =
-            registry.open_tree_file(caller, &namespace, &path, None).await.map_err(absent)?;
+        let (entry, pieces) = registry
+            .open_tree_file(caller, &namespace, &path, None)
+            .await
+            .map_err(absent(&path))?;
         return Ok(file(&entry, None, pieces));
     };
     let probe = registry.open_tree_file(caller, &namespace, &path, Some(0..0)).await;
-    let (entry, _) = probe.map_err(absent)?;
+    let (entry, _) = probe.map_err(absent(&path))?;
     let range = wanted(&range, entry.byte_count)?;
-    let (entry, pieces) =
-        registry.open_tree_file(caller, &namespace, &path, range.clone()).await.map_err(absent)?;
+    let (entry, pieces) = registry
+        .open_tree_file(caller, &namespace, &path, range.clone())
+        .await
+        .map_err(absent(&path))?;
     Ok(file(&entry, range, pieces))
 }
 
 /// A file that is not there, in MLflow's words.
-pub fn absent(error: ServiceError) -> MlflowError {
-    if error.reason_is("FILE_NOT_FOUND") {
-        return MlflowError::missing(format!("No such artifact: {}", error.message()));
+pub fn absent(path: &str) -> impl Fn(ServiceError) -> MlflowError {
+    move |error| match error.reason_is("FILE_NOT_FOUND") {
+        true => MlflowError::missing(format!("No such artifact: '{path}'")),
+        false => error.into(),
     }
-    error.into()
 }
 
 /// The one range that a header asks for; none: the whole file.

@@ -178,11 +178,13 @@ async fn latest(asked: &Asked) -> Result<Response<Body>> {
         message.stages.iter().map(|stage| names::stage(stage)).collect();
     let stages = stages?;
     let latest = asked.surface.registry.latest_versions(&[model]).await?;
-    let wanted = latest
+    let mut wanted: Vec<_> = latest
         .into_values()
         .flatten()
-        .filter(|version| stages.is_empty() || stages.contains(&version.stage.as_str()));
-    let model_versions = wanted.map(convert::version).collect();
+        .filter(|version| stages.is_empty() || stages.contains(&version.stage.as_str()))
+        .collect();
+    wanted.sort_by_key(|version| version.number);
+    let model_versions = wanted.into_iter().map(convert::version).collect();
     render(&get_latest_versions::Response { model_versions })
 }
 

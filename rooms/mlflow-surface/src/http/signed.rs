@@ -115,7 +115,7 @@ pub async fn download(asked: Asked) -> Result<Response<Body>> {
     };
     let registry = &asked.surface.registry;
     let namespace = NamespaceId::from_uuid(namespace);
-    let entry = registry.signed_file(namespace, &path).await.map_err(absent)?;
+    let entry = registry.signed_file(namespace, &path).await.map_err(absent(&path))?;
     let range = match asked.header(&RANGE) {
         Some(range) => wanted(range, entry.byte_count)?,
         None => None,

@@ -6,7 +6,7 @@ use caller::Caller;
 use ids::ModelId;
 use mlflow_wire::search::{
     Clause, Comparator, Entity, IS_PROMPT, MODELS, Operand, Order, VERSIONS, asks_for_prompts,
-    order_by, order_by_models, parse,
+    order_by, order_by_models, parse, python_list,
 };
 use mlflow_wire::{ErrorCode, MlflowError, Result};
 use model_query::{Expr, Field, Op, Test, Value};
@@ -147,7 +147,7 @@ fn limit(asked: i64) -> Result<u32> {
 
 fn push(orders: &mut Vec<(String, bool)>, order: Order, asked: &[String]) -> Result<()> {
     if orders.iter().any(|(key, _)| *key == order.key) {
-        let message = format!("`order_by` contains duplicate fields: {asked:?}");
+        let message = format!("`order_by` contains duplicate fields: {}", python_list(asked));
         return Err(MlflowError::new(ErrorCode::InternalError, message));
     }
     orders.push((order.key, order.ascending));

@@ -17,7 +17,7 @@ class Steps:
     def add(self, method, path, query=None, body=None, save=None, headers=None, data=None):
         if path.startswith("+"):
             path = ARTIFACTS + path[1:]
-        elif not path.startswith("/api/") and path not in ("/health", "/version"):
+        elif not path.startswith(("/api/", "/ajax-api/")) and path not in ("/health", "/version"):
             path = API + path
         self.all.append({
             "method": method, "path": path, "query": query, "body": copy.deepcopy(body),
@@ -109,7 +109,8 @@ def runs(s):
                             "tags": [{"key": "mlflow.runName", "value": "y"}]})
     s.post("/runs/create", {"experiment_id": "987654"})
     s.post("/runs/create", {"experiment_id": "{exp_alpha}", "start_time": "soon"})
-    s.post("/runs/create", {"start_time": "5000", "run_name": "of the default"}, save={"run4": "run.info.run_id"})
+    s.post("/runs/create", {"experiment_id": "0", "start_time": "5000", "run_name": "of the default"},
+           save={"run4": "run.info.run_id"})
     s.get("/runs/get", {"run_id": "{run1}"})
     s.get("/runs/get", {"run_uuid": "{run1}"})
     s.get("/runs/get", {"run_id": "0" * 32})
@@ -179,9 +180,9 @@ def runs(s):
         {"dataset": {"name": "n", "digest": "x" * 37, "source_type": "local", "source": "{}"}}]})
     s.post("/runs/log-inputs", {"datasets": []})
     s.get("/runs/get", {"run_id": "{run1}"})
-    s.post("/experiments/search-datasets", {"experiment_ids": ["{exp_alpha}"]})
-    s.post("/experiments/search-datasets", {"experiment_ids": []})
-    s.post("/experiments/search-datasets", {"experiment_ids": [str(at) for at in range(21)]})
+    s.post("/ajax-api/2.0/mlflow/experiments/search-datasets", {"experiment_ids": ["{exp_alpha}"]})
+    s.post("/ajax-api/2.0/mlflow/experiments/search-datasets", {"experiment_ids": []})
+    s.post("/ajax-api/2.0/mlflow/experiments/search-datasets", {"experiment_ids": [str(at) for at in range(21)]})
     s.post("/runs/log-model", {"run_id": "{run2}", "model_json": "{nonsense"})
     s.post("/runs/log-model", {"run_id": "{run2}"})
 
@@ -444,6 +445,7 @@ def endings(s):
     s.get("/api/2.0/mlflow/nothing")
     s.add("PUT", "/registered-models/get", body={})
     s.get("/api/3.0/mlflow/nothing")
+    s.post("/runs/create", {"start_time": "5000", "run_name": "of none"})
 
 
 def steps():
