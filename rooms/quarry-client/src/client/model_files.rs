@@ -31,8 +31,7 @@ pub async fn upload(client: &Client, namespace: &str, path: &Path) -> Result<Str
         let (digest, byte_count) = hashed(path).await?;
         named.push(api::UploadFile { path: name.clone(), digest, byte_count });
     }
-    let request =
-        api::BeginUploadRequest { namespace: namespace.to_owned(), files: named.clone() };
+    let request = api::BeginUploadRequest { namespace: namespace.to_owned(), files: named.clone() };
     let opened = client.model_files().begin_upload(request).await?.into_inner();
     let part_bytes = opened.part_bytes.max(1);
     for (at, (file, (_, path))) in (0_i32..).zip(named.iter().zip(&found)) {
@@ -53,9 +52,8 @@ pub async fn upload(client: &Client, namespace: &str, path: &Path) -> Result<Str
 
 /// The files of a path, each with its name below it, by name.
 fn files(path: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
-    let unnamed = |path: &Path| {
-        Failure::usage(format!("{}: a file's name must be UTF-8", path.display()))
-    };
+    let unnamed =
+        |path: &Path| Failure::usage(format!("{}: a file's name must be UTF-8", path.display()));
     if path.is_file() {
         let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| unnamed(path))?;
         return Ok(vec![(name.to_owned(), path.to_owned())]);

@@ -10,6 +10,7 @@ mod grants;
 mod health;
 mod items;
 mod jobs;
+mod models;
 mod namespaces;
 mod parse;
 mod serve;
@@ -129,6 +130,9 @@ enum Command {
     Vectors(vectors::VectorsCommand),
     /// Ask in SQL: tables are quarry.NAMESPACE.DATASET
     Sql(sql::SqlCommand),
+    /// Models, their versions and files
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
     /// People and programs that may call the platform
     #[command(subcommand)]
     Users(users::UsersCommand),
@@ -271,6 +275,7 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Spaces(command) => command.run(context).await,
         Command::Vectors(command) => command.run(context).await,
         Command::Sql(command) => command.run(context).await,
+        Command::Models(command) => command.run(context).await,
         Command::Users(command) => command.run(context).await,
         Command::Tokens(command) => command.run(context).await,
         Command::Grants(command) => command.run(context).await,

@@ -220,11 +220,9 @@ impl ModelsCommand {
                 context.output.message(&json, "models", &MODELS)
             }
             Self::Show { name } => {
-                let request =
-                    api::GetModelRequest { namespace: name.namespace, name: name.model };
+                let request = api::GetModelRequest { namespace: name.namespace, name: name.model };
                 let answer = context.client()?.models().get_model(request).await?;
-                let json =
-                    message_json("quarry.models.v1.GetModelResponse", &answer.into_inner())?;
+                let json = message_json("quarry.models.v1.GetModelResponse", &answer.into_inner())?;
                 context.output.message(&json, "model", &MODELS)
             }
             Self::Register(args) => register(context, *args).await,
@@ -249,7 +247,8 @@ impl ModelsCommand {
                 said(context, &json)
             }
             Self::Stats { namespace } => {
-                let request = api::GetStatisticsRequest { namespace: namespace.unwrap_or_default() };
+                let request =
+                    api::GetStatisticsRequest { namespace: namespace.unwrap_or_default() };
                 let answer = context.client()?.models().get_statistics(request).await?;
                 let name = "quarry.models.v1.GetStatisticsResponse";
                 let json = message_json(name, &answer.into_inner())?;
@@ -384,11 +383,7 @@ async fn compare(context: &Context, versions: Vec<VersionName>) -> Result<(), Fa
     context.output.message(&json, "fields", &FIELDS)
 }
 
-async fn download(
-    context: &Context,
-    which: VersionName,
-    folder: PathBuf,
-) -> Result<(), Failure> {
+async fn download(context: &Context, which: VersionName, folder: PathBuf) -> Result<(), Failure> {
     let client = context.client()?;
     let request = api::GetVersionRequest {
         namespace: which.of.namespace.clone(),
