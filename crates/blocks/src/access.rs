@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use roaring::RoaringBitmap;
 use service_error::ServiceError;
 use tokio::runtime::Handle;
 
-use crate::adapt::conform;
+use crate::adapt::{conform, take_rows};
 use crate::error::{arrow_error, damaged};
 use crate::footer::BlockFile;
 use crate::hot::{Hot, Indexed, Place};
@@ -193,7 +193,7 @@ impl Access {
                     .map(|row| u32::try_from(row).unwrap_or(u32::MAX))
                     .collect::<Vec<_>>()
                     .into();
-                found.push(take_record_batch(&batch, &numbers).map_err(failed)?);
+                found.push(take_rows(&batch, &numbers).map_err(failed)?);
             }
         }
         let batch = match found.as_slice() {
@@ -301,7 +301,8 @@ fn pick(
 ) -> Result<RecordBatch, ServiceError> {
     match ranges {
         [only] => Ok(whole.slice(only.start, only.len())),
-        _ => take_record_batch(whole, &rows.numbers())
-            .map_err(|error| arrow_error(group.file.key(), error)),
+        _ => {
+            take_rows(whole, &rows.numbers()).map_err(|error| arrow_error(group.file.key(), error))
+        }
     }
 }

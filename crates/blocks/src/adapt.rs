@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 
@@ -58,6 +58,18 @@ pub fn can_adapt(from: &DataType, to: &DataType) -> bool {
         }
     };
     same_kind && can_cast_types(from, to)
+}
+
+/// The numbered rows of a batch. Arrow's own `take_record_batch` refuses a batch without columns,
+/// which is what a count reads.
+pub(crate) fn take_rows(
+    batch: &RecordBatch,
+    numbers: &dyn Array,
+) -> Result<RecordBatch, ArrowError> {
+    let columns: Result<Vec<ArrayRef>, ArrowError> =
+        batch.columns().iter().map(|column| take(column.as_ref(), numbers, None)).collect();
+    let rows = RecordBatchOptions::new().with_row_count(Some(numbers.len()));
+    RecordBatch::try_new_with_options(batch.schema(), columns?, &rows)
 }
 
 #[cfg(test)]

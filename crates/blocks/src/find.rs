@@ -4,14 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
-use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use filter::Pruned;
 use roaring::RoaringBitmap;
 use service_error::ServiceError;
 
 use crate::access::{Access, Group};
-use crate::adapt::conform;
+use crate::adapt::{conform, take_rows};
 use crate::error::arrow_error;
 use crate::judge::Judge;
 use crate::plan::{GroupPlan, Planner};
@@ -296,7 +295,7 @@ impl BlockReader {
             && !of_tail.is_empty()
         {
             let numbers: UInt64Array = of_tail.iter().map(|position| position.row).collect();
-            let taken = take_record_batch(tail, &numbers).and_then(|rows| conform(&rows, schema));
+            let taken = take_rows(tail, &numbers).and_then(|rows| conform(&rows, schema));
             batches.push(taken.map_err(|error| arrow_error("in memory", error))?);
         }
         Ok(batches)

@@ -10,6 +10,7 @@ use arrow::row::{RowConverter, SortField};
 use filter::Pruned;
 use service_error::ServiceError;
 
+use crate::adapt::take_rows;
 use crate::error::arrow_error;
 use crate::find::{Position, judge_of};
 use crate::read::{BlockReader, Reading};
@@ -138,7 +139,7 @@ impl BlockReader {
         if let Some(tail) = &reading.tail {
             let rows = reading.tail_rows()?;
             let numbers: arrow::array::UInt64Array = rows.clone().into();
-            let batch = arrow::compute::take_record_batch(tail, &numbers)
+            let batch = take_rows(tail, &numbers)
                 .and_then(|batch| crate::adapt::conform(&batch, &ranker.schema))
                 .map_err(|error| arrow_error("in memory", error))?;
             let row = |at: usize| Position { block: blocks.len(), row: rows[at] };

@@ -31,6 +31,8 @@ use crate::table::Table;
 
 /// Rows of a batch between operators.
 const BATCH_ROWS: usize = 8_192;
+/// What a sort that spilled keeps free for its merge, at most.
+const SORT_RESERVATION_BYTES_MAX: usize = 10 << 20;
 /// Consumers that an error about memory names.
 const CONSUMERS_SHOWN: NonZeroUsize = NonZeroUsize::MIN;
 
@@ -144,7 +146,7 @@ impl Engine {
         }
         let threads = settings.threads.max(1);
         let state = SessionStateBuilder::new()
-            .with_config(config(threads))
+            .with_config(config(threads, settings.memory_bytes_max))
             .with_runtime_env(environment.build_arc().map_err(sql_error)?)
             .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
             .with_default_features()
@@ -273,7 +275,7 @@ async fn logical(state: &SessionState, statement: Statement) -> Result<LogicalPl
     Ok(plan)
 }
 
-fn config(threads: usize) -> SessionConfig {
+fn config(threads: usize, memory_bytes_max: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_target_partitions(threads)
         .with_batch_size(BATCH_ROWS)
@@ -281,6 +283,9 @@ fn config(threads: usize) -> SessionConfig {
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(CATALOG, "public");
     let options = config.options_mut();
+    // Kept free for merging what was spilled: a share of what there is, for each thread.
+    options.execution.sort_spill_reservation_bytes =
+        (memory_bytes_max / (8 * threads.max(1))).min(SORT_RESERVATION_BYTES_MAX);
     // Text comes back as the type the dataset has.
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.parquet.schema_force_view_types = false;

@@ -67,7 +67,11 @@ pub(crate) fn unknown(name: &str) -> ServiceError {
     .reason("SQL_UNKNOWN_TABLE")
 }
 
-/// Puts quotes around the parts of a bare name after `FROM` or `JOIN` that
+/// The words that a table's name follows. Only queries are taken, but a statement that is none
+/// has to be read before it can be refused as one.
+const BEFORE_NAMES: [&str; 5] = ["from", "join", "into", "table", "update"];
+
+/// Puts quotes around the parts of a bare name of a table that
 /// would not be read as one: `quarry.my-namespace.2024` is
 /// `quarry."my-namespace"."2024"`.
 pub(crate) fn quoted(sql: &str) -> String {
@@ -88,7 +92,7 @@ pub(crate) fn quoted(sql: &str) -> String {
         }
         out.push_str(token);
         if is_name {
-            after_from = token.eq_ignore_ascii_case("from") || token.eq_ignore_ascii_case("join");
+            after_from = BEFORE_NAMES.iter().any(|word| token.eq_ignore_ascii_case(word));
         } else if !first.is_whitespace() {
             after_from = false;
         }
@@ -147,6 +151,7 @@ mod tests {
             ("select 'from a-b.c' from t", "select 'from a-b.c' from t"),
             ("select 1 from a.b-- c-d.e", "select 1 from a.b-- c-d.e"),
             ("select 1 from a.b@2", "select 1 from a.b@2"),
+            ("insert into a-b.c values (1-2)", "insert into \"a-b\".c values (1-2)"),
             ("select 1 from \"a-b\".c-d", "select 1 from \"a-b\".c-d"),
             ("select 1 from (select 2-1) x", "select 1 from (select 2-1) x"),
             ("select 1 -- from x-y.z\nfrom ü.b", "select 1 -- from x-y.z\nfrom ü.b"),

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::{DFParserBuilder, ExplainStatement, Statement as Parsed};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Statement as Ast, Value, ValueWithSpan, VisitMut, VisitorMut,
+    Expr, Query, SetExpr, Statement as Ast, Value, ValueWithSpan, Visit, VisitMut, Visitor,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use service_error::ServiceError;
@@ -51,7 +52,9 @@ impl Statement {
                 ServiceError::invalid("query", "must be one statement").reason("SQL_INVALID")
             );
         };
-        number_parameters(query_of(&mut parsed)?);
+        let query = query_of(&mut parsed)?;
+        only_reads(query)?;
+        number_parameters(query);
         let tables = tables_of(&parsed)?;
         Ok(Self { parsed, tables })
     }
@@ -76,6 +79,25 @@ fn query_of(parsed: &mut Parsed) -> Result<&mut Ast, ServiceError> {
         },
         Parsed::CreateExternalTable(_) | Parsed::CopyTo(_) | Parsed::Reset(_) => Err(refused()),
     }
+}
+
+/// No part of a query may be a statement that writes.
+fn only_reads(query: &Ast) -> Result<(), ServiceError> {
+    struct Writes;
+    impl Visitor for Writes {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            match *query.body {
+                SetExpr::Insert(_)
+                | SetExpr::Update(_)
+                | SetExpr::Delete(_)
+                | SetExpr::Merge(_) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    if query.visit(&mut Writes).is_break() { Err(refused()) } else { Ok(()) }
 }
 
 fn refused() -> ServiceError {

@@ -12,8 +12,8 @@ use service_error::ServiceError;
 use telemetry::measured;
 use tokio_util::sync::CancellationToken;
 
-pub use item_records::BlockFiles;
 pub use item_operations::settings::{BlockSettings, FlightSettings, QuerySettings, Settings};
+pub use item_records::BlockFiles;
 pub use sql_store::{MigrationStatus, SqlSettings};
 
 use item_model as model;

@@ -24,21 +24,13 @@ const SCHEMAS_AHEAD: usize = 8;
 impl App {
     /// Lets the caller pass if it holds what a command needs beside the
     /// method's own need.
-    pub fn admit(
-        &self,
-        caller: &Caller,
-        need: &Authz,
-        command: &str,
-    ) -> Result<(), ServiceError> {
+    pub fn admit(&self, caller: &Caller, need: &Authz, command: &str) -> Result<(), ServiceError> {
         caller::enforce(need, caller)
             .inspect_err(|error| self.access.denied(caller, command, error))
     }
 
     /// The namespaces that hold a dataset that the caller may see, in order.
-    pub async fn sql_namespaces(
-        &self,
-        caller: &Caller,
-    ) -> Result<Vec<String>, ServiceError> {
+    pub async fn sql_namespaces(&self, caller: &Caller) -> Result<Vec<String>, ServiceError> {
         let mut names: Vec<String> =
             self.datasets(caller, "").await?.into_iter().map(|dataset| dataset.namespace).collect();
         names.sort_unstable();

@@ -13,9 +13,7 @@ use service_error::ServiceError;
 const BOUND_BYTES_MAX: usize = 1_024;
 
 /// A block's statistics for the catalog.
-pub fn statistics_of(
-    columns: &[ColumnStats],
-) -> Result<Vec<ColumnStatistics>, ServiceError> {
+pub fn statistics_of(columns: &[ColumnStats]) -> Result<Vec<ColumnStatistics>, ServiceError> {
     let bound = |array: &Option<ArrayRef>| -> Result<Option<Value>, ServiceError> {
         let Some(array) = array else { return Ok(None) };
         let value = cell(array, 0)?;

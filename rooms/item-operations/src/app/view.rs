@@ -102,11 +102,7 @@ impl Views {
 
 impl App {
     /// What a read of an opened dataset sees. Every read begins here.
-    pub async fn view(
-        &self,
-        caller: &Caller,
-        opened: &Opened,
-    ) -> Result<Arc<View>, ServiceError> {
+    pub async fn view(&self, caller: &Caller, opened: &Opened) -> Result<Arc<View>, ServiceError> {
         let blocks = self.manifest(caller, opened).await?;
         if opened.ceiling <= opened.watermark {
             let row_count = u64::try_from(opened.row_count).unwrap_or(0);

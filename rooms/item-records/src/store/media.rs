@@ -93,11 +93,7 @@ impl Store {
     }
 
     /// Notes whether the media of an upload may be read.
-    pub async fn mark_media(
-        &self,
-        upload: UploadId,
-        committed: bool,
-    ) -> Result<(), ServiceError> {
+    pub async fn mark_media(&self, upload: UploadId, committed: bool) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
         row::Entity::update_many()
             .col_expr(row::Column::Committed, Expr::value(committed))

@@ -18,6 +18,7 @@ pub(crate) struct AnalysisGrpc {
 }
 
 impl AnalysisGrpc {
+    /// The service over the use cases.
     pub const fn new(app: App) -> Self {
         Self { app }
     }

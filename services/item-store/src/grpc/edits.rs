@@ -29,6 +29,7 @@ struct Asked {
 }
 
 impl EditsGrpc {
+    /// The service over the use cases.
     pub const fn new(app: App) -> Self {
         Self { app }
     }

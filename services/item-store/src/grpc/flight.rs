@@ -43,6 +43,7 @@ pub(super) struct FlightGrpc {
 }
 
 impl FlightGrpc {
+    /// The service over the use cases.
     pub const fn new(app: App) -> Self {
         Self { app }
     }

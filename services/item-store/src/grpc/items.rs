@@ -17,6 +17,7 @@ pub(super) struct ItemsGrpc {
 }
 
 impl ItemsGrpc {
+    /// The service over the use cases.
     pub const fn new(app: App) -> Self {
         Self { app }
     }

@@ -29,6 +29,7 @@ pub(super) struct MediaGrpc {
 }
 
 impl MediaGrpc {
+    /// The service over the use cases.
     pub const fn new(app: App) -> Self {
         Self { app }
     }

@@ -14,6 +14,7 @@ pub(super) struct SqlGrpc {
 }
 
 impl SqlGrpc {
+    /// The service over the use cases.
     pub const fn new(app: App) -> Self {
         Self { app }
     }

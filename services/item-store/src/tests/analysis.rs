@@ -106,7 +106,7 @@ async fn pages_go_both_ways_in_every_order() {
         (section.clone(), number(item, 1))
     };
     assert!(up.windows(2).all(|pair| key(&pair[0]) <= key(&pair[1])));
-    for order in ["nowhere", "tags sideways", "tags", "width, width", ","] {
+    for order in ["nowhere", "tags sideways", "width, width", ","] {
         let error = page(&house, &who, list("", order, 5)).await.unwrap_err();
         assert_eq!(error.field_name(), Some("order_by"), "{order}: {error}");
     }
@@ -293,9 +293,12 @@ async fn a_plan_says_what_was_skipped() {
     let first = explain("width = 7", Operation::Count).await;
     assert_eq!((first.row_count, first.blocks_read, first.blocks_skipped), (1, 1, 2));
     assert!(first.requests > 0 && first.bytes > 0 && first.pieces_decoded > 0, "{first:?}");
-    // Beside it in the same block, so kept.
-    let second = explain("width = 8", Operation::Count).await;
-    assert_eq!((second.requests, second.bytes), (0, 0), "{second:?}");
+    // What is asked for again is kept.
+    for _ in 0..2 {
+        explain("width = 8", Operation::Count).await;
+    }
+    let again = explain("width = 8", Operation::Count).await;
+    assert_eq!((again.requests, again.bytes), (0, 0), "{again:?}");
     let page = explain("section = \"web\"", Operation::List).await;
     assert_eq!(page.row_count, 100);
     assert!(page.filter.contains("section"));

@@ -208,22 +208,14 @@ fn refreshed(
 }
 
 /// A batch in the dataset's schema, with what the server fills in.
-pub fn shaped(
-    opened: &Opened,
-    batch: &RecordBatch,
-    now: i64,
-) -> Result<RecordBatch, ServiceError> {
+pub fn shaped(opened: &Opened, batch: &RecordBatch, now: i64) -> Result<RecordBatch, ServiceError> {
     let profile = if opened.items_profile { Profile::Items } else { Profile::Table };
     let schema = Arc::clone(&opened.schema);
     Incoming::new(batch.schema_ref(), schema, profile, opened.dataset, now)?.shape(batch)
 }
 
 /// New rows out of cells, in the dataset's schema.
-pub fn made(
-    opened: &Opened,
-    items: &[Cells],
-    now: i64,
-) -> Result<RecordBatch, ServiceError> {
+pub fn made(opened: &Opened, items: &[Cells], now: i64) -> Result<RecordBatch, ServiceError> {
     let named = |name: &str| items.iter().any(|cells| cells.contains_key(name));
     for name in items.iter().flat_map(BTreeMap::keys) {
         RowChange::Patch(Cells::from([(name.clone(), Value::default())]))

@@ -142,10 +142,7 @@ impl App {
 }
 
 /// The columns of a schema out of a batch that has them.
-pub fn projected(
-    batch: &RecordBatch,
-    schema: &SchemaRef,
-) -> Result<RecordBatch, ServiceError> {
+pub fn projected(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ServiceError> {
     blocks::conform(batch, schema)
         .map_err(|error| ServiceError::internal(format!("the delta's rows: {error}")))
 }

@@ -28,11 +28,7 @@ use crate::app::view::View;
 const DELETED_ROWS_MAX: usize = 64;
 
 /// A key as text, as a client names it.
-pub fn key_text(
-    opened: &Opened,
-    column: &ArrayRef,
-    row: usize,
-) -> Result<String, ServiceError> {
+pub fn key_text(opened: &Opened, column: &ArrayRef, row: usize) -> Result<String, ServiceError> {
     let value = cell(column, row)?;
     let value = match is_uuid(opened.key_field()?, opened.items_profile) {
         true => uuid_text(value),
