@@ -16,6 +16,8 @@ use items_api::v1::analysis_service_client::AnalysisServiceClient;
 use items_api::v1::edits_service_client::EditsServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
+use models_api::v1::artifacts_service_client::ArtifactsServiceClient;
+use models_api::v1::lifecycle_service_client::LifecycleServiceClient;
 use models_api::v1::models_service_client::ModelsServiceClient;
 use models_api::v1::versions_service_client::VersionsServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
@@ -193,6 +195,16 @@ impl Session {
     /// `quarry.models.v1.VersionsService`.
     pub fn model_versions(&self) -> VersionsServiceClient<Authed> {
         VersionsServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.models.v1.LifecycleService`.
+    pub fn model_lifecycle(&self) -> LifecycleServiceClient<Authed> {
+        LifecycleServiceClient::new(self.authed())
+    }
+
+    /// `quarry.models.v1.ArtifactsService`.
+    pub fn model_files(&self) -> ArtifactsServiceClient<Authed> {
+        ArtifactsServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Arrow Flight.

@@ -256,6 +256,7 @@ async fn statistics_count_what_the_caller_may_see() {
         };
         let seen = counted(&ana).await;
         assert_eq!((seen.model_count, seen.version_count), (2, 2));
+        assert_eq!(seen.deployment_count, 0);
         assert_eq!(counted(&Who::user()).await.model_count, 0);
     })
     .await;

@@ -12,6 +12,7 @@ mod grants;
 mod http;
 mod items;
 mod methods;
+mod models;
 mod namespaces;
 mod puts;
 mod secrecy;
@@ -111,5 +112,10 @@ pub const CASES: &[Case] = &[
     case("vectors: who may", |s| Box::pin(vectors::permissions(s))),
     case("vectors: a dataset's own", |s| Box::pin(vectors::load(s))),
     case("vectors: command line", |s| Box::pin(vectors::command_line(s))),
+    case("models: made, found, counted, deleted", |s| Box::pin(models::lifecycle(s))),
+    case("models: many at once", |s| Box::pin(models::at_once(s))),
+    case("models: files resumed, and none outside", |s| Box::pin(models::files(s))),
+    case("models: who may", |s| Box::pin(models::permissions(s))),
+    case("models: command line", |s| Box::pin(models::command_line(s))),
     case("secrecy: no token in any log", |s| Box::pin(secrecy::canary(s))),
 ];
