@@ -177,15 +177,21 @@ def test_neighbours_are_services_of_the_release(value_set):
 def golden_edges():
     """role → roles it calls, from the table that tests/architecture holds."""
     text = (ROOT / "tests/architecture/edges.golden").read_text()
-    block = text.split("# services")[1].split("# tests")[0]
+    rows = {name: set(uses.split()) for name, uses in re.findall(r"^([\w-]+):(.*)$", text, re.M)}
+    block = lambda head: re.findall(r"^([\w-]+):", text.split(f"# {head}\n")[1].split("\n\n")[0], re.M)
+    rooms = set(block("rooms"))
+
+    def uses_of(name):
+        """Of a service with those of its rooms that are crates apart."""
+        return rows[name].union(*(uses_of(room) for room in rows[name] & rooms))
+
     apis = {
         "identity-api": "identity", "catalog-api": "catalog", "items-api": "item-store",
-        "vectors-api": "vector-search", "files-api": "file-indexer",
+        "vectors-api": "vector-search", "files-api": "file-indexer", "models-api": "model-registry",
     }
     edges = {}
-    for line in block.strip().splitlines():
-        role, uses = line.split(":")
-        uses = set(uses.split())
+    for role in block("services"):
+        uses = uses_of(role)
         edges[role] = {apis[use] for use in uses & set(apis)} - {role}
         if {"access", "caller"} & uses and role != "identity":
             edges[role].add("identity")  # grants and tokens

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
 ROLES = {
-    "identity", "catalog", "item-store", "vector-search", "file-indexer", "gateway",
+    "identity", "catalog", "item-store", "vector-search", "model-registry", "file-indexer", "gateway",
 }
 
 

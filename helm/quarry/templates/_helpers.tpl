@@ -31,7 +31,7 @@ items:
 {{/* The enabled roles, in the order in which they need each other. */}}
 {{- define "quarry.roles" -}}
 {{- $roles := list -}}
-{{- range $role := list "identity" "catalog" "item-store" "vector-search" "file-indexer" "gateway" -}}
+{{- range $role := list "identity" "catalog" "item-store" "vector-search" "model-registry" "file-indexer" "gateway" -}}
 {{- if (index $.Values.roles $role).enabled -}}
 {{- $roles = append $roles $role -}}
 {{- end -}}
