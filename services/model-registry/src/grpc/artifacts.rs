@@ -172,13 +172,14 @@ impl ArtifactsService for Artifacts {
         request: Request<wire::DownloadFileRequest>,
     ) -> Result<Response<Self::DownloadFileStream>, Status> {
         let caller = caller::of(&request)?;
-        let wire::DownloadFileRequest { namespace, model, version, path: file, offset, byte_count } =
-            request.into_inner();
+        let asked = request.into_inner();
+        let wire::DownloadFileRequest { namespace, model, version, .. } = asked;
+        let wire::DownloadFileRequest { path: file, offset: begin, byte_count, .. } = asked;
         let (path, which): (_, VersionRef) = place(namespace, model, &version)?;
-        let range = match (offset, byte_count) {
+        let range = match (begin, byte_count) {
             (0, 0) => None,
-            (offset, 0) => Some(offset..i64::MAX),
-            (offset, count) => Some(offset..offset.saturating_add(count)),
+            (begin, 0) => Some(begin..i64::MAX),
+            (begin, count) => Some(begin..begin.saturating_add(count)),
         };
         let (_, pieces) = self.0.download_file(&caller, &path, &which, &file, range).await?;
         let body = |piece: Result<Bytes, ServiceError>| match piece {
