@@ -247,7 +247,7 @@ mod tests {
 
     fn batch(from: i32, to: i32) -> RecordBatch {
         let words: StringArray = (from..to)
-            .map(|n| (n % 10 != 0).then(|| if n % 3 == 0 { "three" } else { "other" }))
+            .map(|n| (n % 10 != 0).then_some(if n % 3 == 0 { "three" } else { "other" }))
             .collect();
         let numbers: Int32Array = (from..to).map(|n| (n % 7 != 0).then_some(n)).collect();
         RecordBatch::try_from_iter_with_nullable([

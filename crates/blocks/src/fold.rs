@@ -27,7 +27,7 @@ pub struct Keep<'a, T> {
     /// Tells apart what is made of the same columns.
     pub name: &'a str,
     /// Bytes that it takes.
-    pub bytes: fn(&T) -> usize,
+    pub bytes: BytesOf<T>,
 }
 
 impl BlockReader {
@@ -78,13 +78,16 @@ impl BlockReader {
     }
 }
 
+/// How much memory a thing takes.
+pub type BytesOf<T> = fn(&T) -> usize;
+
 /// A look at one group, step by step where its columns are large.
 fn looked<T, F>(
     access: &Access,
     group: &Group,
     rows: &Rows,
     schema: &SchemaRef,
-    kept: Option<&(Arc<str>, fn(&T) -> usize)>,
+    kept: Option<&(Arc<str>, BytesOf<T>)>,
     look: &F,
 ) -> Result<Vec<Arc<T>>, ServiceError>
 where

@@ -39,7 +39,7 @@ pub use duplicates::{Duplicate, KeyedBlock, find_duplicate};
 pub use encode::Compression;
 pub use error::parquet_error;
 pub use find::{Position, Walk};
-pub use fold::Keep;
+pub use fold::{BytesOf, Keep};
 pub use footer::{BlockFile, BlockLocation};
 pub use keys::min_and_max;
 pub use locate::locate;

@@ -158,8 +158,10 @@ fn shown(kind: &Kind) -> String {
     text.chars().take(80).collect()
 }
 
-/// The elements of lists in a row, where each list ends, and which are null.
-fn elements<'a>(values: &[&'a Value]) -> Result<(Vec<&'a Value>, Vec<usize>, Vec<bool>), String> {
+/// The elements of lists in a row, where each list ends, and which lists are there.
+type Elements<'a> = (Vec<&'a Value>, Vec<usize>, Vec<bool>);
+
+fn elements<'a>(values: &[&'a Value]) -> Result<Elements<'a>, String> {
     let (mut all, mut ends, mut valid) = (Vec::new(), vec![0], Vec::new());
     for value in values {
         match &value.kind {

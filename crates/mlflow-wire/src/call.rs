@@ -30,9 +30,9 @@ impl Call<'_> {
     pub fn read<T: Name + Default>(&self, schema: Schema) -> Result<T> {
         let descriptor = descriptor::<T>()?;
         let object = if *self.method == Method::GET && !self.query.is_empty() {
-            self.from_query(&descriptor)?
+            self.read_query(&descriptor)?
         } else {
-            self.from_body()?
+            self.read_body()?
         };
         refuse_two_spellings(&Value::Object(object.clone()), &descriptor)?;
         let (message, is_read) = parse(&object)?;
@@ -46,7 +46,7 @@ impl Call<'_> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    fn from_query(&self, descriptor: &MessageDescriptor) -> Result<Map<String, Value>> {
+    fn read_query(&self, descriptor: &MessageDescriptor) -> Result<Map<String, Value>> {
         let mut object = Map::new();
         for field in descriptor.fields() {
             let mut values = self.query.iter().filter(|(name, _)| name == field.name());
@@ -62,7 +62,7 @@ impl Call<'_> {
         Ok(object)
     }
 
-    fn from_body(&self) -> Result<Map<String, Value>> {
+    fn read_body(&self) -> Result<Map<String, Value>> {
         if matches!(*self.method, Method::POST | Method::PUT) {
             let Some(content_type) = self.content_type else {
                 return Err(MlflowError::invalid("Bad Request. Content-Type header is missing."));

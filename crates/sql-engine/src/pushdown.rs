@@ -114,7 +114,8 @@ impl<'a> Compared<'a> {
         let is_text = |data_type: &DataType| {
             matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
         };
-        if !is_same && !(is_text(&plain.data_type()) && is_text(self.data_type)) {
+        let both_texts = is_text(&plain.data_type()) && is_text(self.data_type);
+        if !is_same && !both_texts {
             return None;
         }
         plain.cast_to(self.data_type).ok()?.to_array().ok()

@@ -1,6 +1,7 @@
 //! `kill -9` at any moment of small writes, flushes, bulk puts and compaction: every
 //! acknowledged write is there afterwards, none twice, and pages are the scan.
 //! `QUARRY_KILLS` says how many kills; a few unless it does.
+#![allow(clippy::print_stdout, reason = "a figure that is read")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "the number of kills is the tester's to choose")]
 

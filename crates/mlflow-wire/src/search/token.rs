@@ -139,10 +139,8 @@ impl<'a> Lexer<'a> {
 
     fn number(&mut self) -> Option<Token> {
         let unsigned = self.rest.strip_prefix('-').unwrap_or(self.rest);
-        if !unsigned.starts_with(|letter: char| letter.is_ascii_digit())
-            && !(unsigned.starts_with('.')
-                && unsigned[1..].starts_with(|letter: char| letter.is_ascii_digit()))
-        {
+        let digits = unsigned.strip_prefix('.').unwrap_or(unsigned);
+        if !digits.starts_with(|letter: char| letter.is_ascii_digit()) {
             return None;
         }
         let body = unsigned

@@ -42,7 +42,7 @@ impl Watched {
     /// Rows of what was opened, for whom it was opened.
     pub fn new(app: &App, caller: Arc<Caller>, opened: &[Opened], batches: Batches) -> Self {
         let source = |opened: &Opened| Source {
-            chain: opened.chain.clone(),
+            chain: opened.chain,
             public: opened.public,
             name: opened.address.to_string(),
         };

@@ -41,7 +41,7 @@ pub async fn orders(stage: &Stage) {
         ..Default::default()
     };
     let mut expected: Vec<i64> = (0..ROWS).filter(|id| data::is_favorite(*id)).collect();
-    expected.sort_by_key(|id| (-i64::from(data::width(*id)), *id));
+    expected.sort_by_key(|id| (-data::width(*id), *id));
     let mut there = Vec::new();
     let mut page = loop {
         let page = stage.admin.items().list_items(request.clone()).await.unwrap().into_inner();
@@ -80,7 +80,7 @@ pub async fn looks(stage: &Stage) {
     assert_eq!(found.row_count, passing.len() as i64);
     let width = found.columns.iter().find(|column| column.column == "width").unwrap();
     let greatest = passing.iter().map(|id| data::width(*id)).max().unwrap();
-    assert_eq!(width.max.as_ref().unwrap().kind, Some(Kind::IntValue(greatest.into())));
+    assert_eq!(width.max.as_ref().unwrap().kind, Some(Kind::IntValue(greatest)));
     let request = GetFacetsRequest {
         namespace: namespace.clone(),
         dataset: dataset.clone(),
@@ -95,7 +95,7 @@ pub async fn looks(stage: &Stage) {
         };
         let of: Vec<i64> = (0..ROWS).filter(|id| data::section(*id) == section).collect();
         assert_eq!(group.row_count, of.len() as i64);
-        let sum: i64 = of.iter().map(|id| i64::from(data::width(*id))).sum();
+        let sum: i64 = of.iter().map(|id| data::width(*id)).sum();
         assert!((group.measures[0].mean.unwrap() - sum as f64 / of.len() as f64).abs() < 1e-6);
     }
     let request = SampleItemsRequest {
