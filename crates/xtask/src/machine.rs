@@ -40,8 +40,11 @@ impl Machine {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target).stdin(Stdio::null());
-        for name in OF_THE_OUTER_CARGO {
-            command.env_remove(name);
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if OF_THE_OUTER_CARGO.iter().any(|prefix| text.starts_with(prefix)) {
+                command.env_remove(&name);
+            }
         }
         command
     }
@@ -60,18 +63,11 @@ impl Machine {
     }
 }
 
-/// What `cargo run` sets for xtask and would confuse the fingerprints of a cargo below it.
-const OF_THE_OUTER_CARGO: [&str; 9] = [
-    "CARGO_MANIFEST_DIR",
-    "CARGO_MANIFEST_PATH",
-    "CARGO_PKG_NAME",
-    "CARGO_PKG_VERSION",
-    "CARGO_PKG_AUTHORS",
-    "CARGO_PKG_DESCRIPTION",
-    "CARGO_PKG_REPOSITORY",
-    "CARGO_PKG_RUST_VERSION",
-    "CARGO_PKG_LICENSE",
-];
+/// What `cargo run` sets for xtask: build scripts below it that look at these (ring's does) would
+/// see another environment than under a cargo of one's own, and all that stands on them would be
+/// compiled anew.
+const OF_THE_OUTER_CARGO: [&str; 4] =
+    ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_"];
 
 /// Whether `program` can be run at all.
 pub fn installed(program: &str, argument: &str) -> bool {
