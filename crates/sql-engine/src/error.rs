@@ -50,6 +50,9 @@ fn shared_error(error: &DataFusionError) -> ServiceError {
     }
     match root {
         DataFusionError::ResourcesExhausted(message) => exhausted(message),
+        DataFusionError::ArrowError(inner, _) if matches!(**inner, ArrowError::IoError(..)) => {
+            spilling(&inner.to_string())
+        }
         other => invalid(other),
     }
 }
@@ -68,9 +71,19 @@ fn exhausted(message: &str) -> ServiceError {
     .reason("SQL_TOO_LARGE")
 }
 
+/// Files are touched by spilling only. Its limit has no error of its own, just this setting's name.
+fn spilling(text: &str) -> ServiceError {
+    let first = text.lines().next().unwrap_or_default();
+    if text.contains("max_temp_directory_size") {
+        return exhausted(first.split(". Please").next().unwrap_or(first));
+    }
+    ServiceError::internal(format!("the query could not spill: {first}"))
+}
+
 fn arrow_error(error: ArrowError, context: Option<String>) -> ServiceError {
     match error {
         ArrowError::ExternalError(source) => sql_error(DataFusionError::External(source)),
+        ArrowError::IoError(text, _) => spilling(&text),
         other => invalid(&DataFusionError::ArrowError(Box::new(other), context)),
     }
 }
