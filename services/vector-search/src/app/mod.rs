@@ -5,6 +5,7 @@ mod answer;
 mod catalog;
 mod cold;
 mod embed;
+mod generations;
 mod items;
 mod live;
 mod load;
@@ -32,6 +33,7 @@ use crate::settings::Settings;
 use crate::store::Store;
 
 pub use embed::{EMBED, EmbedDataset};
+pub use generations::Assemble;
 pub use load::{LOAD, LoadVectors};
 pub use points::{Batch, Scroll, Upsert};
 pub use spaces::CreateSpace;

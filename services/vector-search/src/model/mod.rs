@@ -2,12 +2,14 @@
 
 mod address;
 mod fusion;
+mod generation;
 mod question;
 mod space;
 mod vector;
 
 pub use address::Address;
 pub use fusion::{FusionMethod, fuse};
+pub use generation::{CachedModel, Example, Generation, Image, RagStatistics, assemble};
 pub use question::{
     Ask, Consistency, DEPTH_MAX, Diversity, Explain, Found, Grouping, K_DEFAULT, Match,
     PREFETCH_MAX, Prefetch, Question, Recommend, SearchResult,

@@ -6,6 +6,7 @@
 
 mod changes;
 mod dialect;
+mod generations;
 mod migration;
 mod nearest;
 mod points;

@@ -2,6 +2,7 @@
 //! taken a release later.
 
 mod m0001_vectors;
+mod m0002_generations;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -11,6 +12,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_vectors::Migration), Box::new(jobs::Migration)]
+        vec![
+            Box::new(m0001_vectors::Migration),
+            Box::new(jobs::Migration),
+            Box::new(m0002_generations::Migration),
+        ]
     }
 }
