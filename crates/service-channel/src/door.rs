@@ -10,12 +10,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::ServiceExt;
 
 use crate::Transport;
+use crate::lingering::Lingering;
 use crate::remote::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, STREAM_WINDOW_BYTES};
 
 /// How one door behaves.
@@ -49,7 +50,13 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _)) => spawn_connection(&builder, &graceful, socket, app.clone()),
+            Ok((socket, _)) => {
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY could not be set");
+                }
+                let socket = Lingering::new(socket, settings.grace);
+                spawn_connection(&builder, &graceful, socket, app.clone());
+            }
             // Out of descriptors: the open connections go on, and closing one
             // frees the next accept.
             Err(error) => {
@@ -83,12 +90,9 @@ fn builder(settings: &DoorSettings) -> Builder<TokioExecutor> {
 fn spawn_connection(
     builder: &Builder<TokioExecutor>,
     graceful: &GracefulShutdown,
-    socket: TcpStream,
+    socket: Lingering,
     app: Transport,
 ) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
     let service = service_fn(move |request: Request<Incoming>| answer(app.clone(), request));
     let connection =
         builder.serve_connection_with_upgrades(TokioIo::new(socket), service).into_owned();

@@ -3,6 +3,7 @@
 
 mod deadline;
 mod door;
+mod lingering;
 mod panics;
 mod remote;
 mod service;

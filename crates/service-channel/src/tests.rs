@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::stream;
 use http_body_util::{BodyExt, StreamBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tonic::Code;
 
@@ -193,4 +194,34 @@ async fn shutdown_waits_for_an_open_stream() {
     let body = call.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "late");
     door.await.unwrap();
+}
+
+/// A peer that keeps sending while it reads slowly, as HTTP/2 clients do with
+/// window updates: nothing of what was written before the close may be lost.
+#[tokio::test]
+async fn a_close_waits_until_the_peer_has_read_everything() {
+    const BYTES: usize = 8 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut socket = lingering::Lingering::new(socket, Duration::from_secs(20));
+        socket.write_all(&vec![7; BYTES]).await.unwrap();
+        socket.shutdown().await.unwrap();
+    });
+    let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut read = 0;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        peer.write_all(b"more, please").await.unwrap();
+        let bytes = peer.read(&mut buffer).await.unwrap();
+        if bytes == 0 {
+            break;
+        }
+        read += bytes;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(read, BYTES);
+    drop(peer);
+    server.await.unwrap();
 }
