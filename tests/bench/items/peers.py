@@ -83,13 +83,13 @@ class DuckParquet(Sql):
 
     def _knows(self):
         return self.connection.execute("SELECT count(*) FROM duckdb_settings() WHERE name = "
-                                       "'parquet_metadata_cache'").fetchone()[0] > 0
+                                       "'parquet_metadata_cache'").fetchall()[0][0] > 0
 
     def rows(self, sql):
         return self.connection.sql(sql).to_arrow_table()
 
     def value(self, sql):
-        return self.connection.execute(sql).fetchone()[0]
+        return self.connection.execute(sql).fetchall()[0][0]
 
 
 class DuckNative(DuckParquet):
