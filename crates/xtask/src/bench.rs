@@ -9,7 +9,7 @@ use crate::run::succeed;
 
 /// The benchmarks, each a program in `tests/bench/<name>/bench.py`. One whose peers are no
 /// part of the tests' environment has a `requirements.txt` beside it.
-const BENCHMARKS: [&str; 5] = ["ann", "files", "flight", "items", "vectors"];
+const BENCHMARKS: [&str; 6] = ["ann", "files", "flight", "items", "models", "vectors"];
 /// The one that measures a crate in its own process.
 const IN_PROCESS: &str = "ann";
 
