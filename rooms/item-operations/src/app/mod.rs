@@ -21,6 +21,7 @@ mod sql;
 mod sql_catalog;
 mod sql_snapshot;
 mod sweep;
+mod thumbnails;
 mod values;
 mod view;
 mod watched;
@@ -35,7 +36,7 @@ use row_delta::RowDelta;
 use service_channel::Transport;
 use service_error::ServiceError;
 use sql_engine::Engine;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use crate::model::Address;
@@ -80,6 +81,8 @@ pub struct Inner {
     /// A writer found that a flush may be due.
     flush_wanted: Notify,
     sql: Engine,
+    /// Pictures that are decoded at the moment.
+    decoding: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for App {
@@ -120,6 +123,7 @@ impl App {
             views: Views::new(settings.delta.cache_bytes),
             dataset_ids: Cache::builder().max_capacity(DATASET_IDS_MAX).build(),
             flush_wanted: Notify::new(),
+            decoding: Arc::new(Semaphore::new(thumbnails::DECODED_AT_ONCE)),
             sealing: Sealing::open(store.clone()).await?,
             sql: Engine::new(&settings.engine_settings())?,
             store,

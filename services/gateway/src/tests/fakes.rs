@@ -187,6 +187,15 @@ impl MediaService for Media {
         };
         Ok(Response::new(stream::iter([Ok(part("one ")), Ok(part("two"))]).boxed()))
     }
+
+    type GetThumbnailStream = Items<HttpBody>;
+
+    async fn get_thumbnail(
+        &self,
+        _: Request<items::GetThumbnailRequest>,
+    ) -> Answer<Self::GetThumbnailStream> {
+        Err(Status::unimplemented("not used here"))
+    }
 }
 
 /// Answers by the ticket it is given.

@@ -1,5 +1,6 @@
 //! `quarry.items.v1.MediaService`.
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use items_api::http_body::HttpBody;
@@ -7,9 +8,10 @@ use items_api::v1::media_service_server::MediaService;
 use items_api::v1::upload_media_request::Part;
 use items_api::v1::{
     AbortUploadRequest, AbortUploadResponse, BeginUploadRequest, BeginUploadResponse,
-    DownloadMediaRequest, UploadMediaRequest, UploadMediaResponse,
+    DownloadMediaRequest, GetThumbnailRequest, UploadMediaRequest, UploadMediaResponse,
 };
 use service_error::ServiceError;
+use thumbnails::{Format, SIZES};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -21,6 +23,8 @@ use crate::model::Address;
 const ANSWERS_AHEAD: usize = 64;
 /// A piece of a download at most; gRPC's usual limit is 4 MiB.
 const PIECE_BYTES_MAX: usize = 1 << 20;
+/// Pixels.
+const EDGE_DEFAULT: u32 = 256;
 const DEFAULT_MIME_TYPE: &str = "application/octet-stream";
 
 #[derive(Debug, Clone)]
@@ -39,6 +43,7 @@ impl MediaGrpc {
 impl MediaService for MediaGrpc {
     type UploadMediaStream = BoxStream<'static, Result<UploadMediaResponse, Status>>;
     type DownloadMediaStream = BoxStream<'static, Result<HttpBody, Status>>;
+    type GetThumbnailStream = BoxStream<'static, Result<HttpBody, Status>>;
 
     async fn begin_upload(
         &self,
@@ -88,22 +93,53 @@ impl MediaService for MediaGrpc {
         let body = self.app.download(&caller, &address, &request.content_hash).await?;
         let content_type =
             if body.mime_type.is_empty() { DEFAULT_MIME_TYPE.to_owned() } else { body.mime_type };
-        let pieces = body.bytes.flat_map(move |piece| {
-            let pieces: Vec<Result<HttpBody, Status>> = match piece {
-                Err(error) => vec![Err(error.into())],
-                Ok(mut piece) => {
-                    let mut pieces = Vec::new();
-                    while !piece.is_empty() {
-                        let data = piece.split_to(piece.len().min(PIECE_BYTES_MAX));
-                        pieces.push(Ok(HttpBody { content_type: content_type.clone(), data }));
-                    }
-                    pieces
-                }
-            };
-            futures::stream::iter(pieces)
-        });
-        Ok(Response::new(pieces.boxed()))
+        Ok(Response::new(pieces(content_type, body.bytes)))
     }
+
+    async fn get_thumbnail(
+        &self,
+        request: Request<GetThumbnailRequest>,
+    ) -> Result<Response<Self::GetThumbnailStream>, Status> {
+        let caller = caller::of(&request)?;
+        let request = request.into_inner();
+        let address = Address::new(&request.namespace, &request.dataset)?;
+        let format = match request.format.as_str() {
+            "" | "jpeg" => Format::Jpeg,
+            "webp" => Format::WebP,
+            _ => Err(ServiceError::invalid("format", "must be `jpeg` or `webp`"))?,
+        };
+        let edge = match u32::try_from(request.size) {
+            Ok(0) => EDGE_DEFAULT,
+            Ok(edge) if SIZES.contains(&edge) => edge,
+            _ => Err(ServiceError::invalid("size", format!("must be one of {SIZES:?}")))?,
+        };
+        let hash = &request.content_hash;
+        let bytes = self.app.thumbnail(&caller, &address, hash, edge, format).await?;
+        let whole = futures::stream::iter([Ok(bytes)]).boxed();
+        Ok(Response::new(pieces(format.mime_type().to_owned(), whole)))
+    }
+}
+
+/// A body in messages that every client takes.
+fn pieces(
+    content_type: String,
+    bytes: BoxStream<'static, Result<Bytes, ServiceError>>,
+) -> BoxStream<'static, Result<HttpBody, Status>> {
+    let messages = bytes.flat_map(move |piece| {
+        let pieces: Vec<Result<HttpBody, Status>> = match piece {
+            Err(error) => vec![Err(error.into())],
+            Ok(mut piece) => {
+                let mut pieces = Vec::new();
+                while !piece.is_empty() {
+                    let data = piece.split_to(piece.len().min(PIECE_BYTES_MAX));
+                    pieces.push(Ok(HttpBody { content_type: content_type.clone(), data }));
+                }
+                pieces
+            }
+        };
+        futures::stream::iter(pieces)
+    });
+    messages.boxed()
 }
 
 async fn receive(

@@ -3,7 +3,8 @@
 use futures::TryStreamExt;
 use items_api::v1::upload_media_request::Part;
 use items_api::v1::{
-    BeginUploadRequest, DownloadMediaRequest, MediaHeader, UploadMediaRequest, UploadMediaResponse,
+    BeginUploadRequest, DownloadMediaRequest, GetThumbnailRequest, MediaHeader, UploadMediaRequest,
+    UploadMediaResponse,
 };
 use serde_json::json;
 use service_error::{Code, ServiceError};
@@ -110,4 +111,47 @@ async fn a_commit_whose_mark_was_lost_is_found_in_the_manifest() {
     // As a crash right after a commit leaves them.
     house.store.mark_media(upload.parse().unwrap(), false).await.unwrap();
     assert_eq!(download(&house, &who, blake3::hash(&bytes)).await.unwrap().1, bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thumbnails_are_made_once_and_refused_for_what_is_no_picture() {
+    let house = House::new().await;
+    let who = Who::admin();
+    let upload = begin(&house, &who).await;
+    let picture = include_bytes!("../../../../samples/shapes/stripes/stripes-10.png").to_vec();
+    let text = b"no picture".to_vec();
+    for bytes in [&picture, &text] {
+        send(&house, &who, file(&upload, bytes, blake3::hash(bytes))).await.unwrap();
+    }
+    let put = command(json!({"dataset": "vision/t", "upload_id": upload}));
+    house.put(&who, put, &[rows(0..10)]).await.unwrap();
+    let get = async |who: &Who, bytes: &[u8], size: i32, format: &str| {
+        let request = GetThumbnailRequest {
+            namespace: "vision".into(),
+            dataset: "t".into(),
+            content_hash: blake3::hash(bytes).to_hex().to_string(),
+            size,
+            format: format.into(),
+        };
+        let pieces = house.media().get_thumbnail(house.by(who, request)).await?.into_inner();
+        let pieces: Vec<_> = pieces.try_collect().await?;
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.data.to_vec()).collect();
+        Ok::<_, ServiceError>((pieces[0].content_type.clone(), bytes))
+    };
+    let (kind, jpeg) = get(&who, &picture, 64, "").await.unwrap();
+    assert_eq!((kind.as_str(), &jpeg[..2]), ("image/jpeg", [0xFF, 0xD8].as_slice()));
+    let (kind, webp) = get(&who, &picture, 0, "webp").await.unwrap();
+    assert_eq!((kind.as_str(), &webp[8..12]), ("image/webp", b"WEBP".as_slice()));
+    assert_eq!(get(&who, &picture, 64, "jpeg").await.unwrap().1, jpeg, "kept");
+    for (size, format, field) in [(65, "", "size"), (-1, "", "size"), (64, "gif", "format")] {
+        let error = get(&who, &picture, size, format).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        assert_eq!(error.field_name(), Some(field), "{error}");
+    }
+    let shapeless = get(&who, &text, 64, "").await.unwrap_err();
+    assert!(shapeless.reason_is("NOT_A_PICTURE"), "{shapeless}");
+    let absent = get(&who, b"never sent", 64, "").await.unwrap_err();
+    assert_eq!(absent.code(), Code::NotFound);
+    let stranger = get(&Who::user(), &picture, 64, "").await.unwrap_err();
+    assert_eq!(stranger.code(), Code::NotFound, "what is kept is nobody's right");
 }
