@@ -209,8 +209,9 @@ impl Engine {
             .spawn(async move {
                 let state = inner.session(tables)?;
                 let plan = logical(&state, statement).await?;
-                let schema = answered(plan.schema().as_arrow());
+                // After the values, which decide the types of what is computed from them.
                 let plan = parameters::bound(plan, &parameters)?;
+                let schema = answered(plan.schema().as_arrow());
                 let plan = state.create_physical_plan(&plan).await.map_err(sql_error)?;
                 Ok(Planned { plan, task: state.task_ctx(), schema })
             })

@@ -277,6 +277,23 @@ async fn parameters_are_typed_and_counted() {
 }
 
 #[tokio::test]
+async fn values_decide_the_type_of_what_is_computed_from_them() {
+    let engine = plain();
+    let statement = Statement::parse("select ? + 1 x").unwrap();
+    let given = RecordBatch::try_from_iter([(
+        "$1",
+        Arc::new(arrow::array::Float64Array::from(vec![1.5])) as ArrayRef,
+    )])
+    .unwrap();
+    let run = parameter_rows(&given).unwrap().swap_remove(0);
+    let planned = engine.plan(&statement, Vec::new(), run).await.unwrap();
+    let batches: Vec<RecordBatch> =
+        engine.run(planned).unwrap().batches.try_collect().await.unwrap();
+    let sum = batches[0].column(0).as_primitive::<arrow::datatypes::Float64Type>().value(0);
+    assert!((sum - 2.5).abs() < 1e-9, "{sum}");
+}
+
+#[tokio::test]
 async fn what_a_query_may_not_do_is_refused() {
     let engine = plain();
     let tables = || vec![table("a", vec![items(3)])];

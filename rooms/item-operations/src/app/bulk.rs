@@ -119,12 +119,55 @@ impl App {
             ..CommitVersionRequest::default()
         };
         let merged = self.merge_fenced(caller, opened, upload, change, commit).await?;
-        let response = merged.response;
+        self.edited_in_bulk(opened, &merged.response)
+    }
+
+    fn edited_in_bulk(
+        &self,
+        opened: &Opened,
+        response: &CommitVersionResponse,
+    ) -> Result<Edited, ServiceError> {
         Ok(Edited {
             items: Vec::new(),
             affected: u64::try_from(response.affected_rows).unwrap_or(0),
             commit_token: self.commit_token(opened, 0, response.snapshot)?,
         })
+    }
+
+    /// What an edit of many rows did before, if it went in bulk: the delta knows nothing of it,
+    /// and what is left for its filter may be few rows, or other ones.
+    ///
+    /// # Errors
+    /// The key of another request; a catalog that is away.
+    pub async fn bulk_before(
+        &self,
+        caller: &Caller,
+        opened: &Opened,
+        repeatable: &Repeatable,
+    ) -> Result<Option<Edited>, ServiceError> {
+        if repeatable.idempotency_key.is_empty() || opened.snapshot == 0 {
+            return Ok(None);
+        }
+        let upload = self.upload_to(caller, opened.place()).await?;
+        // From snapshot 0 the catalog commits nothing with compared keys: it answers a
+        // repetition, or that the head has moved.
+        let asked = CommitVersionRequest {
+            upload_id: upload.to_string(),
+            mode: CommitMode::Append as i32,
+            unnamed: true,
+            keys_checked: true,
+            idempotency_key: repeatable.idempotency_key.clone(),
+            body_hash: repeatable.body_hash.clone(),
+            ..CommitVersionRequest::default()
+        };
+        let answer = self.catalog.commit(caller, asked).await;
+        // Its lease ends by itself if this fails.
+        let _ = self.catalog.abort_upload(caller, upload).await;
+        match answer {
+            Ok(response) => self.edited_in_bulk(opened, &response).map(Some),
+            Err(error) if error.reason_is("HEAD_MOVED") => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves what the delta of a branch holds into the blocks. False: it held

@@ -173,7 +173,8 @@ impl App {
             ceiling: opened.ceiling,
         });
         let pins = pins.collect();
-        let described = self.sql.describe(&posed.statement, posed.tables).await?;
+        let tables = posed.tables.clone();
+        let described = self.sql.describe(&posed.statement, tables).await?;
         let given = unpacked(&parameters)?;
         let wanted = described.parameters.fields().len();
         let columns = given.first().map_or(0, RecordBatch::num_columns);
@@ -182,7 +183,15 @@ impl App {
             return Err(ServiceError::invalid("query", message).reason("SQL_PARAMETERS"));
         }
         let answer = SqlAnswer::Query { query: query.to_owned(), parameters, pins };
-        self.sql_handle(caller, described.schema, answer)
+        // Values decide the types of what is computed from them.
+        let mut runs = given.first().map(parameter_rows).transpose()?.unwrap_or_default();
+        let schema = match runs.is_empty() {
+            true => described.schema,
+            false => {
+                self.sql.plan(&posed.statement, posed.tables, runs.swap_remove(0)).await?.schema
+            }
+        };
+        self.sql_handle(caller, schema, answer)
     }
 
     /// Where the rows of a command about metadata are.

@@ -302,8 +302,15 @@ pub async fn by_filter(stage: &Stage) {
     assert_eq!(few.unwrap().into_inner().affected_rows, narrow);
     let wide = counted(admin, &ns, "width > 3000").await;
     assert!(wide > 64, "{wide} rows are few");
-    let many = edits.bulk_edit_items(bulk(&ns, "width > 3000", Change::Delete(true))).await;
-    assert_eq!(many.unwrap().into_inner().affected_rows, wide);
+    let mut request = bulk(&ns, "width > 3000", Change::Delete(true));
+    request.idempotency_key = "wide".into();
+    // Asked again when nothing is left, or something else, it is what it was.
+    for _ in 0..2 {
+        let many = edits.bulk_edit_items(request.clone()).await;
+        assert_eq!(many.unwrap().into_inner().affected_rows, wide);
+    }
+    let other = BulkEditItemsRequest { filter: "width < 1020".into(), ..request };
+    refused(edits.bulk_edit_items(other).await, Code::FailedPrecondition);
     let left = agree(admin, &ns).await;
     assert_eq!(i64::try_from(left.len()).unwrap(), 1_001 - narrow - wide);
     let none = edits.bulk_edit_items(bulk(&ns, "", Change::Delete(true))).await;

@@ -142,6 +142,12 @@ impl App {
             {
                 return self.edited_before(&opened, &before.response, before.seq);
             }
+            if attempts == 0
+                && matches!(edit, Edit::Where { .. })
+                && let Some(before) = self.bulk_before(caller, &opened, &repeatable).await?
+            {
+                return Ok(before);
+            }
             self.check_backlog(&opened).await?;
             let view = self.view(caller, &opened).await?;
             let computed = match self.compute(caller, &opened, &view, edit).await? {
