@@ -19,6 +19,7 @@ import pyarrow as pa
 
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "harness/python")]
+import edits  # noqa: E402
 import peers as peers_module  # noqa: E402
 import quarry_server  # noqa: E402
 from ours import Ours  # noqa: E402
@@ -35,6 +36,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
     parser.add_argument("--peers", default=",".join(peers_module.ALL), help="which, with commas")
     parser.add_argument("--only", default="", help="operations that hold one of these words")
+    parser.add_argument("--read-only", action="store_true", help="no edits after the reads")
     parser.add_argument("--dir", help="where the data is made and kept for the next run")
     chosen = parser.parse_args()
     if chosen.quick:
@@ -87,7 +89,11 @@ OPERATIONS = [
     ("filtered scan, 5 columns, 1.5 %", lambda a: (a.width(),), "scan", "equal"),
     ("group by tags: count, mean, max", lambda a: (), "group", "equal"),
     ("group by tags where width>…", lambda a: (a.width(),), "group_where", "equal"),
+    ("statistics of a column", lambda a: (), "statistics", "equal"),
+    ("all rows, all columns, streamed", lambda a: (), "stream", "equal"),
 ]
+# Seconds a round at many rows: fewer rounds say as much.
+LONG = {"stream": 3}
 
 
 def same(kind, name, answers):
@@ -106,6 +112,7 @@ def run(operation, engines, rows, rounds, rng):
     able = {who: engine for who, engine in engines.items() if hasattr(engine, method)}
     times = {who: [] for who in able}
     asked = Arguments(rows)
+    rounds = min(rounds, LONG.get(method, rounds))
     for turn in range(rounds + WARM_ROUNDS):
         arguments = arguments_of(asked)
         prepared = {}
@@ -175,6 +182,8 @@ def main():
     finally:
         if ours:
             ours.stop()
+        if not chosen.read_only:
+            shelf.forget_edited()
         if not chosen.dir:
             shutil.rmtree(home, ignore_errors=True)
 
@@ -187,11 +196,19 @@ def report(chosen, engines, wanted, ours):
     print(f"| operation | {' | '.join(wanted)} | quarry | ratio to the best |")
     print("|---" * (len(wanted) + 3) + "|")
     words = [word for word in chosen.only.split(",") if word]
+    quiet = {}
     for operation in OPERATIONS:
         if words and not any(word in operation[0] for word in words):
             continue
         times = run(operation, engines, chosen.rows, chosen.rounds, rng)
+        quiet[operation[0]] = times["quarry"]
         print(row(operation[0], times, "quarry", wanted), flush=True)
+    if not chosen.read_only:
+        edits.edits(engines, chosen.rows,
+                    lambda name, times: print(row(name, times, "quarry", wanted), flush=True))
+        edits.load_table(engines, "quarry", chosen.rows)
+        edits.under_writes(ours, OPERATIONS, chosen.rows, Arguments(ours.count_all()), quiet,
+                           chosen.rounds)
     memory = quarry_server.memory_peak_bytes(ours.pid())
     print(f"\nQuarry's peak RSS: {memory / 1e6:,.0f} MB; this process with all peers: "
           f"{own_memory() / 1e6:,.0f} MB. Loading: ours {ours.loaded_seconds:.1f} s.")

@@ -36,7 +36,8 @@ def contract():
     google.__path__.append(f"{out}/google")
     items = importlib.import_module("quarry.items.v1.items_pb2")
     analysis = importlib.import_module("quarry.items.v1.analysis_pb2")
-    return items, analysis
+    edits = importlib.import_module("quarry.items.v1.edits_pb2")
+    return items, analysis, edits
 
 
 class Ours:
@@ -46,7 +47,7 @@ class Ours:
         self.shelf = shelf
         self.server = quarry_server.Server(executable=binary)
         self.server.cli("namespaces", "create", "bench")
-        self.items, self.analysis = contract()
+        self.items, self.analysis, self.edits = contract()
         options = [("grpc.max_receive_message_length", 64 << 20)]
         self.channel = grpc.insecure_channel(self.server.address, options=options)
         self.metadata = [("authorization", f"Bearer {self.server.token}")]
@@ -143,6 +144,32 @@ class Ours:
         return sum(len(self.client.do_get(endpoint.ticket, self.options).read_all())
                    for endpoint in info.endpoints)
 
+    def stream(self):
+        descriptor = flight.FlightDescriptor.for_path("bench", "items")
+        info = self.client.get_flight_info(descriptor, self.options)
+        rows = 0
+        for endpoint in info.endpoints:
+            for chunk in self.client.do_get(endpoint.ticket, self.options):
+                rows += len(chunk.data)
+        return rows
+
+    def statistics(self):
+        found = self.ask("GetStatistics").columns
+        width = next(column for column in found if column.column == "width")
+        return width.null_count, width.min.int_value, width.max.int_value
+
+    # --- edits --------------------------------------------------------------
+
+    def edit(self, method, **fields):
+        return self.call("EditsService", method, self.edits, **fields)
+
+    def update_by_key(self, keys, title):
+        cells = {"title": {"string_value": title}}
+        self.edit("BatchPatchItems", patches=[{"key": key, "cells": cells} for key in keys])
+
+    def delete_width(self, width):
+        self.edit("BulkEditItems", filter=f"width = {width}", delete=True)
+
     def group(self, filter=""):
         return self.look("GetFacets", column="tags_json", measures=["width", "height"], filter=filter)
 
@@ -152,7 +179,7 @@ class Ours:
     @staticmethod
     def shown(answer):
         """An answer as all engines show it: ids, a number, or groups."""
-        if isinstance(answer, int):
+        if isinstance(answer, (int, tuple)):
             return answer
         if hasattr(answer, "groups"):
             return sorted((group.value.string_value, group.row_count,

@@ -1,6 +1,7 @@
 """The engines that people use instead, each at its best: in process, with its own indexes."""
 
 import datetime
+import time
 
 import pyarrow as pa
 import pyarrow.dataset as dataset
@@ -67,6 +68,10 @@ class Sql:
     def group_where(self, width):
         return self.group(f"WHERE width > {width}")
 
+    def statistics(self):
+        found = self.rows(f"SELECT count(*) - count(width), min(width), max(width) FROM {self.table}")
+        return tuple(column[0].as_py() for column in found.columns)
+
     @staticmethod
     def moment(number):
         return f"TIMESTAMPTZ '{at(number).isoformat()}'"
@@ -91,6 +96,10 @@ class DuckParquet(Sql):
     def value(self, sql):
         return self.connection.execute(sql).fetchall()[0][0]
 
+    def stream(self):
+        reader = self.connection.sql(f"SELECT * FROM {self.table}").to_arrow_reader(65_536)
+        return sum(len(batch) for batch in reader)
+
 
 class DuckNative(DuckParquet):
     def __init__(self, shelf):
@@ -101,8 +110,18 @@ class DuckNative(DuckParquet):
         self.connection = duckdb.connect(str(path))
         self.connection.execute("SET TimeZone = 'UTC'")
         if fresh:
+            begin = time.perf_counter()
             self.connection.execute(f"CREATE TABLE items AS SELECT * FROM {self.table}")
+            self.connection.execute("CHECKPOINT")
+            self.loaded_seconds = time.perf_counter() - begin
         self.table = "items"
+
+    def update_by_key(self, keys, title):
+        wanted = ", ".join(f"'{key}'" for key in keys)
+        self.connection.execute(f"UPDATE items SET title = '{title}' WHERE id IN ({wanted})")
+
+    def delete_width(self, width):
+        self.connection.execute(f"DELETE FROM items WHERE width = {width}")
 
     def take(self, positions):
         wanted = ", ".join(map(str, positions))
@@ -193,7 +212,9 @@ class Lance:
         if (path / "complete").exists():
             self.table = database.open_table("items")
             return
+        begin = time.perf_counter()
         self.table = database.create_table("items", shelf.reader(), mode="overwrite")
+        self.loaded_seconds = time.perf_counter() - begin
         self.table.create_scalar_index("id", index_type="BTREE")
         self.table.create_scalar_index("external_id", index_type="BTREE")
         self.table.create_scalar_index("width", index_type="BITMAP")
@@ -234,6 +255,13 @@ class Lance:
     def scan(self, width):
         return len(self.find(f"width >= {width} AND width < {width + 51}", 10_000_000, SCANNED))
 
+    def update_by_key(self, keys, title):
+        wanted = ", ".join(f"'{key}'" for key in keys)
+        self.table.update(where=f"id IN ({wanted})", values={"title": title})
+
+    def delete_width(self, width):
+        self.table.delete(f"width = {width}")
+
 
 class Delta:
     def __init__(self, shelf):
@@ -241,7 +269,9 @@ class Delta:
         self.version = deltalake.__version__
         path = shelf.home / f"delta-{shelf.rows}"
         if not (path / "complete").exists():
+            begin = time.perf_counter()
             deltalake.write_deltalake(str(path), shelf.reader(), mode="overwrite")
+            self.loaded_seconds = time.perf_counter() - begin
             (path / "complete").touch()
         self.builder = deltalake.QueryBuilder().register("items", deltalake.DeltaTable(str(path)))
 
@@ -266,6 +296,9 @@ class ArrowDataset:
     def count_two(self, width):
         field = dataset.field
         return self.data.count_rows(filter=(field("width") == width) & field("is_favorite"))
+
+    def stream(self):
+        return sum(len(batch) for batch in self.data.to_batches())
 
     def scan(self, width):
         field = dataset.field

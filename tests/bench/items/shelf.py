@@ -5,6 +5,7 @@ when a directory is named.
 """
 
 import pathlib
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,6 +51,11 @@ class Shelf:
         if writer:
             writer.close()
         (self.parquet / "complete").touch()
+
+    def forget_edited(self):
+        """Takes away what peers changed, so that a next run begins with the same rows."""
+        (self.home / f"native-{self.rows}.duckdb").unlink(missing_ok=True)
+        shutil.rmtree(self.home / f"lance-{self.rows}", ignore_errors=True)
 
     @property
     def glob(self):
