@@ -34,7 +34,7 @@ def arguments():
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
-    parser.add_argument("--peers", default=",".join(peers_module.ALL), help="which, with commas")
+    parser.add_argument("--peers", default=",".join(peers_module.ALL), help="which, with commas; none with ''")
     parser.add_argument("--only", default="", help="operations that hold one of these words")
     parser.add_argument("--read-only", action="store_true", help="no edits after the reads")
     parser.add_argument("--dir", help="where the data is made and kept for the next run")
@@ -147,11 +147,10 @@ def commit():
 
 
 def row(name, times, ours, others):
-    best = min((np.median(times[who]), who) for who in others if times.get(who))
-    mine = np.median(times[ours])
-    cells = [cell(times.get(who)) for who in others]
-    return (f"| {name} | {' | '.join(cells)} | {cell(times[ours])} | "
-            f"**{mine / best[0]:.2f}×** of {best[1]} |")
+    best = min(((np.median(times[who]), who) for who in others if times.get(who)), default=None)
+    ratio = f"**{np.median(times[ours]) / best[0]:.2f}×** of {best[1]}" if best else "–"
+    cells = [cell(times.get(who)) for who in [*others, ours]]
+    return f"| {name} | {' | '.join(cells)} | {ratio} |"
 
 
 def own_memory():
@@ -169,7 +168,8 @@ def main():
     wanted = [name for name in chosen.peers.split(",") if name]
     ours = None
     try:
-        shelf.make()
+        if wanted:
+            shelf.make()
         ours = Ours(chosen.binary, shelf)
         ours.load()
         engines = {}
@@ -193,7 +193,7 @@ def report(chosen, engines, wanted, ours):
     print(f"\nitems: {chosen.rows:,} rows × {len(Shelf.columns())} columns, {chosen.rounds} rounds in "
           f"turns, p50 / p99 in ms; ours over gRPC and Flight, peers in process; {os.cpu_count()} "
           f"cores, commit {commit()}\n")
-    print(f"| operation | {' | '.join(wanted)} | quarry | ratio to the best |")
+    print(f"| operation | {' | '.join([*wanted, 'quarry'])} | ratio to the best |")
     print("|---" * (len(wanted) + 3) + "|")
     words = [word for word in chosen.only.split(",") if word]
     quiet = {}
