@@ -6,6 +6,7 @@
 
 mod counter;
 mod error;
+mod metrics_table;
 pub mod migration;
 mod postgres;
 mod sqlite;
@@ -14,6 +15,7 @@ pub mod testing;
 
 pub use counter::{current_number, next_number, next_numbers};
 pub use error::{db_error, is_unique_violation};
+pub use metrics_table::SystemMetrics;
 pub use migration::MigrationStatus;
 pub use store::SqlStore;
 

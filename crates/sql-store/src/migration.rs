@@ -115,6 +115,15 @@ impl SqlStore {
             .collect())
     }
 
+    /// The names of all migrations that the schema has, those of other
+    /// versions too, in order. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`db_error`].
+    pub async fn applied_migrations(&self) -> Result<Vec<String>, ServiceError> {
+        self.applied(self.read()).await
+    }
+
     async fn take_migration_lock(&self, tx: &DatabaseTransaction) -> Result<(), ServiceError> {
         if self.backend() != DbBackend::Postgres {
             return Ok(()); // BEGIN IMMEDIATE is the lock.

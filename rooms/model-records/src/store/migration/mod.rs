@@ -11,7 +11,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_models::Migration), Box::new(tracking::Migration)]
+        vec![
+            Box::new(m0001_models::Migration),
+            Box::new(tracking::Migration),
+            Box::new(sql_store::SystemMetrics),
+        ]
     }
 }
 

@@ -11,6 +11,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_vectors::Migration), Box::new(jobs::Migration)]
+        vec![
+            Box::new(m0001_vectors::Migration),
+            Box::new(jobs::Migration),
+            Box::new(sql_store::SystemMetrics),
+        ]
     }
 }
