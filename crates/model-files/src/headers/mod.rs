@@ -1,0 +1,190 @@
+//! Headers of files that hold tensors, read by range. No byte of a tensor is.
+
+mod gguf;
+mod onnx;
+mod safetensors;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use crate::source::{Meter, Part, RangeReader, ReadError};
+
+/// Tensors of a header.
+pub const TENSORS_MAX: usize = 200_000;
+/// Dimensions of a tensor.
+const DIMENSIONS_MAX: usize = 16;
+/// Bytes of a name.
+const NAME_BYTES_MAX: u64 = 1_024;
+/// Entries of metadata that are told.
+const METADATA_MAX: usize = 2_000;
+/// Characters of a value of metadata that are told.
+const VALUE_CHARS_MAX: usize = 4_096;
+/// Bytes that are read of a file for its header.
+const HEADER_BYTES_MAX: u64 = 128 << 20;
+
+/// What kind of file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Safetensors,
+    Gguf,
+    Onnx,
+}
+
+impl Format {
+    /// Its name as users write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Gguf => "gguf",
+            Self::Onnx => "onnx",
+        }
+    }
+}
+
+/// A tensor that a header names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tensor {
+    pub name: String,
+    /// As its format writes it: `F32`, `BF16`, `Q4_K`, `FLOAT`.
+    pub kind: String,
+    /// Elements along each dimension; -1 where it is open.
+    pub shape: Vec<i64>,
+    /// Elements; 0 where a dimension is open.
+    pub parameters: u64,
+    /// Bytes of its data; 0 where the header does not say.
+    pub bytes: u64,
+}
+
+/// What a header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub format: Format,
+    /// In the order of the file.
+    pub tensors: Vec<Tensor>,
+    /// Elements of all tensors.
+    pub parameters: u64,
+    pub metadata: BTreeMap<String, String>,
+    /// What a graph takes; of ONNX only.
+    pub inputs: Vec<Tensor>,
+    /// What a graph gives; of ONNX only.
+    pub outputs: Vec<Tensor>,
+    /// Where a file says that parts of it lie elsewhere; of ONNX only.
+    pub external: Vec<String>,
+}
+
+impl Header {
+    fn new(format: Format) -> Self {
+        Self {
+            format,
+            tensors: Vec::new(),
+            parameters: 0,
+            metadata: BTreeMap::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            external: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, key: String, value: &str) {
+        if self.metadata.len() < METADATA_MAX {
+            self.metadata.insert(key, value.chars().take(VALUE_CHARS_MAX).collect());
+        }
+    }
+
+    fn add(&mut self, tensor: Tensor) -> Result<(), HeaderError> {
+        if self.tensors.len() >= TENSORS_MAX {
+            return Err(HeaderError::TooLarge { what: "tensors", most: TENSORS_MAX as u64 });
+        }
+        self.parameters = self
+            .parameters
+            .checked_add(tensor.parameters)
+            .ok_or_else(|| malformed("its parameters are more than can be counted"))?;
+        self.tensors.push(tensor);
+        Ok(())
+    }
+}
+
+/// Why a header can't be told.
+#[derive(Debug, thiserror::Error)]
+pub enum HeaderError {
+    /// None of the formats.
+    #[error("it is no safetensors, GGUF or ONNX file")]
+    UnknownFormat,
+    /// It ends where its header does not.
+    #[error("it ends in the middle of its header")]
+    Truncated,
+    /// It breaks a rule of its format.
+    #[error("{0}")]
+    Malformed(String),
+    /// It is beyond a bound of ours.
+    #[error("its {what} are more than the {most} that are read")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// The bound.
+        most: u64,
+    },
+    /// The store's.
+    #[error("it could not be read: {0}")]
+    Io(#[source] std::io::Error),
+}
+
+impl From<ReadError> for HeaderError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Truncated => Self::Truncated,
+            ReadError::Exhausted(_) | ReadError::Bomb(_) => {
+                Self::TooLarge { what: "header's bytes", most: HEADER_BYTES_MAX }
+            }
+            ReadError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+fn malformed(message: impl Into<String>) -> HeaderError {
+    HeaderError::Malformed(message.into())
+}
+
+/// Reads the header of a file. `path` decides where the bytes alone do not: an
+/// ONNX file has no mark.
+///
+/// # Errors
+/// As [`HeaderError`] tells them apart.
+pub fn read_header(path: &str, source: &dyn RangeReader) -> Result<Header, HeaderError> {
+    let meter = Meter {
+        read_bytes: Cell::new(HEADER_BYTES_MAX),
+        inflated_bytes: Cell::new(0),
+        opcodes: Cell::new(0),
+        members: Cell::new(0),
+    };
+    let part = Part::whole(source);
+    let head = part.head(&meter, 9)?;
+    match sniff(path, &head) {
+        Some(Format::Safetensors) => safetensors::read(part, &meter),
+        Some(Format::Gguf) => gguf::read(part, &meter),
+        Some(Format::Onnx) => onnx::read(part, &meter),
+        None => Err(HeaderError::UnknownFormat),
+    }
+}
+
+/// The format of a file, by its first nine bytes and its name.
+#[must_use]
+pub fn sniff(path: &str, head: &[u8]) -> Option<Format> {
+    let named = |suffix: &str| path.to_ascii_lowercase().ends_with(suffix);
+    if head.starts_with(b"GGUF") || named(".gguf") {
+        return Some(Format::Gguf);
+    }
+    if named(".onnx") {
+        return Some(Format::Onnx);
+    }
+    let length = head.get(..8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    let plausible = length.is_some_and(|length| length <= safetensors::JSON_BYTES_MAX);
+    (named(".safetensors") || (plausible && head.get(8) == Some(&b'{')))
+        .then_some(Format::Safetensors)
+}
+
+/// Elements of a shape, if they can be counted.
+fn elements(shape: &[i64]) -> Option<u64> {
+    shape.iter().try_fold(1_u64, |product, of| product.checked_mul(u64::try_from(*of).ok()?))
+}

@@ -1,0 +1,220 @@
+//! Which kind of file something is, and who looks at it.
+
+use super::inflate::{Coding, Stream};
+use super::pickle::{self, Sure};
+use super::{Notes, Place, Verdict, archive, texts};
+use crate::headers::{self, HeaderError};
+use crate::source::{Meter, Part, ReadError};
+
+const HEAD_BYTES: u64 = 512;
+const NUMPY: &[u8] = b"\x93NUMPY";
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+
+/// Names under which loaders expect a pickle.
+const PICKLES: &[&str] =
+    &[".pkl", ".pickle", ".pck", ".p", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt"];
+/// Names under which a zip may be loaded.
+const ARCHIVES: &[&str] =
+    &[".zip", ".npz", ".keras", ".pt", ".pth", ".pt2", ".ckpt", ".bin", ".mar"];
+/// Names of packed pickles, as joblib writes them.
+const PACKED: &[&str] =
+    &[".joblib", ".pkl", ".pickle", ".z", ".gz", ".gzip", ".bz2", ".xz", ".lzma", ".lz4"];
+const NATIVE: &[&str] = &[".so", ".dll", ".dylib", ".exe", ".pyd", ".pyc", ".jar", ".class"];
+const SCRIPTS: &[&str] = &[".py", ".pyw", ".sh", ".bat", ".ps1", ".ipynb"];
+
+/// Whether a file of this name may be run by a loader.
+pub fn may_run(place: Place<'_>) -> bool {
+    [PICKLES, ARCHIVES, NATIVE, SCRIPTS].iter().any(|names| place.named(names))
+        || place.named(&[".npy", ".h5", "config.json"])
+}
+
+/// Looks at a file, or a member of one; answers its format.
+pub fn look(place: Place<'_>, part: Part<'_>, meter: &Meter, notes: &mut Notes) -> &'static str {
+    match look_inside(place, part, meter, notes) {
+        Ok(format) => format,
+        Err(error) => {
+            notes.unread(place, 0, &error);
+            ""
+        }
+    }
+}
+
+fn look_inside(
+    place: Place<'_>,
+    part: Part<'_>,
+    meter: &Meter,
+    notes: &mut Notes,
+) -> Result<&'static str, ReadError> {
+    let head = part.head(meter, HEAD_BYTES)?;
+    let stream = Stream { part, coding: Coding::Plain, meter };
+    let zip = head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06");
+    if (zip || place.named(ARCHIVES) || place.named(PICKLES))
+        && let Some(format) = archive::look(place, part, meter, notes)
+    {
+        // A file can be two things at once: what stands before the archive may
+        // be a pickle.
+        if !zip {
+            pickle::look(place, &stream, Sure::No, notes);
+        }
+        return Ok(format);
+    }
+    if head.starts_with(NUMPY) {
+        texts::numpy(place, &stream, notes)?;
+        return Ok("numpy");
+    }
+    if head.starts_with(HDF5) {
+        texts::hdf5(place, part, meter, notes)?;
+        return Ok("hdf5");
+    }
+    if let Some(format) = headers::sniff(place.path, &head).filter(|_| !pickle::begins(&head)) {
+        return Ok(tensors(place, part, format, notes));
+    }
+    if head.get(257..262) == Some(b"ustar") {
+        return Ok(not_followed(place, "tar", "a tar archive", notes));
+    }
+    if let Some(format) = packed(place, &head, part, meter, notes)? {
+        return Ok(format);
+    }
+    if place.depth > 0 && place.path == "config.json" {
+        texts::keras(place, part, meter, notes)?;
+        return Ok("json");
+    }
+    Ok(code(place, &head, &stream, notes))
+}
+
+/// Files that are code themselves, and pickles.
+fn code(place: Place<'_>, head: &[u8], stream: &Stream<'_>, notes: &mut Notes) -> &'static str {
+    let native = head.starts_with(b"\x7fELF") || (head.starts_with(b"MZ") && place.named(NATIVE));
+    if native || place.named(NATIVE) {
+        let message = "it is machine code, or compiled: it runs if a loader imports it";
+        notes.say(place, Verdict::Suspicious, "NATIVE_CODE", message);
+        return "native";
+    }
+    if place.named(SCRIPTS) {
+        // Below `code/` of a TorchScript archive lies what its own machine reads.
+        if place.depth == 0 || !place.path.contains("/code/") {
+            let message = "it is source code: it runs if a loader imports it";
+            notes.say(place, Verdict::Unknown, "SOURCE_CODE", message);
+        }
+        return "source";
+    }
+    let named = place.named(PICKLES);
+    let begins = pickle::begins(head);
+    // By its name alone a raw tensor of an archive is nothing else.
+    let sure = if named || (begins && place.depth == 0) { Sure::Yes } else { Sure::No };
+    let maybe = place.depth == 0 || begins || named;
+    if maybe && pickle::look(place, stream, sure, notes) { "pickle" } else { "" }
+}
+
+/// A packed file: joblib's own, or a pickle that somebody packed.
+fn packed(
+    place: Place<'_>,
+    head: &[u8],
+    part: Part<'_>,
+    meter: &Meter,
+    notes: &mut Notes,
+) -> Result<Option<&'static str>, ReadError> {
+    let named = place.named(PACKED) || place.named(PICKLES);
+    let coding = match head {
+        [0x1f, 0x8b, ..] => Coding::Gzip,
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] if named => Coding::Zlib,
+        [b'B', b'Z', b'h', ..] if named => {
+            return Ok(Some(not_followed(place, "bzip2", "packed by bzip2", notes)));
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', ..] | [0x5d, 0, 0, ..] if named => {
+            return Ok(Some(not_followed(place, "xz", "packed by xz", notes)));
+        }
+        [0x04, 0x22, 0x4d, 0x18, ..] if named => {
+            return Ok(Some(not_followed(place, "lz4", "packed by lz4", notes)));
+        }
+        _ => return Ok(None),
+    };
+    let stream = Stream { part, coding, meter };
+    look_packed(place, &stream, notes)?;
+    Ok(Some(if coding == Coding::Gzip { "gzip" } else { "joblib" }))
+}
+
+/// Looks at what is too large to be unpacked as a whole.
+pub fn look_packed(
+    place: Place<'_>,
+    stream: &Stream<'_>,
+    notes: &mut Notes,
+) -> Result<(), ReadError> {
+    let head = stream.head(usize::try_from(HEAD_BYTES).unwrap_or_default())?;
+    if head.starts_with(NUMPY) {
+        return texts::numpy(place, stream, notes);
+    }
+    if head.starts_with(b"PK\x03\x04") || head.get(257..262) == Some(b"ustar") {
+        not_followed(place, "", "an archive inside a packed file", notes);
+        return Ok(());
+    }
+    let named = place.named(PICKLES);
+    let sure = if named || pickle::begins(&head) { Sure::Yes } else { Sure::No };
+    pickle::look(place, stream, sure, notes);
+    Ok(())
+}
+
+fn not_followed(
+    place: Place<'_>,
+    format: &'static str,
+    what: &str,
+    notes: &mut Notes,
+) -> &'static str {
+    let message = format!("it is {what}, which is not looked into");
+    notes.say(place, Verdict::Unreadable, "NOT_SUPPORTED", message);
+    format
+}
+
+/// Files of tensors hold no code; their headers may be broken, point elsewhere,
+/// or carry a template that a loader renders.
+fn tensors(
+    place: Place<'_>,
+    part: Part<'_>,
+    format: headers::Format,
+    notes: &mut Notes,
+) -> &'static str {
+    let whole = PartReader(part);
+    match headers::read_header(place.path, &whole) {
+        Ok(header) => {
+            for location in &header.external {
+                if !stays_below(location) {
+                    let shown: String = location.chars().take(200).collect();
+                    let message = format!("a tensor's data is said to lie at {shown:?}");
+                    notes.say(place, Verdict::Dangerous, "EXTERNAL_PATH", message);
+                }
+            }
+            let templates = header.metadata.iter().filter(|(key, _)| key.contains("chat_template"));
+            if templates.into_iter().any(|(_, template)| template.contains("__")) {
+                let message = "its chat template reaches for Python's inner attributes";
+                notes.say(place, Verdict::Suspicious, "TEMPLATE", message);
+            }
+        }
+        Err(HeaderError::Io(error)) => notes.unread(place, 0, &ReadError::Io(error)),
+        Err(error) => notes.say(place, Verdict::Unreadable, "MALFORMED", error.to_string()),
+    }
+    format.name()
+}
+
+fn stays_below(location: &str) -> bool {
+    !location.starts_with('/')
+        && !location.contains('\\')
+        && !location.contains(':')
+        && location.split('/').all(|word| word != "..")
+}
+
+/// A part as a file of its own.
+struct PartReader<'a>(Part<'a>);
+
+impl crate::source::RangeReader for PartReader<'_> {
+    fn size(&self) -> u64 {
+        self.0.bytes
+    }
+
+    fn read_exact_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
+        let end = offset.checked_add(into.len() as u64);
+        if end.is_none_or(|end| end > self.0.bytes) {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        self.0.source.read_exact_at(self.0.begin + offset, into)
+    }
+}

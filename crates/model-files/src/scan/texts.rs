@@ -1,0 +1,139 @@
+//! Small formats with a place for code: `.npy`, HDF5 and Keras's configuration.
+
+use memchr::memmem;
+use serde_json::Value as Json;
+
+use super::globals::grade;
+use super::inflate::Stream;
+use super::pickle::{self, Sure};
+use super::{Finding, Notes, Place, Verdict};
+use crate::source::{Meter, Numbers, Part, ReadError};
+
+const NUMPY_HEADER_BYTES_MAX: u64 = 1 << 20;
+const CONFIG_BYTES_MAX: u64 = 16 << 20;
+const CHUNK_BYTES: u64 = 1 << 20;
+/// Between `"class_name"` and its value there is hardly more.
+const OVERLAP_BYTES: u64 = 64;
+
+/// A `.npy` file: an array of objects is a pickle behind the header.
+pub fn numpy(place: Place<'_>, stream: &Stream<'_>, notes: &mut Notes) -> Result<(), ReadError> {
+    let mut input = stream.open();
+    let major = input.take(8)?[6];
+    let length = if major == 1 { u64::from(input.u16()?) } else { u64::from(input.u32()?) };
+    if length > NUMPY_HEADER_BYTES_MAX {
+        return Err(ReadError::Exhausted("its header is larger than is read"));
+    }
+    let header = input.take(usize::try_from(length).unwrap_or_default())?;
+    let objects = ["|O", "'O", "\"O", "<O", ">O", "=O"];
+    if !objects.iter().any(|word| memmem::find(header, word.as_bytes()).is_some()) {
+        return Ok(());
+    }
+    let begin = input.at();
+    drop(input);
+    if stream.coding == super::inflate::Coding::Plain {
+        let part = stream.part.range(begin, u64::MAX);
+        pickle::look(place, &Stream { part, ..*stream }, Sure::Yes, notes);
+    } else {
+        let message = "it is a packed array of Python objects, too large to be followed";
+        notes.say(place, Verdict::Unreadable, "TOO_LARGE", message);
+    }
+    Ok(())
+}
+
+/// An HDF5 file of Keras: searched for Lambda layers, which hold Python's byte
+/// code.
+pub fn hdf5(
+    place: Place<'_>,
+    part: Part<'_>,
+    meter: &Meter,
+    notes: &mut Notes,
+) -> Result<(), ReadError> {
+    let mut begin = 0;
+    while begin < part.bytes {
+        let chunk = part.range(begin, CHUNK_BYTES).head(meter, CHUNK_BYTES)?;
+        if let Some(at) = lambda(&chunk) {
+            notes.add(Finding {
+                severity: Verdict::Suspicious,
+                reason: "LAMBDA_LAYER",
+                member: place.member.to_owned(),
+                global: String::new(),
+                offset: begin + at,
+                message: "a Lambda layer holds Python's byte code".to_owned(),
+            });
+            return Ok(());
+        }
+        begin += CHUNK_BYTES - OVERLAP_BYTES;
+    }
+    Ok(())
+}
+
+fn lambda(bytes: &[u8]) -> Option<u64> {
+    memmem::find_iter(bytes, b"\"Lambda\"")
+        .find(|at| {
+            let before = &bytes[at.saturating_sub(40)..*at];
+            memmem::find(before, b"\"class_name\"").is_some()
+        })
+        .map(|at| at as u64)
+}
+
+/// `config.json` of a `.keras` file: its layers are found by module and class.
+pub fn keras(
+    place: Place<'_>,
+    part: Part<'_>,
+    meter: &Meter,
+    notes: &mut Notes,
+) -> Result<(), ReadError> {
+    if part.bytes > CONFIG_BYTES_MAX {
+        return Err(ReadError::Exhausted("its configuration is larger than is read"));
+    }
+    let bytes = part.head(meter, CONFIG_BYTES_MAX)?;
+    // Depth is bounded by the reader.
+    let config: Json = match serde_json::from_slice(&bytes) {
+        Ok(config) => config,
+        Err(error) => {
+            let message = format!("it is no JSON that can be followed: {error}");
+            notes.say(place, Verdict::Unreadable, "MALFORMED", message);
+            return Ok(());
+        }
+    };
+    layers(place, &config, notes);
+    Ok(())
+}
+
+fn layers(place: Place<'_>, config: &Json, notes: &mut Notes) {
+    match config {
+        Json::Array(all) => all.iter().for_each(|of| layers(place, of, notes)),
+        Json::Object(fields) => {
+            let text = |key: &str| fields.get(key).and_then(Json::as_str).unwrap_or_default();
+            let (module, class) = (text("module"), text("class_name"));
+            if class == "Lambda" {
+                let message = "a Lambda layer holds Python's byte code";
+                notes.say(place, Verdict::Suspicious, "LAMBDA_LAYER", message);
+            }
+            let root = module.split('.').next().unwrap_or_default();
+            let own = ["", "keras", "keras_hub", "keras_nlp", "keras_cv", "tf_keras", "tensorflow"];
+            if !own.contains(&root) {
+                let name = fields.get("config").and_then(Json::as_str).unwrap_or(class);
+                foreign(place, module, name, notes);
+            }
+            fields.values().for_each(|of| layers(place, of, notes));
+        }
+        _ => {}
+    }
+}
+
+fn foreign(place: Place<'_>, module: &str, name: &str, notes: &mut Notes) {
+    let grade = grade(module, name);
+    if grade.verdict == Verdict::Clean {
+        return;
+    }
+    let global: String = format!("{module}.{name}").chars().take(200).collect();
+    notes.add(Finding {
+        severity: grade.verdict,
+        reason: grade.reason,
+        member: place.member.to_owned(),
+        message: format!("{global} {}", grade.why),
+        global,
+        offset: 0,
+    });
+}

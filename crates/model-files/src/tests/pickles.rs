@@ -1,0 +1,154 @@
+//! Pickles of every protocol, and the ways around a scanner.
+
+use super::*;
+
+#[test]
+fn what_torch_and_numpy_write_is_clean() {
+    let ordered = pickle(&[&word("collections"), &word("OrderedDict"), &[0x93, b')', b'R']]);
+    assert_eq!(clean("state.pkl", &ordered), "pickle");
+    let old = b"ccollections\nOrderedDict\n(tR.";
+    assert_eq!(clean("state.pickle", old), "pickle");
+    assert_eq!(clean("weights.bin", &[0x13; 5_000]), "");
+    assert_eq!(clean("README.md", b"It is a model.\n"), "");
+    assert_eq!(clean("config.json", b"{\"hidden_size\": 768}"), "");
+}
+
+#[test]
+fn a_call_of_os_system_is_dangerous_in_every_protocol() {
+    let all: [&[u8]; 6] = [
+        b"cos\nsystem\n(S'id'\ntR.",
+        b"(S'id'\nios\nsystem\n.",
+        b"(cos\nsystem\nS'id'\no.",
+        b"\x80\x02cos\nsystem\nX\x02\0\0\0id\x85R.",
+        &hostile(),
+        b"\x80\x05\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x02id\x94\x85\x94R\x94.",
+    ];
+    for bytes in all {
+        let report = scanned("model.pkl", bytes);
+        assert_eq!(report.verdict, Verdict::Dangerous, "{bytes:?}");
+        assert_eq!(report.findings[0].reason, "DANGEROUS_GLOBAL");
+        assert!(report.findings[0].global.ends_with(".system"), "{:?}", report.findings);
+        // Under a name that says nothing too.
+        assert_eq!(scanned("model.dat", bytes).verdict, Verdict::Dangerous, "{bytes:?}");
+    }
+}
+
+#[test]
+fn ways_around_are_no_ways_around() {
+    let put = |text: &str, key: u8| [word(text), vec![b'q', key]].concat();
+    let get = |key: u8| vec![b'h', key];
+    // Names out of the memo, memoized in another order.
+    let memo = pickle(&[&put("system", 7), b"0", &put("os", 3), b"0", &get(3), &get(7), &[0x93]]);
+    assert_eq!(scanned("m.pkl", &memo).verdict, Verdict::Dangerous);
+    let memoized = [word("os"), vec![0x94], word("system"), vec![0x94, b'0', b'0']].concat();
+    let memo = pickle(&[&memoized, &get(0), &get(1), &[0x93]]);
+    assert_eq!(scanned("m.pkl", &memo).verdict, Verdict::Dangerous);
+    // Names that are escaped, computed or not texts at all.
+    for computed in [
+        b"\x80\x04S'o\\x73'\nS'system'\n\x93.".to_vec(),
+        b"\x80\x04V\\u006fs\nVsystem\n\x93.".to_vec(),
+        pickle(&[&word("os"), b"C\x06system", &[0x93]]),
+        pickle(&[b"N", b"N", &[0x93]]),
+        pickle(&[&[0x93]]),
+    ] {
+        let report = scanned("m.pkl", &computed);
+        assert_eq!(
+            (report.verdict, reasons(&report)),
+            (Verdict::Dangerous, vec!["COMPUTED_GLOBAL"])
+        );
+    }
+    // What fails after it ran has run.
+    let mut broken = hostile();
+    broken.pop();
+    broken.extend([0xff, 0xff]);
+    let report = scanned("m.pkl", &broken);
+    assert_eq!((report.verdict, report.findings.len()), (Verdict::Dangerous, 2));
+    // A second pickle behind a harmless one.
+    let second = [pickle(&[b"N"]), hostile()].concat();
+    assert_eq!(scanned("m.pkl", &second).verdict, Verdict::Dangerous);
+    // A state for a class itself.
+    let patch = pickle(&[&word("collections"), &word("OrderedDict"), &[0x93], b"}b"]);
+    assert_eq!(reasons(&scanned("m.pkl", &patch)), ["CLASS_PATCHED"]);
+    let extension = pickle(&[&[0x82, 1]]);
+    assert_eq!(scanned("m.pkl", &extension).verdict, Verdict::Unknown);
+}
+
+#[test]
+fn a_finding_says_where() {
+    let report = scanned("m.pkl", &hostile());
+    let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+    assert_eq!((&*finding.global, finding.offset), ("os.system", 14));
+    assert_eq!((&*finding.member, finding.severity), ("", Verdict::Dangerous));
+    let unknown = scanned("m.pkl", &calling("mine.models", "Ranker", ""));
+    assert_eq!((unknown.verdict, reasons(&unknown)), (Verdict::Unknown, vec!["UNKNOWN_GLOBAL"]));
+}
+
+#[test]
+fn what_breaks_off_is_unreadable() {
+    let whole = calling("collections", "OrderedDict", "x");
+    for end in 2..whole.len() {
+        let report = scanned("m.pkl", &whole[..end]);
+        assert_eq!((report.verdict, reasons(&report)), (Verdict::Unreadable, vec!["TRUNCATED"]));
+    }
+    let report = scanned("m.pkl", b"\x80\x04\xee");
+    assert_eq!((report.verdict, reasons(&report)), (Verdict::Unreadable, vec!["MALFORMED"]));
+    let report = scanned("m.pkl", b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.");
+    assert_eq!(reasons(&report), ["TRUNCATED"]);
+}
+
+#[test]
+fn opcodes_are_counted() {
+    let mut long = vec![0x80, 4];
+    long.extend(std::iter::repeat_n(b'N', 10_000));
+    let limits = Limits { opcodes: 1_000, ..Limits::default() };
+    let report = scan("m.pkl", &long, &limits);
+    assert_eq!((report.verdict, reasons(&report)), (Verdict::Unreadable, vec!["TOO_LARGE"]));
+}
+
+/// What joblib writes of an array of four doubles.
+fn array(raw: &[u8]) -> Vec<u8> {
+    let mut file = vec![0x80, 4];
+    file.extend([word("joblib.numpy_pickle"), word("NumpyArrayWrapper")].concat());
+    file.extend([0x93, b')', 0x81, b'}', b'(']);
+    file.extend([word("subclass"), word("numpy"), word("ndarray"), vec![0x93]].concat());
+    file.extend([word("shape"), vec![b'K', 4, 0x85], word("order"), word("C")].concat());
+    file.extend([word("dtype"), word("numpy"), word("dtype"), vec![0x93], word("f8")].concat());
+    file.extend([0x89, 0x88, 0x87, b'R']);
+    file.extend([word("numpy_array_alignment_bytes"), vec![b'K', 16]].concat());
+    file.extend([b'u', b'b', 3, 0xff, 0xff, 0xff]);
+    file.extend(raw);
+    file.extend([0x85, b'.']);
+    file
+}
+
+#[test]
+fn bytes_of_arrays_are_left_out_but_not_hidden_in() {
+    let weights = array(&[0xee; 32]);
+    assert_eq!(clean("model.joblib", &weights), "pickle");
+    assert_eq!(clean("model.joblib", &zlib(&weights)), "joblib");
+    // `pickle.load` would run what joblib takes for an array: one padding byte
+    // fewer, and opcodes for it.
+    let mut hidden = array(&[b'N'; 32]);
+    let begin = hidden.len() - 2 - 32 - 4;
+    hidden[begin..begin + 4].copy_from_slice(b"NNNN");
+    let call = b"cos\nsystem\n(S'id'\ntR.";
+    hidden[begin + 4..begin + 4 + call.len()].copy_from_slice(call);
+    // For joblib the padding is 'N' bytes: the array begins elsewhere; either
+    // way the call is told.
+    let report = scanned("model.pkl", &hidden);
+    assert_eq!(report.verdict, Verdict::Dangerous, "{:?}", report.findings);
+}
+
+#[test]
+fn an_npy_of_objects_is_a_pickle() {
+    let npy = |descr: &str, body: &[u8]| {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (1,), }}\n");
+        let mut file = b"\x93NUMPY\x01\0".to_vec();
+        file.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
+        file.extend(header.as_bytes());
+        file.extend(body);
+        file
+    };
+    assert_eq!(clean("a.npy", &npy("<f8", &hostile())), "numpy");
+    assert_eq!(scanned("a.npy", &npy("|O", &hostile())).verdict, Verdict::Dangerous);
+}
