@@ -7,6 +7,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "quarry/vectors/v1/points.proto",
             "quarry/vectors/v1/search.proto",
             "quarry/vectors/v1/loading.proto",
+            "quarry/vectors/v1/generations.proto",
+            "quarry/vectors/v1/images.proto",
         ],
         externs: &[
             (".quarry.catalog.v1", "::catalog_api::v1"),

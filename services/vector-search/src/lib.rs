@@ -5,9 +5,7 @@
 mod app;
 mod grpc;
 mod jobs;
-mod model;
 mod settings;
-mod store;
 
 use std::sync::Arc;
 
@@ -18,6 +16,7 @@ use service_channel::{Readiness, Service, Transport, local};
 use service_error::ServiceError;
 use telemetry::measured;
 use tokio_util::sync::CancellationToken;
+use vector_records::{model, store};
 
 pub use settings::{PostgresIndex, Settings};
 pub use sql_store::{MigrationStatus, SqlSettings};

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use embedder::EmbedderSettings;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sql_store::SqlSettings;
 
 /// The section `[vectors]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where the rows are. Set by the process, not by this section.
@@ -46,7 +46,7 @@ pub struct Settings {
 }
 
 /// `postgres_index`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PostgresIndex {
     /// When a space is made: every write pays for it.

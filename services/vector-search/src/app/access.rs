@@ -7,9 +7,13 @@ use ::access::{Resource, Subject};
 use caller::Caller;
 use options_api::v1::Level;
 use service_error::{Code, ServiceError};
+use sql_store::now_micros;
 
 use crate::app::App;
 use crate::model::{Address, Owner, Space};
+
+/// How long a space is known by its name before it is looked up again.
+const KNOWN_MICROS: i64 = 1_000_000;
 
 impl App {
     /// The space of a name, if the caller holds `need` on its owner.
@@ -43,9 +47,30 @@ impl App {
     }
 
     async fn known_space(&self, address: &Address) -> Result<Arc<Space>, ServiceError> {
-        if let Some(known) = self.known.get(address).await {
-            return Ok(known);
+        let known = self.known.get(address).await;
+        if let Some((space, at)) = &known
+            && now_micros() - at < KNOWN_MICROS
+        {
+            return Ok(Arc::clone(space));
         }
+        match (self.found_space(address).await, known) {
+            (Ok(space), _) => {
+                let space = Arc::new(space);
+                let entry = (Arc::clone(&space), now_micros());
+                self.known.insert(address.clone(), entry).await;
+                Ok(space)
+            }
+            // The catalog or the database is away: what was known a moment ago serves a search of
+            // an index that is still fresh; whoever needs more meets the same error there.
+            (Err(error), Some((space, _))) if error.code() == Code::Unavailable => Ok(space),
+            (Err(error), _) => {
+                self.known.invalidate(address).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn found_space(&self, address: &Address) -> Result<Space, ServiceError> {
         let missing = || ServiceError::not_found("space", address);
         let owner = match self.catalog.owner(&address.namespace, &address.dataset).await {
             Ok(owner) => owner,
@@ -55,9 +80,7 @@ impl App {
             Err(error) => return Err(error),
         };
         let found = self.store.find_space(&owner, &address.space).await?;
-        let space = Arc::new(found.ok_or_else(missing)?);
-        self.known.insert(address.clone(), Arc::clone(&space)).await;
-        Ok(space)
+        found.ok_or_else(missing)
     }
 
     /// Whether a name's owner may be written to, and who it is.

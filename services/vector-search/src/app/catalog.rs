@@ -1,12 +1,18 @@
 //! The catalog as this service asks it: for itself, since it decides by its own
 //! grants.
 
+use std::collections::HashSet;
+
 use arrow::datatypes::Schema;
 use caller::{TokenSource, authorized};
+use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::manifest_service_client::ManifestServiceClient;
 use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
-use catalog_api::v1::{DatasetRef, GetHeadRequest, GetNamespaceRequest, Head};
+use catalog_api::v1::{
+    DatasetRef, GetHeadRequest, GetNamespaceRequest, Head, ListDatasetsRequest,
+    ListNamespacesRequest,
+};
 use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Transport};
 use service_error::{Code, ServiceError};
 use uuid::Uuid;
@@ -14,6 +20,10 @@ use uuid::Uuid;
 use crate::model::Owner;
 
 const CATALOG: &str = "catalog";
+/// Entries of one page of its lists.
+const LIST_PAGE: i32 = 1_000;
+/// Pages that one sweep reads of each; what comes after them is asked for by itself.
+const LIST_PAGES_MAX: usize = 10;
 
 /// A dataset as a load needs it.
 #[derive(Debug)]
@@ -67,6 +77,39 @@ impl Catalog {
     /// The id of a namespace's name, if there is one.
     pub async fn namespace_of_name(&self, name: &str) -> Result<Option<Uuid>, ServiceError> {
         absent(self.namespace(name).await)
+    }
+
+    /// Ids of namespaces and datasets that are there: all, unless there are too many to list.
+    pub async fn listed(&self) -> Result<HashSet<Uuid>, ServiceError> {
+        let mut ids = HashSet::new();
+        let mut page_token = String::new();
+        let mut client = NamespacesServiceClient::new(self.transport.clone());
+        for _ in 0..LIST_PAGES_MAX {
+            let bearer = self.tokens.for_self(CATALOG).await?;
+            let request =
+                ListNamespacesRequest { page_size: LIST_PAGE, page_token, ..Default::default() };
+            let page = client.list_namespaces(authorized(request, &bearer)).await?.into_inner();
+            ids.extend(page.namespaces.iter().filter_map(|one| Uuid::try_parse(&one.id).ok()));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        page_token = String::new();
+        let mut client = DatasetsServiceClient::new(self.transport.clone())
+            .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
+        for _ in 0..LIST_PAGES_MAX {
+            let bearer = self.tokens.for_self(CATALOG).await?;
+            let request =
+                ListDatasetsRequest { page_size: LIST_PAGE, page_token, ..Default::default() };
+            let page = client.list_datasets(authorized(request, &bearer)).await?.into_inner();
+            ids.extend(page.datasets.iter().filter_map(|one| Uuid::try_parse(&one.id).ok()));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        Ok(ids)
     }
 
     /// A dataset's columns at a version (empty: the newest).

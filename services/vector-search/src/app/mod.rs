@@ -5,6 +5,8 @@ mod answer;
 mod catalog;
 mod cold;
 mod embed;
+mod generations;
+mod images;
 mod items;
 mod live;
 mod load;
@@ -32,6 +34,7 @@ use crate::settings::Settings;
 use crate::store::Store;
 
 pub use embed::{EMBED, EmbedDataset};
+pub use generations::Assemble;
 pub use load::{LOAD, LoadVectors};
 pub use points::{Batch, Scroll, Upsert};
 pub use spaces::CreateSpace;
@@ -41,8 +44,9 @@ use catalog::Catalog;
 use items::Items;
 use live::Registry;
 
-/// How long a space is known by its name before it is looked up again.
-const KNOWN: Duration = Duration::from_secs(1);
+/// Beyond the time for which an index answers without the database: how long a space's name is
+/// remembered while nobody can be asked.
+const REMEMBERED: Duration = Duration::from_secs(1);
 const KNOWN_MAX: u64 = 10_000;
 
 /// The use cases. Clones share everything.
@@ -61,7 +65,8 @@ pub struct Inner {
     jobs: jobs::Jobs,
     embedders: Embedders,
     live: Registry,
-    known: Cache<Address, Arc<Space>>,
+    /// Each with when it was looked up.
+    known: Cache<Address, (Arc<Space>, i64)>,
 }
 
 /// Whom the use cases call.
@@ -109,7 +114,8 @@ impl App {
     ) -> Result<Self, ServiceError> {
         let embedders = Embedders::open(&settings.embedders)?;
         let Around { catalog, items, tokens } = neighbours;
-        let known = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(KNOWN).build();
+        let remembered = Duration::from_secs(settings.stale_seconds) + REMEMBERED;
+        let known = Cache::builder().max_capacity(KNOWN_MAX).time_to_live(remembered).build();
         let live = Registry::new(index_dir, settings.memory_bytes_max);
         let items = Items::new(items, tokens.clone());
         let catalog = Catalog::new(catalog, tokens);

@@ -1,5 +1,7 @@
-//! What goes away in time: rows of deleted spaces, spaces of deleted owners,
+//! What goes away in time: rows of deleted spaces, spaces and logs of deleted owners,
 //! old changes, files of spaces that are no longer there.
+
+use std::collections::HashSet;
 
 use service_error::ServiceError;
 use uuid::Uuid;
@@ -10,6 +12,8 @@ use crate::app::App;
 const ROWS: u32 = 2_000;
 /// Spaces or owners that are looked at together.
 const PAGE: u32 = 100;
+/// So many owners are asked for one by one; of more the catalog's list is read.
+const ASKED_ALONE_MAX: usize = 4;
 /// Transactions of one sweep; the next one goes on.
 const STEPS_MAX: usize = 500;
 
@@ -33,7 +37,11 @@ impl App {
         Ok(())
     }
 
-    /// Deletes spaces whose dataset or namespace the catalog no longer has.
+    /// Deletes spaces whose dataset or namespace the catalog no longer has, and what a namespace
+    /// that is gone has logged.
+    ///
+    /// Owners are read before the catalog is, so that one made meanwhile is not missed; what a
+    /// list does not have is asked for by itself before anything is deleted.
     ///
     /// # Errors
     /// The catalog's or the database's.
@@ -42,16 +50,48 @@ impl App {
         let mut after = (Uuid::nil(), Uuid::nil());
         loop {
             let owners = self.store.owners(after, PAGE).await?;
-            let Some((namespace, dataset, _)) = owners.last() else { return Ok(deleted) };
+            let Some((namespace, dataset, _)) = owners.last() else { break };
             after = (*namespace, *dataset);
+            let listed = self.listed(owners.len()).await?;
             for (namespace, dataset, name) in &owners {
-                let is_there = if dataset.is_nil() {
-                    self.catalog.namespace_of_name(name).await? == Some(*namespace)
-                } else {
-                    self.catalog.dataset_of_id(*dataset).await?.is_some()
-                };
+                let owner = if dataset.is_nil() { namespace } else { dataset };
+                let is_there = listed.contains(owner)
+                    || if dataset.is_nil() {
+                        self.catalog.namespace_of_name(name).await? == Some(*namespace)
+                    } else {
+                        self.catalog.dataset_of_id(*dataset).await?.is_some()
+                    };
                 if !is_there {
                     deleted += self.store.delete_spaces_of(*namespace, *dataset).await?;
+                }
+            }
+        }
+        self.cascade_logs().await?;
+        Ok(deleted)
+    }
+
+    /// What the catalog has, by one list if there are several to be looked for.
+    async fn listed(&self, wanted: usize) -> Result<HashSet<Uuid>, ServiceError> {
+        if wanted <= ASKED_ALONE_MAX {
+            return Ok(HashSet::new());
+        }
+        self.catalog.listed().await
+    }
+
+    async fn cascade_logs(&self) -> Result<(), ServiceError> {
+        let mut after = Uuid::nil();
+        loop {
+            let owners = self.store.logging_namespaces(after, PAGE).await?;
+            let Some((last, _)) = owners.last() else { return Ok(()) };
+            after = *last;
+            let listed = self.listed(owners.len()).await?;
+            for (namespace, name) in &owners {
+                let is_there = listed.contains(namespace)
+                    || self.catalog.namespace_of_name(name).await? == Some(*namespace);
+                for _ in 0..STEPS_MAX {
+                    if is_there || self.store.purge_log(*namespace, ROWS).await? {
+                        break;
+                    }
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! The wire: requests into use cases, outcomes into messages.
 
+mod generations;
+mod images;
 mod loading;
 mod payload;
 mod points;
@@ -11,6 +13,8 @@ use prost_types::Timestamp;
 use service_error::{Code, ServiceError};
 use tonic::service::Routes;
 use tonic::{Response, Status};
+use vectors_api::v1::generations_service_server::GenerationsServiceServer;
+use vectors_api::v1::images_service_server::ImagesServiceServer;
 use vectors_api::v1::loading_service_server::LoadingServiceServer;
 use vectors_api::v1::points_service_server::PointsServiceServer;
 use vectors_api::v1::search_service_server::SearchServiceServer;
@@ -35,6 +39,8 @@ pub fn routes(app: &App, durable: ::jobs::Jobs) -> Routes {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(usize::MAX),
     );
+    routes.add_service(GenerationsServiceServer::new(generations::Generations(app.clone())));
+    routes.add_service(ImagesServiceServer::new(images::Images(app.clone())));
     routes.add_service(LoadingServiceServer::new(loading::Loading(app.clone())));
     routes.add_service(::jobs::service(durable));
     routes.routes().prepare()

@@ -106,7 +106,7 @@ impl SearchService for Searches {
 }
 
 /// 0 is no number of hits: it must be left out for the default.
-fn k_of(k: Option<i32>) -> Result<usize, ServiceError> {
+pub fn k_of(k: Option<i32>) -> Result<usize, ServiceError> {
     match k {
         None => Ok(K_DEFAULT),
         Some(0) => {

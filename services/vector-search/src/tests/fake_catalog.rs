@@ -1,6 +1,7 @@
 //! The catalog, as far as the vector search asks it: heads and namespaces.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use catalog_api::v1 as api;
@@ -17,11 +18,19 @@ use uuid::Uuid;
 pub struct FakeCatalog {
     pub namespace: Uuid,
     datasets: Arc<Mutex<Vec<(String, Uuid, bool)>>>,
+    /// How often its datasets were listed, and single ones asked for.
+    pub lists: Arc<AtomicUsize>,
+    pub heads: Arc<AtomicUsize>,
 }
 
 impl FakeCatalog {
     pub fn new() -> Self {
-        Self { namespace: Uuid::now_v7(), datasets: Arc::default() }
+        Self {
+            namespace: Uuid::now_v7(),
+            datasets: Arc::default(),
+            lists: Arc::default(),
+            heads: Arc::default(),
+        }
     }
 
     pub fn add(&self, name: &str, public: bool) -> Uuid {
@@ -35,6 +44,7 @@ impl FakeCatalog {
     }
 
     fn head(&self, asked: &api::GetHeadRequest) -> Result<api::GetHeadResponse, Status> {
+        self.heads.fetch_add(1, Ordering::Relaxed);
         let reference = asked.dataset.clone().unwrap_or_default();
         let datasets = self.datasets.lock().unwrap();
         let found = datasets.iter().find(|(name, id, _)| {
@@ -89,6 +99,33 @@ impl FakeCatalog {
                     tower::service_fn(move |asked: tonic::Request<api::GetNamespaceRequest>| {
                         let found = self.namespace(&asked.get_ref().name);
                         async move { found.map(tonic::Response::new) }
+                    });
+                Grpc::new(ProstCodec::default()).unary(answer, request).await
+            }
+            "/quarry.catalog.v1.NamespacesService/ListNamespaces" => {
+                let namespace = self.namespace("ns").map(|found| found.namespace);
+                let page = api::ListNamespacesResponse {
+                    namespaces: namespace.ok().flatten().into_iter().collect(),
+                    ..Default::default()
+                };
+                let answer =
+                    tower::service_fn(move |_: tonic::Request<api::ListNamespacesRequest>| {
+                        std::future::ready(Ok(tonic::Response::new(page.clone())))
+                    });
+                Grpc::new(ProstCodec::default()).unary(answer, request).await
+            }
+            "/quarry.catalog.v1.DatasetsService/ListDatasets" => {
+                self.lists.fetch_add(1, Ordering::Relaxed);
+                let of = |(name, id, _): &(String, Uuid, bool)| api::Dataset {
+                    id: id.to_string(),
+                    name: name.clone(),
+                    ..Default::default()
+                };
+                let datasets = self.datasets.lock().unwrap().iter().map(of).collect();
+                let page = api::ListDatasetsResponse { datasets, ..Default::default() };
+                let answer =
+                    tower::service_fn(move |_: tonic::Request<api::ListDatasetsRequest>| {
+                        std::future::ready(Ok(tonic::Response::new(page.clone())))
                     });
                 Grpc::new(ProstCodec::default()).unary(answer, request).await
             }

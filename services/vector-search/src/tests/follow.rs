@@ -183,11 +183,21 @@ async fn damage_is_seen_answered_from_rows_and_mended() {
         house.found(near("s", &vectors[0], 1)).await;
         house.rebuild("s").await.unwrap();
         let (identity, catalog) = (house.identity.clone(), house.catalog.clone());
-        for (place, share) in [("index", 3), ("index", 2), ("objects", 2)] {
+        for (place, share, cut) in [
+            ("index", 3, false),
+            ("index", 2, true),
+            ("index", 2, false),
+            ("objects", 2, false),
+            ("objects", 3, true),
+        ] {
             for path in files(&dir.join(place), ".seg") {
                 let mut bytes = fs::read(&path).unwrap();
                 let at = bytes.len() / share;
-                bytes[at] ^= 0xff;
+                if cut {
+                    bytes.truncate(at);
+                } else {
+                    bytes[at] ^= 0xff;
+                }
                 // A new file: what is mapped now stays as it is.
                 fs::remove_file(&path).unwrap();
                 fs::write(&path, bytes).unwrap();

@@ -5,6 +5,7 @@
 mod fake_catalog;
 mod fake_identity;
 mod follow;
+mod generations;
 mod points;
 mod search;
 mod spaces;
@@ -21,6 +22,8 @@ use service_error::{Code, ServiceError};
 use sql_store::SqlSettings;
 use tokio_util::sync::CancellationToken;
 use vectors_api::v1 as api;
+use vectors_api::v1::generations_service_client::GenerationsServiceClient;
+use vectors_api::v1::images_service_client::ImagesServiceClient;
 use vectors_api::v1::points_service_client::PointsServiceClient;
 use vectors_api::v1::search_service_client::SearchServiceClient;
 use vectors_api::v1::spaces_service_client::SpacesServiceClient;

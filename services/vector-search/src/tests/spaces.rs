@@ -129,3 +129,46 @@ async fn a_deleted_dataset_takes_its_spaces_along() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn many_owners_are_looked_for_in_one_list() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        let names: Vec<String> = (0..12).map(|n| format!("d{n}")).collect();
+        for name in &names {
+            house.catalog.add(name, false);
+            let create = api::CreateSpaceRequest {
+                namespace: "ns".into(),
+                dataset: name.clone(),
+                space: "s".into(),
+                dimension: 2,
+                ..Default::default()
+            };
+            house.spaces().create_space(house.own(create)).await.unwrap();
+        }
+        let log = api::TouchModelRequest {
+            namespace: "ns".into(),
+            model_name: "m".into(),
+            ..Default::default()
+        };
+        let mut logs = GenerationsServiceClient::new(house.transport.clone());
+        logs.touch_model(house.own(log)).await.unwrap();
+        let heads = || house.catalog.heads.load(std::sync::atomic::Ordering::Relaxed);
+        let before = heads();
+        house.app.cascade().await.unwrap();
+        // A sweep that began when there were few owners may still be asking.
+        assert!(heads() - before < names.len(), "they were asked for one by one");
+        assert!(house.catalog.lists.load(std::sync::atomic::Ordering::Relaxed) > 0);
+        house.catalog.remove("d3");
+        house.app.cascade().await.unwrap();
+        let list = house.spaces().list_spaces(house.own(Default::default())).await;
+        let left: Vec<String> =
+            list.unwrap().into_inner().spaces.into_iter().map(|space| space.dataset).collect();
+        assert_eq!(left.len(), 11);
+        assert!(!left.contains(&"d3".to_owned()));
+        let models = api::ListCachedModelsRequest { namespace: "ns".into(), ..Default::default() };
+        let kept = logs.list_cached_models(house.own(models)).await.unwrap().into_inner();
+        assert_eq!(kept.models.len(), 1, "its namespace is there");
+    })
+    .await;
+}

@@ -1,9 +1,15 @@
 //! What a space, a point and a question are, and the rules that need no database.
 
 mod address;
+mod generation;
+mod image;
 mod space;
 
 pub use address::Address;
+pub use generation::{
+    COMPLETED, CachedModel, Ending, Example, FAILED, Generation, RUNNING, RagStatistics, assemble,
+};
+pub use image::Image;
 pub use space::{NewSpace, Owner, Space, element_code, metric_code, settings_of_codes};
 pub use vector_questions::{
     Ask, Consistency, DEPTH_MAX, Diversity, Explain, Found, FusionMethod, Grouping, IndexFailure,

@@ -2,6 +2,7 @@
 //! taken a release later.
 
 mod m0001_vectors;
+mod m0002_generations;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -15,6 +16,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_vectors::Migration),
             Box::new(jobs::Migration),
             Box::new(sql_store::SystemMetrics),
+            Box::new(m0002_generations::Migration),
         ]
     }
 }

@@ -6,6 +6,8 @@
 
 mod changes;
 mod dialect;
+mod generations;
+mod images;
 mod migration;
 mod nearest;
 mod points;
