@@ -8,7 +8,7 @@ mod write;
 
 pub use file::{File, Vectors};
 pub use structure::Summary;
-pub use write::write;
+pub use write::{Writer, write};
 
 /// How FAISS numbers its metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,13 +52,18 @@ pub const SERVICES: &[&str] =
 /// Rooms that outgrew their service's crate, each with the service: the same rules, another crate.
 pub const ROOMS_APART: &[(&str, &str)] = &[
     ("catalog-model", "catalog"),
+    ("file-records", "file-indexer"),
+    ("files-agent", "quarry"),
     ("item-model", "item-store"),
     ("item-operations", "item-store"),
     ("item-records", "item-store"),
+    ("model-import", "quarry"),
     ("quarry-client", "quarry"),
     ("mlflow-surface", "model-registry"),
     ("model-operations", "model-registry"),
     ("model-records", "model-registry"),
+    ("vector-commands", "quarry"),
+    ("vector-records", "vector-search"),
 ];
 
 /// Crates on the services' floor that are no such service, and why.

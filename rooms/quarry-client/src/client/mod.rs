@@ -14,10 +14,15 @@ pub mod sql;
 pub mod statistics;
 pub mod version;
 
+use std::time::Duration;
+
 use arrow_flight::flight_service_client::FlightServiceClient;
 use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
 use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
+use files_api::v1::agent_service_client::AgentServiceClient;
+use files_api::v1::changes_service_client::ChangesServiceClient;
 use files_api::v1::files_service_client::FilesServiceClient;
+use files_api::v1::imports_service_client::ImportsServiceClient;
 use files_api::v1::locations_service_client::LocationsServiceClient;
 use files_api::v1::marks_service_client::MarksServiceClient;
 use identity_api::v1::grants_service_client::GrantsServiceClient;
@@ -25,13 +30,17 @@ use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
 use items_api::v1::analysis_service_client::AnalysisServiceClient;
 use items_api::v1::edits_service_client::EditsServiceClient;
+use items_api::v1::filters_service_client::FiltersServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
+use items_api::v1::maintenance_service_client::MaintenanceServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
 use models_api::v1::artifacts_service_client::ArtifactsServiceClient;
 use models_api::v1::lifecycle_service_client::LifecycleServiceClient;
 use models_api::v1::models_service_client::ModelsServiceClient;
+use models_api::v1::trust_service_client::TrustServiceClient;
 use models_api::v1::versions_service_client::VersionsServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
+use ops_api::v1::ops_client::OpsClient;
 use service_channel::Transport;
 use service_error::ServiceError;
 use settings::Secret;
@@ -42,7 +51,10 @@ use tonic::transport::{Channel, ClientTlsConfig};
 use tonic::{Request, Status};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
+use vectors_api::v1::generations_service_client::GenerationsServiceClient;
+use vectors_api::v1::images_service_client::ImagesServiceClient;
 use vectors_api::v1::loading_service_client::LoadingServiceClient;
+use vectors_api::v1::points_service_client::PointsServiceClient;
 use vectors_api::v1::search_service_client::SearchServiceClient;
 use vectors_api::v1::spaces_service_client::SpacesServiceClient;
 
@@ -80,7 +92,15 @@ impl Client {
     /// # Errors
     /// The URL or the token cannot be sent.
     pub fn new(url: &str, token: Option<&Secret>) -> Result<Self, Failure> {
-        let transport = transport(url)?;
+        Self::waiting(url, token, Duration::ZERO)
+    }
+
+    /// The same; a platform that takes no connections is waited for.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn waiting(url: &str, token: Option<&Secret>, wait: Duration) -> Result<Self, Failure> {
+        let transport = transport(url, wait)?;
         let bearer = token
             .map(|token| format!("Bearer {}", token.expose()).parse::<MetadataValue<Ascii>>())
             .transpose()
@@ -121,6 +141,16 @@ impl Client {
         EditsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
+    /// `quarry.items.v1.FiltersService`.
+    pub fn filters(&self) -> FiltersServiceClient<Authorized> {
+        FiltersServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.items.v1.MaintenanceService`.
+    pub fn maintenance(&self) -> MaintenanceServiceClient<Authorized> {
+        MaintenanceServiceClient::new(self.service.clone())
+    }
+
     /// `quarry.items.v1.MediaService`.
     pub fn media(&self) -> MediaServiceClient<Authorized> {
         MediaServiceClient::new(self.service.clone())
@@ -134,6 +164,22 @@ impl Client {
     /// `quarry.vectors.v1.LoadingService`.
     pub fn loading(&self) -> LoadingServiceClient<Authorized> {
         LoadingServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.vectors.v1.PointsService`.
+    pub fn points(&self) -> PointsServiceClient<Authorized> {
+        PointsServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `quarry.vectors.v1.ImagesService`.
+    pub fn images(&self) -> ImagesServiceClient<Authorized> {
+        ImagesServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.vectors.v1.GenerationsService`.
+    pub fn generations(&self) -> GenerationsServiceClient<Authorized> {
+        GenerationsServiceClient::new(self.service.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.vectors.v1.SearchService`.
@@ -155,6 +201,11 @@ impl Client {
     /// `quarry.models.v1.LifecycleService`.
     pub fn model_lifecycle(&self) -> LifecycleServiceClient<Authorized> {
         LifecycleServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.models.v1.TrustService`.
+    pub fn model_trust(&self) -> TrustServiceClient<Authorized> {
+        TrustServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.models.v1.ArtifactsService`.
@@ -193,9 +244,29 @@ impl Client {
         MarksServiceClient::new(self.service.clone())
     }
 
+    /// `quarry.files.v1.ImportsService`.
+    pub fn imports(&self) -> ImportsServiceClient<Authorized> {
+        ImportsServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.files.v1.ChangesService`.
+    pub fn changes(&self) -> ChangesServiceClient<Authorized> {
+        ChangesServiceClient::new(self.service.clone())
+    }
+
+    /// `quarry.files.v1.AgentService`.
+    pub fn agent(&self) -> AgentServiceClient<Authorized> {
+        AgentServiceClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
     /// `quarry.ops.v1.Jobs`.
     pub fn jobs(&self) -> JobsClient<Authorized> {
         JobsClient::new(self.service.clone())
+    }
+
+    /// `quarry.ops.v1.Ops`.
+    pub fn ops(&self) -> OpsClient<Authorized> {
+        OpsClient::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Arrow Flight.
@@ -206,11 +277,11 @@ impl Client {
     }
 }
 
-fn transport(url: &str) -> Result<Transport, Failure> {
+fn transport(url: &str, wait: Duration) -> Result<Transport, Failure> {
     if url.starts_with("https://") {
         return tls(url);
     }
-    service_channel::remote(url).map_err(|_| {
+    service_channel::remote_within(url, wait).map_err(|_| {
         Failure::usage(format!(
             "--server: {url:?} is no address; write http://host:port or https://host:port"
         ))

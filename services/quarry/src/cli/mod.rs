@@ -1,17 +1,22 @@
 //! The command line: what can be typed, and which code answers it.
 
+mod agent;
 mod analysis;
+mod backups;
 mod data;
 mod datasets;
 mod db;
+mod doctor;
 mod edits;
 mod files;
+mod filters;
 mod grants;
 mod health;
 mod items;
 mod jobs;
 mod models;
 mod namespaces;
+mod ops;
 mod parse;
 mod serve;
 mod spaces;
@@ -81,6 +86,17 @@ struct Global {
         help_heading = "Global options"
     )]
     data_dir: Option<PathBuf>,
+    /// Wait so long for a platform that takes no connections, e.g. one that is being started again
+    #[arg(
+        long,
+        global = true,
+        env = "QUARRY_WAIT",
+        default_value_t = 0,
+        value_name = "SECONDS",
+        hide_default_value = true,
+        help_heading = "Global options"
+    )]
+    wait: u64,
     /// How to print the answer
     #[arg(
         short,
@@ -99,6 +115,7 @@ impl Global {
             server: self.server.clone(),
             given_token: self.token.clone().map(Secret::new),
             data_dir: self.data_dir.clone(),
+            wait: std::time::Duration::from_secs(self.wait),
         }
     }
 }
@@ -109,6 +126,8 @@ enum Command {
     Serve(serve::ServeCommand),
     /// Start a platform, import a sample dataset and show what it can do
     Demo(demo::DemoCommand),
+    /// Read locations of this machine for a platform elsewhere
+    Agent(agent::AgentCommand),
     /// Make a file or a folder of images a version of a dataset
     Import(data::ImportCommand),
     /// Write a version of a dataset to a file or a folder
@@ -128,6 +147,12 @@ enum Command {
     /// Similarity search over the vectors of a space
     #[command(subcommand)]
     Vectors(vectors::VectorsCommand),
+    /// Images that are searched for: records, linked to items
+    #[command(subcommand)]
+    Images(vector_commands::ImagesCommand),
+    /// What was generated from what: the log of a retrieval-augmented generator
+    #[command(subcommand)]
+    Generations(vector_commands::GenerationsCommand),
     /// Ask in SQL: tables are quarry.NAMESPACE.DATASET
     Sql(sql::SqlCommand),
     /// Models, their versions and files
@@ -148,9 +173,14 @@ enum Command {
     /// Long work of every service
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
-    /// The databases of a platform that is not running
+    /// What runs, as what, on what: for platform admins
+    #[command(subcommand)]
+    Ops(ops::OpsCommand),
+    /// The databases of a platform: migrations, checks, backups
     #[command(subcommand)]
     Db(db::DbCommand),
+    /// What is wrong with a platform's surroundings, and what to do
+    Doctor(doctor::DoctorCommand),
     /// Fail unless the server on this machine is ready
     Health(health::HealthCommand),
     /// Who the token belongs to
@@ -192,6 +222,7 @@ pub fn main() -> ExitCode {
         Command::Serve(_)
             | Command::Demo(_)
             | Command::Db(_)
+            | Command::Doctor(_)
             | Command::Health(_)
             | Command::Completions { .. }
     );
@@ -233,6 +264,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
         // They hear signals by themselves.
         Command::Serve(command) => return Ok(server::run(command.args(&context.address)).await?),
         Command::Db(command) => return command.run(&context).await,
+        Command::Doctor(command) => return command.run(&context).await,
         Command::Health(command) => return command.run(&context).await,
         Command::Completions { shell } => return completions(shell),
         _ => {}
@@ -245,6 +277,7 @@ async fn run(cli: Cli, output: Output) -> Result<(), Failure> {
     });
     match cli.command {
         // They have something to clean up.
+        Command::Agent(command) => command.run(&context).await,
         Command::Import(command) => command.run(&context).await,
         Command::Demo(command) => command.run(&context).await,
         command => {
@@ -274,6 +307,8 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Items(command) => command.run(context).await,
         Command::Spaces(command) => command.run(context).await,
         Command::Vectors(command) => command.run(context).await,
+        Command::Images(command) => command.run(&context.client()?, context.output).await,
+        Command::Generations(command) => command.run(&context.client()?, context.output).await,
         Command::Sql(command) => command.run(context).await,
         Command::Models(command) => command.run(context).await,
         Command::Users(command) => command.run(context).await,
@@ -281,11 +316,14 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Grants(command) => command.run(context).await,
         Command::Files(command) => command.run(context).await,
         Command::Jobs(command) => command.run(context).await,
+        Command::Ops(command) => command.run(context).await,
         Command::Whoami => users::whoami(context).await,
         Command::Serve(_)
         | Command::Db(_)
+        | Command::Doctor(_)
         | Command::Health(_)
         | Command::Completions { .. }
+        | Command::Agent(_)
         | Command::Import(_)
         | Command::Demo(_) => Ok(()),
     }

@@ -50,6 +50,12 @@ pub enum VectorsCommand {
     Stats(SpaceArgs),
     /// Make the searching index of a space whole, as one segment
     Rebuild(SpaceArgs),
+    /// Make the vectors of FAISS files points of a space; done again, it goes on
+    ImportFaiss(vector_commands::ImportFaissArgs),
+    /// Write a space's points as a FAISS file
+    ExportFaiss(vector_commands::ExportFaissArgs),
+    /// What FAISS files, or those of a folder, hold
+    ListFaiss(vector_commands::ListFaissArgs),
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +178,13 @@ impl VectorsCommand {
                 let document = json!({ "explain": explain });
                 context.output.answer(&document, || explain_text(&explain))
             }
+            Self::ImportFaiss(args) => {
+                args.run(&context.client()?, context.output, &context.stop).await
+            }
+            Self::ExportFaiss(args) => {
+                args.run(&context.client()?, context.output, &context.stop).await
+            }
+            Self::ListFaiss(args) => args.run(context.output).await,
             Self::Stats(args) => stats(context, args.space).await,
             Self::Rebuild(args) => {
                 let request = api::RebuildIndexRequest {

@@ -5,6 +5,8 @@ mod analysis;
 mod cli;
 mod datasets;
 mod edits;
+mod file_agents;
+mod file_datasets;
 mod files;
 mod flight;
 mod frames;
@@ -12,9 +14,14 @@ mod grants;
 mod http;
 mod items;
 mod methods;
+mod model_doors;
+mod model_trust;
 mod models;
 mod namespaces;
+mod ops;
 mod puts;
+mod reads;
+mod retrieval;
 mod secrecy;
 mod sql;
 mod vectors;
@@ -86,6 +93,18 @@ pub const CASES: &[Case] = &[
     case("files: located, scanned, found, forgotten", |s| Box::pin(files::lifecycle(s))),
     case("files: a grant on the location decides", |s| Box::pin(files::permissions(s))),
     case("files: the command line's shapes", |s| Box::pin(files::command_line(s))),
+    case("files: a folder becomes a dataset and its next version", |s| {
+        Box::pin(file_datasets::folders(s))
+    }),
+    case("files: who may not import", |s| Box::pin(file_datasets::refusals(s))),
+    case("files: the change log", |s| Box::pin(file_datasets::changes(s))),
+    case("agent: a network that breaks loses nothing", |s| {
+        Box::pin(file_agents::broken_network(s))
+    }),
+    case("agent: scans when it is asked", |s| Box::pin(file_agents::asked(s))),
+    case("agent: a hostile one is refused", |s| Box::pin(file_agents::hostile(s))),
+    case("agent: its own locations alone", |s| Box::pin(file_agents::strangers(s))),
+    case("agent: goes on after each message", |s| Box::pin(file_agents::resumed(s))),
     case("jobs: names and lists", |s| Box::pin(files::jobs(s))),
     case("items: any order, both ways", |s| Box::pin(analysis::orders(s))),
     case("items: summaries, facets, samples, plans", |s| Box::pin(analysis::looks(s))),
@@ -95,6 +114,7 @@ pub const CASES: &[Case] = &[
     case("edits: batches, whole and once", |s| Box::pin(edits::batches(s))),
     case("edits: by filter, few and many", |s| Box::pin(edits::by_filter(s))),
     case("edits: puts that upsert and delete", |s| Box::pin(edits::puts(s))),
+    case("edits: puts of some columns", |s| Box::pin(edits::partial_upserts(s))),
     case("edits: with puts and versions at once", |s| Box::pin(edits::at_once(s))),
     case("edits: who may", |s| Box::pin(edits::permissions(s))),
     case("edits: over HTTP", |s| Box::pin(edits::http(s))),
@@ -104,6 +124,9 @@ pub const CASES: &[Case] = &[
     case("sql: metadata shows what may be seen", |s| Box::pin(sql::metadata(s))),
     case("sql: an ingest is a put", |s| Box::pin(sql::ingest(s))),
     case("sql: over JSON", |s| Box::pin(sql::over_json(s))),
+    case("reads: saved filters by name", |s| Box::pin(reads::saved_filters(s))),
+    case("reads: flights in an order", |s| Box::pin(reads::ordered_flights(s))),
+    case("reads: placeholders and thumbnails", |s| Box::pin(reads::placeholders(s))),
     case("cli: import, list, count, export", |s| Box::pin(cli::round_trip(s))),
     case("cli: a bad row imports nothing", |s| Box::pin(cli::bad_rows(s))),
     case("cli: a cell of five gigabytes", |s| Box::pin(cli::huge_cell(s))),
@@ -111,11 +134,26 @@ pub const CASES: &[Case] = &[
     case("vectors: in and out, nearest first", |s| Box::pin(vectors::round_trip(s))),
     case("vectors: who may", |s| Box::pin(vectors::permissions(s))),
     case("vectors: a dataset's own", |s| Box::pin(vectors::load(s))),
+    case("vectors: FAISS in and out", |s| Box::pin(retrieval::faiss(s))),
+    case("vectors: images, generations, contexts", |s| Box::pin(retrieval::generations(s))),
     case("vectors: command line", |s| Box::pin(vectors::command_line(s))),
     case("models: made, found, counted, deleted", |s| Box::pin(models::lifecycle(s))),
     case("models: many at once", |s| Box::pin(models::at_once(s))),
     case("models: files resumed, and none outside", |s| Box::pin(models::files(s))),
     case("models: who may", |s| Box::pin(models::permissions(s))),
     case("models: command line", |s| Box::pin(models::command_line(s))),
+    case("models: what loading would run", |s| Box::pin(model_trust::scans(s))),
+    case("models: headers", |s| Box::pin(model_trust::inspects(s))),
+    case("models: signatures", |s| Box::pin(model_trust::signatures(s))),
+    case("models: signed addresses", |s| Box::pin(model_doors::signed(s))),
+    case("models: imported once", |s| Box::pin(model_doors::imports(s))),
+    case("models: numbers brought along", |s| Box::pin(model_doors::numbers(s))),
+    case("models: a namespace holds them", |s| Box::pin(model_doors::namespaces(s))),
+    case("models: MLflow's refusals", |s| Box::pin(model_doors::mlflow_refusals(s))),
+    case("models: created while deleted", |s| Box::pin(model_doors::created_while_deleted(s))),
+    case("ops: who runs", |s| Box::pin(ops::info(s))),
+    case("ops: settings without secrets", |s| Box::pin(ops::settings(s))),
+    case("ops: databases counted", |s| Box::pin(ops::database(s))),
+    case("ops: history within bounds", |s| Box::pin(ops::history(s))),
     case("secrecy: no token in any log", |s| Box::pin(secrecy::canary(s))),
 ];
