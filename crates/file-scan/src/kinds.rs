@@ -89,6 +89,12 @@ const ROWS: &[&str] = &["csv", "tsv", "json", "jsonl", "ndjson"];
 /// More than this of a head is not looked at to tell text from bytes.
 const TEXT_BYTES_MAX: usize = 4 << 10;
 
+/// The MIME type that a file's first bytes tell, if they tell one.
+#[must_use]
+pub fn mime_type(head: &[u8]) -> Option<&'static str> {
+    infer::get(head).map(|found| found.mime_type())
+}
+
 /// The kind of a file from its head, and its name where text is text.
 #[must_use]
 pub fn sniff(head: &[u8], name: &[u8]) -> ContentKind {

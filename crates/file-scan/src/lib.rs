@@ -11,7 +11,7 @@ mod walk;
 
 pub use contents::{Content, HashError, Hasher, same_bytes};
 pub use entry::{Entry, Kind, Listing, Mark, Times};
-pub use kinds::{ContentKind, sniff};
+pub use kinds::{ContentKind, mime_type, sniff};
 pub use media::{MediaFacts, MediaLimits, media_facts, similarity};
 pub use root::{Dir, Identity, Root, RootError};
 pub use rules::Rules;

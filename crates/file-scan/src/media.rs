@@ -97,7 +97,11 @@ pub fn similarity(file: &mut File, limits: &MediaLimits) -> std::io::Result<Opti
     if bytes.len() as u64 > limits.file_bytes_max {
         return Ok(media_facts(&bytes[..crate::contents::HEAD_BYTES.min(bytes.len())]));
     }
-    let Some(mut facts) = media_facts(&bytes) else { return Ok(None) };
+    let Some(mut facts) = media_facts(&bytes) else {
+        // Of a kind that is read here, and no image all the same.
+        let is_read = image::guess_format(&bytes).is_ok_and(|format| format.reading_enabled());
+        return Ok(is_read.then(|| MediaFacts { broken: true, ..MediaFacts::default() }));
+    };
     let mut allowed = Limits::default();
     allowed.max_alloc = Some(limits.pixels_bytes_max);
     let decoded = std::panic::catch_unwind(|| {

@@ -4,9 +4,7 @@
 mod app;
 mod grpc;
 mod jobs;
-mod model;
 mod settings;
-mod store;
 
 use std::sync::Arc;
 
@@ -20,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use settings::{Paths, Settings};
 
+use file_records::{model, store};
+
 use app::Indexer;
 use store::Store;
 
@@ -31,6 +31,10 @@ pub const ROLE: &str = "file-indexer";
 pub struct Neighbours {
     /// Grants come from it, and new locations go to it.
     pub identity: Transport,
+    /// Makes datasets for imports.
+    pub catalog: Transport,
+    /// Takes the rows and files of imports.
+    pub items: Transport,
     /// Tokens for calls to neighbours.
     pub tokens: TokenSource,
     /// Verifies the tokens of callers.
@@ -50,13 +54,14 @@ pub async fn build(
     shutdown: CancellationToken,
 ) -> Result<Service, ServiceError> {
     let store = Store::open(sql).await?;
-    let Neighbours { identity, tokens, keys } = neighbours;
+    let Neighbours { identity, catalog, items, tokens, keys } = neighbours;
     let (grants, mut background) =
         GrantReplica::new(identity.clone(), tokens.clone(), shutdown.clone());
     let indexer = Indexer::new(
         store.clone(),
         grants.clone(),
-        app::Announcer::new(identity, tokens),
+        app::Announcer::new(identity, tokens.clone()),
+        app::Datasets::new(catalog, items, tokens),
         settings,
         paths,
     );

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
 use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
+use files_api::v1::agent_service_client::AgentServiceClient;
+use files_api::v1::changes_service_client::ChangesServiceClient;
 use files_api::v1::files_service_client::FilesServiceClient;
+use files_api::v1::imports_service_client::ImportsServiceClient;
 use files_api::v1::locations_service_client::LocationsServiceClient;
 use files_api::v1::marks_service_client::MarksServiceClient;
 use identity_api::v1::audit_service_client::AuditServiceClient;
@@ -180,6 +183,21 @@ impl Session {
     /// `quarry.files.v1.MarksService`.
     pub fn marks(&self) -> MarksServiceClient<Authed> {
         MarksServiceClient::new(self.authed())
+    }
+
+    /// `quarry.files.v1.ImportsService`.
+    pub fn imports(&self) -> ImportsServiceClient<Authed> {
+        ImportsServiceClient::new(self.authed())
+    }
+
+    /// `quarry.files.v1.ChangesService`.
+    pub fn changes(&self) -> ChangesServiceClient<Authed> {
+        ChangesServiceClient::new(self.authed())
+    }
+
+    /// `quarry.files.v1.AgentService`.
+    pub fn agent(&self) -> AgentServiceClient<Authed> {
+        AgentServiceClient::new(self.authed())
     }
 
     /// `quarry.ops.v1.Jobs`.

@@ -175,7 +175,14 @@ fn hash_of(files: &[Found]) -> Option<Vec<u8>> {
 async fn verified(group: ShownGroup) -> Result<Option<ShownGroup>, ServiceError> {
     let ShownGroup { mut group, content, files, .. } = group;
     let files = super::locations::blocking(move || {
-        let open = |shown: &Shown| Root::open(&PathBuf::from(&shown.location.path)).ok();
+        // What lies on another device is never opened here.
+        let open = |shown: &Shown| {
+            let location = &shown.location;
+            if !location.device.is_empty() {
+                return None;
+            }
+            Root::open(&PathBuf::from(&location.path)).ok()
+        };
         let at =
             |shown: &Shown| (names::bytes(&shown.found.path()), shown.found.ino.cast_unsigned());
         let mut files = files.into_iter();

@@ -13,7 +13,7 @@ use service_error::ServiceError;
 use super::Indexer;
 use super::scan::{Pace, SharedRoot, VerifyArguments};
 use crate::model::{Location, Mode};
-use crate::store::{Hashed, ScanKey, ToHash, Which};
+use crate::store::{Hashed, HashedBy, ScanKey, ToHash, Which};
 
 const CHUNK_FILES: u32 = 8_192;
 /// A time that is this fresh may be borne by a later change too: clocks of
@@ -64,7 +64,7 @@ impl Indexer {
                 }
             }
             done += i64::try_from(hashed.len()).unwrap_or(0);
-            self.store.put_contents(scan, hashed).await?;
+            self.store.put_contents(scan, hashed, HashedBy::Server).await?;
             work.progress(done, Some(location.files.max(done)));
             pace.step().await?;
             chunk = next?;
@@ -199,7 +199,13 @@ fn read_one(hasher: &mut Hasher, file: &ToHash, root: &Root, mode: Mode) -> Outc
         _ => None,
     };
     let is_fresh = content.mark.changed >= now_nanos() - FRESH_NANOS;
-    Outcome::Hashed(Box::new(Hashed { entry: file.id, content, media, is_fresh }))
+    Outcome::Hashed(Box::new(Hashed {
+        entry: file.id,
+        path: file.path.clone(),
+        content,
+        media,
+        is_fresh,
+    }))
 }
 
 fn now_nanos() -> i64 {

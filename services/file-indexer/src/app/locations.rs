@@ -14,6 +14,7 @@ use crate::store::NewLocation;
 
 const NAME_CHARS_MAX: usize = 200;
 const RULES_MAX: usize = 1_000;
+const DEVICE_CHARS_MAX: usize = 100;
 const GUARD_PERCENT: i32 = 50;
 
 /// What a location shall be.
@@ -26,6 +27,8 @@ pub struct CreateLocation {
     pub guard_percent: i32,
     pub nested: bool,
     pub watched: bool,
+    /// Whose agent reads it; empty: the server.
+    pub device: String,
 }
 
 impl CreateLocation {
@@ -45,7 +48,27 @@ impl CreateLocation {
         if !(0..=100).contains(&self.guard_percent) {
             return Err(ServiceError::invalid("guard_percent", "must be within 0 and 100"));
         }
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if self.device.len() > DEVICE_CHARS_MAX || !self.device.chars().all(is_name) {
+            let why = format!("at most {DEVICE_CHARS_MAX} letters, digits, '-', '_' and '.'");
+            return Err(ServiceError::invalid("device", why));
+        }
         Rules::new(&self.rules).map(drop).map_err(|why| ServiceError::invalid("rules", why))
+    }
+
+    fn new(self, path: String, caller: &Caller, root: Option<(i64, i64)>) -> NewLocation {
+        let last = path.rsplit('/').next().unwrap_or_default();
+        NewLocation {
+            name: if self.name.is_empty() { last.to_owned() } else { self.name },
+            path,
+            device: self.device,
+            owner: caller.principal,
+            mode: self.mode,
+            rules: self.rules,
+            guard_percent: if self.guard_percent == 0 { GUARD_PERCENT } else { self.guard_percent },
+            root,
+            watched: self.watched,
+        }
     }
 }
 
@@ -62,10 +85,24 @@ impl Indexer {
     ) -> Result<(Location, bool), ServiceError> {
         asked.check()?;
         let path = absolute("path", &asked.path)?;
+        if !asked.device.is_empty() {
+            // A path of another device is a name to the server, never opened.
+            for other in self.store.locations_holding(&path).await? {
+                if other.device == asked.device {
+                    refuse_overlap(&asked, &path, &other.path)?;
+                }
+            }
+            let made = self.store.create_location(asked.new(path, caller, None)).await?;
+            self.announce(&made).await?;
+            return Ok((made, false));
+        }
         let (path, root) = self.open_allowed(caller, &path).await?;
         let identity = root.identity();
         let root = (identity.dev.cast_signed(), identity.ino.cast_signed());
         for other in self.store.locations_beside(&path, root).await? {
+            if !other.device.is_empty() {
+                continue;
+            }
             if other.path == path {
                 return Err(ServiceError::already_exists("location", &path));
             }
@@ -79,32 +116,15 @@ impl Indexer {
             refuse_overlap(&asked, &path, &other.path)?;
         }
         for other in self.store.locations_holding(&path).await? {
+            if !other.device.is_empty() {
+                continue;
+            }
             if other.path == path {
                 return Err(ServiceError::already_exists("location", &path));
             }
             refuse_overlap(&asked, &path, &other.path)?;
         }
-        let name = if asked.name.is_empty() {
-            path.rsplit('/').next().unwrap_or_default().to_owned()
-        } else {
-            asked.name
-        };
-        let new = NewLocation {
-            path,
-            name,
-            device: String::new(),
-            owner: caller.principal,
-            mode: asked.mode,
-            rules: asked.rules,
-            guard_percent: if asked.guard_percent == 0 {
-                GUARD_PERCENT
-            } else {
-                asked.guard_percent
-            },
-            root: Some(root),
-            watched: asked.watched,
-        };
-        let made = self.store.create_location(new).await?;
+        let made = self.store.create_location(asked.new(path, caller, Some(root))).await?;
         self.announce(&made).await?;
         Ok((made, false))
     }
@@ -182,14 +202,20 @@ impl Indexer {
     /// # Errors
     /// Its denial.
     pub async fn may_go_on(&self, job: &jobs::Job) -> Result<(), ServiceError> {
-        let arguments: VerifyArguments = serde_json::from_str(&job.arguments)
-            .map_err(|err| ServiceError::internal("a job's arguments").caused_by(err))?;
+        fn read<T: serde::de::DeserializeOwned>(job: &jobs::Job) -> Result<T, ServiceError> {
+            serde_json::from_str(&job.arguments)
+                .map_err(|err| ServiceError::internal("a job's arguments").caused_by(err))
+        }
+        let arguments: VerifyArguments = read(job)?;
         let location = self.store.location(arguments.location).await?;
         let location = location.ok_or_else(|| ServiceError::not_found("location", &job.title))?;
         let caller = job.owner.caller();
         if caller::Refused::refused(&self.grants, &caller) {
             return Err(ServiceError::denied("the job's owner was disabled or its token revoked")
                 .reason("JOB_OWNER_REFUSED"));
+        }
+        if job.kind == "import" {
+            return self.may_import(&caller, &location, &read(job)?).await;
         }
         let action = "quarry.files.v1.LocationsService/ScanLocation";
         self.require(&caller, Level::Write, &location, action).await
@@ -277,6 +303,7 @@ impl Indexer {
     ) -> Result<uuid::Uuid, ServiceError> {
         let action = "quarry.files.v1.LocationsService/VerifyLocation";
         let location = self.location_for(caller, Level::Write, id, action).await?;
+        super::elsewhere(&location, "verified by the server")?;
         let job = NewJob::new("verify", Owner::of(caller))
             .title(&location.path)
             .key(format!("location:{}", location.id))

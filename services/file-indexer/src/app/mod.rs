@@ -1,12 +1,20 @@
 //! Use cases: who may, what is read from disk, the transaction.
 
+mod agents;
 mod announce;
+mod changes;
+mod datasets;
 mod duplicates;
 mod hashing;
+mod importing;
+mod imports;
 mod locations;
 mod marks;
+mod rows;
 mod scan;
 mod search;
+mod sending;
+mod watching;
 
 use std::collections::HashMap;
 
@@ -20,9 +28,13 @@ use crate::model::{Location, relative_to};
 use crate::settings::{Paths, Settings};
 use crate::store::Store;
 
-pub use crate::store::{Annotation, Group, UsageRow};
+pub use crate::store::{Annotation, Change, Group, ToHash, UsageRow};
+pub use agents::{AgentOutcome, CREDITS, Hello, Part, Said, Told};
 pub use announce::Announcer;
+pub use changes::Changed;
+pub use datasets::Datasets;
 pub use duplicates::{DuplicateMode, ShownGroup};
+pub use imports::{ImportAsked, ImportQuery};
 pub use locations::CreateLocation;
 pub use marks::{MarkScope, Marking};
 pub use scan::{ScanArguments, VerifyArguments};
@@ -38,6 +50,7 @@ pub struct Indexer {
     jobs: ::jobs::Jobs,
     grants: GrantReplica,
     announcer: Announcer,
+    datasets: Datasets,
     settings: Settings,
     paths: Paths,
 }
@@ -49,10 +62,11 @@ impl Indexer {
         store: Store,
         grants: GrantReplica,
         announcer: Announcer,
+        datasets: Datasets,
         settings: Settings,
         paths: Paths,
     ) -> Self {
-        Self { jobs: store.jobs(), store, grants, announcer, settings, paths }
+        Self { jobs: store.jobs(crate::ROLE), store, grants, announcer, datasets, settings, paths }
     }
 
     /// The same with other paths.
@@ -142,6 +156,18 @@ impl Indexer {
         let locations = self.store.list_locations(ids, 0, LOCATIONS_MAX).await?;
         Ok(locations.into_iter().map(|location| (location.id, location)).collect())
     }
+}
+
+/// Refuses what only a location that the server itself reads can have.
+fn elsewhere(location: &Location, done: &str) -> Result<(), ServiceError> {
+    if location.device.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is on the device {:?}, whose agent alone reads it: it can't be {done}",
+        location.path, location.device
+    );
+    Err(ServiceError::precondition(message).reason("LOCATION_ELSEWHERE"))
 }
 
 /// An absolute path without `.`, `..`, doubled or trailing slashes.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
 use tokio::sync::mpsc;
 
-use super::Indexer;
 use super::locations::{blocking, offline};
+use super::{Indexer, elsewhere};
 use crate::model::{Location, Mode};
 use crate::store::{Batch, Listed, Merged, ScanKey};
 
@@ -55,11 +55,22 @@ impl<'a> Pace<'a> {
         Self { work, generation, last: Instant::now() }
     }
 
+    /// A step whatever the time: what was told so far becomes durable.
+    pub async fn now(&mut self) -> Result<(), Interrupt> {
+        self.last = Instant::now();
+        self.work.step(&Checkpoint { generation: self.generation }).await
+    }
+
     /// Stops here if somebody wants it; else a step now and then.
     pub async fn step(&mut self) -> Result<(), Interrupt> {
+        self.step_with(&Checkpoint { generation: self.generation }).await
+    }
+
+    /// The same with a checkpoint of one's own.
+    pub async fn step_with<T: Serialize>(&mut self, checkpoint: &T) -> Result<(), Interrupt> {
         if self.work.is_stopping() || self.last.elapsed() > STEP_EVERY {
             self.last = Instant::now();
-            self.work.step(&Checkpoint { generation: self.generation }).await?;
+            self.work.step(checkpoint).await?;
         }
         Ok(())
     }
@@ -77,6 +88,9 @@ impl Indexer {
             .location(arguments.location)
             .await?
             .ok_or_else(|| ServiceError::not_found("location", work.job().title.as_str()))?;
+        if !location.device.is_empty() {
+            return self.run_agent_scan(&work, &location, &arguments).await;
+        }
         let mode = Mode::of(arguments.mode);
         let root = match self.root(&location).await {
             Ok(root) => root,
@@ -87,9 +101,8 @@ impl Indexer {
         };
         let scan = self.store.begin_scan(location.id, mode).await?;
         work.step(&Checkpoint { generation: scan.generation }).await?;
-        let newest = self.store.newest_entry().await?;
         let (merged, summary) = self.walk_and_merge(&work, &location, scan, &root).await?;
-        let moved = self.store.match_moves(scan, newest).await?;
+        let moved = self.store.match_moves(scan).await?;
         let removed = self.sweep(&work, &location, scan, &root, arguments.accept_removals).await?;
         let mut hashed = 0;
         let is_unhashed = self.store.location(location.id).await?.is_some_and(|now| now.unhashed);
@@ -117,6 +130,7 @@ impl Indexer {
 
     /// Opens the location's root. Another directory under its name is not it.
     pub(super) async fn root(&self, location: &Location) -> Result<Root, ServiceError> {
+        elsewhere(location, "read by the server")?;
         let path = PathBuf::from(&location.path);
         blocking(move || Root::open(&path).map_err(|error| offline(&error))).await
     }
@@ -190,6 +204,34 @@ impl Indexer {
     ) -> Result<i64, Interrupt> {
         let identity = root.identity();
         let now = (identity.dev.cast_signed(), identity.ino.cast_signed());
+        let Some(missing) = self.guarded(location, scan, now, accepted).await? else {
+            return Ok(0);
+        };
+        work.phase("removing", "entries");
+        let mut pace = Pace::new(work, scan.generation);
+        let mut removed = 0;
+        loop {
+            let gone = self.store.sweep(scan).await?;
+            if gone == 0 {
+                break;
+            }
+            removed += gone;
+            work.progress(removed, Some(missing.max(removed)));
+            pace.step().await?;
+        }
+        self.store.end_scan(scan, now, 0, "").await?;
+        Ok(removed)
+    }
+
+    /// How much is missing, if it may be removed; otherwise the scan ends here
+    /// and the location says why. `now` is what the root is.
+    pub(super) async fn guarded(
+        &self,
+        location: &Location,
+        scan: ScanKey,
+        now: (i64, i64),
+        accepted: bool,
+    ) -> Result<Option<i64>, ServiceError> {
         let (total, missing) = self.store.missing(location.id).await?;
         let is_other = location.root.is_some_and(|was| was != now);
         let is_much = missing * 100 > total * i64::from(location.guard_percent);
@@ -205,22 +247,9 @@ impl Indexer {
             tracing::warn!(location = %location.uuid, "{problem}");
             let kept = location.root.unwrap_or(now);
             self.store.end_scan(scan, kept, missing, &problem).await?;
-            return Ok(0);
+            return Ok(None);
         }
-        work.phase("removing", "entries");
-        let mut pace = Pace::new(work, scan.generation);
-        let mut removed = 0;
-        loop {
-            let gone = self.store.sweep(scan).await?;
-            if gone == 0 {
-                break;
-            }
-            removed += gone;
-            work.progress(removed, Some(missing.max(removed)));
-            pace.step().await?;
-        }
-        self.store.end_scan(scan, now, 0, "").await?;
-        Ok(removed)
+        Ok(Some(missing))
     }
 
     async fn index_names(&self, work: &Work, scan: ScanKey) -> Result<(), Interrupt> {

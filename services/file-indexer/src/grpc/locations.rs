@@ -25,13 +25,6 @@ impl LocationsService for Locations {
     ) -> Answer<wire::CreateLocationResponse> {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
-        if !asked.device.is_empty() {
-            return Err(ServiceError::unimplemented(
-                "device: locations on other devices are not offered yet; leave it empty",
-            )
-            .field("device")
-            .into());
-        }
         let mode = mode(asked.mode)?.unwrap_or(Mode::Metadata);
         let create = CreateLocation {
             path: asked.path,
@@ -41,6 +34,7 @@ impl LocationsService for Locations {
             guard_percent: asked.guard_percent,
             nested: asked.nested,
             watched: asked.watched,
+            device: asked.device,
         };
         let made = self.0.create_location(&caller, create).await;
         answer(made.map(|(location, relocated)| wire::CreateLocationResponse {

@@ -1,10 +1,16 @@
 //! The wire: requests into use cases, outcomes into messages.
 
+mod agent;
+mod changes;
 mod files;
+mod imports;
 mod locations;
 mod marks;
 
+use files_api::v1::agent_service_server::AgentServiceServer;
+use files_api::v1::changes_service_server::ChangesServiceServer;
 use files_api::v1::files_service_server::FilesServiceServer;
+use files_api::v1::imports_service_server::ImportsServiceServer;
 use files_api::v1::locations_service_server::LocationsServiceServer;
 use files_api::v1::marks_service_server::MarksServiceServer;
 use options_api::NeedTable;
@@ -14,6 +20,9 @@ use tonic::service::Routes;
 use tonic::{Response, Status};
 
 use crate::app::Indexer;
+
+/// The largest message of an agent.
+const AGENT_MESSAGE_BYTES_MAX: usize = 2 << 20;
 
 /// What each method needs.
 ///
@@ -32,6 +41,12 @@ pub fn routes(indexer: &Indexer) -> Routes {
     routes.add_service(LocationsServiceServer::new(locations::Locations(indexer.clone())));
     routes.add_service(FilesServiceServer::new(files::Files(indexer.clone())));
     routes.add_service(MarksServiceServer::new(marks::Marks(indexer.clone())));
+    routes.add_service(ImportsServiceServer::new(imports::Imports(indexer.clone())));
+    routes.add_service(ChangesServiceServer::new(changes::Changes(indexer.clone())));
+    // Columns of numbers take eight times their bytes in memory: small messages.
+    let agents = AgentServiceServer::new(agent::Agents(indexer.clone()))
+        .max_decoding_message_size(AGENT_MESSAGE_BYTES_MAX);
+    routes.add_service(agents);
     routes.add_service(jobs::service(indexer.jobs().clone()));
     routes.routes().prepare()
 }

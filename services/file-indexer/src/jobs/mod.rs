@@ -21,6 +21,7 @@ pub fn all(indexer: &Indexer, shutdown: &CancellationToken) -> Vec<Job> {
         async move { indexer.may_go_on(&job).await }.boxed()
     });
     let (scanning, verifying, tidying) = (indexer.clone(), indexer.clone(), indexer.clone());
+    let importing = indexer.clone();
     let runner = Runner::new(indexer.jobs().clone(), indexer.settings().runner(), check)
         .on("scan", move |work| {
             let indexer = scanning.clone();
@@ -29,12 +30,19 @@ pub fn all(indexer: &Indexer, shutdown: &CancellationToken) -> Vec<Job> {
         .on("verify", move |work| {
             let indexer = verifying.clone();
             async move { indexer.run_verify(work).await }
+        })
+        .on("import", move |work| {
+            let indexer = importing.clone();
+            async move { indexer.run_import(work).await }
         });
-    let end = shutdown.clone();
+    let (end, watching, unwatched) = (shutdown.clone(), indexer.clone(), shutdown.clone());
     vec![
         runner.start(shutdown.clone()),
         Job::new("file-indexer.tidy", async move {
             end.run_until_cancelled(tidy(tidying)).await;
+        }),
+        Job::new("file-indexer.watch", async move {
+            unwatched.run_until_cancelled(watching.watch_locations()).await;
         }),
     ]
 }

@@ -249,9 +249,15 @@ async fn verification_tells_rot_from_drift() {
                 ino: rotten.ino.cast_unsigned(),
             },
         };
-        let wrong =
-            crate::store::Hashed { entry: rotten.id, content, media: None, is_fresh: false };
-        house.store.put_contents(scan, vec![wrong]).await.unwrap();
+        let wrong = crate::store::Hashed {
+            entry: rotten.id,
+            path: rotten.path(),
+            content,
+            media: None,
+            is_fresh: false,
+        };
+        let by = crate::store::HashedBy::Server;
+        house.store.put_contents(scan, vec![wrong], by).await.unwrap();
         let id = house.location.uuid.to_string();
         let job = house.indexer.verify_location(&house.caller, &id).await.unwrap();
         let job = house.ended(job).await;

@@ -1,6 +1,7 @@
 //! Real trees, both databases, the real runner.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod changes;
 mod edits;
 mod faults;
 mod finding;
@@ -23,7 +24,7 @@ use sql_store::testing;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Announcer, Indexer};
+use crate::app::{Announcer, Datasets, Indexer};
 use crate::model::{Location, Mode, Query, Sort, SortBy};
 use crate::settings::{Paths, Settings};
 use crate::store::{Found, NewLocation, Store};
@@ -74,7 +75,8 @@ impl House {
         let indexer = Indexer::new(
             store.clone(),
             grants,
-            Announcer::new(nobody, tokens),
+            Announcer::new(nobody.clone(), tokens.clone()),
+            Datasets::new(nobody.clone(), nobody, tokens),
             Settings::default(),
             paths,
         );

@@ -16,6 +16,7 @@ fn create(path: &Path) -> CreateLocation {
         guard_percent: 0,
         nested: false,
         watched: false,
+        device: String::new(),
     }
 }
 

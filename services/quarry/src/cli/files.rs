@@ -1,6 +1,7 @@
 //! `quarry files`: locations, and what is known of their files.
 
 mod find;
+mod imports;
 mod marks;
 mod places;
 
@@ -15,9 +16,10 @@ use super::jobs::JobsCommand;
 use crate::client::Client;
 use crate::failure::Failure;
 
+pub use imports::{ChangesCommand, ImportCommand};
 pub use find::{DuplicatesCommand, SearchCommand};
 pub use marks::{LabelCommand, NoteCommand, TagCommand};
-pub use places::{LocationCommand, ScanCommand};
+pub use places::{LocationCommand, ModeArg, ScanCommand};
 
 #[derive(Debug, Subcommand)]
 pub enum FilesCommand {
@@ -30,6 +32,10 @@ pub enum FilesCommand {
     Search(SearchCommand),
     /// Files that are the same, the most wasteful first
     Duplicates(DuplicatesCommand),
+    /// Make a dataset of a directory's images, or bring one up to date
+    Import(ImportCommand),
+    /// What happened to a location's files
+    Changes(ChangesCommand),
     /// Put a tag on files, take it off, or list tags
     Tag(TagCommand),
     /// Put a label such as animal/cat on files, or take it off
@@ -65,6 +71,8 @@ impl FilesCommand {
             Self::Scan(command) => command.run(context).await,
             Self::Search(command) => command.run(context).await,
             Self::Duplicates(command) => command.run(context).await,
+            Self::Import(command) => command.run(context).await,
+            Self::Changes(command) => command.run(context).await,
             Self::Tag(command) => command.run(context).await,
             Self::Label(command) => command.run(context).await,
             Self::Note(command) => command.run(context).await,

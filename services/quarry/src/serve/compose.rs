@@ -219,6 +219,8 @@ impl House<'_> {
     async fn file_indexer(&mut self) -> Result<(), ServiceError> {
         let identity = self.neighbour(Role::Identity, Role::FileIndexer)?;
         let neighbours = file_indexer::Neighbours {
+            catalog: self.neighbour(Role::Catalog, Role::FileIndexer)?,
+            items: self.neighbour(Role::ItemStore, Role::FileIndexer)?,
             tokens: self.tokens(Role::FileIndexer, &identity)?,
             keys: Keys::new(identity.clone()),
             identity,

@@ -62,6 +62,12 @@ pub enum LocationCommand {
         /// It overlaps another location on purpose
         #[arg(long)]
         nested: bool,
+        /// The device whose agent reads it; none: the server itself
+        #[arg(long, value_name = "NAME", default_value = "")]
+        device: String,
+        /// Changes are noticed as they happen
+        #[arg(long)]
+        watch: bool,
         /// More than so many percent missing are not removed unasked
         #[arg(long, value_name = "PERCENT", default_value_t = 0)]
         guard: i32,
@@ -75,22 +81,31 @@ pub enum LocationCommand {
     },
     /// Look at its files again
     Rescan(ScanCommand),
+    /// Follow what happens to its files, a line a change
+    Watch {
+        /// Its root
+        path: PathBuf,
+        /// From this change on [default: from now on]
+        #[arg(long, value_name = "SEQ")]
+        after: Option<i64>,
+    },
 }
 
 impl LocationCommand {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         match self {
-            Self::Add { path, name, mode, rules, nested, guard } => {
+            Self::Add { path, name, mode, rules, nested, device, watch, guard } => {
                 let request = wire::CreateLocationRequest {
-                    path: server_path(&path)?,
+                    // A path elsewhere means nothing here: it is taken as it is.
+                    path: if device.is_empty() { server_path(&path)? } else { plain_path(&path)? },
                     name,
                     mode: mode.map_or(wire::ScanMode::Unspecified, Into::into).into(),
                     rules,
                     guard_percent: guard,
                     nested,
-                    watched: false,
-                    device: String::new(),
+                    watched: watch,
+                    device,
                 };
                 let answer = client.locations().create_location(request).await?.into_inner();
                 let json = message_json("quarry.files.v1.CreateLocationResponse", &answer)?;
@@ -112,6 +127,7 @@ impl LocationCommand {
                 })
             }
             Self::Rescan(command) => command.run(context).await,
+            Self::Watch { path, after } => super::imports::watch(context, &path, after).await,
         }
     }
 }
@@ -152,6 +168,23 @@ impl ScanCommand {
     }
 }
 
+fn plain_path(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| Failure::usage("PATH is not UTF-8".to_owned()))
+}
+
+/// Scans a location and waits for it.
+pub(super) async fn scanned(
+    context: &Context,
+    client: &crate::client::Client,
+    id: String,
+    mode: Option<ModeArg>,
+) -> Result<(), Failure> {
+    let mode = mode.map_or(wire::ScanMode::Unspecified, Into::into).into();
+    let request = wire::ScanLocationRequest { id, mode, accept_removals: false };
+    let job = client.locations().scan_location(request).await?.into_inner().job;
+    outcome(&follow(context, client, &job).await?)
+}
+
 /// Reads every hashed file again.
 pub async fn verify(context: &Context, path: &Path, wait: bool) -> Result<(), Failure> {
     let client = context.client()?;
@@ -162,7 +195,7 @@ pub async fn verify(context: &Context, path: &Path, wait: bool) -> Result<(), Fa
 }
 
 /// Names a job, or waits for it and tells how it ended.
-async fn queued(context: &Context, name: &str, wait: bool) -> Result<(), Failure> {
+pub(super) async fn queued(context: &Context, name: &str, wait: bool) -> Result<(), Failure> {
     if !wait {
         return context
             .output

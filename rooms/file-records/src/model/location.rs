@@ -49,6 +49,8 @@ pub struct Location {
     pub bytes: i64,
     pub missing: i64,
     pub created_at: i64,
+    /// The newest change's number.
+    pub change_seq: i64,
 }
 
 impl Location {

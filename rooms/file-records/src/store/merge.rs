@@ -10,6 +10,7 @@ use service_error::ServiceError;
 use sql_store::{db_error, next_numbers};
 
 use super::bulk::{self, Column};
+use super::changes::{ChangeKind, Logged};
 use super::diff::{self, Changes};
 use super::{ScanKey, Store, all, below, execute, get};
 
@@ -268,6 +269,9 @@ impl Store {
         if let Some(twin) = find(new_parent, name(new)).await? {
             self.drop_entries(tx, &[twin]).await?;
         }
+        let mut logged = Logged::default();
+        logged.add(ChangeKind::Moved, entry, new.to_owned(), Some(old.to_owned()));
+        self.log(tx, scan, logged).await?;
         let parent = self.dir_at(tx, scan, new_parent).await?;
         let above = "UPDATE dir SET parent_id = $2 WHERE location_id = $1 AND path = $3";
         execute(tx, above, vec![scan.location.into(), parent.into(), new.into()]).await?;
@@ -337,7 +341,7 @@ impl Store {
             .map(|dir| dir.id)
             .collect();
         let mut stored = diff::stored(tx, &old).await?;
-        let mut changes = Changes::new(scan.generation);
+        let mut changes = Changes::new(scan.generation, !scan.is_first());
         for listed in fresh {
             if let Some(dir) = ids.get(&listed.path) {
                 changes.compare(*dir, listed, stored.remove(&dir.id).unwrap_or_default());
@@ -350,9 +354,13 @@ impl Store {
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
-        changes: Changes,
+        mut changes: Changes,
     ) -> Result<(), ServiceError> {
         let first = take_ids(tx, "entry", changes.new_count()).await?;
+        match changes.logged(first) {
+            Some(logged) => self.log(tx, scan, logged).await?,
+            None => self.log_unsaid(tx, scan).await?,
+        }
         let (new, changed) = changes.columns(first);
         bulk::insert(tx, "entry", &new, "").await?;
         // Its content is another one, or at least has to be looked at again.

@@ -8,6 +8,7 @@ use service_error::ServiceError;
 use sql_store::db_error;
 
 use super::bulk::{self, Column};
+use super::changes::{ChangeKind, Logged};
 use super::merge::take_ids;
 use super::{ScanKey, Store, all, execute, get};
 
@@ -41,10 +42,33 @@ pub enum Which {
 #[derive(Debug)]
 pub struct Hashed {
     pub entry: i64,
+    /// Relative to the location.
+    pub path: String,
     pub content: Content,
     pub media: Option<MediaFacts>,
     /// Its time is so fresh that a later change may bear the same one.
     pub is_fresh: bool,
+}
+
+/// Who read the bytes. What an agent says of them proves nothing: its contents
+/// are its location's own, and nothing that is said of the same bytes elsewhere
+/// shows through them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashedBy {
+    Server,
+    Agent,
+}
+
+impl HashedBy {
+    /// What tells a content apart: its hash, and after it the location whose
+    /// agent says so.
+    fn key(self, scan: ScanKey, content: &Content) -> Vec<u8> {
+        let mut key = content.hash.to_vec();
+        if self == Self::Agent {
+            key.extend_from_slice(&scan.location.to_be_bytes());
+        }
+        key
+    }
 }
 
 impl Store {
@@ -103,17 +127,18 @@ impl Store {
         &self,
         scan: ScanKey,
         hashed: Vec<Hashed>,
+        by: HashedBy,
     ) -> Result<(), ServiceError> {
         if hashed.is_empty() {
             return Ok(());
         }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
-        let ids = self.content_ids(&tx, &hashed).await?;
+        let ids = self.content_ids(&tx, scan, &hashed, by).await?;
         let (mut entries, mut contents, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for file in &hashed {
             entries.push(file.entry);
-            contents.push(ids.get(&file.content.hash).copied());
+            contents.push(ids.get(&by.key(scan, &file.content)).copied());
             states.push(if file.is_fresh { 2 } else { 1 });
         }
         let columns = [
@@ -122,21 +147,33 @@ impl Store {
             ("hashed", Column::I64(states)),
         ];
         bulk::update(&tx, "entry", &columns, "").await?;
+        if scan.is_first() {
+            self.log_unsaid(&tx, scan).await?;
+        } else {
+            let mut logged = Logged::default();
+            for file in hashed {
+                logged.add(ChangeKind::Hashed, file.entry, file.path, None);
+            }
+            self.log(&tx, scan, logged).await?;
+        }
         tx.commit().await.map_err(db_error)
     }
 
     async fn content_ids(
         &self,
         tx: &DatabaseTransaction,
+        scan: ScanKey,
         hashed: &[Hashed],
-    ) -> Result<HashMap<[u8; 32], i64>, ServiceError> {
-        let unique: HashSet<[u8; 32]> = hashed.iter().map(|file| file.content.hash).collect();
+        by: HashedBy,
+    ) -> Result<HashMap<Vec<u8>, i64>, ServiceError> {
+        let key = |file: &Hashed| by.key(scan, &file.content);
+        let unique: HashSet<Vec<u8>> = hashed.iter().map(key).collect();
         let mut ids = self.known_contents(tx, &unique).await?;
-        let mut fresh: HashMap<[u8; 32], &Hashed> = HashMap::new();
+        let mut fresh: HashMap<Vec<u8>, &Hashed> = HashMap::new();
         let mut looked: Vec<&Hashed> = Vec::new();
         for file in hashed {
-            if !ids.contains_key(&file.content.hash) {
-                fresh.entry(file.content.hash).or_insert(file);
+            if !ids.contains_key(&key(file)) {
+                fresh.entry(key(file)).or_insert(file);
             } else if file.media.is_some() {
                 looked.push(file);
             }
@@ -149,12 +186,7 @@ impl Store {
         }
         let mut columns = vec![
             ("id", Column::I64(rows.iter().map(|(id, _)| *id).collect())),
-            (
-                "hash",
-                Column::Bytes(
-                    rows.iter().map(|(_, file)| Some(file.content.hash.to_vec())).collect(),
-                ),
-            ),
+            ("hash", Column::Bytes(rows.iter().map(|(_, file)| Some(key(file))).collect())),
             ("size", Column::I64(rows.iter().map(|(_, file)| file.content.size).collect())),
             ("kind", Column::I64(rows.iter().map(|(_, file)| file.content.kind as i64).collect())),
         ];
@@ -165,7 +197,7 @@ impl Store {
             ids = self.known_contents(tx, &unique).await?;
         }
         let known: Vec<i64> =
-            looked.iter().filter_map(|file| ids.get(&file.content.hash)).copied().collect();
+            looked.iter().filter_map(|file| ids.get(&key(file))).copied().collect();
         let mut columns = vec![("id", Column::I64(known))];
         columns.extend(media_columns(looked.into_iter()));
         bulk::update(tx, "content", &columns, "").await?;
@@ -175,8 +207,8 @@ impl Store {
     async fn known_contents(
         &self,
         tx: &DatabaseTransaction,
-        hashes: &HashSet<[u8; 32]>,
-    ) -> Result<HashMap<[u8; 32], i64>, ServiceError> {
+        hashes: &HashSet<Vec<u8>>,
+    ) -> Result<HashMap<Vec<u8>, i64>, ServiceError> {
         let backend = self.backend();
         let sql = match backend {
             DbBackend::Postgres => {
@@ -190,15 +222,7 @@ impl Store {
         let words: Vec<String> = hashes.iter().map(hex::encode).collect();
         let list = bulk::texts(backend, words.iter().map(String::as_str));
         let rows = all(tx, sql, vec![list]).await?;
-        rows.iter()
-            .map(|row| {
-                let hash: Vec<u8> = get(row, "hash")?;
-                let hash = hash
-                    .try_into()
-                    .map_err(|_| ServiceError::data_loss("a content's hash is not 32 bytes"))?;
-                Ok((hash, get(row, "id")?))
-            })
-            .collect()
+        rows.iter().map(|row| Ok((get(row, "hash")?, get(row, "id")?))).collect()
     }
 
     /// Marks files whose bytes are not what they were: rotten ones (nothing else

@@ -4,10 +4,13 @@
 //! a directory's rows and its fingerprint in one transaction, so that a killed
 //! scan finds each directory either done or as it was.
 
+mod agents;
 mod bulk;
+mod changes;
 mod contents;
 mod diff;
 mod duplicates;
+mod imports;
 mod locations;
 mod marks;
 mod merge;
@@ -25,8 +28,11 @@ use sea_orm::{
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings, SqlStore, db_error};
 
-pub use contents::{Hashed, ToHash, Which};
+pub use agents::Wanted;
+pub use changes::{Change, ChangeKind, Log};
+pub use contents::{Hashed, HashedBy, ToHash, Which};
 pub use duplicates::{Group, GroupKey, Totals};
+pub use imports::{Import, ImportDone, ImportKey, ListedFile};
 pub use locations::{NewLocation, ScanKey};
 pub use marks::{Annotation, NewLabel, Said, Target};
 pub use merge::{Batch, Listed, Merged};
@@ -62,10 +68,10 @@ impl Store {
         Ok(Self { sql, has_trigrams })
     }
 
-    /// The jobs in the same schema.
+    /// The role's jobs, in the same schema.
     #[must_use]
-    pub fn jobs(&self) -> jobs::Jobs {
-        jobs::Jobs::new(self.sql.clone(), crate::ROLE)
+    pub fn jobs(&self, role: &'static str) -> jobs::Jobs {
+        jobs::Jobs::new(self.sql.clone(), role)
     }
 
     /// Whether the database answers.

@@ -1,6 +1,7 @@
 //! The schema's migrations, oldest first.
 
 mod m0001_files;
+mod m0002_changes;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -14,6 +15,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_files::Migration),
             Box::new(jobs::Migration),
             Box::new(sql_store::SystemMetrics),
+            Box::new(m0002_changes::Migration),
         ]
     }
 }

@@ -9,6 +9,7 @@ use service_error::ServiceError;
 use sql_store::db_error;
 
 use super::bulk;
+use super::changes::{ChangeKind, Logged, path_in};
 use super::{ScanKey, Store, all, execute, get};
 
 /// Missing files that are looked for; beyond it the rest counts as deleted.
@@ -17,22 +18,37 @@ const PAGE: i64 = 20_000;
 
 type Likeness = (i64, Option<i64>, i64, i64);
 
+/// A missing file and the new one that it became.
+struct Pair {
+    old: i64,
+    old_path: String,
+    new: i64,
+    dir: i64,
+    name: String,
+    changed: i64,
+    path: String,
+}
+
 impl Store {
     /// Pairs missing files with new ones; answers how many were moved.
     ///
     /// # Errors
     /// As [`Store::merge`].
-    pub async fn match_moves(&self, scan: ScanKey, newer_than: i64) -> Result<i64, ServiceError> {
-        let sql = "SELECT e.id, e.ino, e.born, e.size, e.modified FROM entry e JOIN dir d ON d.id = e.dir_id
+    pub async fn match_moves(&self, scan: ScanKey) -> Result<i64, ServiceError> {
+        if scan.newest < 0 {
+            // The scan has ended: nothing is newer than it.
+            return Ok(0);
+        }
+        let sql = "SELECT e.id, e.name, d.path, e.ino, e.born, e.size, e.modified FROM entry e JOIN dir d ON d.id = e.dir_id
             WHERE e.gone IS NOT NULL AND e.kind = 1 AND d.location_id = $1 LIMIT $2";
         let rows = self.rows(sql, vec![scan.location.into(), MISSING_MAX.into()]).await?;
-        let mut missing: HashMap<Likeness, i64> = HashMap::with_capacity(rows.len());
+        let mut missing: HashMap<Likeness, (i64, String)> = HashMap::with_capacity(rows.len());
         for row in &rows {
-            missing.insert(likeness(row)?, get(row, "id")?);
+            missing.insert(likeness(row)?, (get(row, "id")?, path_of(row)?));
         }
-        let (mut after, mut moved) = (newer_than, 0);
+        let (mut after, mut moved) = (scan.newest, 0);
         while !missing.is_empty() {
-            let sql = "SELECT e.id, e.dir_id, e.name, e.changed, e.ino, e.born, e.size, e.modified
+            let sql = "SELECT e.id, e.dir_id, e.name, d.path, e.changed, e.ino, e.born, e.size, e.modified
                 FROM entry e JOIN dir d ON d.id = e.dir_id
                 WHERE e.id > $1 AND e.kind = 1 AND e.gone IS NULL AND d.location_id = $2 ORDER BY e.id LIMIT $3";
             let values = vec![after.into(), scan.location.into(), PAGE.into()];
@@ -41,10 +57,16 @@ impl Store {
             after = get(last, "id")?;
             let mut pairs = Vec::new();
             for row in &page {
-                if let Some(old) = missing.remove(&likeness(row)?) {
-                    let new: i64 = get(row, "id")?;
-                    let place = (get(row, "dir_id")?, get(row, "name")?, get(row, "changed")?);
-                    pairs.push((old, new, place));
+                if let Some((old, old_path)) = missing.remove(&likeness(row)?) {
+                    pairs.push(Pair {
+                        old,
+                        old_path,
+                        new: get(row, "id")?,
+                        dir: get(row, "dir_id")?,
+                        name: get(row, "name")?,
+                        changed: get(row, "changed")?,
+                        path: path_of(row)?,
+                    });
                 }
             }
             moved += i64::try_from(pairs.len()).unwrap_or(0);
@@ -53,24 +75,23 @@ impl Store {
         Ok(moved)
     }
 
-    async fn join_pairs(
-        &self,
-        scan: ScanKey,
-        pairs: Vec<(i64, i64, (i64, String, i64))>,
-    ) -> Result<(), ServiceError> {
+    async fn join_pairs(&self, scan: ScanKey, pairs: Vec<Pair>) -> Result<(), ServiceError> {
         if pairs.is_empty() {
             return Ok(());
         }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
-        let twins: Vec<i64> = pairs.iter().map(|(_, new, _)| *new).collect();
+        let twins: Vec<i64> = pairs.iter().map(|pair| pair.new).collect();
         self.drop_entries(&tx, &twins).await?;
-        for (old, _, (dir, name, changed)) in pairs {
+        let mut logged = Logged::default();
+        for Pair { old, old_path, dir, name, changed, path, .. } in pairs {
+            logged.add(ChangeKind::Moved, old, path, Some(old_path));
             self.place_entry(&tx, old, dir, &name).await?;
             // A rename moves ctime: the content is looked at again, and stands until then.
             let sql = "UPDATE entry SET changed = $2, hashed = CASE WHEN hashed = 1 THEN 2 ELSE hashed END WHERE id = $1";
             execute(&tx, sql, vec![old.into(), changed.into()]).await?;
         }
+        self.log(&tx, scan, logged).await?;
         let unhashed = "UPDATE location SET unhashed = TRUE WHERE id = $1";
         execute(&tx, unhashed, vec![scan.location.into()]).await?;
         tx.commit().await.map_err(db_error)
@@ -126,6 +147,11 @@ impl Store {
             None => 0,
         })
     }
+}
+
+fn path_of(row: &sea_orm::QueryResult) -> Result<String, ServiceError> {
+    let (dir, name): (String, String) = (get(row, "path")?, get(row, "name")?);
+    Ok(path_in(&dir, &name))
 }
 
 fn likeness(row: &sea_orm::QueryResult) -> Result<Likeness, ServiceError> {

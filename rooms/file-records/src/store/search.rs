@@ -58,9 +58,12 @@ pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
         None => None,
         Some(id) => {
             let size: (Option<i64>, Option<i64>) = (get(row, "width")?, get(row, "height")?);
+            let mut hash: Vec<u8> = get(row, "hash")?;
+            // Behind it may stand whose agent says so.
+            hash.truncate(32);
             Some(FoundContent {
                 id,
-                hash: get(row, "hash")?,
+                hash,
                 kind: get(row, "content_kind")?,
                 size: size.0.zip(size.1),
                 orientation: get::<Option<i16>>(row, "orientation")?.unwrap_or(0),
@@ -294,8 +297,9 @@ fn plain_conditions(sql: &mut Sql, query: &Query) {
         }
     }
     if let Some(content) = &query.content {
-        let content = sql.bind(content.clone());
-        sql.add(format!("c.hash = {content}"));
+        let end = [content.as_slice(), &[0xff; 9]].concat();
+        let (content, end) = (sql.bind(content.clone()), sql.bind(end));
+        sql.add(format!("c.hash >= {content} AND c.hash < {end}"));
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Store, execute, get};
 use crate::model::{Location, Mode};
 
 const COLUMNS: &str = "id, uuid, path, name, device, owner, mode, rules, guard_percent, root_dev, root_ino, generation, \
-    scanned_at, problem, watched, unhashed, entries, files, bytes, missing, created_at";
+    scanned_at, problem, watched, unhashed, entries, files, bytes, missing, created_at, change_seq";
 
 /// A scan's claim on a location: every write of it names the epoch.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,9 @@ pub struct ScanKey {
     pub epoch: i64,
     /// Of the scan.
     pub generation: i64,
+    /// The newest entry before the scan, or before those that did not end: what
+    /// is newer may have been moved.
+    pub newest: i64,
 }
 
 impl ScanKey {
@@ -69,6 +72,7 @@ fn location_of(row: &QueryResult) -> Result<Location, ServiceError> {
         bytes: get(row, "bytes")?,
         missing: get(row, "missing")?,
         created_at: get(row, "created_at")?,
+        change_seq: get(row, "change_seq")?,
     })
 }
 
@@ -192,6 +196,17 @@ impl Store {
         self.rows(&sql, values).await?.iter().map(location_of).collect()
     }
 
+    /// Locations of the server that are watched.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn watched_locations(&self) -> Result<Vec<Location>, ServiceError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM location WHERE deleted_at IS NULL AND watched AND device = '' ORDER BY id LIMIT 1000"
+        );
+        self.rows(&sql, vec![]).await?.iter().map(location_of).collect()
+    }
+
     /// Gives a location another root path: its directory was renamed.
     ///
     /// # Errors
@@ -216,8 +231,9 @@ impl Store {
         use sea_orm::ConnectionTrait;
         let tx = self.sql.begin().await?;
         let sql = "UPDATE location SET lease_epoch = lease_epoch + 1, generation = generation + 1,
+            scan_newest = CASE WHEN scan_newest < 0 THEN (SELECT COALESCE(MAX(id), 0) FROM entry) ELSE scan_newest END,
             unhashed = unhashed OR mode < $2, mode = $2 WHERE id = $1 AND deleted_at IS NULL
-            RETURNING lease_epoch, generation";
+            RETURNING lease_epoch, generation, scan_newest";
         let values = vec![id.into(), (mode as i32).into()];
         let row = tx.query_one_raw(self.statement(sql, values)).await.map_err(db_error)?;
         tx.commit().await.map_err(db_error)?;
@@ -226,6 +242,7 @@ impl Store {
             location: id,
             epoch: get(&row, "lease_epoch")?,
             generation: get(&row, "generation")?,
+            newest: get(&row, "scan_newest")?,
         })
     }
 
@@ -243,6 +260,7 @@ impl Store {
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
         let sql = "UPDATE location SET scanned_at = $2, root_dev = $3, root_ino = $4, missing = $5, problem = $6,
+            scan_newest = -1,
             entries = (SELECT COUNT(*) FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1),
             files = COALESCE((SELECT CAST(SUM(files) AS bigint) FROM dir WHERE location_id = $1), 0),
             bytes = COALESCE((SELECT CAST(SUM(bytes) AS bigint) FROM dir WHERE location_id = $1), 0)
@@ -256,6 +274,7 @@ impl Store {
             problem.into(),
         ];
         execute(&tx, sql, values).await?;
+        self.trim_log(&tx, scan.location).await?;
         tx.commit().await.map_err(db_error)
     }
 

@@ -5,6 +5,7 @@ use service_error::ServiceError;
 use sql_store::db_error;
 
 use super::bulk;
+use super::changes::{ChangeKind, Logged};
 use super::{ScanKey, Store, below, execute, get, sum};
 
 const CHUNK: i64 = 10_000;
@@ -80,6 +81,11 @@ impl Store {
         if !ids.is_empty() {
             let tx = self.sql.begin().await?;
             self.hold(&tx, scan).await?;
+            let mut logged = Logged::default();
+            for entry in page {
+                logged.add(ChangeKind::Removed, entry.id, entry.path, None);
+            }
+            self.log(&tx, scan, logged).await?;
             self.drop_entries(&tx, &ids).await?;
             tx.commit().await.map_err(db_error)?;
         }
@@ -129,9 +135,16 @@ impl Store {
         let tx = self.sql.begin().await?;
         self.drop_entries(&tx, &ids).await?;
         if ids.is_empty() {
-            for sql in
-                ["DELETE FROM dir WHERE location_id = $1", "DELETE FROM location WHERE id = $1"]
-            {
+            let imports = "SELECT id FROM import WHERE location_id = $1";
+            for row in super::all(&tx, imports, vec![location.into()]).await? {
+                self.forget_import_items(&tx, get(&row, "id")?).await?;
+            }
+            for sql in [
+                "DELETE FROM dir WHERE location_id = $1",
+                "DELETE FROM change WHERE location_id = $1",
+                "DELETE FROM import WHERE location_id = $1",
+                "DELETE FROM location WHERE id = $1",
+            ] {
                 execute(&tx, sql, vec![location.into()]).await?;
             }
         }

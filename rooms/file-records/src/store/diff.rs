@@ -7,6 +7,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use service_error::ServiceError;
 
 use super::bulk::{self, Column};
+use super::changes::{ChangeKind, Logged, path_in};
 use super::merge::{Listed, Merged};
 use super::{all, get};
 
@@ -82,16 +83,20 @@ pub struct Changes {
     changed: EntryRows,
     pub missing: Vec<i64>,
     pub returned: Vec<i64>,
+    /// Paths of new and of changed entries, unless nobody is told.
+    paths: Option<(Vec<String>, Vec<String>)>,
 }
 
 impl Changes {
-    pub fn new(generation: i64) -> Self {
+    /// `is_told`: what changes is to be written to the log.
+    pub fn new(generation: i64, is_told: bool) -> Self {
         Self {
             generation,
             new: EntryRows::default(),
             changed: EntryRows::default(),
             missing: Vec::new(),
             returned: Vec::new(),
+            paths: is_told.then(Default::default),
         }
     }
 
@@ -114,8 +119,18 @@ impl Changes {
         for entry in &listed.listing.entries {
             let name = names::text(&entry.name);
             match stored.remove(&name) {
-                None => self.new.push(0, dir.id, name, entry),
-                Some(known) if !known.is(entry) => self.changed.push(known.id, dir.id, name, entry),
+                None => {
+                    if let Some((new, _)) = &mut self.paths {
+                        new.push(path_in(&listed.path, &name));
+                    }
+                    self.new.push(0, dir.id, name, entry);
+                }
+                Some(known) if !known.is(entry) => {
+                    if let Some((_, changed)) = &mut self.paths {
+                        changed.push(path_in(&listed.path, &name));
+                    }
+                    self.changed.push(known.id, dir.id, name, entry);
+                }
                 Some(known) if known.is_gone => self.returned.push(known.id),
                 Some(_) => {}
             }
@@ -125,6 +140,20 @@ impl Changes {
             let missing = stored.into_values().filter(|known| !known.is_gone);
             self.missing.extend(missing.map(|known| known.id));
         }
+    }
+
+    /// What the log is told, new rows being numbered from `first`; nothing if
+    /// it is told nothing.
+    pub fn logged(&mut self, first: i64) -> Option<Logged> {
+        let (new, changed) = self.paths.take()?;
+        let mut logged = Logged::default();
+        for (id, path) in (first..).zip(new) {
+            logged.add(ChangeKind::Added, id, path, None);
+        }
+        for (id, path) in self.changed.id.iter().zip(changed) {
+            logged.add(ChangeKind::Changed, *id, path, None);
+        }
+        Some(logged)
     }
 
     /// The columns of new rows, numbered from `first`, and of changed ones.

@@ -1,0 +1,205 @@
+//! Files of an import on their way to the item store, then the rows.
+
+use std::collections::HashSet;
+use std::io::{Read, Seek, SeekFrom};
+
+use dataset_layouts::Bytes;
+use file_scan::{Hasher, Root, names};
+use items_api::v1::upload_media_request::Part;
+use items_api::v1::{MediaHeader, UploadMediaRequest};
+use jobs::{Interrupt, Work};
+use service_error::ServiceError;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::Indexer;
+use super::datasets::PutMode;
+use super::importing::digest;
+use super::imports::ImportArguments;
+use super::rows::{self, Row};
+use crate::model::Location;
+use crate::store::ListedFile;
+
+const CHUNK_BYTES: usize = 1 << 20;
+/// Chunks between the disk and the network.
+const QUEUE: usize = 8;
+/// Larger files are not read into memory before they are sent.
+const WHOLE_BYTES_MAX: u64 = 64 << 20;
+
+/// The type that a name tells.
+pub(super) fn mime_of(path: &str) -> &'static str {
+    let ext = names::extension(path.rsplit('/').next().unwrap_or(path)).to_ascii_lowercase();
+    match ext.as_str() {
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "bmp" => "image/bmp",
+        "tif" | "tiff" => "image/tiff",
+        "avif" => "image/avif",
+        _ => "application/octet-stream",
+    }
+}
+
+/// Sends what the rows name and puts them; answers the version, if there is a
+/// new one, and the items
+/// whose bytes could not be read, which are not put.
+pub(super) async fn put(
+    indexer: &Indexer,
+    work: &Work,
+    arguments: &ImportArguments,
+    location: &Location,
+    (root, listed): (&Root, &[ListedFile]),
+    fresh: &mut Vec<Row>,
+) -> Result<(Option<i64>, HashSet<Uuid>), Interrupt> {
+    let mut upload = String::new();
+    let mut failed = HashSet::new();
+    if !arguments.by_reference {
+        upload = indexer.datasets.begin_upload(&arguments.namespace, &arguments.dataset).await?;
+        match send(indexer, work, &upload, (root, listed), fresh).await {
+            Ok(unread) => failed = unread,
+            Err(interrupt) => {
+                if let Err(error) = indexer.datasets.abort_upload(&upload).await {
+                    tracing::warn!(%error, "an import's upload ends with its lease");
+                }
+                return Err(interrupt);
+            }
+        }
+    }
+    fresh.retain(|row| !failed.contains(&row.id));
+    if fresh.is_empty() {
+        return Ok((None, failed));
+    }
+    work.phase("putting", "items");
+    let all: Vec<&Row> = fresh.iter().collect();
+    let prints: Vec<[u8; 16]> = fresh.iter().map(|row| row.print(location)).collect();
+    let key = format!("{}-{}", work.job().id, digest(prints.iter().map(<[u8; 16]>::as_slice)));
+    let batches = rows::batches(&all, location)?;
+    let version =
+        indexer.datasets.put(&arguments.name(), PutMode::Upsert, &upload, &key, batches).await?;
+    Ok((Some(version), failed))
+}
+
+/// A file to be sent.
+struct ToSend {
+    file: ListedFile,
+    offset: Option<u64>,
+    size: u64,
+    content: [u8; 32],
+    mime_type: &'static str,
+}
+
+async fn send(
+    indexer: &Indexer,
+    work: &Work,
+    upload: &str,
+    (root, listed): (&Root, &[ListedFile]),
+    fresh: &[Row],
+) -> Result<HashSet<Uuid>, Interrupt> {
+    work.phase("sending", "files");
+    let mut seen = HashSet::new();
+    let files: Vec<ToSend> = fresh
+        .iter()
+        .filter(|row| seen.insert(row.sample.content))
+        .filter_map(|row| {
+            let (at, offset) = match row.sample.bytes {
+                Bytes::File(at) => (at, None),
+                Bytes::Within { file, offset } => (file, Some(offset)),
+            };
+            Some(ToSend {
+                file: listed.get(at)?.clone(),
+                offset,
+                size: row.sample.size,
+                content: row.sample.content,
+                mime_type: row.mime_type,
+            })
+        })
+        .collect();
+    let total = i64::try_from(files.len()).unwrap_or(i64::MAX);
+    let (parts, taken) = mpsc::channel(QUEUE);
+    let (root, upload, stopping) = (root.clone(), upload.to_owned(), work.stopping());
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut unread = Vec::new();
+        let mut hasher = Hasher::default();
+        for file in files {
+            if stopping.is_cancelled() {
+                break;
+            }
+            match send_one(&mut hasher, &root, &upload, &file, &parts) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(why) => unread.push((file.content, names::shown(&file.file.found.path()), why)),
+            }
+        }
+        unread
+    });
+    let sent = indexer.datasets.send_media(taken, |kept| work.progress(kept, Some(total))).await;
+    let unread = reading
+        .await
+        .map_err(|err| ServiceError::internal("reading files failed").caused_by(err))?;
+    sent?;
+    work.step(&"sent").await?;
+    let mut contents = HashSet::new();
+    for (content, path, why) in unread {
+        work.item_failed(&path, &why);
+        contents.insert(content);
+    }
+    let failed = fresh.iter().filter(|row| contents.contains(&row.sample.content));
+    Ok(failed.map(|row| row.id).collect())
+}
+
+/// Reads a file and hands it over; false when nobody takes it any more.
+fn send_one(
+    hasher: &mut Hasher,
+    root: &Root,
+    upload: &str,
+    file: &ToSend,
+    parts: &mpsc::Sender<UploadMediaRequest>,
+) -> Result<bool, String> {
+    let found = &file.file.found;
+    let path = names::bytes(&found.path());
+    let (mut opened, mark) = hasher
+        .open(root, &path, found.ino.cast_unsigned())
+        .map_err(|error| format!("can't be read: {error}"))?;
+    let is_as_listed = mark.size == found.size
+        && mark.modified == found.modified
+        && mark.changed == file.file.changed;
+    if !is_as_listed {
+        return Err("changed since the last scan".to_owned());
+    }
+    opened.seek(SeekFrom::Start(file.offset.unwrap_or(0))).map_err(|err| err.to_string())?;
+    let mut rest = opened.take(file.size);
+    let part = |part| UploadMediaRequest { part: Some(part) };
+    let header = part(Part::Header(MediaHeader {
+        upload_id: upload.to_owned(),
+        content_hash: file.content.to_vec(),
+        size: file.size.cast_signed(),
+        mime_type: file.mime_type.to_owned(),
+    }));
+    if file.size <= WHOLE_BYTES_MAX {
+        let mut bytes = Vec::new();
+        rest.read_to_end(&mut bytes).map_err(|err| format!("can't be read: {err}"))?;
+        if *blake3::hash(&bytes).as_bytes() != file.content {
+            return Err("its bytes are not those that were hashed: verify the location".to_owned());
+        }
+        let chunks = bytes.chunks(CHUNK_BYTES).map(|chunk| part(Part::Chunk(chunk.to_vec())));
+        return Ok(std::iter::once(header)
+            .chain(chunks)
+            .all(|part| parts.blocking_send(part).is_ok()));
+    }
+    if parts.blocking_send(header).is_err() {
+        return Ok(false);
+    }
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        // From here on a file that can't be read breaks the stream: the server
+        // compares what came with the hash.
+        let read = (&mut rest).take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
+        if read.is_err() || chunk.is_empty() {
+            return Ok(read.is_ok());
+        }
+        if parts.blocking_send(part(Part::Chunk(chunk))).is_err() {
+            return Ok(false);
+        }
+    }
+}
