@@ -1,4 +1,4 @@
-//! What the command line does with FAISS' files, images and generations. See the README.
+//! What the command line does with spaces, FAISS' files, images and generations. See the README.
 
 mod export;
 mod generations;
@@ -6,6 +6,8 @@ mod images;
 mod import;
 mod listing;
 mod metadata;
+mod search;
+mod spaces;
 
 use std::path::Path;
 
@@ -17,6 +19,8 @@ pub use generations::GenerationsCommand;
 pub use images::ImagesCommand;
 pub use import::ImportFaissArgs;
 pub use listing::ListFaissArgs;
+pub use search::{SearchArgs, SpaceArgs};
+pub use spaces::SpacesCommand;
 
 /// A file that cannot be used, and why.
 fn wrong_file(path: &Path, why: impl std::fmt::Display) -> Failure {

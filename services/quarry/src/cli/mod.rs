@@ -19,7 +19,6 @@ mod namespaces;
 mod ops;
 mod parse;
 mod serve;
-mod spaces;
 mod sql;
 mod tokens;
 mod users;
@@ -143,7 +142,7 @@ enum Command {
     Items(items::ItemsCommand),
     /// Spaces of vectors
     #[command(subcommand)]
-    Spaces(spaces::SpacesCommand),
+    Spaces(vector_commands::SpacesCommand),
     /// Similarity search over the vectors of a space
     #[command(subcommand)]
     Vectors(vectors::VectorsCommand),
@@ -305,7 +304,7 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Namespaces(command) => command.run(context).await,
         Command::Datasets(command) => command.run(context).await,
         Command::Items(command) => command.run(context).await,
-        Command::Spaces(command) => command.run(context).await,
+        Command::Spaces(command) => command.run(&context.client()?, context.output).await,
         Command::Vectors(command) => command.run(context).await,
         Command::Images(command) => command.run(&context.client()?, context.output).await,
         Command::Generations(command) => command.run(&context.client()?, context.output).await,

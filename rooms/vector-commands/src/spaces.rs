@@ -1,13 +1,12 @@
 //! `quarry spaces`.
 
 use clap::{Subcommand, ValueEnum};
+use quarry_client::client::Client;
+use quarry_client::client::space::SpaceName;
+use quarry_client::failure::Failure;
+use quarry_client::output::{Column, Output, column, message_json};
 use serde_json::json;
 use vectors_api::v1 as api;
-
-use super::{Context, Page};
-use crate::client::space::SpaceName;
-use crate::failure::Failure;
-use crate::output::{Column, column, message_json};
 
 const COLUMNS: [Column; 7] = [
     column("namespace", "namespace"),
@@ -49,6 +48,7 @@ pub enum Element {
     Bit,
 }
 
+/// Spaces of vectors.
 #[derive(Debug, Subcommand)]
 pub enum SpacesCommand {
     /// Make a space for vectors of one dimension and metric
@@ -72,8 +72,12 @@ pub enum SpacesCommand {
     List {
         /// Only of this NAMESPACE or NAMESPACE/DATASET
         of: Option<String>,
-        #[command(flatten)]
-        page: Page,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+        limit: i32,
+        /// Go on where another page ended
+        #[arg(long, value_name = "T", default_value = "", hide_default_value = true)]
+        page_token: String,
     },
     /// One space
     Show {
@@ -89,8 +93,11 @@ pub enum SpacesCommand {
 
 impl SpacesCommand {
     /// Asks the vector search.
-    pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut spaces = context.client()?.spaces();
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn run(self, client: &Client, output: Output) -> Result<(), Failure> {
+        let mut spaces = client.spaces();
         let (json, list) = match self {
             Self::Create { name, dimension, metric, element, embedder } => {
                 let request = api::CreateSpaceRequest {
@@ -105,14 +112,13 @@ impl SpacesCommand {
                 let answer = spaces.create_space(request).await?.into_inner();
                 (message_json("quarry.vectors.v1.CreateSpaceResponse", &answer)?, "space")
             }
-            Self::List { of, page } => {
+            Self::List { of, limit, page_token } => {
                 let of = of.unwrap_or_default();
                 let (namespace, dataset) = of.split_once('/').unwrap_or((&of, ""));
-                let (page_size, page_token) = page.parts();
                 let request = api::ListSpacesRequest {
                     namespace: namespace.to_owned(),
                     dataset: dataset.to_owned(),
-                    page_size,
+                    page_size: limit,
                     page_token,
                 };
                 let answer = spaces.list_spaces(request).await?.into_inner();
@@ -134,10 +140,10 @@ impl SpacesCommand {
                     space: name.space.clone(),
                 };
                 spaces.delete_space(request).await?;
-                return context.output.answer(&json!({}), || format!("space {name} is deleted"));
+                return output.answer(&json!({}), || format!("space {name} is deleted"));
             }
         };
-        context.output.message(&json, list, &COLUMNS)
+        output.message(&json, list, &COLUMNS)
     }
 }
 
