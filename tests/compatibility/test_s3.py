@@ -82,3 +82,26 @@ def test_a_bucket_that_is_not_there_is_named(bucket):
     absent = bucket | {"QUARRY_OBJECT_STORE_URL": "s3://nobodys/prefix"}
     with pytest.raises(RuntimeError, match="nobodys"):
         quarry_server.Server(variables=absent)
+
+
+def test_a_model_is_signed_by_the_bucket_itself(in_bucket, namespace, tmp_path):
+    (tmp_path / "model.bin").write_bytes(bytes(range(256)) * 100)
+    in_bucket.cli("namespaces", "create", namespace)
+    in_bucket.cli("models", "register", f"{namespace}/m", tmp_path / "model.bin")
+    signed = in_bucket.json("models", "sign", f"{namespace}/m", "--seconds", "60")["files"]
+    assert [file["path"] for file in signed] == ["model.bin"] and signed[0]["direct"], signed
+    url = signed[0]["url"]
+    assert "X-Amz-Signature" in url and not url.startswith(in_bucket.url), url
+    assert requests.get(url, timeout=30).content == (tmp_path / "model.bin").read_bytes()
+    part = requests.get(url, headers={"range": "bytes=254-257"}, timeout=30)
+    assert (part.status_code, part.content) == (206, bytes([254, 255, 0, 1]))
+
+
+def test_a_model_is_signed_by_the_door_where_the_bucket_is_out_of_reach(bucket, namespace, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    with quarry_server.Server(variables={**bucket, "QUARRY_MODELS__DIRECT_DOWNLOADS": "false"}) as server:
+        server.cli("namespaces", "create", namespace)
+        server.cli("models", "register", f"{namespace}/m", tmp_path / "model.bin")
+        [file] = server.json("models", "sign", f"{namespace}/m")["files"]
+        assert not file["direct"] and file["url"].startswith(server.url), file
+        assert requests.get(file["url"], timeout=30).content == b"weights"

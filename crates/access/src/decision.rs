@@ -62,6 +62,35 @@ impl GrantReplica {
         subject: Subject<'_>,
     ) -> Result<Level, ServiceError> {
         let level = self.level(caller, chain, public).await?;
+        self.decided(caller, level, need, chain, subject)
+    }
+
+    /// Lets pass a right that was given to somebody earlier, as in a signed
+    /// address, and may be older than any token: identity itself is asked, which
+    /// knows roles and revoked tokens of any age. While it is away, grants decide
+    /// for as long as patience lasts.
+    ///
+    /// # Errors
+    /// As [`Self::require`].
+    pub async fn require_now(
+        &self,
+        caller: &Caller,
+        need: Level,
+        chain: &[Resource],
+        subject: Subject<'_>,
+    ) -> Result<Level, ServiceError> {
+        let level = self.asked_level(caller, chain).await?;
+        self.decided(caller, level, need, chain, subject)
+    }
+
+    fn decided(
+        &self,
+        caller: &Caller,
+        level: Option<Level>,
+        need: Level,
+        chain: &[Resource],
+        subject: Subject<'_>,
+    ) -> Result<Level, ServiceError> {
         let error = match level {
             Some(level) if level as i32 >= need as i32 => return Ok(level),
             Some(_) => {

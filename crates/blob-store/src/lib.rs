@@ -7,6 +7,7 @@
 mod durable;
 mod error;
 mod location;
+mod through;
 mod writer;
 
 use std::ops::Range;
@@ -17,8 +18,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
+use http::Method;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::signer::Signer;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use service_error::ServiceError;
 
@@ -46,6 +49,8 @@ pub struct BlobStore {
     store: Arc<dyn ObjectStore>,
     /// The directory behind it, if it is one; empty directories are removed there.
     local_root: Option<Arc<FsPath>>,
+    /// A store that signs addresses, and what stands before every key in it.
+    signer: Option<(Arc<dyn Signer>, Path)>,
 }
 
 impl BlobStore {
@@ -62,7 +67,9 @@ impl BlobStore {
         let below = opened.path.parts().map(|part| part.as_ref().to_owned());
         let path = Path::from_iter(below.chain([prefix.to_owned()]));
         let local_root = opened.local_root.map(|root| Arc::from(root.join(prefix)));
-        let store = Self { store: Arc::new(PrefixStore::new(opened.store, path)), local_root };
+        let signer = opened.signer.map(|signer| (signer, path.clone()));
+        let store = Arc::new(PrefixStore::new(opened.store, path));
+        let store = Self { store, local_root, signer };
         store.probe(url).await?;
         Ok(store)
     }
@@ -142,6 +149,23 @@ impl BlobStore {
     ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
         let got = self.store.get(&parse_key(key)?).await.map_err(object_error)?;
         Ok(got.into_stream().map_err(object_error).boxed())
+    }
+
+    /// An address from which anybody can read an object for a while; nothing
+    /// where the store signs none (local files, memory).
+    ///
+    /// # Errors
+    /// As [`object_error`] maps them: credentials that cannot sign.
+    pub async fn signed_url(
+        &self,
+        key: &str,
+        lasts: Duration,
+    ) -> Result<Option<String>, ServiceError> {
+        let Some((signer, prefix)) = &self.signer else { return Ok(None) };
+        let key = parse_key(key)?;
+        let path = Path::from_iter(prefix.parts().chain(key.parts()));
+        let url = signer.signed_url(Method::GET, &path, lasts).await.map_err(object_error)?;
+        Ok(Some(url.to_string()))
     }
 
     /// Size and time of an object.

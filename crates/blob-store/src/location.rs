@@ -9,6 +9,7 @@ use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{ObjectStore, RetryConfig};
 use service_error::ServiceError;
 
@@ -42,7 +43,12 @@ pub struct Opened {
     /// The URL's own prefix.
     pub path: Path,
     pub local_root: Option<PathBuf>,
+    /// The same store, where it signs addresses.
+    pub signer: Option<Arc<dyn Signer>>,
 }
+
+/// A bucket, which reads, writes and signs.
+type Bucket = (Arc<dyn ObjectStore>, Arc<dyn Signer>);
 
 /// The URL of a directory, as [`crate::BlobStore::open`] takes it. A relative
 /// directory is taken from where the process stands.
@@ -134,27 +140,31 @@ fn refused(url: &str, why: &str) -> ServiceError {
 /// own tools.
 pub fn connect(place: &Place, url: &str) -> Result<Opened, ServiceError> {
     match place {
-        Place::Memory => {
-            Ok(Opened { store: Arc::new(InMemory::new()), path: Path::default(), local_root: None })
-        }
+        Place::Memory => Ok(Opened {
+            store: Arc::new(InMemory::new()),
+            path: Path::default(),
+            local_root: None,
+            signer: None,
+        }),
         Place::Directory(directory) => {
             let store = DurableFiles::open(directory)?;
             Ok(Opened {
                 store: Arc::new(store),
                 path: Path::default(),
                 local_root: Some(directory.clone()),
+                signer: None,
             })
         }
         Place::Bucket { cloud, prefix } => {
-            let store =
+            let (store, signer) =
                 connect_bucket(*cloud, url).map_err(|error| refused(url, &error.to_string()))?;
             let path = Path::parse(prefix).map_err(|error| refused(url, &error.to_string()))?;
-            Ok(Opened { store, path, local_root: None })
+            Ok(Opened { store, path, local_root: None, signer: Some(signer) })
         }
     }
 }
 
-fn connect_bucket(cloud: Cloud, url: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+fn connect_bucket(cloud: Cloud, url: &str) -> Result<Bucket, object_store::Error> {
     // A request is given up after a minute: callers have deadlines of their own.
     let retry = RetryConfig {
         max_retries: 6,
@@ -163,7 +173,7 @@ fn connect_bucket(cloud: Cloud, url: &str) -> Result<Arc<dyn ObjectStore>, objec
     };
     Ok(match cloud {
         // Whoever configures an http:// endpoint (MinIO, Garage) means it.
-        Cloud::S3 => Arc::new(
+        Cloud::S3 => both(
             AmazonS3Builder::from_env()
                 .with_url(url)
                 .with_allow_http(true)
@@ -171,10 +181,15 @@ fn connect_bucket(cloud: Cloud, url: &str) -> Result<Arc<dyn ObjectStore>, objec
                 .build()?,
         ),
         Cloud::Google => {
-            Arc::new(GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry).build()?)
+            both(GoogleCloudStorageBuilder::from_env().with_url(url).with_retry(retry).build()?)
         }
         Cloud::Azure => {
-            Arc::new(MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry).build()?)
+            both(MicrosoftAzureBuilder::from_env().with_url(url).with_retry(retry).build()?)
         }
     })
+}
+
+fn both<S: ObjectStore + Signer>(store: S) -> Bucket {
+    let store = Arc::new(store);
+    (Arc::clone(&store) as Arc<dyn ObjectStore>, store)
 }

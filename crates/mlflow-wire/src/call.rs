@@ -34,6 +34,11 @@ impl Call<'_> {
         } else {
             self.read_body()?
         };
+        if let Some(name) = object.iter().find_map(|(name, value)| has_nul(value).then_some(name)) {
+            return Err(MlflowError::invalid(format!(
+                "Invalid value for parameter '{name}' supplied: Texts cannot contain a NUL character."
+            )));
+        }
         refuse_two_spellings(&Value::Object(object.clone()), &descriptor)?;
         let (message, is_read) = parse(&object)?;
         check(schema, &object, is_read)?;
@@ -97,6 +102,18 @@ fn scalar(field: &FieldDescriptor, text: &str) -> Result<Value> {
         _ => Err(MlflowError::invalid(format!(
             "Invalid boolean value: {text}, must be 'true' or 'false'."
         ))),
+    }
+}
+
+/// A text that Postgres does not take, at any depth; refused on both databases.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(object) => {
+            object.iter().any(|(key, value)| key.contains('\0') || has_nul(value))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

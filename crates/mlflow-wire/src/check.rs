@@ -107,10 +107,19 @@ fn integer(value: &Value) -> Option<i64> {
         Value::Number(number) => {
             number.as_i64().or_else(|| number.as_f64().map(|float| float as i64))
         }
-        Value::String(text) => text.trim().parse().ok(),
+        Value::String(text) => whole(text.trim()),
         Value::Bool(flag) => Some(i64::from(*flag)),
         _ => None,
     }
+}
+
+/// An integer of any length: one beyond 64 bits is the largest there is. MLflow
+/// takes it, and its message reads it as 0.
+fn whole(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let beyond = if text.starts_with('-') { i64::MIN } else { i64::MAX };
+    plain.then(|| text.parse().unwrap_or(beyond))
 }
 
 fn number(value: &Value) -> Option<f64> {

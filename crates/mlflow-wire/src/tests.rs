@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use service_error::{Code, ServiceError};
 
 use crate::proto::{
-    CreateModelVersion, LogBatch, LogMetric, Metric, ModelVersion, SearchRegisteredModels,
-    SearchRuns, UpdateRun,
+    CreateModelVersion, CreateRun, LogBatch, LogMetric, Metric, ModelVersion,
+    SearchRegisteredModels, SearchRuns, UpdateRun,
 };
 use crate::{Call, Check, ErrorCode, MlflowError, Schema, names, path, refuse, render};
 
@@ -39,6 +39,38 @@ fn a_body_is_read_with_presence_and_unknown_fields_are_ignored() {
     assert!(nan.value.unwrap().is_nan());
     let twice = br#""{\"run_id\":\"r\",\"key\":\"k\",\"value\":1,\"timestamp\":1}""#;
     assert_eq!(post(twice).read::<LogMetric>(METRIC).unwrap().key.as_deref(), Some("k"));
+}
+
+#[test]
+fn an_integer_beyond_64_bits_is_one_and_reads_as_nothing() {
+    const CREATE: Schema = &[("start_time", &[Check::Int])];
+    for beyond in ["9223372036854775808", "\"-9223372036854775809\"", "1e30", "1.5"] {
+        let body = format!("{{\"start_time\":{beyond}}}");
+        let read = post(body.as_bytes()).read::<CreateRun>(CREATE).unwrap();
+        assert_eq!(read.start_time(), 0, "{beyond}");
+    }
+    for wrong in ["\"x\"", "\"1.5\"", "\"\"", "\"-\"", "[]"] {
+        let body = format!("{{\"start_time\":{wrong}}}");
+        assert!(post(body.as_bytes()).read::<CreateRun>(CREATE).is_err(), "{wrong}");
+    }
+    let most = post(br#"{"max_results":99999999999999999999}"#)
+        .read::<SearchRuns>(&[("max_results", &[Check::Int, Check::AtMost(50_000)])]);
+    assert!(most.is_err());
+}
+
+#[test]
+fn a_nul_is_refused_wherever_it_stands() {
+    for body in [
+        &br#"{"run_id":"r","key":"a\u0000","value":1,"timestamp":1}"#[..],
+        br#"{"run_id":"\u0000","key":"k","value":1,"timestamp":1}"#,
+    ] {
+        let refused = post(body).read::<LogMetric>(METRIC).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::InvalidParameterValue, "{refused:?}");
+    }
+    let nested = br#"{"run_id":"r","tags":[{"key":"k","value":"\u0000"}]}"#;
+    assert!(post(nested).read::<LogBatch>(&[]).unwrap_err().message().contains("'tags'"));
+    let asked = get(&[("filter", "name = '\0'")]).read::<SearchRegisteredModels>(&[]);
+    assert!(asked.unwrap_err().message().contains("'filter'"));
 }
 
 #[test]

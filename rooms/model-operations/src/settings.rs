@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The `[models]` section.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The namespace of callers that name none: clients of MLflow.
@@ -18,6 +18,9 @@ pub struct Settings {
     pub retention_days: u64,
     /// Webhooks may be sent to loopback and private addresses.
     pub webhooks_allow_private: bool,
+    /// Signed downloads name the object store itself where it can sign; off
+    /// where clients do not reach it.
+    pub direct_downloads: bool,
 }
 
 impl Default for Settings {
@@ -28,6 +31,7 @@ impl Default for Settings {
             upload_lease_seconds: 24 * 3_600,
             retention_days: 30,
             webhooks_allow_private: false,
+            direct_downloads: true,
         }
     }
 }

@@ -79,6 +79,14 @@ pub fn from_surface(headers: &mut HeaderMap) {
     keeping_length(headers, strip);
 }
 
+/// Where the client reached the door, for addresses that it is given.
+pub fn origin(parts: &http::request::Parts) -> Option<HeaderValue> {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let host = parts.uri.authority().map(|it| it.as_str()).or_else(|| text("host"))?;
+    let scheme = text("x-forwarded-proto").filter(|it| *it == "https").unwrap_or("http");
+    HeaderValue::from_str(&format!("{scheme}://{host}")).ok()
+}
+
 fn keeping_length(headers: &mut HeaderMap, strip: impl FnOnce(&mut HeaderMap)) {
     let length = headers.get(CONTENT_LENGTH).cloned();
     strip(headers);

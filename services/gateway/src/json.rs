@@ -48,10 +48,12 @@ async fn call(state: &State, matched: MatchedRoute, request: Request<Body>) -> R
     let method = matched.route.method();
     let is_stream = method.is_server_streaming() || method.is_client_streaming();
     let (parts, body) = request.into_parts();
+    let mut metadata = headers::for_json(&parts.headers, token);
+    metadata.extend(headers::origin(&parts).map(|origin| (headers::ORIGIN, origin)));
     let inbound = Inbound {
         http_method: parts.method,
         query: parts.uri.query().map(str::to_owned),
-        metadata: headers::for_json(&parts.headers, token),
+        metadata,
         headers: parts.headers,
         body,
     };

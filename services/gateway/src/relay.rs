@@ -45,7 +45,9 @@ async fn forward(state: &State, request: Request<Body>) -> Result<Response<Body>
         Some(jobs::token(&state.exchange, upstream, &credential).await?)
     };
     let (mut parts, body) = request.into_parts();
+    let origin = headers::origin(&parts);
     headers::to_upstream(&mut parts.headers, token);
+    parts.headers.extend(origin.map(|origin| (headers::ORIGIN, origin)));
     let mut onward = Request::new(body);
     *onward.method_mut() = Method::POST;
     *onward.version_mut() = Version::HTTP_2;

@@ -128,7 +128,7 @@ async fn relay(
     let is_bulk = surface.is_bulk(path);
     let request = if is_bulk { request } else { bounded(state, request)? };
     let (mut parts, body) = request.into_parts();
-    let origin = origin(&parts);
+    let origin = headers::origin(&parts);
     headers::to_surface(&mut parts.headers, token);
     parts.headers.extend(origin.map(|origin| (headers::ORIGIN, origin)));
     let mut onward = Request::new(body);
@@ -151,14 +151,6 @@ async fn relay(
     .map_err(|status| ServiceError::from_status(&status))?;
     headers::from_surface(response.headers_mut());
     Ok(response)
-}
-
-/// Where the client reached the door, for addresses that it is given.
-fn origin(parts: &http::request::Parts) -> Option<HeaderValue> {
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let host = parts.uri.authority().map(|it| it.as_str()).or_else(|| text("host"))?;
-    let scheme = text("x-forwarded-proto").filter(|it| *it == "https").unwrap_or("http");
-    HeaderValue::from_str(&format!("{scheme}://{host}")).ok()
 }
 
 /// The request with a body that ends with an error beyond the limit.

@@ -1,13 +1,8 @@
 """MLflow's own client against the public door, and the same requests to MLflow's own server."""
 
 import json
-import os
 import pathlib
-import signal
 import socket
-import subprocess
-import sys
-import time
 import urllib.parse
 
 import mlflow
@@ -130,36 +125,6 @@ def test_the_surface_refuses_in_mlflows_shape(ground, namespace):
         assert b"error_code" in answer, path
     basic = call("GET", f"{API}/experiments/get", params={"experiment_id": "0"}, auth=("admin", ground.token))
     assert basic.status_code == 200
-
-
-@pytest.fixture(scope="session")
-def peer(tmp_path_factory):
-    """MLflow's own server, kept for the whole run."""
-    place = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{place}/mlflow.db", "--artifacts-destination", str(place / "artifacts"),
-    ]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (place / "log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    url, end = f"http://127.0.0.1:{port}", time.monotonic() + 180
-    try:
-        while True:
-            try:
-                if requests.get(f"{url}/health", timeout=5).ok:
-                    break
-            except requests.ConnectionError:
-                pass
-            assert server.poll() is None and time.monotonic() < end, (place / "log").read_text()[-2000:]
-            time.sleep(0.2)
-        yield url
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
 
 
 def test_the_same_requests_are_answered_the_same(server, peer):

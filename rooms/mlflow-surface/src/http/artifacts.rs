@@ -18,10 +18,9 @@ use options_api::v1::Level;
 use serde_json::json;
 
 use super::asked::{Asked, answer as render, json as as_json};
-use super::signed::{Purpose, Ticket};
 use super::source::tree_path;
 use super::unserved;
-use crate::app::TreeEntry;
+use crate::app::{Purpose, Ticket, TreeEntry};
 
 const PARTS: Schema = &[("path", &[Check::Required, Check::Str]), ("num_parts", &[Check::Int])];
 const COMPLETED: Schema = &[
@@ -186,7 +185,8 @@ async fn presigned(asked: &Asked) -> Result<Response<Body>> {
     let (entry, _) =
         registry.open_tree_file(asked.caller()?, &namespace, &path, Some(0..0)).await?;
     let scope = asked.scope_for(Level::Read).await?;
-    let ticket = Ticket::new(Purpose::File { namespace: scope.namespace.uuid(), path });
+    let purpose = registry.fetching(asked.caller()?, scope.namespace, &path).await?;
+    let ticket = Ticket::new(purpose);
     let url = asked.surface.address(&asked.origin(), &ticket).await?;
     let answer = json!({ "url": url, "headers": {}, "file_size": entry.byte_count });
     Ok(as_json(Bytes::from(answer.to_string())))

@@ -81,6 +81,9 @@ impl Surface {
         parts: Vec<String>,
         request: Request<Body>,
     ) -> Result<Response<Body>> {
+        if parts.iter().any(|part| part.contains('\0')) {
+            return Err(MlflowError::invalid("The path cannot contain a NUL character."));
+        }
         let need = need_of(route.need);
         let caller = self.gate.admit(&need, route.path, request.headers()).await?;
         let asked = Asked::new(self.clone(), route, parts, caller, request);

@@ -18,7 +18,7 @@ use mlflow_wire::{Check, MlflowError, Result, Schema, names};
 use super::asked::{Asked, answer as render};
 use super::convert::{self, of_model, of_version};
 use super::{source, unserved};
-use crate::app::{CreateVersion, OrderedVersions};
+use crate::app::{CreateVersion, OrderedVersions, version_address};
 use crate::model::{ModelPath, ModelVersion, NewVersion, VersionRef};
 
 const NAME: (&str, &[Check]) = ("name", &[Check::Str, Check::Required]);
@@ -183,8 +183,22 @@ async fn search(asked: &Asked) -> Result<Response<Body>> {
 async fn download_uri(asked: &Asked) -> Result<Response<Body>> {
     let message: GetModelVersionDownloadUri = asked.read(&[])?;
     let version = found(asked, message.name(), message.version()).await?;
-    let artifact_uri = Some(source::location(asked, &version.source).await?);
+    let said = source::location(asked, &version.source).await;
+    let artifact_uri = match said {
+        // It was logged here, and its files are still where it was logged.
+        Ok(uri) if version.file_count == 0 || holds_files(asked, &uri).await? => Some(uri),
+        Err(error) if version.file_count == 0 => return Err(error),
+        _ => Some(version_address(version.id)),
+    };
     render(&get_model_version_download_uri::Response { artifact_uri })
+}
+
+/// Whether an address of our tree holds files.
+async fn holds_files(asked: &Asked, uri: &str) -> Result<bool> {
+    let Some(path) = source::tree_path(uri) else { return Ok(false) };
+    let namespace = asked.namespace().await?;
+    let registry = &asked.surface.registry;
+    Ok(!registry.list_tree(asked.caller()?, &namespace, &path).await?.is_empty())
 }
 
 async fn set_tag(asked: &Asked) -> Result<Response<Body>> {

@@ -43,6 +43,18 @@ impl Catalog {
         if let Some(id) = self.namespaces.get(name).await {
             return Ok(Some(id));
         }
+        let found = self.namespace_now(name).await?;
+        if let Some(id) = found {
+            self.namespaces.insert(name.to_owned(), id).await;
+        }
+        Ok(found)
+    }
+
+    /// The id of a namespace as the catalog says now.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn namespace_now(&self, name: &str) -> Result<Option<NamespaceId>, ServiceError> {
         let bearer = self.tokens.for_self(CATALOG).await?;
         let request = GetNamespaceRequest { name: name.to_owned() };
         let mut client = NamespacesServiceClient::new(self.transport.clone());
@@ -57,10 +69,7 @@ impl Catalog {
             }
         };
         let id = answer.namespace.and_then(|found| found.id.parse().ok());
-        let id: NamespaceId =
-            id.ok_or_else(|| ServiceError::internal("the catalog answered no namespace"))?;
-        self.namespaces.insert(name.to_owned(), id).await;
-        Ok(Some(id))
+        id.map(Some).ok_or_else(|| ServiceError::internal("the catalog answered no namespace"))
     }
 
     /// Makes a namespace for a caller, who becomes its owner; one that is there

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use caller::Caller;
 use futures::StreamExt;
-use ids::{NamespaceId, UploadId};
+use ids::{ModelVersionId, NamespaceId, UploadId};
 use options_api::v1::Level;
 use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::Registry;
 use super::bytes::{Incoming, Pieces, read, verified};
+use super::tickets::{Purpose, Signer};
 use crate::model::{
     Blob, FileEntry, ModelPath, ModelVersion, Upload, UploadFile, UploadState, VersionRef,
     check_path,
@@ -18,6 +19,33 @@ use crate::model::{
 
 const SERVICE: &str = "quarry.models.v1.ArtifactsService";
 const TREE: &str = "mlflow-artifacts";
+/// Where a namespace's tree shows the files of versions, by their ids. Nothing
+/// is kept there.
+const OF_VERSIONS: &str = "quarry-versions";
+const PAGE: u32 = 1_000;
+
+/// Where MLflow's client finds the files of a version.
+#[must_use]
+pub fn version_address(id: ModelVersionId) -> String {
+    format!("mlflow-artifacts:/{OF_VERSIONS}/{id}")
+}
+
+/// The version that a path of the tree shows, and the path below it.
+fn of_version(path: &str) -> Option<(ModelVersionId, &str)> {
+    let rest = path.strip_prefix(OF_VERSIONS)?.strip_prefix('/')?;
+    let (id, file) = rest.split_once('/').unwrap_or((rest, ""));
+    Some((id.parse().ok()?, file))
+}
+
+/// Refuses to write where versions are shown.
+pub(super) fn kept_elsewhere(path: &str) -> Result<(), ServiceError> {
+    let first = path.split('/').next();
+    if first == Some(OF_VERSIONS) {
+        let message = format!("{OF_VERSIONS} shows the files of versions, which never change");
+        return Err(ServiceError::invalid("path", message).reason("VERSION_FILES"));
+    }
+    Ok(())
+}
 
 /// An entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +136,73 @@ impl Registry {
         Ok(read(self.store.blobs().clone(), segments, begin..end.min(size)))
     }
 
+    /// A live version by its id, if the caller may read it.
+    async fn readable_version(
+        &self,
+        caller: &Caller,
+        id: ModelVersionId,
+    ) -> Result<ModelVersion, ServiceError> {
+        let absent = || ServiceError::not_found("file", format!("{OF_VERSIONS}/{id}"));
+        let version = self.store.find_live_version(id).await?.ok_or_else(absent)?;
+        let model = self.store.find_model_by_id(version.model_id).await?.ok_or_else(absent)?;
+        if model.deleted_at.is_some() {
+            return Err(absent());
+        }
+        let shown = format!("{}/{}", version.namespace, version.model);
+        self.require_model(caller, Level::Read, &model, &shown, TREE).await?;
+        Ok(version)
+    }
+
+    /// What lies in a directory of a version, as in a tree.
+    async fn list_version(
+        &self,
+        caller: &Caller,
+        (id, below): (ModelVersionId, &str),
+    ) -> Result<Vec<TreeEntry>, ServiceError> {
+        let version = self.readable_version(caller, id).await?;
+        let mut entries: Vec<TreeEntry> = Vec::new();
+        let mut after = String::new();
+        loop {
+            let files = self.store.version_files(version.id, &after, PAGE).await?;
+            let Some(last) = files.last() else { return Ok(entries) };
+            after.clone_from(&last.path);
+            for file in &files {
+                let inside = below.is_empty()
+                    || file.path.strip_prefix(below).is_some_and(|rest| rest.starts_with('/'));
+                if !inside {
+                    continue;
+                }
+                let mut entry = entry_of(below, file);
+                entry.path = format!("{OF_VERSIONS}/{id}/{}", entry.path);
+                if entries.last() != Some(&entry) {
+                    entries.push(entry);
+                }
+            }
+        }
+    }
+
+    /// What an address that fetches a file of a tree is good for.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn fetching(
+        &self,
+        caller: &Caller,
+        namespace: NamespaceId,
+        path: &str,
+    ) -> Result<Purpose, ServiceError> {
+        let Some((id, file)) = of_version(path) else {
+            return Ok(Purpose::File { namespace: namespace.uuid(), path: path.to_owned() });
+        };
+        let version = self.readable_version(caller, id).await?;
+        Ok(Purpose::VersionFile {
+            signer: Signer { principal: caller.principal, token: caller.token },
+            model: version.model_id,
+            version: id,
+            path: file.to_owned(),
+        })
+    }
+
     async fn tree_for(
         &self,
         caller: &Caller,
@@ -130,6 +225,7 @@ impl Registry {
         mut pieces: Pieces,
     ) -> Result<FileEntry, ServiceError> {
         check_path("path", path)?;
+        kept_elsewhere(path)?;
         let namespace = self.tree_for(caller, Level::Write, namespace).await?;
         let generation = Uuid::now_v7();
         // The lease names the bytes before they are there: a crash leaves
@@ -195,6 +291,12 @@ impl Registry {
         range: Option<Range<i64>>,
     ) -> Result<(FileEntry, Pieces), ServiceError> {
         check_path("path", path)?;
+        if let Some((id, file)) = of_version(path) {
+            let version = self.readable_version(caller, id).await?;
+            let entry = self.file_of(&version, file).await?;
+            let pieces = self.pieces(&entry, range).await?;
+            return Ok((entry, pieces));
+        }
         let namespace = self.tree_for(caller, Level::Read, namespace).await?;
         let found = self.store.tree_file(namespace, path).await?;
         let entry = found.ok_or_else(|| ServiceError::not_found("file", path))?;
@@ -212,10 +314,12 @@ impl Registry {
         namespace: &str,
         below: &str,
     ) -> Result<Vec<TreeEntry>, ServiceError> {
-        const PAGE: u32 = 1_000;
         const ENTRIES_MAX: usize = 10_000;
         if !below.is_empty() {
             check_path("path", below)?;
+        }
+        if let Some(place) = of_version(below) {
+            return self.list_version(caller, place).await;
         }
         let namespace = self.tree_for(caller, Level::Read, namespace).await?;
         let mut entries: Vec<TreeEntry> = Vec::new();
@@ -254,6 +358,7 @@ impl Registry {
         path: &str,
     ) -> Result<usize, ServiceError> {
         check_path("path", path)?;
+        kept_elsewhere(path)?;
         let namespace = self.tree_for(caller, Level::Write, namespace).await?;
         self.store.remove_tree(namespace, path).await
     }

@@ -14,7 +14,9 @@ mod ordered;
 mod outbox;
 mod parts;
 mod payload;
+mod signed;
 mod stages;
+mod tickets;
 mod uploads;
 mod versions;
 
@@ -33,13 +35,15 @@ pub use bytes::Pieces;
 pub use catalog::Catalog;
 pub use data::VersionWithData;
 pub use events::{EventScope, UpdateWebhook};
-pub use files::TreeEntry;
+pub use files::{TreeEntry, version_address};
 pub use garbage::Collected;
 pub use lineage::{Lineage, ListDeployments, Related};
 pub use models::{CreateModel, SearchModels, model_key};
 pub use ordered::{OrderedModels, OrderedVersions};
 pub use outbox::Outbox;
-pub use uploads::{CommittedUpload, FileProgress, IncomingPart};
+pub use signed::{SignedFile, SignedParts};
+pub use tickets::{Purpose, Signer, Ticket};
+pub use uploads::{CommittedUpload, FileProgress, IncomingPart, OpenedUpload};
 pub use versions::{CreateVersion, SearchVersions, version_key};
 
 /// The registry's use cases. Clones share everything.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use access::{Resource, Subject};
 use caller::Caller;
-use ids::ModelId;
+use ids::{ModelId, NamespaceId, PrincipalId};
 use model_query::Expr;
 use options_api::v1::Level;
 use service_error::{Code, ServiceError};
@@ -13,9 +13,11 @@ use uuid::Uuid;
 
 use super::Registry;
 use crate::model::{Model, ModelPath, Statistics, check_description, check_tags, model_name};
-use crate::store::{ModelOrder, ModelPage};
+use crate::store::{ModelOrder, ModelPage, OutboxEvent};
 
 const SERVICE: &str = "quarry.models.v1.ModelsService";
+/// Namespaces, or models of one, that are looked at together.
+const PAGE: u32 = 100;
 
 /// What a request to make a model says.
 #[derive(Debug, Clone, Default)]
@@ -188,8 +190,43 @@ impl Registry {
     ) -> Result<ModelId, ServiceError> {
         let action = format!("{SERVICE}/DeleteModel");
         let model = self.model_for(caller, Level::Admin, path, &action).await?;
-        self.store.delete_model(model.id, caller.principal).await?;
+        let told = self.store.delete_model(model.id, caller.principal).await?;
+        self.tell(&told).await;
         Ok(model.id)
+    }
+
+    /// Announces what identity may also learn a moment later.
+    async fn tell(&self, event: &OutboxEvent) {
+        if let Err(error) = self.outbox.announce(event).await {
+            tracing::warn!(%error, event = %event.id, "a model is told to identity later");
+        }
+    }
+
+    /// Puts models into the trash whose namespace the catalog no longer has: it
+    /// was deleted in the moment in which they were made. Answers how many.
+    ///
+    /// # Errors
+    /// The catalog's or the database's.
+    pub async fn leave_gone_namespaces(&self) -> Result<u64, ServiceError> {
+        let nobody = PrincipalId::from_uuid(Uuid::nil());
+        let mut after = NamespaceId::from_uuid(Uuid::nil());
+        let mut left = 0;
+        loop {
+            let used = self.store.namespaces_in_use(after, PAGE).await?;
+            let Some((last, _)) = used.last() else { return Ok(left) };
+            after = *last;
+            for (id, name) in used {
+                if self.catalog.namespace_now(&name).await? == Some(id) {
+                    continue;
+                }
+                // What is more than a page is the next round's.
+                for model in self.store.models_in(id, PAGE).await? {
+                    let told = self.store.delete_model(model, nobody).await?;
+                    self.tell(&told).await;
+                    left += 1;
+                }
+            }
+        }
     }
 
     /// Takes a model out of the trash.
@@ -203,7 +240,13 @@ impl Registry {
         let chain =
             [Resource::model(model.id.uuid()), Resource::namespace(model.namespace_id.uuid())];
         self.grants.require(caller, Level::Admin, &chain, false, subject).await?;
-        self.store.restore_model(&model, caller.principal).await?;
+        if self.catalog.namespace_now(&model.namespace).await? != Some(model.namespace_id) {
+            let message =
+                format!("the namespace {} is gone, and the model with it", model.namespace);
+            return Err(ServiceError::precondition(message).reason("NAMESPACE_GONE"));
+        }
+        let told = self.store.restore_model(&model, caller.principal).await?;
+        self.tell(&told).await;
         self.model_by_id(id).await
     }
 

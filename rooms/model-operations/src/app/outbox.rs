@@ -84,10 +84,12 @@ impl Outbox {
         let resource = |kind: ResourceKind, id: uuid::Uuid| {
             Some(Resource { kind: kind as i32, id: id.to_string() })
         };
+        // In the trash a model lies in no namespace.
+        let parent = Some(Id::uuid(event.namespace)).filter(|id| !id.is_nil());
         let request = PutResourceRequest {
             event_id: event.id.to_string(),
             resource: resource(ResourceKind::Model, Id::uuid(event.model)),
-            parent: resource(ResourceKind::Namespace, Id::uuid(event.namespace)),
+            parent: parent.and_then(|id| resource(ResourceKind::Namespace, id)),
             owner_id: event.owner.map(|owner| owner.to_string()).unwrap_or_default(),
             deleted: event.owner.is_none(),
         };

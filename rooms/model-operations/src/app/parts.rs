@@ -38,6 +38,7 @@ impl Registry {
         parts: i64,
     ) -> Result<Uuid, ServiceError> {
         check_path("path", path)?;
+        super::files::kept_elsewhere(path)?;
         if !(1..=PARTS_MAX).contains(&parts) {
             let message = format!("{parts} is not within 1 and {PARTS_MAX}");
             return Err(ServiceError::invalid("num_parts", message));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use caller::Caller;
-use ids::UploadId;
+use ids::{NamespaceId, UploadId};
 use options_api::v1::Level;
 use service_error::ServiceError;
 use sql_store::now_micros;
@@ -18,6 +18,8 @@ use crate::store::upload_not_found;
 
 const SERVICE: &str = "quarry.models.v1.ArtifactsService";
 const BLOBS_MAX: usize = 1_000;
+/// Open uploads among which one of the same files is looked for.
+const OPEN_LOOKED_AT: u32 = 20;
 const FILE_BYTES_MAX: i64 = 5 << 40;
 
 /// What a commit did.
@@ -27,6 +29,15 @@ pub struct CommittedUpload {
     pub bytes: i64,
     /// Bytes that were not stored again.
     pub known_bytes: i64,
+}
+
+/// An upload that can take parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedUpload {
+    pub upload: Upload,
+    pub files: Vec<UploadFile>,
+    /// It was opened before, and parts of it may have arrived.
+    pub resumed: bool,
 }
 
 /// A file of an upload, and what of it has arrived.
@@ -67,7 +78,8 @@ impl Registry {
         self.store.pin_readable(&visible, &digests, self.lease_end()).await
     }
 
-    /// Opens an upload of files, given as path, digest and size.
+    /// Opens an upload of files, given as path, digest and size, or goes on with
+    /// an open one of the caller's of the very same files.
     ///
     /// # Errors
     /// `InvalidArgument`, `NotFound`, `PermissionDenied`.
@@ -76,7 +88,8 @@ impl Registry {
         caller: &Caller,
         namespace: &str,
         files: Vec<(String, Option<Digest>, i64)>,
-    ) -> Result<(Upload, Vec<UploadFile>), ServiceError> {
+        resume: bool,
+    ) -> Result<OpenedUpload, ServiceError> {
         check_files(&files)?;
         let action = format!("{SERVICE}/BeginUpload");
         let namespace = self.namespace_for(caller, Level::Write, namespace, &action).await?;
@@ -84,6 +97,9 @@ impl Registry {
         let visible = self.visible_rows(caller).await?;
         let expires_at = self.lease_end();
         let pinned = self.store.pin_readable(&visible, &digests, expires_at).await?;
+        if resume && let Some(opened) = self.open_upload_of(caller, namespace, &files).await? {
+            return Ok(opened);
+        }
         let pinned: BTreeSet<Digest> = pinned.into_iter().collect();
         let upload = Upload {
             id: UploadId::new(),
@@ -106,11 +122,36 @@ impl Registry {
             })
             .collect();
         self.store.open_upload(&upload, &files).await?;
-        Ok((upload, files))
+        Ok(OpenedUpload { upload, files, resumed: false })
+    }
+
+    /// An open upload of the caller's of the very same files.
+    async fn open_upload_of(
+        &self,
+        caller: &Caller,
+        namespace: NamespaceId,
+        files: &[(String, Option<Digest>, i64)],
+    ) -> Result<Option<OpenedUpload>, ServiceError> {
+        let open = self.store.open_uploads(namespace, caller.principal, OPEN_LOOKED_AT).await?;
+        for upload in open {
+            let known = self.store.upload_files(upload.id).await?;
+            let same = known.len() == files.len()
+                && known.iter().zip(files).all(|(known, (path, digest, byte_count))| {
+                    (&known.path, &known.digest, &known.byte_count) == (path, digest, byte_count)
+                });
+            if same {
+                return Ok(Some(OpenedUpload { upload, files: known, resumed: true }));
+            }
+        }
+        Ok(None)
     }
 
     /// An upload that the caller opened.
-    async fn upload_of(&self, caller: &Caller, id: UploadId) -> Result<Upload, ServiceError> {
+    pub(super) async fn upload_of(
+        &self,
+        caller: &Caller,
+        id: UploadId,
+    ) -> Result<Upload, ServiceError> {
         let found = self.store.find_upload(id).await?;
         found
             .filter(|upload| upload.principal == caller.principal)
@@ -304,6 +345,11 @@ impl IncomingPart {
             return Err(ServiceError::invalid("part", message).reason("PART_SIZE"));
         }
         self.incoming.write(bytes).await
+    }
+
+    /// Gives the part up; nothing of it stays.
+    pub(super) async fn abort(self) {
+        self.incoming.abort().await;
     }
 }
 

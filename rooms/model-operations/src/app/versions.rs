@@ -20,6 +20,8 @@ const SERVICE: &str = "quarry.models.v1.VersionsService";
 const FLAVORS_MAX: usize = 100;
 const EDGES_MAX: usize = 1_000;
 const SOURCE_BYTES_MAX: usize = 4_096;
+/// MLflow's own clients hold a version's number in 32 bits.
+const NUMBER_MAX: i64 = i32::MAX as i64;
 
 /// What a request to register a version says, before names are resolved.
 #[derive(Debug, Clone, Default)]
@@ -291,6 +293,10 @@ fn check_new(new: &NewVersion) -> Result<(), ServiceError> {
     check_text("run_id", &new.run_id, 256)?;
     check_text("run_link", &new.run_link, SOURCE_BYTES_MAX)?;
     check_text("logged_model_id", &new.logged_model_id, 256)?;
+    if new.number.is_some_and(|number| !(1..=NUMBER_MAX).contains(&number)) {
+        let message = format!("is not within 1 and {NUMBER_MAX}; leave it out for the next one");
+        return Err(ServiceError::invalid("number", message));
+    }
     if new.flavors.len() > FLAVORS_MAX {
         let message = format!("has {} entries; at most {FLAVORS_MAX}", new.flavors.len());
         return Err(ServiceError::invalid("flavors", message));

@@ -57,6 +57,11 @@ async fn collect_garbage(registry: Registry) {
             Ok(done) => tracing::info!(?done, "garbage was collected"),
             Err(error) => tracing::warn!(%error, "garbage could not be collected; later again"),
         }
+        match registry.leave_gone_namespaces().await {
+            Ok(0) => {}
+            Ok(models) => tracing::warn!(models, "models of namespaces that are gone"),
+            Err(error) => tracing::warn!(%error, "namespaces could not be compared; later again"),
+        }
         if let Err(error) = registry.sweep_tree_uploads().await {
             tracing::warn!(%error, "ended uploads could not be swept; later again");
         }

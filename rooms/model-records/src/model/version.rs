@@ -99,6 +99,8 @@ pub struct BaseModel {
 /// A version to be registered.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NewVersion {
+    /// Above every number that the model ever gave; `None`: the next one.
+    pub number: Option<i64>,
     pub label: Option<String>,
     pub description: String,
     pub source: String,

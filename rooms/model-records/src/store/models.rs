@@ -218,13 +218,21 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn delete_model(&self, id: ModelId, actor: PrincipalId) -> Result<(), ServiceError> {
+    pub async fn delete_model(
+        &self,
+        id: ModelId,
+        actor: PrincipalId,
+    ) -> Result<OutboxEvent, ServiceError> {
         let tx = self.sql.begin().await?;
         let place = lock_model(&tx, id).await?;
         let sql = "UPDATE model SET deleted_at = $1 WHERE id = $2";
         execute(&tx, sql, [now_micros().into(), id.uuid().into()]).await?;
         events::append(&tx, &place, Change::of_model(EventKind::ModelDeleted), actor).await?;
-        tx.commit().await.map_err(db_error)
+        // In the trash it lies in no namespace, and keeps its grants.
+        let nowhere = NamespaceId::from_uuid(Uuid::nil());
+        let told = outbox::append(&tx, id, nowhere, Some(actor)).await?;
+        tx.commit().await.map_err(db_error)?;
+        Ok(told)
     }
 
     /// Takes a model out of the trash.
@@ -235,7 +243,7 @@ impl Store {
         &self,
         model: &Model,
         actor: PrincipalId,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<OutboxEvent, ServiceError> {
         let tx = self.sql.begin().await?;
         let sql = "UPDATE model SET deleted_at = NULL, updated_at = $1, revision = revision + 1 \
                    WHERE id = $2 AND deleted_at IS NOT NULL";
@@ -246,7 +254,51 @@ impl Store {
         }
         let place = place_of(model);
         events::append(&tx, &place, Change::of_model(EventKind::ModelRestored), actor).await?;
-        tx.commit().await.map_err(db_error)
+        let told = outbox::append(&tx, model.id, model.namespace_id, Some(actor)).await?;
+        tx.commit().await.map_err(db_error)?;
+        Ok(told)
+    }
+
+    /// Namespaces that hold live models, after one, by id.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn namespaces_in_use(
+        &self,
+        after: NamespaceId,
+        limit: u32,
+    ) -> Result<Vec<(NamespaceId, String)>, ServiceError> {
+        #[derive(FromQueryResult)]
+        struct Row {
+            namespace_id: Uuid,
+            namespace: String,
+        }
+        let sql = "SELECT namespace_id, MAX(namespace) AS namespace FROM model \
+                   WHERE deleted_at IS NULL AND namespace_id > $1 \
+                   GROUP BY namespace_id ORDER BY namespace_id LIMIT $2";
+        let values = [after.uuid().into(), i64::from(limit).into()];
+        let rows: Vec<Row> = all(self.read(), sql, values).await?;
+        let named = |row: Row| (NamespaceId::from_uuid(row.namespace_id), row.namespace);
+        Ok(rows.into_iter().map(named).collect())
+    }
+
+    /// Live models of a namespace, at most `limit`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn models_in(
+        &self,
+        namespace: NamespaceId,
+        limit: u32,
+    ) -> Result<Vec<ModelId>, ServiceError> {
+        #[derive(FromQueryResult)]
+        struct Row {
+            id: Uuid,
+        }
+        let sql = "SELECT id FROM model WHERE deleted_at IS NULL AND namespace_id = $1 LIMIT $2";
+        let values = [namespace.uuid().into(), i64::from(limit).into()];
+        let rows: Vec<Row> = all(self.read(), sql, values).await?;
+        Ok(rows.into_iter().map(|row| ModelId::from_uuid(row.id)).collect())
     }
 
     /// Counts and sizes over what a caller may see.

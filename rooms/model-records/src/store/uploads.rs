@@ -1,7 +1,7 @@
 //! Uploads: leases under which parts are written. An upload leaves the open
 //! state once, in one transaction with what becomes of its parts.
 
-use ids::{Id, UploadId};
+use ids::{Id, NamespaceId, PrincipalId, UploadId};
 use sea_orm::{DatabaseTransaction, FromQueryResult, Value};
 use service_error::ServiceError;
 use sql_store::{db_error, now_micros};
@@ -112,6 +112,30 @@ impl Store {
         let sql = format!("{UPLOAD} WHERE id = $1");
         let row: Option<UploadRow> = one(self.read(), &sql, [id.uuid().into()]).await?;
         Ok(row.map(Upload::from))
+    }
+
+    /// The newest open uploads of a principal in a namespace, at most `limit`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn open_uploads(
+        &self,
+        namespace: NamespaceId,
+        principal: PrincipalId,
+        limit: u32,
+    ) -> Result<Vec<Upload>, ServiceError> {
+        let sql = format!(
+            "{UPLOAD} WHERE state = 1 AND namespace_id = $1 AND principal = $2 AND expires_at > $3 \
+             ORDER BY id DESC LIMIT $4"
+        );
+        let values = [
+            namespace.uuid().into(),
+            principal.uuid().into(),
+            now_micros().into(),
+            i64::from(limit).into(),
+        ];
+        let rows: Vec<UploadRow> = all(self.read(), &sql, values).await?;
+        Ok(rows.into_iter().map(Upload::from).collect())
     }
 
     /// The files of an upload, in order.

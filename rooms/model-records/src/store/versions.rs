@@ -99,6 +99,18 @@ impl Store {
         self.version_where(condition, vec![model.uuid().into(), number.into()]).await
     }
 
+    /// A live version by its id.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn find_live_version(
+        &self,
+        id: ModelVersionId,
+    ) -> Result<Option<ModelVersion>, ServiceError> {
+        let condition = "v.id = $1 AND v.deleted_at IS NULL";
+        self.version_where(condition, vec![id.uuid().into()]).await
+    }
+
     pub(super) async fn version_where(
         &self,
         condition: &str,
@@ -246,13 +258,7 @@ pub async fn insert_version(
     author: PrincipalId,
 ) -> Result<Registered, ServiceError> {
     let now = now_micros();
-    // The row lock until the commit is what makes numbers unique and in order.
-    let sql = "UPDATE model SET last_version = last_version + 1, latest_version = last_version + 1, \
-               version_count = version_count + 1, updated_at = $1, revision = revision + 1 \
-               WHERE id = $2 AND deleted_at IS NULL \
-               RETURNING last_version, namespace_id, namespace, name";
-    let counted: Option<Counted> = one(tx, sql, [now.into(), model.uuid().into()]).await?;
-    let counted = counted.ok_or_else(|| ServiceError::not_found("model", model))?;
+    let counted = next_number(tx, model, new.number, now).await?;
     let place = Place {
         namespace_id: counted.namespace_id,
         namespace: counted.namespace,
@@ -283,6 +289,37 @@ pub async fn insert_version(
     let change = Change::of_version(EventKind::VersionCreated, number).values("", &new.source);
     events::append(tx, &place, change, author).await?;
     Ok(Registered { id, number })
+}
+
+/// Takes the model's next number, or one above all that it ever gave.
+async fn next_number(
+    tx: &DatabaseTransaction,
+    model: ModelId,
+    wanted: Option<i64>,
+    now: i64,
+) -> Result<Counted, ServiceError> {
+    // The row lock until the commit is what makes numbers unique and in order.
+    let (number, free) = match wanted {
+        None => ("last_version + 1", ""),
+        Some(_) => ("CAST($3 AS bigint)", "AND last_version < $3"),
+    };
+    let sql = format!(
+        "UPDATE model SET last_version = {number}, latest_version = {number}, \
+         version_count = version_count + 1, updated_at = $1, revision = revision + 1 \
+         WHERE id = $2 AND deleted_at IS NULL {free} \
+         RETURNING last_version, namespace_id, namespace, name"
+    );
+    let mut values: Vec<Value> = vec![now.into(), model.uuid().into()];
+    values.extend(wanted.map(Value::from));
+    if let Some(counted) = one(tx, &sql, values).await? {
+        return Ok(counted);
+    }
+    let place = lock_model(tx, model).await?;
+    let number = wanted.unwrap_or_default();
+    let shown = format!("{}/{}/{number}", place.namespace, place.model);
+    Err(ServiceError::already_exists("version number", shown)
+        .field("number")
+        .reason("VERSION_NUMBER_TAKEN"))
 }
 
 struct Inserted {

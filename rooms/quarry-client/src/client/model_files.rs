@@ -22,52 +22,112 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> ServiceError {
     move |err| ServiceError::precondition(format!("{}: {err}", path.display()))
 }
 
-/// Sends a file, or the files of a folder; answers the committed upload's id.
-/// What the server holds already is not sent.
-pub async fn upload(client: &Client, namespace: &str, path: &Path) -> Result<String, Failure> {
-    let found = files(path)?;
-    let mut named = Vec::with_capacity(found.len());
-    for (name, path) in &found {
+/// A file to be sent: its path below the version, and where it lies here.
+pub type Named = (String, PathBuf);
+
+/// What sending files came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// The committed upload, of which a version is made.
+    pub upload_id: String,
+    /// Of all files.
+    pub files: u64,
+    pub bytes: u64,
+    /// What went over the wire.
+    pub sent_bytes: u64,
+}
+
+/// Sends files; answers the committed upload. What the server holds already is
+/// not sent, nor what arrived before an earlier try was cut.
+///
+/// # Errors
+/// A file that cannot be read, or the server's.
+pub async fn upload(
+    client: &Client,
+    namespace: &str,
+    files: &[Named],
+    sent: impl Fn(u64),
+) -> Result<Sent, Failure> {
+    let mut named = Vec::with_capacity(files.len());
+    for (name, path) in files {
         let (digest, byte_count) = hashed(path).await?;
         named.push(api::UploadFile { path: name.clone(), digest, byte_count });
     }
-    let request = api::BeginUploadRequest { namespace: namespace.to_owned(), files: named.clone() };
+    let request = api::BeginUploadRequest {
+        namespace: namespace.to_owned(),
+        files: named.clone(),
+        resume: true,
+    };
     let opened = client.model_files().begin_upload(request).await?.into_inner();
+    let mut arrived = Vec::new();
+    if opened.resumed {
+        let request = api::GetUploadStatusRequest { upload_id: opened.upload_id.clone() };
+        arrived = client.model_files().get_upload_status(request).await?.into_inner().files;
+    }
+    let mut done = Sent { upload_id: opened.upload_id.clone(), ..Sent::default() };
     let part_bytes = opened.part_bytes.max(1);
-    for (at, (file, (_, path))) in (0_i32..).zip(named.iter().zip(&found)) {
+    for (at, (file, (_, path))) in (0_i32..).zip(named.iter().zip(files)) {
+        done.files += 1;
+        done.bytes += file.byte_count.unsigned_abs();
         if opened.present.contains(&at) {
             continue;
         }
+        let known = usize::try_from(at).ok().and_then(|at| arrived.get(at));
         let parts = ((file.byte_count + part_bytes - 1) / part_bytes).max(1);
         for part in 0..parts {
+            if known.is_some_and(|known| known.parts.iter().any(|it| i64::from(*it) == part)) {
+                continue;
+            }
             let begin = part * part_bytes;
             let bytes = (file.byte_count - begin).min(part_bytes);
             send(client, &opened.upload_id, (at, part), path, (begin, bytes)).await?;
+            done.sent_bytes += bytes.unsigned_abs();
+            sent(bytes.unsigned_abs());
         }
     }
-    let request = api::CommitUploadRequest { upload_id: opened.upload_id.clone() };
+    let request = api::CommitUploadRequest { upload_id: opened.upload_id };
     client.model_files().commit_upload(request).await?;
-    Ok(opened.upload_id)
+    Ok(done)
 }
 
-/// The files of a path, each with its name below it, by name.
-fn files(path: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
-    let unnamed =
-        |path: &Path| Failure::usage(format!("{}: a file's name must be UTF-8", path.display()));
+/// The files of a path, each with its name below it, by name. A link is followed
+/// within the folder; one that leads out of it only if the caller wants so.
+///
+/// # Errors
+/// What cannot be read, a link that leads out or in circles, what is no file.
+pub fn files(path: &Path, follow_links: bool) -> Result<Vec<Named>, Failure> {
     if path.is_file() {
         let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| unnamed(path))?;
         return Ok(vec![(name.to_owned(), path.to_owned())]);
     }
+    let root = std::fs::canonicalize(path).map_err(failed(path))?;
     let mut found = Vec::new();
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
+    let mut folders = vec![(path.to_owned(), vec![root.clone()])];
+    while let Some((folder, above)) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(failed(&folder))? {
             let entry = entry.map_err(failed(&folder))?.path();
-            if entry.is_dir() {
-                folders.push(entry);
-            } else {
+            let kind = std::fs::symlink_metadata(&entry).map_err(failed(&entry))?.file_type();
+            if kind.is_symlink() {
+                let target = std::fs::canonicalize(&entry).map_err(failed(&entry))?;
+                if !follow_links && !target.starts_with(&root) {
+                    return Err(leads_out(&entry, &target, path));
+                }
+            }
+            let meta = std::fs::metadata(&entry).map_err(failed(&entry))?;
+            if meta.is_dir() {
+                let real = std::fs::canonicalize(&entry).map_err(failed(&entry))?;
+                if above.contains(&real) {
+                    let message = format!("{} leads to a folder that holds it", entry.display());
+                    return Err(Failure::usage(message));
+                }
+                let below = above.iter().cloned().chain([real]).collect();
+                folders.push((entry, below));
+            } else if meta.is_file() {
                 let below = entry.strip_prefix(path).ok().and_then(Path::to_str);
                 found.push((below.ok_or_else(|| unnamed(&entry))?.to_owned(), entry.clone()));
+            } else {
+                let message = format!("{} is no file: a pipe or a device", entry.display());
+                return Err(Failure::usage(message));
             }
         }
     }
@@ -76,6 +136,19 @@ fn files(path: &Path) -> Result<Vec<(String, PathBuf)>, Failure> {
         return Err(Failure::usage(format!("{} holds no file", path.display())));
     }
     Ok(found)
+}
+
+fn unnamed(path: &Path) -> Failure {
+    Failure::usage(format!("{}: a file's name must be UTF-8", path.display()))
+}
+
+fn leads_out(link: &Path, target: &Path, root: &Path) -> Failure {
+    Failure::usage(format!(
+        "{} is a link to {}, outside of {}: copy the file there, or follow such links with --follow-links",
+        link.display(),
+        target.display(),
+        root.display()
+    ))
 }
 
 async fn hashed(path: &Path) -> Result<(String, i64), Failure> {
@@ -206,4 +279,42 @@ async fn fetch(
         return Err(ServiceError::data_loss(message).into());
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names(found: Vec<Named>) -> Vec<String> {
+        found.into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn a_link_is_followed_within_its_folder_only() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("model");
+        std::fs::create_dir_all(folder.join("data")).unwrap();
+        std::fs::write(place.path().join("secret"), "s").unwrap();
+        std::fs::write(folder.join("data/w"), "w").unwrap();
+        symlink("data/w", folder.join("inside")).unwrap();
+        assert_eq!(names(files(&folder, false).unwrap()), ["data/w", "inside"]);
+        symlink("../secret", folder.join("outside")).unwrap();
+        let refused = files(&folder, false).unwrap_err().to_string();
+        assert!(refused.contains("outside") && refused.contains("--follow-links"), "{refused}");
+        assert_eq!(names(files(&folder, true).unwrap()), ["data/w", "inside", "outside"]);
+        std::fs::remove_file(folder.join("outside")).unwrap();
+        symlink(place.path(), folder.join("data/up")).unwrap();
+        assert!(files(&folder, false).is_err(), "a folder outside");
+        assert!(files(&folder, true).is_err(), "in circles");
+        std::fs::remove_file(folder.join("data/up")).unwrap();
+        symlink("nowhere", folder.join("dangling")).unwrap();
+        assert!(files(&folder, true).unwrap_err().to_string().contains("dangling"));
+        std::fs::remove_file(folder.join("dangling")).unwrap();
+        let pipe = std::process::Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap();
+        assert!(pipe.success());
+        assert!(files(&folder, false).unwrap_err().to_string().contains("pipe"), "never waits");
+    }
 }

@@ -1,6 +1,7 @@
 //! Namespaces.
 
 use caller::Caller;
+use ids::NamespaceId;
 use options_api::v1::Level;
 use service_error::ServiceError;
 
@@ -69,9 +70,24 @@ impl Catalog {
         let name = Name::parse("name", name)?;
         let action = "quarry.catalog.v1.NamespacesService/DeleteNamespace";
         let found = self.namespace_for(caller, Level::Owner, &name, action).await?;
+        self.refuse_while_used(found.id, &name).await?;
         let event = self.store.delete_namespace(found.id, name.as_str()).await?;
         self.tell(&event).await;
         Ok(())
+    }
+
+    /// Datasets are counted in the deletion's own transaction; what else lies in
+    /// a namespace, identity was told by the roles that have it. What is made in
+    /// this very moment, its role clears up when it sees the namespace gone.
+    async fn refuse_while_used(&self, id: NamespaceId, name: &Name) -> Result<(), ServiceError> {
+        let models = self.outbox.models_in(id).await?;
+        if models == 0 {
+            return Ok(());
+        }
+        let message = format!("namespace {name} holds {models} models: delete them first");
+        Err(ServiceError::precondition(message)
+            .reason("NAMESPACE_NOT_EMPTY")
+            .with("models", models))
     }
 
     /// Announces what was made and waits until the owner's grant decides here.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use caller::{TokenSource, authorized};
 use identity_api::v1::replica_service_client::ReplicaServiceClient;
-use identity_api::v1::{PutResourceRequest, Resource};
+use identity_api::v1::resources_service_client::ResourcesServiceClient;
+use identity_api::v1::{CountChildrenRequest, PutResourceRequest, Resource};
+use ids::NamespaceId;
 use options_api::v1::ResourceKind;
 use service_channel::Transport;
 use service_error::ServiceError;
@@ -31,6 +33,23 @@ impl Outbox {
     #[must_use]
     pub fn new(store: Store, identity: Transport, tokens: TokenSource) -> Self {
         Self { store, identity, tokens }
+    }
+
+    /// How many models identity knows in a namespace.
+    ///
+    /// # Errors
+    /// Identity's, or `Unavailable`.
+    pub async fn models_in(&self, namespace: NamespaceId) -> Result<i64, ServiceError> {
+        let bearer = self.tokens.for_self("identity").await?;
+        let mut client = ResourcesServiceClient::new(self.identity.clone());
+        let kind = ResourceKind::Namespace as i32;
+        let parent = Some(Resource { kind, id: namespace.to_string() });
+        let asked = client.count_children(authorized(CountChildrenRequest { parent }, &bearer));
+        let answer = timeout(DELIVERY_TIME_MAX, asked)
+            .await
+            .map_err(|_| ServiceError::unavailable("identity did not answer in time"))??;
+        let counts = answer.into_inner().counts.into_iter();
+        Ok(counts.filter(|of| of.kind() == ResourceKind::Model).map(|of| of.count).sum())
     }
 
     /// Delivers an event that was just committed, after what still waits of its

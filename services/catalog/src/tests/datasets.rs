@@ -164,6 +164,27 @@ async fn deleting_a_dataset_frees_its_name_and_then_its_namespace() {
 }
 
 #[tokio::test]
+async fn a_namespace_that_holds_models_is_not_deleted() {
+    in_each_house(async |house| {
+        let ana = Who::user();
+        let id = house.namespace(&ana, "vision").await.id;
+        let model = uuid::Uuid::now_v7();
+        house.identity.put_model(model, &id, true);
+        let delete = wire::DeleteNamespaceRequest { name: "vision".into() };
+        let delete = async || -> Result<(), ServiceError> {
+            house.namespaces().delete_namespace(house.by(&ana, delete.clone())).await?;
+            Ok(())
+        };
+        let used = delete().await.unwrap_err();
+        assert_eq!(used.reason_text(), "NAMESPACE_NOT_EMPTY");
+        assert!(used.message().contains("1 models"), "{used}");
+        house.identity.put_model(model, &id, false);
+        delete().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn pages_concatenate_to_the_whole_list_in_byte_order() {
     in_each_house(async |house| {
         let ana = Who::user();

@@ -14,6 +14,7 @@ use identity_api::v1::audit_service_server::{AuditService, AuditServiceServer};
 use identity_api::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use identity_api::v1::grant_change::Change;
 use identity_api::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
+use identity_api::v1::resources_service_server::{ResourcesService, ResourcesServiceServer};
 use ids::{GrantId, PrincipalId};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -115,6 +116,7 @@ impl FakeIdentity {
         routes.add_service(ReplicaServiceServer::new(self.clone()));
         routes.add_service(ExchangeServiceServer::new(self.clone()));
         routes.add_service(AuditServiceServer::new(self.clone()));
+        routes.add_service(ResourcesServiceServer::new(self.clone()));
         service_channel::local(routes.routes().prepare())
     }
 
@@ -152,6 +154,18 @@ impl FakeIdentity {
     }
 
     /// What it was told, in order, each event once.
+    /// Another role tells of a model in a namespace, or that it left it.
+    pub fn put_model(&self, model: uuid::Uuid, namespace: &str, is_there: bool) {
+        use options_api::v1::ResourceKind;
+        let of = |kind: ResourceKind, id: String| Some(api::Resource { kind: kind as i32, id });
+        let parent = of(ResourceKind::Namespace, namespace.to_owned()).filter(|_| is_there);
+        self.state.lock().unwrap().resources.push(api::PutResourceRequest {
+            resource: of(ResourceKind::Model, model.to_string()),
+            parent,
+            ..Default::default()
+        });
+    }
+
     pub fn resources(&self) -> Vec<api::PutResourceRequest> {
         self.state.lock().unwrap().resources.clone()
     }
@@ -276,5 +290,30 @@ impl AuditService for FakeIdentity {
         _: Request<api::RecordDenialsRequest>,
     ) -> Answer<api::RecordDenialsResponse> {
         Ok(Response::new(api::RecordDenialsResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl ResourcesService for FakeIdentity {
+    async fn count_children(
+        &self,
+        request: Request<api::CountChildrenRequest>,
+    ) -> Answer<api::CountChildrenResponse> {
+        let parent = request.into_inner().parent;
+        let state = self.state.lock().unwrap();
+        // The last word on each resource.
+        let mut last = std::collections::HashMap::new();
+        for put in &state.resources {
+            let of = put.resource.clone().unwrap();
+            last.insert((of.kind, of.id), put);
+        }
+        let mut counts = std::collections::BTreeMap::new();
+        for ((kind, _), put) in last {
+            if put.parent == parent && !put.deleted {
+                *counts.entry(kind).or_insert(0) += 1;
+            }
+        }
+        let counts = counts.into_iter().map(|(kind, count)| api::ChildCount { kind, count });
+        Ok(Response::new(api::CountChildrenResponse { counts: counts.collect() }))
     }
 }

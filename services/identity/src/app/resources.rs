@@ -6,7 +6,7 @@ use service_error::ServiceError;
 use sql_store::now_micros;
 
 use super::{Identity, done};
-use crate::model::{Change, Grant, Level, Resource};
+use crate::model::{Change, Grant, Level, Resource, ResourceKind};
 use crate::store::Tx;
 
 const PUT: &str = "quarry.identity.v1.ReplicaService/PutResource";
@@ -24,6 +24,17 @@ pub struct PutResource {
 }
 
 impl Identity {
+    /// How many live resources lie directly in one, by kind.
+    ///
+    /// # Errors
+    /// Only of the store.
+    pub async fn child_counts(
+        &self,
+        parent: Resource,
+    ) -> Result<Vec<(ResourceKind, i64)>, ServiceError> {
+        self.store.child_counts(parent).await
+    }
+
     /// Applies an event once; again, it answers with the same revision. What
     /// was deleted stays so, whatever arrives late.
     ///

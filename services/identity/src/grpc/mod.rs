@@ -4,6 +4,7 @@ mod audit;
 mod exchange;
 mod grants;
 mod replica;
+mod resources;
 mod tokens;
 mod users;
 
@@ -13,6 +14,7 @@ use identity_api::v1::audit_service_server::AuditServiceServer;
 use identity_api::v1::exchange_service_server::ExchangeServiceServer;
 use identity_api::v1::grants_service_server::GrantsServiceServer;
 use identity_api::v1::replica_service_server::ReplicaServiceServer;
+use identity_api::v1::resources_service_server::ResourcesServiceServer;
 use identity_api::v1::tokens_service_server::TokensServiceServer;
 use identity_api::v1::users_service_server::UsersServiceServer;
 use options_api::v1 as options;
@@ -32,6 +34,7 @@ pub fn routes(identity: &Arc<Identity>) -> Routes {
         .add_service(AuditServiceServer::new(audit::Audit(Arc::clone(identity))))
         .add_service(ExchangeServiceServer::new(exchange::Exchange(Arc::clone(identity))))
         .add_service(ReplicaServiceServer::new(replica::Replica(Arc::clone(identity))))
+        .add_service(ResourcesServiceServer::new(resources::Resources(Arc::clone(identity))))
         .prepare()
 }
 

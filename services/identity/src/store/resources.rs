@@ -3,13 +3,13 @@
 use ids::EventId;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 use service_error::ServiceError;
 use sql_store::db_error;
 
 use super::entity::{event, resource};
 use super::{Db, Tx, code};
-use crate::model::Resource;
+use crate::model::{Resource, ResourceKind};
 
 /// Deeper nesting than this is a loop.
 const DEPTH_MAX: usize = 8;
@@ -40,6 +40,27 @@ impl<C: ConnectionTrait> Db<C> {
     pub async fn event_revision(&self, id: EventId) -> Result<Option<i64>, ServiceError> {
         let row = event::Entity::find_by_id(id.uuid()).one(&self.conn).await.map_err(db_error)?;
         Ok(row.map(|row| row.revision))
+    }
+
+    /// How many live resources lie directly in one, by kind.
+    pub async fn child_counts(
+        &self,
+        parent: Resource,
+    ) -> Result<Vec<(ResourceKind, i64)>, ServiceError> {
+        let rows: Vec<(i16, i64)> = resource::Entity::find()
+            .select_only()
+            .column(resource::Column::Kind)
+            .column_as(resource::Column::Id.count(), "children")
+            .filter(resource::Column::ParentKind.eq(parent.kind as i16))
+            .filter(resource::Column::ParentId.eq(parent.id))
+            .filter(resource::Column::Deleted.eq(false))
+            .group_by(resource::Column::Kind)
+            .into_tuple()
+            .all(&self.conn)
+            .await
+            .map_err(db_error)?;
+        let count = |(kind, count)| Ok((code::resource(kind, parent.id)?.kind, count));
+        rows.into_iter().map(count).collect()
     }
 
     async fn resource_row(&self, of: Resource) -> Result<Option<resource::Model>, ServiceError> {

@@ -24,6 +24,8 @@ use crate::model::{UploadState, VersionRef};
 
 /// Acknowledgements that wait to be read.
 const ACKS_WAITING: usize = 16;
+/// Set by the gateway, which lets no client set it.
+const ORIGIN: &str = "x-quarry-origin";
 const BYTES: &str = "application/octet-stream";
 
 /// The service over the use cases.
@@ -61,13 +63,15 @@ impl ArtifactsService for Artifacts {
                 Ok((file.path, Some(digest), file.byte_count))
             });
             let files = files.collect::<Result<Vec<_>, ServiceError>>()?;
-            let (upload, files) = self.0.begin_upload(&caller, &asked.namespace, files).await?;
-            let present = files.iter().filter(|file| file.present);
+            let opened =
+                self.0.begin_upload(&caller, &asked.namespace, files, asked.resume).await?;
+            let present = opened.files.iter().filter(|file| file.present);
             Ok::<_, ServiceError>(wire::BeginUploadResponse {
-                upload_id: upload.id.to_string(),
-                expire_time: timestamp(upload.expires_at),
+                upload_id: opened.upload.id.to_string(),
+                expire_time: timestamp(opened.upload.expires_at),
                 part_bytes: PART_BYTES,
                 present: present.map(|file| small(file.ordinal)).collect(),
+                resumed: opened.resumed,
             })
         };
         answer(opened.await)
@@ -189,6 +193,50 @@ impl ArtifactsService for Artifacts {
         Ok(Response::new(Box::pin(pieces.map(body))))
     }
 
+    async fn sign_download(
+        &self,
+        request: Request<wire::SignDownloadRequest>,
+    ) -> Result<Response<wire::SignDownloadResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let origin = origin(&request);
+        let asked = request.into_inner();
+        let signed = async {
+            let (path, which) = place(asked.namespace, asked.model, &asked.version)?;
+            self.0.sign_download(&caller, &path, &which, &asked.path, asked.seconds).await
+        };
+        answer(signed.await.map(|signed| wire::SignDownloadResponse {
+            url: if signed.direct { signed.address } else { origin + &signed.address },
+            expire_time: timestamp(signed.expires_at),
+            direct: signed.direct,
+            digest: hex::encode(signed.entry.digest),
+            byte_count: signed.entry.byte_count,
+        }))
+    }
+
+    async fn sign_parts(
+        &self,
+        request: Request<wire::SignPartsRequest>,
+    ) -> Result<Response<wire::SignPartsResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let origin = origin(&request);
+        let asked = request.into_inner();
+        let signed = async {
+            let id = parse_id("upload_id", &asked.upload_id)?;
+            let file = i64::from(asked.file);
+            self.0.sign_parts(&caller, id, file, &asked.parts, asked.seconds).await
+        };
+        answer(signed.await.map(|(parts, expires_at)| {
+            let signed = |(part, path): (i64, String)| wire::SignedPart {
+                part: small(part),
+                url: format!("{origin}{path}"),
+            };
+            wire::SignPartsResponse {
+                parts: parts.into_iter().map(signed).collect(),
+                expire_time: timestamp(expires_at),
+            }
+        }))
+    }
+
     async fn collect_garbage(
         &self,
         request: Request<wire::CollectGarbageRequest>,
@@ -272,6 +320,12 @@ async fn take_piece(
     }
     *open = Some(current);
     Ok(None)
+}
+
+/// Where the client reached the public door; empty if the door did not say.
+fn origin<T>(request: &Request<T>) -> String {
+    let said = request.metadata().get(ORIGIN).and_then(|value| value.to_str().ok());
+    said.unwrap_or_default().to_owned()
 }
 
 fn progress_to_wire(progress: FileProgress) -> wire::FileStatus {

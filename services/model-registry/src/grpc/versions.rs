@@ -275,6 +275,7 @@ fn new_version(asked: wire::CreateVersionRequest) -> Result<CreateVersion, Servi
     });
     Ok(CreateVersion {
         new: NewVersion {
+            number: Some(asked.number).filter(|number| *number != 0),
             label: Some(asked.label).filter(|label| !label.is_empty()),
             description: asked.description,
             source: asked.source,
@@ -345,6 +346,7 @@ pub const fn verdict_to_wire(verdict: ScanVerdict) -> wire::ScanVerdict {
         ScanVerdict::Suspicious => wire::ScanVerdict::Suspicious,
         ScanVerdict::Dangerous => wire::ScanVerdict::Dangerous,
         ScanVerdict::Unreadable => wire::ScanVerdict::Unreadable,
+        ScanVerdict::Unknown => wire::ScanVerdict::Unknown,
     }
 }
 

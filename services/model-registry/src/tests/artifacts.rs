@@ -21,7 +21,7 @@ impl House {
         who: &Who,
         files: Vec<wire::UploadFile>,
     ) -> Result<wire::BeginUploadResponse, ServiceError> {
-        let request = wire::BeginUploadRequest { namespace: "ml".into(), files };
+        let request = wire::BeginUploadRequest { namespace: "ml".into(), files, resume: false };
         Ok(self.artifacts().begin_upload(self.by(who, request)).await?.into_inner())
     }
 
@@ -78,7 +78,7 @@ impl House {
     }
 
     /// A version made of files.
-    async fn with_files(
+    pub(super) async fn with_files(
         &self,
         who: &Who,
         model: &str,
@@ -273,8 +273,11 @@ async fn the_same_bytes_are_kept_once_and_told_to_nobody() {
         assert_eq!(seen.into_inner().present.len(), 1);
         let hidden = house.artifacts().has_blobs(house.by(&bob, ask)).await.unwrap();
         assert!(hidden.into_inner().present.is_empty());
-        let request =
-            wire::BeginUploadRequest { namespace: "theirs".into(), files: vec![file("w", &bytes)] };
+        let request = wire::BeginUploadRequest {
+            namespace: "theirs".into(),
+            files: vec![file("w", &bytes)],
+            resume: false,
+        };
         let begin = async || house.artifacts().begin_upload(house.by(&bob, request.clone())).await;
         eventually(async || begin().await.is_ok()).await;
         let upload = begin().await.unwrap().into_inner();

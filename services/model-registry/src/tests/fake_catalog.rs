@@ -33,6 +33,11 @@ impl FakeCatalog {
         *self.namespaces.lock().unwrap().entry(name.to_owned()).or_insert_with(NamespaceId::new)
     }
 
+    /// The namespace is deleted.
+    pub fn forget(&self, name: &str) {
+        self.namespaces.lock().unwrap().remove(name);
+    }
+
     pub fn dataset(&self, path: &str, versions: i64) -> DatasetId {
         let id = DatasetId::new();
         self.datasets.lock().unwrap().insert(path.to_owned(), (id, versions));

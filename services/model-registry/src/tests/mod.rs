@@ -7,6 +7,7 @@ mod events;
 mod fake_catalog;
 mod fake_identity;
 mod lifecycle;
+mod moving;
 mod registry;
 mod searching;
 

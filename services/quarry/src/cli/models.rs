@@ -1,5 +1,7 @@
 //! `quarry models`.
 
+mod import;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,7 +12,9 @@ use serde_json::{Value as Json, json};
 use service_error::ServiceError;
 
 use super::{Context, Page};
+use crate::client::Client;
 use crate::client::model_files;
+use crate::client::progress::Progress;
 use crate::failure::Failure;
 use crate::output::{Column, column, message_json};
 
@@ -36,6 +40,15 @@ const FIELDS: [Column; 3] =
     [column("field", "field"), column("values", "values"), column("differs", "differs")];
 const ALIAS: [Column; 3] =
     [column("alias", "name"), column("version", "version"), column("protected", "protected")];
+
+const SIGNED: [Column; 4] = [
+    column("path", "path"),
+    column("bytes", "byte_count"),
+    column("until", "expire_time"),
+    column("url", "url"),
+];
+/// Files of one version that are signed at once.
+const SIGNED_MAX: i32 = 1_000;
 
 /// `NAMESPACE/MODEL`.
 #[derive(Debug, Clone)]
@@ -90,6 +103,9 @@ pub struct RegisterArgs {
     name: ModelName,
     /// A file or a folder whose files become the version's
     path: Option<PathBuf>,
+    /// Send what links in the folder lead to, outside of it too
+    #[arg(long)]
+    follow_links: bool,
     /// Where it came from
     #[arg(long, default_value = "")]
     source: String,
@@ -185,6 +201,16 @@ pub enum ModelsCommand {
         /// Where to
         folder: PathBuf,
     },
+    /// Addresses of a version's files that work without a token for a while
+    Sign {
+        #[arg(value_name = "NAMESPACE/MODEL[@VERSION]")]
+        version: VersionName,
+        /// Only this file
+        path: Option<String>,
+        /// How long they work [default: 15 minutes; at most 12 hours]
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+        seconds: i64,
+    },
     /// Delete bytes that nothing needs; needs an admin
     Gc {
         /// Only say what would go
@@ -194,6 +220,8 @@ pub enum ModelsCommand {
         #[arg(long, value_name = "SECONDS")]
         trash_seconds: Option<i64>,
     },
+    /// Register what another registry holds; what an earlier run brought stays
+    Import(Box<import::ImportArgs>),
     /// Counts and sizes
     Stats {
         /// Only of this namespace
@@ -239,6 +267,8 @@ impl ModelsCommand {
             }
             Self::Compare { versions } => compare(context, versions).await,
             Self::Download { version, folder } => download(context, version, folder).await,
+            Self::Import(args) => import::run(context, *args).await,
+            Self::Sign { version, path, seconds } => sign(context, version, path, seconds).await,
             Self::Gc { dry_run, trash_seconds } => {
                 let request = api::CollectGarbageRequest { dry_run, trash_seconds };
                 let answer = context.client()?.model_files().collect_garbage(request).await?;
@@ -291,7 +321,14 @@ async fn versions(
 async fn register(context: &Context, args: RegisterArgs) -> Result<(), Failure> {
     let client = context.client()?;
     let upload_id = match &args.path {
-        Some(path) => model_files::upload(&client, &args.name.namespace, path).await?,
+        Some(path) => {
+            let files = model_files::files(path, args.follow_links)?;
+            let bar = Progress::new("sent", None);
+            let sent = model_files::upload(&client, &args.name.namespace, &files, |more| {
+                bar.add(more);
+            });
+            sent.await?.upload_id
+        }
         None => String::new(),
     };
     let metric = |(key, value): (String, String)| match value.parse() {
@@ -383,17 +420,65 @@ async fn compare(context: &Context, versions: Vec<VersionName>) -> Result<(), Fa
     context.output.message(&json, "fields", &FIELDS)
 }
 
-async fn download(context: &Context, which: VersionName, folder: PathBuf) -> Result<(), Failure> {
+async fn sign(
+    context: &Context,
+    which: VersionName,
+    path: Option<String>,
+    seconds: i64,
+) -> Result<(), Failure> {
     let client = context.client()?;
+    // An alias that moves meanwhile must not mix two versions.
+    let found = resolved(&client, &which).await?;
+    let paths = match path {
+        Some(path) => vec![path],
+        None => {
+            let request = api::ListFilesRequest {
+                namespace: found.namespace.clone(),
+                model: found.model.clone(),
+                version: found.number.to_string(),
+                page_size: SIGNED_MAX,
+                page_token: String::new(),
+            };
+            let page = client.model_files().list_files(request).await?.into_inner();
+            if !page.next_page_token.is_empty() {
+                let message = format!("it has more than {SIGNED_MAX} files: name one");
+                return Err(Failure::usage(message));
+            }
+            page.files.into_iter().map(|file| file.path).collect()
+        }
+    };
+    let mut signed = Vec::with_capacity(paths.len());
+    for path in paths {
+        let request = api::SignDownloadRequest {
+            namespace: found.namespace.clone(),
+            model: found.model.clone(),
+            version: found.number.to_string(),
+            path: path.clone(),
+            seconds,
+        };
+        let answer = client.model_files().sign_download(request).await?.into_inner();
+        let mut json = message_json("quarry.models.v1.SignDownloadResponse", &answer)?;
+        json["path"] = path.into();
+        signed.push(json);
+    }
+    context.output.message(&json!({ "files": signed }), "files", &SIGNED)
+}
+
+async fn resolved(client: &Client, which: &VersionName) -> Result<api::ModelVersion, Failure> {
     let request = api::GetVersionRequest {
         namespace: which.of.namespace.clone(),
         model: which.of.model.clone(),
-        version: which.version,
+        version: which.version.clone(),
         as_of: None,
     };
-    // An alias that moves meanwhile must not mix two versions.
     let found = client.model_versions().get_version(request).await?.into_inner().version;
-    let found = found.ok_or_else(|| ServiceError::internal("the registry answered nothing"))?;
+    Ok(found.ok_or_else(|| ServiceError::internal("the registry answered nothing"))?)
+}
+
+async fn download(context: &Context, which: VersionName, folder: PathBuf) -> Result<(), Failure> {
+    let client = context.client()?;
+    // An alias that moves meanwhile must not mix two versions.
+    let found = resolved(&client, &which).await?;
     let done = model_files::download(&client, &found, &folder).await?;
     let document = json!({ "version": found.number, "files": done.0, "bytes": done.1 });
     let (files, bytes) = done;

@@ -149,7 +149,8 @@ async fn send(
 pub async fn files(stage: &Stage) {
     let (admin, ns) = (&stage.admin, stage.namespace().await);
     let begin = async |named| {
-        let request = api::BeginUploadRequest { namespace: ns.clone(), files: named };
+        let request =
+            api::BeginUploadRequest { namespace: ns.clone(), files: named, resume: false };
         admin.model_files().begin_upload(request).await
     };
     let probe = begin(vec![file("w", b"x")]).await.unwrap().into_inner();
