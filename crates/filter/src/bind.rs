@@ -14,7 +14,7 @@ use crate::FilterError;
 use crate::json::{JsonTest, Wanted};
 use crate::lexer::Text;
 use crate::literal::{self, Place};
-use crate::parser::{Path, Syntax, Value, ValueKind};
+use crate::parser::{Path, Saved, Syntax, Value, ValueKind};
 use crate::predicate::{ColumnPath, Leaf, Op, Operand, Predicate, Test, TextOp, value_type};
 
 pub(crate) fn bind(syntax: Syntax, schema: &Schema) -> Result<Predicate, FilterError> {
@@ -52,6 +52,8 @@ pub(crate) fn bind(syntax: Syntax, schema: &Schema) -> Result<Predicate, FilterE
             let test = within(&values, &Target::of(&path, &data_type))?;
             Predicate::Leaf(Leaf { column, test })
         }
+        // What is left of them names a column's element.
+        Syntax::Saved(Saved { path, name, .. }) => bind(Syntax::Has { path, value: name }, schema)?,
         Syntax::Bare(path) => {
             let (column, data_type) = resolve(&path, schema)?;
             if value_type(&data_type) != &DataType::Boolean {

@@ -135,19 +135,25 @@ fn compare(op: Op, array: &ArrayRef, operand: &Operand) -> Result<BooleanArray, 
         );
         return Err(ArrowError::SchemaError(message));
     }
-    // Arrow's kernels order floats totally (NaN above all, -0 below 0); here
-    // they compare as IEEE 754 says.
+    // NaN equals itself and is above all other numbers, as in SQL, and the two zeros
+    // are one. Arrow's kernels order floats by their bits instead.
     macro_rules! float {
         ($type:ty) => {{
             let right = operand.scalar.as_primitive::<$type>().value(0);
             let left = array.as_primitive::<$type>();
+            let nan = right.is_nan();
             Ok(match op {
+                Op::Eq if nan => BooleanArray::from_unary(left, |l| l.is_nan()),
+                Op::NotEq | Op::Lt if nan => BooleanArray::from_unary(left, |l| !l.is_nan()),
+                Op::LtEq if nan => BooleanArray::from_unary(left, |_| true),
+                Op::Gt if nan => BooleanArray::from_unary(left, |_| false),
+                Op::GtEq if nan => BooleanArray::from_unary(left, |l| l.is_nan()),
                 Op::Eq => BooleanArray::from_unary(left, |l| l == right),
                 Op::NotEq => BooleanArray::from_unary(left, |l| l != right),
                 Op::Lt => BooleanArray::from_unary(left, |l| l < right),
                 Op::LtEq => BooleanArray::from_unary(left, |l| l <= right),
-                Op::Gt => BooleanArray::from_unary(left, |l| l > right),
-                Op::GtEq => BooleanArray::from_unary(left, |l| l >= right),
+                Op::Gt => BooleanArray::from_unary(left, |l| l > right || l.is_nan()),
+                Op::GtEq => BooleanArray::from_unary(left, |l| l >= right || l.is_nan()),
             })
         }};
     }

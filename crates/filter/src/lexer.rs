@@ -18,6 +18,9 @@ pub(crate) enum Kind {
     End,
 }
 
+/// What stands before the name of a saved filter.
+pub(crate) const SAVED: &str = "saved";
+
 /// A quoted text with its escapes resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Text {
@@ -49,7 +52,15 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Token>, FilterError> {
     let mut lexer = Lexer { chars: text.chars().collect(), at: 0 };
     let mut tokens = Vec::new();
     loop {
-        let token = lexer.next()?;
+        let token = match tokens.as_slice() {
+            // `saved:` and a name, which may have hyphens.
+            [.., Token { kind: Kind::Word(word), .. }, Token { kind: Kind::Symbol(":"), .. }]
+                if word == SAVED =>
+            {
+                lexer.name()?
+            }
+            _ => lexer.next()?,
+        };
         let end = token.kind == Kind::End;
         tokens.push(token);
         if end {
@@ -84,6 +95,15 @@ impl Lexer {
             _ => Kind::Symbol(self.symbol(first, column)?),
         };
         Ok(Token { kind, column })
+    }
+
+    /// A token in which a hyphen may be part of a word.
+    fn name(&mut self) -> Result<Token, FilterError> {
+        let mut token = self.next()?;
+        if let Kind::Word(word) = &mut token.kind {
+            word.push_str(&self.take_while(|c| is_word(c) || c == '-'));
+        }
+        Ok(token)
     }
 
     fn take_while(&mut self, accept: fn(char) -> bool) -> String {

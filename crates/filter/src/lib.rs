@@ -12,6 +12,7 @@ mod node;
 mod parser;
 mod predicate;
 mod prune;
+mod saved;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::predicate::{Op, Predicate, Test};
 pub use build::{Comparison, TextMatch};
 pub use node::{Asks, LeafTest, Node};
 pub use prune::{ColumnRange, Pruned};
+pub use saved::{SAVED_MAX, SavedTexts, is_name, names_in};
 
 /// The longest text of a filter, in bytes.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -68,7 +70,20 @@ impl Filter {
     /// # Errors
     /// What is wrong and at which character.
     pub fn parse(text: &str, schema: &Schema) -> Result<Self, FilterError> {
-        let syntax = parser::parse(text)?;
+        Self::parse_saved(text, schema, &SavedTexts::new())
+    }
+
+    /// As [`Filter::parse`], with filters that were saved: `saved:name` is the one of that
+    /// name, as a whole.
+    ///
+    /// # Errors
+    /// What is wrong and at which character.
+    pub fn parse_saved(
+        text: &str,
+        schema: &Schema,
+        saved: &SavedTexts,
+    ) -> Result<Self, FilterError> {
+        let syntax = saved::expanded(parser::parse(text)?, schema, saved)?;
         Ok(Self::of(bind::bind(syntax, schema)?))
     }
 

@@ -1,6 +1,6 @@
 //! Tokens into an untyped tree.
 
-use crate::lexer::{Kind, Text, Token, tokens};
+use crate::lexer::{Kind, SAVED, Text, Token, tokens};
 use crate::predicate::Op;
 use crate::{DEPTH_MAX, FilterError};
 
@@ -24,6 +24,16 @@ pub(crate) enum Syntax {
     },
     /// A column alone: a boolean that must be true.
     Bare(Path),
+    /// `saved:name`: a filter that was kept under a name.
+    Saved(Saved),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Saved {
+    pub path: Path,
+    pub name: Value,
+    /// Not in quotes: no value of a column either.
+    pub bare: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +164,9 @@ impl Parser {
             return Ok(Syntax::Not(Box::new(Syntax::In { path, values })));
         }
         if self.take_symbol(":") {
+            if let Some(saved) = self.saved(&path) {
+                return Ok(Syntax::Saved(saved));
+            }
             return self.argument(&|value| Syntax::Has { path: path.clone(), value });
         }
         let Kind::Symbol(symbol) = self.peek().kind else {
@@ -174,6 +187,24 @@ impl Parser {
         }
         let value = self.value()?;
         Ok(Syntax::Compare { path, op, value })
+    }
+
+    /// The name after `saved:`, if that is what it is.
+    fn saved(&mut self, path: &Path) -> Option<Saved> {
+        if path.segments.as_slice() != [SAVED] {
+            return None;
+        }
+        let (text, bare) = match &self.peek().kind {
+            Kind::Word(name) if ["true", "false", "null"].contains(&name.as_str()) => return None,
+            Kind::Word(name) => {
+                (Text { text: name.clone(), verbatim: name.clone(), ..Text::default() }, true)
+            }
+            Kind::Text(text) => (text.clone(), false),
+            _ => return None,
+        };
+        let column = self.take().column;
+        let name = Value { kind: ValueKind::Text(text), column };
+        Some(Saved { path: path.clone(), name, bare })
     }
 
     /// One value, or several in parentheses: `tags:("cat" OR "dog")`,

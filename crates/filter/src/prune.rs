@@ -139,7 +139,7 @@ fn among_values(test: &Test, range: &ColumnRange) -> (bool, bool) {
 struct Bounds {
     min: Ordering,
     max: Ordering,
-    /// NaN is outside all bounds: it fails every comparison but `!=`.
+    /// NaN is outside all bounds, and above them.
     may_be_nan: bool,
 }
 
@@ -162,8 +162,8 @@ impl Bounds {
             Op::Gt | Op::GtEq => (op.accepts(self.max), !op.accepts(self.min)),
         };
         match op {
-            Op::NotEq => (may_pass || self.may_be_nan, may_fail),
-            _ => (may_pass, may_fail || self.may_be_nan),
+            Op::NotEq | Op::Gt | Op::GtEq => (may_pass || self.may_be_nan, may_fail),
+            Op::Eq | Op::Lt | Op::LtEq => (may_pass, may_fail || self.may_be_nan),
         }
     }
 }

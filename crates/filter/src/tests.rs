@@ -139,6 +139,10 @@ impl Twin {
     fn judge(&self, row: &Row) -> Option<bool> {
         match self {
             Self::Int(op, n) => row.i.map(|i| ordered(op, &f64::from(i), n)),
+            // NaN is above all numbers.
+            Self::Float(op, _) if row.f.is_some_and(f64::is_nan) => {
+                Some(["!=", ">", ">="].contains(op))
+            }
             Self::Float(op, n) => row.f.map(|f| ordered(op, &f, n)),
             Self::Text(op, t) => row.s.as_ref().map(|s| ordered(op, s, t)),
             Self::Contains(t) => row.s.as_ref().map(|s| s.contains(t.as_str())),
