@@ -90,6 +90,11 @@ impl Counter {
         self.missed_max == 0 && !self.pointless
     }
 
+    /// By how much a count may be too low, and how often a value may be there that is not kept.
+    pub const fn error(&self) -> u64 {
+        if self.pointless { self.added } else { self.missed_max }
+    }
+
     pub fn len(&self) -> usize {
         self.counts.len()
     }

@@ -32,6 +32,11 @@ pub(crate) struct Hll {
     registers: Vec<u8>,
 }
 
+impl Hll {
+    /// 1.04 / √registers.
+    pub const STANDARD_ERROR: f64 = 0.016_25;
+}
+
 impl Default for Hll {
     fn default() -> Self {
         Self { registers: vec![0; REGISTERS] }

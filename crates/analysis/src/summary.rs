@@ -174,6 +174,26 @@ impl Summary {
         (self.distinct.estimate(), false)
     }
 
+    /// The share by which [`Summary::distinct`] is off at most, in 997 of 1,000 cases: three
+    /// standard errors. 0: it is exact.
+    #[must_use]
+    pub fn distinct_error(&self) -> f64 {
+        if self.counter.is_exact() { 0.0 } else { 3.0 * Hll::STANDARD_ERROR }
+    }
+
+    /// How far the rank of a quantile is off at most, as a share of all numbers, in 999 of 1,000
+    /// cases. 0: quantiles are exact.
+    #[must_use]
+    pub fn quantiles_error(&self) -> f64 {
+        self.numbers.as_ref().map_or(0.0, Numbers::rank_error)
+    }
+
+    /// By how much the counts of [`Summary::top`] may be too low. 0: they are exact.
+    #[must_use]
+    pub const fn top_error(&self) -> u64 {
+        self.counter.error()
+    }
+
     /// The value below which a share of the numbers lies.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<f64> {
