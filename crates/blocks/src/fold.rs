@@ -32,7 +32,7 @@ pub struct Keep<'a, T> {
 
 impl BlockReader {
     /// What `look` makes of the passing rows of each row group, the tail last;
-    /// where all rows of a group pass, of what was kept.
+    /// where all rows of a group pass that are not deleted, of what was kept.
     ///
     /// # Errors
     /// As `look`, `DataLoss` for a damaged block, or as the object store fails.
@@ -66,8 +66,10 @@ impl BlockReader {
                 let Some((group, rows)) = step.rows(&access, judge.as_ref())? else {
                     return Ok(Vec::new());
                 };
-                let kept = kept.as_ref().filter(|_| rows.len() == group.rows);
-                looked(&access, &group, &rows, &wanted, kept, looking.as_ref())
+                let kept = kept.as_ref().and_then(|(name, bytes)| {
+                    Some((name_for(name, &group, &rows, filtered)?, *bytes))
+                });
+                looked(&access, &group, &rows, &wanted, kept.as_ref(), looking.as_ref())
             })
             .await?;
         let mut all: Vec<Arc<T>> = found.into_iter().flatten().collect();
@@ -76,6 +78,23 @@ impl BlockReader {
         }
         Ok(all)
     }
+}
+
+/// Under which name a look at these rows of a group is kept: all of them, or all that are not
+/// deleted, which many reads find alike. `None`: rows that a filter chose.
+fn name_for(name: &Arc<str>, group: &Group, rows: &Rows, filtered: bool) -> Option<Arc<str>> {
+    if rows.len() == group.rows {
+        return Some(Arc::clone(name));
+    }
+    if filtered {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    for range in rows.ranges() {
+        hasher.update(&(range.start as u64).to_le_bytes());
+        hasher.update(&(range.end as u64).to_le_bytes());
+    }
+    Some(format!("{name}\n{}", hasher.finalize().to_hex()).into())
 }
 
 /// How much memory a thing takes.

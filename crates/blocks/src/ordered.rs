@@ -1,11 +1,11 @@
 //! The first passing rows in an order of the caller's, in bounded memory.
 
 use std::collections::BinaryHeap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::SortOptions;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use filter::Pruned;
 use service_error::ServiceError;
@@ -65,6 +65,34 @@ impl OrderBy {
         }
         Ok(found)
     }
+
+    /// Refuses an order that the rows of a schema do not have.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming the column that is not there or has no order.
+    pub fn check(by: &[Self], dataset: &Schema) -> Result<(), ServiceError> {
+        sort_fields(by, dataset).map(drop)
+    }
+}
+
+/// The columns of an order, and how they sort.
+fn sort_fields(
+    by: &[OrderBy],
+    dataset: &Schema,
+) -> Result<(Vec<Field>, Vec<SortField>), ServiceError> {
+    let (mut columns, mut fields) = (Vec::new(), Vec::new());
+    for by in by {
+        let field = dataset
+            .field_with_name(&by.column)
+            .map_err(|_| ServiceError::invalid("order_by", format!("no column {:?}", by.column)))?;
+        let options = SortOptions { descending: by.descending, nulls_first: false };
+        fields.push(SortField::new_with_options(field.data_type().clone(), options));
+        columns.push(field.clone());
+    }
+    if !RowConverter::supports_fields(&fields) {
+        return Err(ServiceError::invalid("order_by", "a column of this type has no order"));
+    }
+    Ok((columns, fields))
 }
 
 /// A row's place in an order: bytes of its order columns, then where it is.
@@ -113,11 +141,14 @@ impl BlockReader {
         let steps = self.steps(blocks, &chosen, reading).await?;
         let (access, judge) = (self.access(&reading.tally), judge_of(reading)?);
         let ranking = Arc::clone(&ranker);
-        let found = self
+        // One for all, so that memory does not grow with the row groups.
+        let shared = Arc::new(Mutex::new(Best::new(&ranker.ordering)));
+        let joined = Arc::clone(&shared);
+        let _: Vec<()> = self
             .spread(steps, move |step| {
                 let mut best = Best::new(&ranking.ordering);
                 let Some((group, rows)) = step.rows(&access, judge.as_ref())? else {
-                    return Ok(best.heap.into_vec());
+                    return Ok(());
                 };
                 for part in access.steps(&group, &rows, &ranking.schema, STEP_BYTES) {
                     let batch = access.rows(&group, &part, &ranking.schema)?;
@@ -131,11 +162,15 @@ impl BlockReader {
                     };
                     ranking.rank(&batch, row, &mut best)?;
                 }
-                Ok(best.heap.into_vec())
+                let mut all = joined.lock().unwrap_or_else(PoisonError::into_inner);
+                best.heap.into_vec().into_iter().for_each(|one| all.offer(one.0));
+                Ok(())
             })
             .await?;
-        let mut best = Best::new(&ranker.ordering);
-        found.into_iter().flatten().for_each(|one| best.offer(one.0));
+        let mut best = std::mem::replace(
+            &mut *shared.lock().unwrap_or_else(PoisonError::into_inner),
+            Best::new(&ranker.ordering),
+        );
         if let Some(tail) = &reading.tail {
             let rows = reading.tail_rows()?;
             let numbers: arrow::array::UInt64Array = rows.clone().into();
@@ -161,18 +196,7 @@ struct Ranker {
 
 impl Ranker {
     fn new(dataset: &Schema, ordering: Ordering) -> Result<Self, ServiceError> {
-        let (mut columns, mut fields) = (Vec::new(), Vec::new());
-        for by in &ordering.by {
-            let field = dataset.field_with_name(&by.column).map_err(|_| {
-                ServiceError::invalid("order_by", format!("no column {:?}", by.column))
-            })?;
-            let options = SortOptions { descending: by.descending, nulls_first: false };
-            fields.push(SortField::new_with_options(field.data_type().clone(), options));
-            columns.push(field.clone());
-        }
-        if !RowConverter::supports_fields(&fields) {
-            return Err(ServiceError::invalid("order_by", "a column of this type has no order"));
-        }
+        let (columns, fields) = sort_fields(&ordering.by, dataset)?;
         Ok(Self { schema: Arc::new(Schema::new(columns)), fields, ordering })
     }
 
