@@ -5,7 +5,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         files: &[
             "quarry/items/v1/analysis.proto",
             "quarry/items/v1/edits.proto",
+            "quarry/items/v1/filters.proto",
             "quarry/items/v1/items.proto",
+            "quarry/items/v1/maintenance.proto",
             "quarry/items/v1/sql.proto",
         ],
         externs: &[

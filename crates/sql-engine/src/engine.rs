@@ -217,6 +217,19 @@ impl Engine {
             })
             .await
     }
+
+    /// Plans what was put together of tables of its own.
+    pub(crate) async fn plan_logical(&self, plan: LogicalPlan) -> Result<Planned, ServiceError> {
+        let inner = Arc::clone(&self.inner);
+        self.inner
+            .spawn(async move {
+                let state = inner.session(Vec::new())?;
+                let schema = answered(plan.schema().as_arrow());
+                let plan = state.create_physical_plan(&plan).await.map_err(sql_error)?;
+                Ok(Planned { plan, task: state.task_ctx(), schema })
+            })
+            .await
+    }
 }
 
 impl Inner {

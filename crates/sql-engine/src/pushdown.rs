@@ -1,8 +1,7 @@
 //! Predicates that the filter language means exactly as SQL does.
 //!
-//! What is not sure stays with DataFusion: floats (SQL here orders NaN above
-//! all, the filter language as IEEE 754 says), functions, columns against
-//! columns.
+//! What is not sure stays with DataFusion: functions, columns against columns. Floats
+//! are sure: NaN is above all numbers in both.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Schema};
@@ -10,8 +9,6 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Like, Operator};
 use filter::{Comparison, Filter, TextMatch};
-
-use crate::table::is_float;
 
 /// The filter that passes exactly the rows for which `expr` is true.
 pub(crate) fn filter(expr: &Expr, schema: &Schema) -> Option<Filter> {
@@ -101,7 +98,7 @@ impl<'a> Compared<'a> {
             DataType::Dictionary(_, values) => values.as_ref(),
             other => other,
         };
-        (!is_float(data_type)).then_some(Self { name: column.name(), data_type, schema })
+        Some(Self { name: column.name(), data_type, schema })
     }
 
     /// The value in the column's type, if it is one.

@@ -134,6 +134,22 @@ pub struct Table {
     pub schema: SchemaRef,
     /// Its rows.
     pub snapshot: Arc<dyn Snapshot>,
+    /// Of them, the query sees those that pass.
+    pub filter: Option<Arc<Filter>>,
+}
+
+impl Table {
+    /// All rows of a snapshot.
+    #[must_use]
+    pub const fn new(name: TableName, schema: SchemaRef, snapshot: Arc<dyn Snapshot>) -> Self {
+        Self { name, schema, snapshot, filter: None }
+    }
+
+    /// The rows that pass a filter.
+    #[must_use]
+    pub fn filtered(self, filter: Option<Arc<Filter>>) -> Self {
+        Self { filter, ..self }
+    }
 }
 
 impl std::fmt::Debug for Table {
@@ -153,7 +169,8 @@ impl TableProvider for Table {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        Some(statistics(&self.snapshot.known(), &self.schema))
+        let known = statistics(&self.snapshot.known(), &self.schema);
+        Some(if self.filter.is_some() { known.to_inexact() } else { known })
     }
 
     fn supports_filters_pushdown(
@@ -183,7 +200,8 @@ impl TableProvider for Table {
         let parts = parts.ok_or_else(|| {
             DataFusionError::Internal("a filter was pushed down that does not fit".to_owned())
         })?;
-        let filter = Filter::all(parts).map(Arc::new);
+        let always = self.filter.iter().map(|filter| filter.as_ref().clone());
+        let filter = Filter::all(always.chain(parts).collect()).map(Arc::new);
         let survey = self.snapshot.survey(filter.as_ref()).await;
         let survey = survey.map_err(|error| DataFusionError::External(Box::new(error)))?;
         let known = self.snapshot.known();

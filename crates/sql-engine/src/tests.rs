@@ -83,7 +83,7 @@ fn table(name: &str, batches: Vec<RecordBatch>) -> Table {
         version: version.to_owned(),
     };
     let schema = batches[0].schema();
-    Table { name, schema, snapshot: Arc::new(InMemory { batches, reads: Arc::default() }) }
+    Table::new(name, schema, Arc::new(InMemory { batches, reads: Arc::default() }))
 }
 
 /// `id` from 0, `width` of ten values, `name`, `score` with NaN, null and -0.
@@ -173,6 +173,11 @@ async fn what_goes_down_means_the_same_as_what_stays() {
         ("name = 'item 7_%'", "concat(name, '') = 'item 7_%'"),
         ("name > 'item 5'", "concat(name, '') > 'item 5'"),
         ("score > 100", "score + 0.0 > 100"),
+        ("score >= 100 or score != 3", "score + 0.0 >= 100 or score + 0.0 != 3"),
+        ("score <= 100", "score + 0.0 <= 100"),
+        ("score not between 1 and 900", "score + 0.0 not between 1 and 900"),
+        ("score = 'NaN'::double", "isnan(score)"),
+        ("score < 'NaN'::double", "not isnan(score)"),
         ("score = 0", "abs(score) = 0"),
         ("score < 100 and id > 5", "score + 0.0 < 100 and id + 0 > 5"),
         ("flag", "flag = (1 = 1)"),
@@ -197,12 +202,12 @@ async fn plan_of(engine: &Engine, sql: &str, tables: Vec<Table>) -> String {
 async fn the_plan_says_what_is_read() {
     let engine = plain();
     let tables = || vec![table("a", vec![items(100)])];
-    let sql = "explain select name from n.a where width > 300 and score > 1 limit 5";
+    let sql = "explain select name from n.a where width > 300 and abs(score) > 1 limit 5";
     let plan = plan_of(&engine, sql, tables()).await;
     assert!(plan.contains("SnapshotScan: quarry.n.a, columns=["), "{plan}");
     assert!(plan.contains("filter=\"width\" > 300"), "{plan}");
     assert!(plan.contains("blocks read=1 skipped=0"), "{plan}");
-    assert!(plan.contains("FilterExec: score"), "{plan}");
+    assert!(plan.contains("FilterExec: abs(score"), "{plan}");
     let sql = "explain select name from n.a where width > 300 limit 5";
     let plan = plan_of(&engine, sql, tables()).await;
     assert!(plan.contains("limit=5") && !plan.contains("FilterExec"), "{plan}");
@@ -268,7 +273,7 @@ async fn parameters_are_typed_and_counted() {
         ("1", Arc::new(StringArray::from(vec!["%3%", "item 4%"]))),
     ])
     .unwrap();
-    let runs = parameter_rows(&given).unwrap();
+    let runs = parameter_rows(std::slice::from_ref(&given)).unwrap();
     let planned = engine.plan(&statement, tables(), runs[0].clone()).await.unwrap();
     let found: Vec<RecordBatch> = engine.run(planned).unwrap().batches.try_collect().await.unwrap();
     assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 9);
@@ -285,12 +290,80 @@ async fn values_decide_the_type_of_what_is_computed_from_them() {
         Arc::new(arrow::array::Float64Array::from(vec![1.5])) as ArrayRef,
     )])
     .unwrap();
-    let run = parameter_rows(&given).unwrap().swap_remove(0);
+    let run = parameter_rows(std::slice::from_ref(&given)).unwrap().swap_remove(0);
     let planned = engine.plan(&statement, Vec::new(), run).await.unwrap();
     let batches: Vec<RecordBatch> =
         engine.run(planned).unwrap().batches.try_collect().await.unwrap();
     let sum = batches[0].column(0).as_primitive::<arrow::datatypes::Float64Type>().value(0);
     assert!((sum - 2.5).abs() < 1e-9, "{sum}");
+}
+
+#[tokio::test]
+async fn values_of_one_parameter_have_one_type() {
+    let union = |values: Vec<ArrayRef>| -> RecordBatch {
+        let fields: arrow::datatypes::UnionFields = values
+            .iter()
+            .enumerate()
+            .map(|(id, values)| {
+                let name = format!("v{id}");
+                (id as i8, Arc::new(Field::new(name, values.data_type().clone(), true)))
+            })
+            .collect();
+        let ids: Vec<i8> = (0..values.len() as i8).collect();
+        let places = vec![0i32; values.len()];
+        let union =
+            arrow::array::UnionArray::try_new(fields, ids.into(), Some(places.into()), values);
+        RecordBatch::try_from_iter([("$1", Arc::new(union.unwrap()) as ArrayRef)]).unwrap()
+    };
+    let int: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let float: ArrayRef = Arc::new(Float64Array::from(vec![2.5]));
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+    let runs = parameter_rows(&[union(vec![int.clone(), float])]).unwrap();
+    let engine = plain();
+    let statement = Statement::parse("select ? + 1 x").unwrap();
+    let mut sums = Vec::new();
+    for run in runs {
+        let planned = engine.plan(&statement, Vec::new(), run).await.unwrap();
+        let batches: Vec<RecordBatch> =
+            engine.run(planned).unwrap().batches.try_collect().await.unwrap();
+        sums.push(batches[0].column(0).as_primitive::<arrow::datatypes::Float64Type>().value(0));
+    }
+    assert_eq!(sums, [2.0, 3.5]);
+    let error = parameter_rows(&[union(vec![int, text])]).unwrap_err();
+    assert!(error.message().contains("Int64, Utf8"), "{error}");
+}
+
+#[tokio::test]
+async fn rows_come_in_an_order_within_memory() {
+    let engine = engine(EngineSettings { memory_bytes_max: 24 << 20, ..EngineSettings::default() });
+    let batches: Vec<RecordBatch> = (0..40).map(|_| items(10_000)).collect();
+    let schema = batches[0].schema();
+    let by = |column: &str, descending| SortBy { column: column.to_owned(), descending };
+    let filter = Filter::parse("width >= 500", &schema).unwrap();
+    let wide: usize =
+        batches.iter().map(|batch| filter.evaluate(batch).unwrap().true_count()).sum();
+    let sorted = Sorted {
+        columns: vec!["id".into(), "name".into()],
+        by: vec![by("width", true), by("id", false)],
+        limit: None,
+    };
+    let filtered = table("a", batches).filtered(Some(Arc::new(filter)));
+    let planned = engine.plan_sorted(filtered.clone(), &sorted).await.unwrap();
+    assert_eq!(planned.schema.fields().len(), 2);
+    let rows = engine.run(planned).unwrap().batches;
+    let ids: Vec<i64> = rows
+        .map_ok(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
+        .try_concat()
+        .await
+        .unwrap();
+    assert_eq!(ids.len(), wide);
+    let rank = |id: i64| (-(id % 10), id);
+    assert!(ids.windows(2).all(|pair| rank(pair[0]) <= rank(pair[1])));
+    let top = Sorted { limit: Some(3), ..sorted };
+    let planned = engine.plan_sorted(filtered, &top).await.unwrap();
+    let rows = engine.run(planned).unwrap().batches;
+    let three: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+    assert_eq!(three.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 mod model;
 
 pub use model::{
-    ACTIONS, Address, Key, KeyRing, PageToken, Pin, PreparedHandle, PutCommand, PutMode, PutRows,
-    ReadCommand, SealError, SqlAnswer, SqlHandle, Ticket, hash_of, put_command, read_command,
-    trailing_rows,
+    ACTIONS, Address, FlightCriteria, Key, KeyRing, PageToken, Pin, PreparedHandle, PutCommand,
+    PutMode, PutRows, ReadCommand, SavedFilter, SealError, SqlAnswer, SqlHandle, Ticket,
+    flight_criteria, hash_of, put_command, read_command, trailing_rows,
 };

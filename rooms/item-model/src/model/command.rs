@@ -21,6 +21,55 @@ pub struct ReadCommand {
     pub filter: String,
     /// Rows at most.
     pub limit: Option<u64>,
+    /// Empty: storage order.
+    pub order_by: String,
+}
+
+impl ReadCommand {
+    /// All rows and columns of a dataset as it is at a version.
+    #[must_use]
+    pub fn whole(address: Address, version: &str) -> Self {
+        Self {
+            address,
+            version: version.to_owned(),
+            columns: None,
+            filter: String::new(),
+            limit: None,
+            order_by: String::new(),
+        }
+    }
+}
+
+/// Which flights to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlightCriteria {
+    /// Empty: of all.
+    pub namespace: String,
+    /// What the dataset's name begins with.
+    pub prefix: String,
+}
+
+/// The criteria of a list of flights: nothing, `namespace`, `namespace/prefix`, or JSON.
+///
+/// # Errors
+/// A text of another form; a key of the JSON that does not exist.
+pub fn flight_criteria(expression: &[u8]) -> Result<FlightCriteria, ServiceError> {
+    const FORM: &str =
+        "is nothing, namespace, namespace/prefix or {\"namespace\":\"…\",\"prefix\":\"…\"}";
+    let wrong = |why: String| ServiceError::invalid("expression", format!("{FORM}: {why}"));
+    if expression.len() > COMMAND_BYTES_MAX {
+        return Err(wrong(format!("at most {COMMAND_BYTES_MAX} bytes")));
+    }
+    let text = std::str::from_utf8(expression).map_err(|error| wrong(error.to_string()))?.trim();
+    if text.starts_with('{') {
+        return serde_json::from_str(text).map_err(|error| wrong(error.to_string()));
+    }
+    let (namespace, prefix) = text.split_once('/').unwrap_or((text, ""));
+    if namespace.is_empty() != text.is_empty() || prefix.contains('/') {
+        return Err(wrong("a namespace comes first, then at most one prefix".to_owned()));
+    }
+    Ok(FlightCriteria { namespace: namespace.to_owned(), prefix: prefix.to_owned() })
 }
 
 /// What a put does to the rows that are there.
@@ -101,6 +150,8 @@ struct ReadWire {
     filter: Option<String>,
     #[serde(default)]
     limit: Option<u64>,
+    #[serde(default)]
+    order_by: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -143,18 +194,13 @@ enum ProfileWire {
 /// # Errors
 /// A descriptor of another form; a key of the JSON that does not exist.
 pub fn read_command(path: &[String], cmd: &[u8]) -> Result<ReadCommand, ServiceError> {
-    let plain = |address, version: &str| ReadCommand {
-        address,
-        version: version.to_owned(),
-        columns: None,
-        filter: String::new(),
-        limit: None,
-    };
     match path {
         [] => {}
-        [namespace, dataset] => return Ok(plain(Address::new(namespace, dataset)?, "")),
+        [namespace, dataset] => {
+            return Ok(ReadCommand::whole(Address::new(namespace, dataset)?, ""));
+        }
         [namespace, dataset, version] => {
-            return Ok(plain(Address::new(namespace, dataset)?, version));
+            return Ok(ReadCommand::whole(Address::new(namespace, dataset)?, version));
         }
         _ => return Err(wrong_path()),
     }
@@ -169,6 +215,7 @@ pub fn read_command(path: &[String], cmd: &[u8]) -> Result<ReadCommand, ServiceE
         columns: wire.columns.filter(|columns| !columns.is_empty()),
         filter: wire.filter.unwrap_or_default(),
         limit: wire.limit,
+        order_by: wire.order_by.unwrap_or_default(),
     })
 }
 
@@ -273,9 +320,23 @@ mod tests {
         assert_eq!(by_path, by_json);
         assert_eq!(by_path.version, "3");
         let full =
-            read_command(&[], br#"{"dataset":"ns/ds","columns":["a"],"filter":"a = 1","limit":5}"#)
+            read_command(&[], br#"{"dataset":"ns/ds","columns":["a"],"filter":"a = 1","limit":5,"order_by":"a desc"}"#)
                 .unwrap();
         assert_eq!((full.columns, full.limit), (Some(vec!["a".to_owned()]), Some(5)));
+        assert_eq!(full.order_by, "a desc");
+    }
+
+    #[test]
+    fn flights_are_listed_by_namespace_and_prefix() {
+        let all = flight_criteria(b"").unwrap();
+        assert_eq!(all, FlightCriteria::default());
+        let one = flight_criteria(b"ns/ds").unwrap();
+        assert_eq!((one.namespace.as_str(), one.prefix.as_str()), ("ns", "ds"));
+        assert_eq!(flight_criteria(br#"{"namespace":"ns","prefix":"ds"}"#).unwrap(), one);
+        assert_eq!(flight_criteria(b"ns").unwrap().namespace, "ns");
+        for wrong in [&b"/x"[..], b"a/b/c", br#"{"name":"a"}"#, b"\xff"] {
+            assert!(flight_criteria(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod action;
 mod address;
 mod command;
+mod saved_filter;
 mod seal;
 mod sql_handle;
 mod tokens;
@@ -10,8 +11,10 @@ mod tokens;
 pub use action::ACTIONS;
 pub use address::Address;
 pub use command::{
-    PutCommand, PutMode, PutRows, ReadCommand, put_command, read_command, trailing_rows,
+    FlightCriteria, PutCommand, PutMode, PutRows, ReadCommand, flight_criteria, put_command,
+    read_command, trailing_rows,
 };
+pub use saved_filter::SavedFilter;
 pub use seal::{Key, KeyRing, SealError};
 pub use sql_handle::{Pin, PreparedHandle, SqlAnswer, SqlHandle};
 pub use tokens::{PageToken, Ticket, hash_of};

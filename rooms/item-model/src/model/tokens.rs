@@ -28,6 +28,9 @@ pub struct Ticket {
     pub block_count: usize,
     /// Rows at most.
     pub limit: Option<u64>,
+    /// Empty: storage order.
+    #[serde(default)]
+    pub order_by: String,
     /// Who may use it.
     pub principal: PrincipalId,
     /// Microseconds UTC.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use analysis::{Facets, Histogram, Summary};
-use arrow::array::{ArrayRef, Float64Array};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use blocks::{Keep, Tally};
@@ -76,7 +76,7 @@ impl App {
             key_column: opened.key.clone(),
             version: opened.version,
             snapshot: opened.snapshot,
-            row_count: opened.row_count,
+            row_count: count(look.row_count()),
             byte_count: opened.byte_count,
             block_count: opened.block_count,
             columns,
@@ -112,7 +112,8 @@ impl App {
         let shares = shares(&request.quantiles)?;
         let opened =
             self.open(caller, &address, &request.version, method!("SummarizeItems")).await?;
-        let (filter, schema) = (opened.filter(&request.filter)?, opened.project(&request.columns)?);
+        let (filter, schema) =
+            (self.filter(&opened, &request.filter).await?, opened.project(&request.columns)?);
         if schema.fields().len() > COLUMNS_MAX {
             let message = format!("names at most {COLUMNS_MAX} columns at once");
             return Err(ServiceError::invalid("columns", message));
@@ -121,7 +122,7 @@ impl App {
         let mut columns = Vec::with_capacity(schema.fields().len());
         let mut row_count = None;
         for field in schema.fields() {
-            let summary = self.summary(&look, field).await?;
+            let summary = self.summary(&look, (&opened, field)).await?;
             row_count = Some(summary.rows);
             let asked = Asked { opened: &opened, field, top, shares: &shares };
             let mut column = asked.column(&summary)?;
@@ -134,7 +135,20 @@ impl App {
         Ok(SummarizeItemsResponse { row_count, version: opened.version, columns })
     }
 
-    async fn summary(&self, look: &Look, field: &FieldRef) -> Result<Summary, ServiceError> {
+    /// A column's summary, kept where all rows were asked for.
+    async fn summary(
+        &self,
+        look: &Look,
+        (opened, field): (&Opened, &FieldRef),
+    ) -> Result<Arc<Summary>, ServiceError> {
+        if look.reading.filter.is_some() {
+            return Ok(Arc::new(self.summed_up(look, field).await?));
+        }
+        let what = format!("summary {:?} {}", field.name(), field.data_type());
+        self.kept.get_or(opened, what, Summary::memory_bytes, self.summed_up(look, field)).await
+    }
+
+    async fn summed_up(&self, look: &Look, field: &FieldRef) -> Result<Summary, ServiceError> {
         let schema: SchemaRef = Arc::new(Schema::new(vec![Arc::clone(field)]));
         let json = item_schema::is_json(field);
         let keep = Keep { name: "summary", bytes: Summary::memory_bytes };
@@ -167,17 +181,14 @@ impl App {
         let Some((low, high)) = analysis::bins_of(least, greatest).map_err(unreadable)? else {
             return Ok(Vec::new());
         };
-        let schema: SchemaRef = Arc::new(Schema::new(vec![Arc::clone(asked.field)]));
-        let parts = self
-            .reader
-            .each_group(look.blocks(), &look.reading, look.prune(), &schema, None, move |batch| {
-                let mut part = Histogram::new(low, high, bins);
-                part.add(batch.column(0)).map_err(unreadable)?;
-                Ok(part)
-            })
-            .await?;
-        let mut all = Histogram::new(low, high, bins);
-        parts.iter().for_each(|part| all.merge(part));
+        let counted = self.binned(look, asked.field, (low, high, bins));
+        let all = match look.reading.filter {
+            Some(_) => Arc::new(counted.await?),
+            None => {
+                let what = format!("{} {:?}", bins_name((low, high, bins)), asked.field.name());
+                self.kept.get_or(asked.opened, what, bins_bytes, counted).await?
+            }
+        };
         let width = (high - low) / bins as f64;
         let bound = |n: usize| asked.number(low + width * n as f64);
         (0..bins)
@@ -189,6 +200,30 @@ impl App {
                 })
             })
             .collect()
+    }
+
+    /// Counts by bin. Bins of the same bounds are kept by row group.
+    async fn binned(
+        &self,
+        look: &Look,
+        field: &FieldRef,
+        (low, high, bins): (f64, f64, usize),
+    ) -> Result<Histogram, ServiceError> {
+        let schema: SchemaRef = Arc::new(Schema::new(vec![Arc::clone(field)]));
+        let name = bins_name((low, high, bins));
+        let keep = Keep { name: &name, bytes: bins_bytes };
+        let count = move |batch: &RecordBatch| {
+            let mut part = Histogram::new(low, high, bins);
+            part.add(batch.column(0)).map_err(unreadable)?;
+            Ok(part)
+        };
+        let parts = self
+            .reader
+            .each_group(look.blocks(), &look.reading, look.prune(), &schema, Some(keep), count)
+            .await?;
+        let mut all = Histogram::new(low, high, bins);
+        parts.iter().for_each(|part| all.merge(part));
+        Ok(all)
     }
 
     /// Rows by the value of a column.
@@ -203,18 +238,17 @@ impl App {
         let address = Address::new(&request.namespace, &request.dataset)?;
         let limit = bounded("limit", request.limit, 20)?;
         let opened = self.open(caller, &address, &request.version, method!("GetFacets")).await?;
-        let filter = opened.filter(&request.filter)?;
+        let filter = self.filter(&opened, &request.filter).await?;
         let schema = grouped(&opened, &request.column, &request.measures)?;
         let look = self.look(caller, &opened, filter, &Arc::default()).await?;
-        let keep = Keep { name: "facets", bytes: Facets::memory_bytes };
-        let parts = self
-            .reader
-            .each_group(look.blocks(), &look.reading, look.prune(), &schema, Some(keep), |batch| {
-                Facets::of(batch).map_err(unreadable)
-            })
-            .await?;
-        let mut all = Facets::empty(schema.field(0).data_type(), request.measures.len());
-        parts.iter().for_each(|part| all.merge(part));
+        let grouped = self.grouped_rows(&look, &schema);
+        let all = match look.reading.filter {
+            Some(_) => Arc::new(grouped.await?),
+            None => {
+                let what = format!("facets {:?} {:?}", request.column, request.measures);
+                self.kept.get_or(&opened, what, Facets::memory_bytes, grouped).await?
+            }
+        };
         let mut groups = Vec::new();
         for facet in all.top(limit).map_err(unreadable)? {
             let value = facet.value.map(|value| cell(&value, 0)).transpose()?;
@@ -246,6 +280,19 @@ impl App {
         })
     }
 
+    async fn grouped_rows(&self, look: &Look, schema: &SchemaRef) -> Result<Facets, ServiceError> {
+        let keep = Keep { name: "facets", bytes: Facets::memory_bytes };
+        let parts = self
+            .reader
+            .each_group(look.blocks(), &look.reading, look.prune(), schema, Some(keep), |batch| {
+                Facets::of(batch).map_err(unreadable)
+            })
+            .await?;
+        let mut all = Facets::empty(schema.field(0).data_type(), schema.fields().len() - 1);
+        parts.iter().for_each(|part| all.merge(part));
+        Ok(all)
+    }
+
     /// Rows drawn at random.
     ///
     /// # Errors
@@ -267,7 +314,8 @@ impl App {
         };
         let opened =
             self.open(caller, &rows.address, &rows.version, method!("SampleItems")).await?;
-        let (filter, schema) = (opened.filter(&rows.filter)?, opened.project(&rows.columns)?);
+        let (filter, schema) =
+            (self.filter(&opened, &rows.filter).await?, opened.project(&rows.columns)?);
         let look = self.look(caller, &opened, filter, &Arc::default()).await?;
         let drawn =
             self.reader.sample(look.blocks(), &look.reading, (size, seed), look.prune()).await?;
@@ -357,7 +405,7 @@ impl App {
         let seconds = begun.elapsed().as_secs_f64();
         let opened =
             self.open(caller, &rows.address, &rows.version, method!("ExplainItems")).await?;
-        let filter = opened.filter(&rows.filter)?;
+        let filter = self.filter(&opened, &rows.filter).await?;
         let cost = tally.cost();
         Ok(ExplainItemsResponse {
             filter: filter.as_deref().map_or("", Filter::canonical).to_owned(),
@@ -377,6 +425,14 @@ impl App {
             seconds,
         })
     }
+}
+
+fn bins_name((low, high, bins): (f64, f64, usize)) -> String {
+    format!("histogram {low:e} {high:e} {bins}")
+}
+
+fn bins_bytes(histogram: &Histogram) -> usize {
+    histogram.counts.len() * 8 + 64
 }
 
 /// How a column's summary was asked for.
@@ -423,6 +479,9 @@ impl Asked<'_> {
             top_exact,
             counts_elements: summary.counts_elements(),
             histogram: Vec::new(),
+            distinct_error: summary.distinct_error(),
+            quantiles_error: summary.quantiles_error(),
+            top_error: count(summary.top_error()),
         })
     }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use blocks::{ScanPlan, ScanRange};
+use blocks::{OrderBy, ScanPlan, ScanRange};
 use caller::Caller;
 use catalog_api::v1::ListDatasetsRequest;
 use catalog_api::v1::value::Kind;
 use cells::{is_uuid, uuid_text};
-use filter::Pruned;
+use filter::{Filter, Pruned};
 use futures::stream::unfold;
 use futures::{Stream, StreamExt};
 use serde_json::json;
@@ -19,9 +19,10 @@ use sql_store::now_micros;
 use crate::app::App;
 use crate::app::catalog::by_id;
 use crate::app::manifest::{ManifestBlock, merged};
-use crate::app::reading::filter_hash;
+use crate::app::ordered::OrderedRead;
+use crate::app::reading::{Opened, filter_hash};
 use crate::app::watched::{Batches, Watched};
-use crate::model::{Address, ReadCommand, Ticket};
+use crate::model::{Address, FlightCriteria, ReadCommand, Ticket};
 
 const TICKET: &str = "ticket";
 const INFO: &str = "arrow.flight.protocol.FlightService/GetFlightInfo";
@@ -82,17 +83,19 @@ impl App {
         let opened = self.open(caller, &command.address, &command.version, INFO).await?;
         let columns = command.columns.clone().unwrap_or_default();
         let schema = opened.project(&columns)?;
-        let filter = opened.filter(&command.filter)?;
+        let filter = self.filter(&opened, &command.filter).await?;
+        let order = OrderBy::parse(&command.order_by)?;
+        OrderBy::check(&order, &opened.schema)?;
         let view = self.view(caller, &opened).await?;
         let manifest = &view.blocks;
         let wanted = match (&filter, command.limit) {
-            (None, Some(limit)) => blocks_for(manifest, limit),
+            (None, Some(limit)) if order.is_empty() => blocks_for(manifest, limit),
             _ => manifest.len(),
         };
+        // A limit counts over all blocks and an order is one of all rows, so they are one part.
         let rows_max = match command.limit {
-            // A limit counts over all blocks, so they are one part.
-            Some(_) => u64::MAX,
-            None => self.settings.flight.endpoint_rows.max(1),
+            None if order.is_empty() => self.settings.flight.endpoint_rows.max(1),
+            _ => u64::MAX,
         };
         let expires_at = now_micros() + self.settings.ticket_micros();
         let mut endpoints = Vec::new();
@@ -112,6 +115,7 @@ impl App {
                 first_block,
                 block_count,
                 limit: command.limit,
+                order_by: command.order_by.clone(),
                 principal: caller.principal,
                 expires_at,
             };
@@ -144,25 +148,29 @@ impl App {
         opened.project(command.columns.as_deref().unwrap_or_default())
     }
 
-    /// A flight for each dataset that the caller may see.
+    /// A flight for each dataset that the caller may see and the criteria name.
     pub fn flights(
         &self,
         caller: Arc<Caller>,
+        criteria: FlightCriteria,
     ) -> impl Stream<Item = Result<Flight, ServiceError>> + Send + use<> {
         let (app, asking) = (self.clone(), Arc::clone(&caller));
+        let FlightCriteria { namespace, prefix } = criteria;
         let pages = unfold(Some(String::new()), move |token| {
             let (app, caller) = (app.clone(), Arc::clone(&asking));
+            let (namespace, prefix) = (namespace.clone(), prefix.clone());
             async move {
-                let request = ListDatasetsRequest {
-                    namespace: String::new(),
-                    page_size: DATASETS_PAGE,
-                    page_token: token?,
-                };
+                let request =
+                    ListDatasetsRequest { namespace, page_size: DATASETS_PAGE, page_token: token? };
                 match app.catalog.datasets(&caller, request).await {
                     Ok(page) => {
                         let next = Some(page.next_page_token).filter(|token| !token.is_empty());
-                        Some((page.datasets.into_iter().map(Ok).collect::<Vec<_>>(), next))
+                        let named = page.datasets.into_iter();
+                        let named = named.filter(|dataset| dataset.name.starts_with(&prefix));
+                        Some((named.map(Ok).collect::<Vec<_>>(), next))
                     }
+                    // No such namespace, or none that the caller may see: nothing flies.
+                    Err(error) if error.code() == Code::NotFound => None,
                     Err(error) => Some((vec![Err(error)], None)),
                 }
             }
@@ -176,13 +184,7 @@ impl App {
                     Err(error) => return Some(Err(error)),
                 };
                 let address = Address { namespace: dataset.namespace, dataset: dataset.name };
-                let command = ReadCommand {
-                    address,
-                    version: String::new(),
-                    columns: None,
-                    filter: String::new(),
-                    limit: None,
-                };
+                let command = ReadCommand::whole(address, "");
                 match app.flight(&caller, &command).await {
                     // Deleted, or taken from the caller, since it was listed.
                     Err(error) if error.code() == Code::NotFound => None,
@@ -208,16 +210,39 @@ impl App {
         let pinned = (ticket.snapshot, ticket.ceiling);
         let opened = self.open_pinned(&caller, by_id(ticket.dataset), pinned, GET).await?;
         let schema = opened.project(ticket.columns.as_deref().unwrap_or_default())?;
-        let filter = opened.filter(&ticket.filter)?;
+        let filter = self.filter(&opened, &ticket.filter).await?;
         if filter_hash(filter.as_deref()) != ticket.filter_hash {
             return Err(ServiceError::precondition(
                 "the filter means something else by now; ask for a new ticket",
             ));
         }
-        let view = self.view(&caller, &opened).await?;
+        let order = OrderBy::parse(&ticket.order_by)?;
+        if !order.is_empty() {
+            let limit = ticket.limit;
+            let read = OrderedRead { filter, schema: Arc::clone(&schema), order, limit };
+            let batches = self.ordered(&caller, &opened, read).await?;
+            let watched = Watched::new(self, caller, &[opened], batches);
+            return Ok(Scan { schema, batches: watched.stream().boxed() });
+        }
+        let (plan, tail) = self.storage_order(&caller, &opened, &ticket, filter, &schema).await?;
+        let batches = with_tail(self.reader.scan(plan).boxed(), tail, ticket.limit);
+        let watched = Watched::new(self, caller, &[opened], batches);
+        Ok(Scan { schema, batches: watched.stream().boxed() })
+    }
+
+    /// What to read of blocks for a ticket, and the rows of the delta that follow.
+    async fn storage_order(
+        &self,
+        caller: &Caller,
+        opened: &Opened,
+        ticket: &Ticket,
+        filter: Option<Arc<Filter>>,
+        schema: &SchemaRef,
+    ) -> Result<(ScanPlan, Option<RecordBatch>), ServiceError> {
+        let view = self.view(caller, opened).await?;
         let end = ticket.first_block.saturating_add(ticket.block_count);
         let tail = match end > view.blocks.len() {
-            true => view.tail_batch(filter.as_deref(), &schema)?,
+            true => view.tail_batch(filter.as_deref(), schema)?,
             false => None,
         };
         let end = end.min(view.blocks.len());
@@ -233,16 +258,14 @@ impl App {
                     deleted: block.rows.deleted.clone(),
                 })
                 .collect(),
-            schema: Arc::clone(&schema),
+            schema: Arc::clone(schema),
             dataset_schema: Arc::clone(&opened.schema),
             filter,
             limit: ticket.limit,
             batch_bytes: self.settings.flight.batch_bytes.max(1),
             tally: Arc::default(),
         };
-        let batches = with_tail(self.reader.scan(plan).boxed(), tail, ticket.limit);
-        let watched = Watched::new(self, caller, &[opened], batches);
-        Ok(Scan { schema, batches: watched.stream().boxed() })
+        Ok((plan, tail))
     }
 
     /// What the action `quarry.describe` answers, as JSON.

@@ -131,7 +131,7 @@ impl App {
         tally: &Arc<Tally>,
     ) -> Result<(i64, i64), ServiceError> {
         let opened = self.open(caller, &request.address, &request.version, COUNT).await?;
-        let Some(filter) = opened.filter(&request.filter)? else {
+        let Some(filter) = self.filter(&opened, &request.filter).await? else {
             let rows = self.view(caller, &opened).await?.row_count;
             return Ok((i64::try_from(rows).unwrap_or(i64::MAX), opened.version));
         };

@@ -93,40 +93,56 @@ impl App {
         address: &Address,
         hash: &str,
     ) -> Result<MediaBody, ServiceError> {
+        let media = self.media_of(caller, address, (hash, DOWNLOAD)).await?;
+        self.opened_media(&media).await
+    }
+
+    /// A file of a dataset that the caller may read, by its hash in hex. Its bytes are not
+    /// touched.
+    pub async fn media_of(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        (hash, action): (&str, &'static str),
+    ) -> Result<Media, ServiceError> {
         let digits = hex::decode(hash).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let digest = digits.ok_or_else(|| {
             ServiceError::invalid("content_hash", "must be 64 hex digits (BLAKE3-256)")
         })?;
-        let opened = self.open(caller, address, "", DOWNLOAD).await?;
+        let opened = self.open(caller, address, "", action).await?;
         let copies = self.store.media(ids::Id::from_uuid(opened.dataset), &digest).await?;
+        if let Some(found) = copies.iter().find(|media| media.committed) {
+            return Ok(found.clone());
+        }
         let absent = || {
             ServiceError::not_found("media", format!("{hash} in {address}"))
                 .reason("MEDIA_NOT_FOUND")
         };
-        let mut found = copies.iter().find(|media| media.committed);
-        if found.is_none() && !copies.is_empty() {
-            // A crash between the commit and the mark: the manifest knows.
-            let manifest = self.manifest(caller, &opened).await?;
-            let committed = |media: &&Media| {
-                let below = format!("{}/{}/", media.dataset, media.upload);
-                manifest.iter().any(|block| block.rows.location.object_key.starts_with(&below))
-            };
-            found = copies.iter().find(committed);
-            if let Some(media) = found {
-                self.store.commit_media(media.upload).await?;
-            }
+        if copies.is_empty() {
+            return Err(absent());
         }
-        let media = found.ok_or_else(absent)?;
-        let bytes =
-            self.store.blobs().get_stream(&media.object_key()).await.map_err(
-                |error| match error.code() {
-                    Code::NotFound => ServiceError::data_loss(format!(
-                        "the file {hash} is gone; restore it from a backup"
-                    ))
-                    .reason("MEDIA_LOST"),
-                    _ => error,
-                },
-            )?;
+        // A crash between the commit and the mark: the manifest knows.
+        let manifest = self.manifest(caller, &opened).await?;
+        let committed = |media: &&Media| {
+            let below = format!("{}/{}/", media.dataset, media.upload);
+            manifest.iter().any(|block| block.rows.location.object_key.starts_with(&below))
+        };
+        let found = copies.iter().find(committed).ok_or_else(absent)?;
+        self.store.commit_media(found.upload).await?;
+        Ok(found.clone())
+    }
+
+    /// The bytes of a file.
+    pub async fn opened_media(&self, media: &Media) -> Result<MediaBody, ServiceError> {
+        let opened = self.store.blobs().get_stream(&media.object_key()).await;
+        let bytes = opened.map_err(|error| match error.code() {
+            Code::NotFound => {
+                let hash = hex::encode(media.content_hash);
+                let message = format!("the file {hash} is gone; restore it from a backup");
+                ServiceError::data_loss(message).reason("MEDIA_LOST")
+            }
+            _ => error,
+        })?;
         Ok(MediaBody { mime_type: media.mime_type.clone(), bytes })
     }
 }

@@ -9,19 +9,23 @@ mod edits;
 mod fence;
 mod flight;
 mod items;
+mod kept;
 mod looking;
 mod manifest;
 mod media;
 mod merge;
+mod ordered;
 mod pages;
+mod partial;
 mod put;
 mod reading;
+mod saved_filters;
 mod sealing;
 mod sql;
 mod sql_catalog;
 mod sql_snapshot;
-mod sweep;
 mod thumbnails;
+mod upkeep;
 mod values;
 mod view;
 mod watched;
@@ -31,6 +35,7 @@ use std::sync::Arc;
 use access::GrantReplica;
 use blocks::{BlockReader, ByteBudget};
 use caller::TokenSource;
+use item_garbage::Collector;
 use moka::sync::Cache;
 use row_delta::RowDelta;
 use service_channel::Transport;
@@ -48,15 +53,19 @@ pub use flight::Flight;
 pub use items::{ListRequest, RowsRequest};
 pub use media::MediaUpload;
 pub use put::{PlacedPut, Put, PutDone};
+pub use saved_filters::FilterChange;
 pub use sql::{QueryRows, SqlFlight, SqlScan};
 pub use watched::Batches;
 
 use catalog::Catalog;
+use kept::Kept;
 use manifest::Manifests;
 use sealing::Sealing;
 use view::Views;
 
 const DATASET_IDS_MAX: u64 = 10_000;
+/// Summaries of whole datasets may take this part of what blocks may take.
+const KEPT_SHARE: u64 = 8;
 
 /// The item store's use cases. Clones share everything.
 #[derive(Clone)]
@@ -74,6 +83,8 @@ pub struct Inner {
     buffers: ByteBudget,
     manifests: Manifests,
     sealing: Sealing,
+    /// Summaries of whole datasets.
+    kept: Kept,
     delta: RowDelta,
     views: Views,
     /// Datasets by the names they had last.
@@ -81,6 +92,7 @@ pub struct Inner {
     /// A writer found that a flush may be due.
     flush_wanted: Notify,
     sql: Engine,
+    garbage: Collector,
     /// Pictures that are decoded at the moment.
     decoding: Arc<Semaphore>,
 }
@@ -111,6 +123,14 @@ impl App {
         access: GrantReplica,
         store: Store,
     ) -> Result<Self, ServiceError> {
+        let delta = store.delta(settings.delta.cache_bytes);
+        let garbage = Collector::new(
+            catalog.clone(),
+            tokens.clone(),
+            store.clone(),
+            delta.clone(),
+            settings.garbage.clone(),
+        );
         let catalog = Catalog::new(catalog, tokens);
         let reader = BlockReader::new(store.blobs().inner(), &settings.reader_settings());
         let inner = Inner {
@@ -119,7 +139,9 @@ impl App {
             reader,
             buffers: ByteBudget::new(settings.blocks.buffer_bytes_max),
             manifests: Manifests::new(settings.manifest_cache_bytes),
-            delta: store.delta(settings.delta.cache_bytes),
+            delta,
+            garbage,
+            kept: Kept::new(settings.cache_bytes / KEPT_SHARE),
             views: Views::new(settings.delta.cache_bytes),
             dataset_ids: Cache::builder().max_capacity(DATASET_IDS_MAX).build(),
             flush_wanted: Notify::new(),
@@ -135,6 +157,18 @@ impl App {
     /// Returns when a writer found that a flush may be due.
     pub async fn flush_asked_for(&self) {
         self.flush_wanted.notified().await;
+    }
+
+    /// How often garbage is collected unasked; `None`: never.
+    #[must_use]
+    pub fn garbage_interval(&self) -> Option<std::time::Duration> {
+        self.settings.garbage.interval()
+    }
+
+    /// What deletes what nothing names.
+    #[must_use]
+    pub fn collector(&self) -> &Collector {
+        &self.garbage
     }
 
     /// How often blocks are looked at; `None`: never.

@@ -221,7 +221,8 @@ impl App {
         let order_hash = hash_of(&[&format!("{order:?}")]);
         if request.page_token.is_empty() {
             let opened = self.open(caller, &rows.address, &rows.version, LIST).await?;
-            let (filter, schema) = (opened.filter(&rows.filter)?, opened.project(&rows.columns)?);
+            let (filter, schema) =
+                (self.filter(&opened, &rows.filter).await?, opened.project(&rows.columns)?);
             let skip = u64::try_from(request.skip)
                 .map_err(|_| ServiceError::invalid("skip", "must not be negative"))?;
             let place = Place { skip, ..Place::default() };
@@ -244,7 +245,8 @@ impl App {
         let pinned = (token.snapshot, token.ceiling);
         let mut opened = self.open_pinned(caller, by_name(&rows.address), pinned, LIST).await?;
         opened.version = token.version;
-        let (filter, schema) = (opened.filter(&rows.filter)?, opened.project(&rows.columns)?);
+        let (filter, schema) =
+            (self.filter(&opened, &rows.filter).await?, opened.project(&rows.columns)?);
         let hash = filter_hash(filter.as_deref());
         let list = [hash.as_str(), &columns_hash, &order_hash];
         token.check(caller.principal, opened.dataset, list, now_micros())?;

@@ -7,7 +7,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use caller::Caller;
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::{DatasetRef, Head, Profile};
-use filter::Filter;
+use filter::{Filter, FilterError, SavedTexts};
 use item_shape::spelled_id;
 use options_api::v1::Level;
 use row_delta::Place;
@@ -126,14 +126,22 @@ impl Opened {
     }
 
     /// A filter that fits the dataset; `None` for an empty text.
-    pub fn filter(&self, text: &str) -> Result<Option<Arc<Filter>>, ServiceError> {
-        let parsed = Filter::parse_optional(text, &self.schema).map_err(|error| {
-            ServiceError::invalid("filter", &error)
-                .reason("FILTER_INVALID")
-                .with("column", error.column)
-        })?;
-        Ok(parsed.map(Arc::new))
+    pub fn filter(
+        &self,
+        text: &str,
+        saved: &SavedTexts,
+    ) -> Result<Option<Arc<Filter>>, ServiceError> {
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let parsed = Filter::parse_saved(text, &self.schema, saved).map_err(unfit)?;
+        Ok(Some(Arc::new(parsed)))
     }
+}
+
+/// A filter that does not parse or does not fit.
+pub fn unfit(error: FilterError) -> ServiceError {
+    ServiceError::invalid("filter", &error).reason("FILTER_INVALID").with("column", error.column)
 }
 
 /// What tells filters apart in tokens.

@@ -184,7 +184,7 @@ impl App {
         }
         let answer = SqlAnswer::Query { query: query.to_owned(), parameters, pins };
         // Values decide the types of what is computed from them.
-        let mut runs = given.first().map(parameter_rows).transpose()?.unwrap_or_default();
+        let mut runs = parameter_rows(&given)?;
         let schema = match runs.is_empty() {
             true => described.schema,
             false => {
@@ -263,10 +263,7 @@ impl App {
         let (opened, tables): (Vec<Opened>, Vec<Table>) = opened.into_iter().unzip();
         let mut runs = vec![Parameters::default()];
         if !parameters.is_empty() {
-            runs.clear();
-            for batch in unpacked(parameters)? {
-                runs.extend(parameter_rows(&batch)?);
-            }
+            runs = parameter_rows(&unpacked(parameters)?)?;
         }
         self.run(caller, statement, (opened, tables), runs).await
     }
@@ -348,7 +345,7 @@ impl App {
     ) -> Result<Table, ServiceError> {
         let view = self.view(caller, opened).await?;
         let snapshot = SqlSnapshot::new(self.reader.clone(), view, opened);
-        Ok(Table { name, schema: Arc::clone(&opened.schema), snapshot: Arc::new(snapshot) })
+        Ok(Table::new(name, Arc::clone(&opened.schema), Arc::new(snapshot)))
     }
 }
 

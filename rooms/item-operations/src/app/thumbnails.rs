@@ -2,18 +2,45 @@
 
 use std::sync::Arc;
 
-use ::thumbnails::{Format, Limits, make};
+use ::thumbnails::{Format, Limits, SIZES, Thumbnail, make};
 use bytes::{Bytes, BytesMut};
 use caller::Caller;
 use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
 use service_error::{Code, ServiceError};
 
 use crate::app::App;
 use crate::app::media::MediaBody;
 use crate::model::Address;
+use crate::store::Media;
+
+const THUMBNAIL: &str = "quarry.items.v1.MediaService/GetThumbnail";
+const INFO: &str = "quarry.items.v1.MediaService/GetMediaInfo";
 
 /// Pictures that are decoded at once; each may hold what [`Limits`] give it.
 pub const DECODED_AT_ONCE: usize = 2;
+
+/// What a picture looks like before it is there, kept beside its thumbnails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    /// Pixels, upright.
+    pub width: u32,
+    /// Pixels, upright.
+    pub height: u32,
+    /// `#rrggbb`: the mean of its pixels.
+    pub color: String,
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone)]
+pub struct MediaInfo {
+    /// Bytes.
+    pub byte_count: i64,
+    /// As the uploader said.
+    pub mime_type: String,
+    /// If it is a picture that can be decoded.
+    pub picture: Option<Picture>,
+}
 
 impl App {
     /// A thumbnail of a file of a dataset; `edge` in pixels.
@@ -25,34 +52,93 @@ impl App {
         caller: &Caller,
         address: &Address,
         hash: &str,
-        edge: u32,
-        format: Format,
+        (edge, format): (u32, Format),
     ) -> Result<Bytes, ServiceError> {
-        // Before what is kept, which knows nobody's rights.
-        let media = self.download(caller, address, hash).await?;
-        let hash = hash.to_ascii_lowercase();
-        let key = format!("thumbnails/{hash}-{edge}.{}", format.extension());
+        // Before what is kept, which knows nobody's rights. The file itself is left alone.
+        let media = self.media_of(caller, address, (hash, THUMBNAIL)).await?;
+        let name = hex::encode(media.content_hash);
+        let key = format!("thumbnails/{name}-{edge}.{}", format.extension());
         match self.store.blobs().get(&key).await {
             Err(error) if error.code() == Code::NotFound => {}
             kept => return kept,
         }
+        let made = self.decoded(&media, (edge, format)).await?;
+        self.keep_picture(&media, &made).await?;
+        let bytes = Bytes::from(made.bytes);
+        self.store.blobs().put(&key, bytes.clone()).await?;
+        Ok(bytes)
+    }
+
+    /// What is known of a file of a dataset: of a picture, what stands for it until it is there.
+    ///
+    /// # Errors
+    /// As [`App::download`]; a picture that is larger than any that is decoded is no error.
+    pub async fn media_info(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        hash: &str,
+    ) -> Result<MediaInfo, ServiceError> {
+        let media = self.media_of(caller, address, (hash, INFO)).await?;
+        let kept = match self.store.blobs().get(&picture_key(&media)).await {
+            Err(error) if error.code() == Code::NotFound => None,
+            // One that cannot be read is made again.
+            kept => serde_json::from_slice(&kept?).ok(),
+        };
+        let picture = match kept {
+            Some(picture) => Some(picture),
+            None => match self.decoded(&media, (SIZES[0], Format::Jpeg)).await {
+                Ok(made) => Some(self.keep_picture(&media, &made).await?),
+                // It is no picture, a damaged one, or too large: nothing stands for it.
+                Err(error)
+                    if [
+                        Code::InvalidArgument,
+                        Code::FailedPrecondition,
+                        Code::ResourceExhausted,
+                    ]
+                    .contains(&error.code()) =>
+                {
+                    None
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(MediaInfo { byte_count: media.byte_count, mime_type: media.mime_type, picture })
+    }
+
+    async fn decoded(
+        &self,
+        media: &Media,
+        (edge, format): (u32, Format),
+    ) -> Result<Thumbnail, ServiceError> {
         let permit = Arc::clone(&self.decoding).acquire_owned().await.map_err(|closed| {
             ServiceError::unavailable("the server is stopping").caused_by(closed)
         })?;
         let limits = Limits::default();
-        let bytes = whole(media, limits.file_bytes_max).await?;
+        let bytes = whole(self.opened_media(media).await?, limits.file_bytes_max).await?;
         let made = tokio::task::spawn_blocking(move || {
             let made = make(&bytes, edge, format, &limits);
             drop(permit);
             made
         });
-        let made = made.await.map_err(|error| {
+        made.await.map_err(|error| {
             ServiceError::internal("the picture could not be decoded").caused_by(error)
-        })??;
-        let bytes = Bytes::from(made.bytes);
-        self.store.blobs().put(&key, bytes.clone()).await?;
-        Ok(bytes)
+        })?
     }
+
+    async fn keep_picture(&self, media: &Media, made: &Thumbnail) -> Result<Picture, ServiceError> {
+        let (width, height) = made.source;
+        let picture = Picture { width, height, color: made.color.clone() };
+        let json = serde_json::to_vec(&picture)
+            .map_err(|error| ServiceError::internal(error.to_string()))?;
+        self.store.blobs().put(&picture_key(media), json).await?;
+        Ok(picture)
+    }
+}
+
+/// By content, beside its thumbnails; collected with them.
+fn picture_key(media: &Media) -> String {
+    format!("thumbnails/{}-picture.json", hex::encode(media.content_hash))
 }
 
 /// A file in memory, if it is no larger than a picture may be.

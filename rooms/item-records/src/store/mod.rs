@@ -4,10 +4,14 @@
 mod block_files;
 mod entity;
 mod keys;
+mod leases;
 mod media;
 mod migration;
+mod remains;
+mod saved_filters;
 mod uploads;
 
+use ::jobs::Jobs;
 use blob_store::BlobStore;
 use row_delta::RowDelta;
 use sea_orm::DatabaseConnection;
@@ -15,6 +19,7 @@ use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings, SqlStore};
 
 pub use block_files::BlockFiles;
+pub use leases::UpkeepLease;
 pub use media::Media;
 pub use uploads::Upload;
 
@@ -51,6 +56,13 @@ impl Store {
         self.sql.migrate::<Migrator>().await
     }
 
+    /// The same rows, with the objects seen in another way.
+    #[must_use]
+    pub fn with_blobs(mut self, change: impl FnOnce(BlobStore) -> BlobStore) -> Self {
+        self.blobs = change(self.blobs);
+        self
+    }
+
     /// The objects.
     #[must_use]
     pub const fn blobs(&self) -> &BlobStore {
@@ -69,6 +81,12 @@ impl Store {
     #[must_use]
     pub fn delta(&self, cache_bytes: u64) -> RowDelta {
         RowDelta::new(self.sql.clone(), cache_bytes)
+    }
+
+    /// The jobs in the same schema.
+    #[must_use]
+    pub fn jobs(&self, service: &'static str) -> Jobs {
+        Jobs::new(self.sql.clone(), service)
     }
 
     fn read(&self) -> &DatabaseConnection {

@@ -183,6 +183,8 @@ pub struct Query {
     pub columns: Vec<String>,
     /// At most so many.
     pub limit: Option<u64>,
+    /// E.g. `width desc, title`; `None`: storage order.
+    pub order_by: Option<String>,
 }
 
 /// Where the rows of a query are.
@@ -199,12 +201,13 @@ pub struct Flight {
 impl Query {
     /// All rows of a version.
     pub const fn all(from: VersionName) -> Self {
-        Self { from, filter: None, columns: Vec::new(), limit: None }
+        Self { from, filter: None, columns: Vec::new(), limit: None, order_by: None }
     }
 
     fn descriptor(&self) -> FlightDescriptor {
         let name = &self.from.dataset;
-        if self.filter.is_none() && self.columns.is_empty() && self.limit.is_none() {
+        let is_whole = self.filter.is_none() && self.columns.is_empty() && self.limit.is_none();
+        if is_whole && self.order_by.is_none() {
             let mut path = vec![name.namespace.clone(), name.dataset.clone()];
             path.extend(self.from.version.clone());
             return FlightDescriptor::new_path(path);
@@ -222,6 +225,9 @@ impl Query {
         }
         if let Some(limit) = self.limit {
             command["limit"] = limit.into();
+        }
+        if let Some(order_by) = &self.order_by {
+            command["order_by"] = order_by.as_str().into();
         }
         FlightDescriptor::new_cmd(command.to_string())
     }

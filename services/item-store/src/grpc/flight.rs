@@ -24,7 +24,7 @@ use super::flight_sql::{self as sql, SqlPut};
 use super::needs;
 use super::trailers::Trailers;
 use crate::app::{App, Batches, Flight, PlacedPut, Put, PutDone};
-use crate::model::{ACTIONS, PutCommand, put_command, read_command};
+use crate::model::{ACTIONS, PutCommand, flight_criteria, put_command, read_command};
 
 /// The client goes on with the connection it has: locations are the public door.
 const SAME_CONNECTION: &str = "arrow-flight-reuse-connection://?";
@@ -71,12 +71,8 @@ impl FlightService for FlightGrpc {
         request: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
         let caller = caller::of(&request)?;
-        if !request.get_ref().expression.is_empty() {
-            return Err(
-                ServiceError::invalid("expression", "is not offered; list all flights").into()
-            );
-        }
-        let flights = self.app.flights(caller);
+        let criteria = flight_criteria(&request.get_ref().expression)?;
+        let flights = self.app.flights(caller, criteria);
         let infos = flights.map(|flight| {
             flight.and_then(|flight| info(&flight, path_of(&flight))).map_err(Status::from)
         });

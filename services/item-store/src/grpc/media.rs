@@ -8,7 +8,8 @@ use items_api::v1::media_service_server::MediaService;
 use items_api::v1::upload_media_request::Part;
 use items_api::v1::{
     AbortUploadRequest, AbortUploadResponse, BeginUploadRequest, BeginUploadResponse,
-    DownloadMediaRequest, GetThumbnailRequest, UploadMediaRequest, UploadMediaResponse,
+    DownloadMediaRequest, GetMediaInfoRequest, GetMediaInfoResponse, GetThumbnailRequest,
+    UploadMediaRequest, UploadMediaResponse,
 };
 use service_error::ServiceError;
 use thumbnails::{Format, SIZES};
@@ -96,6 +97,25 @@ impl MediaService for MediaGrpc {
         Ok(Response::new(pieces(content_type, body.bytes)))
     }
 
+    async fn get_media_info(
+        &self,
+        request: Request<GetMediaInfoRequest>,
+    ) -> Result<Response<GetMediaInfoResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let request = request.into_inner();
+        let address = Address::new(&request.namespace, &request.dataset)?;
+        let info = self.app.media_info(&caller, &address, &request.content_hash).await?;
+        let pixels = |edge: u32| i32::try_from(edge).ok();
+        let picture = info.picture.as_ref();
+        Ok(Response::new(GetMediaInfoResponse {
+            byte_count: info.byte_count,
+            mime_type: info.mime_type,
+            width: picture.and_then(|picture| pixels(picture.width)),
+            height: picture.and_then(|picture| pixels(picture.height)),
+            color: picture.map(|picture| picture.color.clone()).unwrap_or_default(),
+        }))
+    }
+
     async fn get_thumbnail(
         &self,
         request: Request<GetThumbnailRequest>,
@@ -114,7 +134,7 @@ impl MediaService for MediaGrpc {
             _ => Err(ServiceError::invalid("size", format!("must be one of {SIZES:?}")))?,
         };
         let hash = &request.content_hash;
-        let bytes = self.app.thumbnail(&caller, &address, hash, edge, format).await?;
+        let bytes = self.app.thumbnail(&caller, &address, hash, (edge, format)).await?;
         let whole = futures::stream::iter([Ok(bytes)]).boxed();
         Ok(Response::new(pieces(format.mime_type().to_owned(), whole)))
     }

@@ -2,9 +2,11 @@
 
 mod analysis;
 mod edits;
+mod filters;
 mod flight;
 mod flight_sql;
 mod items;
+mod maintenance;
 mod media;
 mod needs;
 mod sql;
@@ -13,12 +15,15 @@ mod trailers;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use ::jobs::Jobs;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use blocks::ByteBudget;
 use http::{Request, Response};
 use items_api::v1::analysis_service_server::AnalysisServiceServer;
 use items_api::v1::edits_service_server::EditsServiceServer;
+use items_api::v1::filters_service_server::FiltersServiceServer;
 use items_api::v1::items_service_server::ItemsServiceServer;
+use items_api::v1::maintenance_service_server::MaintenanceServiceServer;
 use items_api::v1::media_service_server::MediaServiceServer;
 use items_api::v1::sql_service_server::SqlServiceServer;
 use tonic::body::Body;
@@ -39,6 +44,7 @@ const MESSAGE_FRAME_BYTES: usize = 64 << 10;
 /// All services of the item store.
 pub fn routes(
     app: &App,
+    jobs: Jobs,
     settings: &FlightSettings,
 ) -> BoxCloneSyncService<Request<Body>, Response<Body>, Infallible> {
     let message_bytes_max = settings.message_bytes_max.saturating_add(MESSAGE_FRAME_BYTES);
@@ -55,12 +61,16 @@ pub fn routes(
         .max_encoding_message_size(usize::MAX);
     let sql =
         SqlServiceServer::new(sql::SqlGrpc::new(app.clone())).max_encoding_message_size(usize::MAX);
+    let maintenance = maintenance::MaintenanceGrpc { app: app.clone(), jobs: jobs.clone() };
     let routes = Routes::new(flight)
         .add_service(items)
         .add_service(analysis)
+        .add_service(FiltersServiceServer::new(filters::FiltersGrpc { app: app.clone() }))
         .add_service(edits)
         .add_service(media)
         .add_service(sql)
+        .add_service(MaintenanceServiceServer::new(maintenance))
+        .add_service(::jobs::service(jobs))
         .prepare();
     let limits = flight_messages::Limits {
         budget: ByteBudget::new(settings.decode_bytes_max),

@@ -3,8 +3,8 @@
 use futures::TryStreamExt;
 use items_api::v1::upload_media_request::Part;
 use items_api::v1::{
-    BeginUploadRequest, DownloadMediaRequest, GetThumbnailRequest, MediaHeader, UploadMediaRequest,
-    UploadMediaResponse,
+    BeginUploadRequest, DownloadMediaRequest, GetMediaInfoRequest, GetThumbnailRequest,
+    MediaHeader, UploadMediaRequest, UploadMediaResponse,
 };
 use serde_json::json;
 use service_error::{Code, ServiceError};
@@ -154,4 +154,32 @@ async fn thumbnails_are_made_once_and_refused_for_what_is_no_picture() {
     assert_eq!(absent.code(), Code::NotFound);
     let stranger = get(&Who::user(), &picture, 64, "").await.unwrap_err();
     assert_eq!(stranger.code(), Code::NotFound, "what is kept is nobody's right");
+    let info = async |who: &Who, bytes: &[u8]| {
+        let request = GetMediaInfoRequest {
+            namespace: "vision".into(),
+            dataset: "t".into(),
+            content_hash: blake3::hash(bytes).to_hex().to_string(),
+        };
+        let found = house.media().get_media_info(house.by(who, request)).await;
+        found.map(tonic::Response::into_inner).map_err(ServiceError::from)
+    };
+    let known = info(&who, &picture).await.unwrap();
+    assert_eq!((known.byte_count, known.mime_type.as_str()), (picture.len() as i64, "image/png"));
+    assert!(known.width.unwrap() > 0 && known.height.unwrap() > 0);
+    assert!(known.color.starts_with('#') && known.color.len() == 7, "{known:?}");
+    let plain = info(&who, &text).await.unwrap();
+    assert_eq!((plain.width, plain.color.as_str()), (None, ""));
+    assert_eq!(info(&Who::user(), &picture).await.unwrap_err().code(), Code::NotFound);
+    // What is kept is answered without the file.
+    let name = blake3::hash(&picture).to_hex().to_string();
+    std::fs::remove_file(found_below(house._dir.path(), &name).unwrap()).unwrap();
+    assert_eq!(get(&who, &picture, 64, "jpeg").await.unwrap().1, jpeg);
+    assert_eq!(info(&who, &picture).await.unwrap(), known);
+}
+
+fn found_below(dir: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
+    std::fs::read_dir(dir).ok()?.flatten().find_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() { found_below(&path, name) } else { path.ends_with(name).then_some(path) }
+    })
 }

@@ -4,10 +4,13 @@
 mod analysis;
 mod fake_catalog;
 mod fake_identity;
+mod faults;
 mod media;
+mod ordered;
 mod pages;
 mod puts;
 mod reads;
+mod unruly;
 
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ use arrow::compute::concat_batches;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, FlightDescriptor, FlightInfo};
+use blob_store::BlobStore;
 use caller::{Keys, Secret, TokenSource};
 use futures::{StreamExt, TryStreamExt};
 use items_api::v1::items_service_client::ItemsServiceClient;
@@ -63,6 +67,14 @@ impl House {
 
     /// Small blocks, so that a few rows are many.
     async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::over(change, |blobs| blobs).await
+    }
+
+    /// With something between the item store and its objects.
+    async fn over(
+        change: impl FnOnce(&mut Settings),
+        layer: impl FnOnce(BlobStore) -> BlobStore,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (identity, catalog, end) =
             (FakeIdentity::new(), FakeCatalog::new(), CancellationToken::new());
@@ -77,6 +89,8 @@ impl House {
         change(&mut settings);
         let sql = settings.sql.clone().unwrap();
         let store = Store::open(&sql, &settings.object_store_url).await.unwrap();
+        store.migrate().await.unwrap();
+        let store = store.with_blobs(layer);
         let neighbours = Neighbours {
             identity: identity.transport(),
             catalog: catalog.transport(),
@@ -84,7 +98,7 @@ impl House {
             keys: Keys::fixed(identity.jwks()).unwrap(),
         };
         let (service, app, grants) =
-            crate::assemble(settings, neighbours, end.clone()).await.unwrap();
+            crate::assemble_over(store.clone(), settings, neighbours, end.clone()).await.unwrap();
         for job in service.jobs {
             tokio::spawn(job.run);
         }

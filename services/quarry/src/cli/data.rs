@@ -94,7 +94,7 @@ pub struct ExportCommand {
     /// How to lay it out [auto: by the extension]
     #[arg(long, default_value = "auto", value_parser = ["auto", "csv", "tsv", "jsonl", "json", "parquet", "arrow", "images"])]
     format: String,
-    /// Only rows that pass, e.g. 'width > 3000'
+    /// Only rows that pass, e.g. 'width > 3000' or saved:NAME
     #[arg(long, value_name = "F")]
     filter: Option<String>,
     /// Only these columns
@@ -103,6 +103,9 @@ pub struct ExportCommand {
     /// At most so many rows
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// E.g. 'width desc, title' [default: storage order]
+    #[arg(long, value_name = "O")]
+    order_by: Option<String>,
 }
 
 impl ExportCommand {
@@ -113,6 +116,7 @@ impl ExportCommand {
             filter: self.filter,
             columns: self.columns,
             limit: self.limit,
+            order_by: self.order_by,
         };
         let export = Export { query, path: self.path, format: format_of(&self.format) };
         let report = export.run(&context.client()?).await?;

@@ -7,6 +7,7 @@ use serde_json::json;
 use service_error::ServiceError;
 
 use super::analysis::AnalysisCommand;
+use super::filters::FiltersCommand;
 use super::{Context, edits};
 use crate::client::version::DatasetName;
 use crate::failure::Failure;
@@ -110,6 +111,9 @@ pub enum ItemsCommand {
         #[command(flatten)]
         rows: Rows,
     },
+    /// Filters that are kept under names: saved:NAME is one of them in any filter
+    #[command(subcommand)]
+    Filters(FiltersCommand),
     #[command(flatten)]
     Analysis(AnalysisCommand),
 }
@@ -119,7 +123,7 @@ pub enum ItemsCommand {
 pub struct Rows {
     #[arg(value_name = "NAMESPACE/DATASET")]
     pub dataset: DatasetName,
-    /// E.g. 'width > 3000 AND is_favorite = true'
+    /// E.g. 'width > 3000 AND is_favorite = true' or saved:NAME
     #[arg(long, value_name = "F", default_value = "")]
     pub filter: String,
     /// A number or an alias [default: the newest]
@@ -190,6 +194,7 @@ impl ItemsCommand {
                     context.client()?.items().count_items(request).await?.into_inner().count;
                 context.output.answer(&json!({ "count": count }), || count.to_string())
             }
+            Self::Filters(command) => command.run(context).await,
             Self::Analysis(command) => command.run(context).await,
         }
     }

@@ -80,6 +80,7 @@ pub async fn queries(stage: &Stage) {
     let plan: String = plan.column(1).as_string::<i32>().iter().flatten().collect();
     assert!(plan.contains("blocks read=1 skipped=1"), "{plan}");
     assert!(plan.contains("row_groups read=1 skipped=0"), "{plan}");
+    assert!(plan.contains("pages read=1 skipped=0"), "{plan}");
 }
 
 async fn refusal(session: &Session, sql: &str) -> Status {

@@ -265,7 +265,7 @@ impl App {
         text: &str,
         change: Option<&RowChange>,
     ) -> Result<Size, ServiceError> {
-        let Some(filter) = opened.filter(text)? else {
+        let Some(filter) = self.filter(opened, text).await? else {
             let message = "is empty; an edit of many rows needs one";
             return Err(ServiceError::invalid("filter", message));
         };

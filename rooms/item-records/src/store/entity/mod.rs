@@ -2,4 +2,5 @@
 
 pub mod key_ring;
 pub mod media;
+pub mod saved_filter;
 pub mod upload;

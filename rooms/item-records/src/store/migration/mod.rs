@@ -3,6 +3,8 @@
 
 mod m0001_items;
 mod m0002_delta;
+mod m0003_upkeep;
+mod m0004_saved_filters;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -16,6 +18,9 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_items::Migration),
             Box::new(m0002_delta::Migration),
             Box::new(sql_store::SystemMetrics),
+            Box::new(m0003_upkeep::Migration),
+            Box::new(jobs::Migration),
+            Box::new(m0004_saved_filters::Migration),
         ]
     }
 }
