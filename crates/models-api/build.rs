@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "quarry/models/v1/lifecycle.proto",
             "quarry/models/v1/lineage.proto",
             "quarry/models/v1/models.proto",
+            "quarry/models/v1/trust.proto",
             "quarry/models/v1/versions.proto",
         ],
         externs: &[

@@ -12,6 +12,7 @@ use models_api::v1::events_service_server::EventsServiceServer;
 use models_api::v1::lifecycle_service_server::LifecycleServiceServer;
 use models_api::v1::lineage_service_server::LineageServiceServer;
 use models_api::v1::models_service_server::ModelsServiceServer;
+use models_api::v1::trust_service_server::TrustServiceServer;
 use models_api::v1::versions_service_server::VersionsServiceServer;
 use options_api::NeedTable;
 use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Readiness, Service, Transport};
@@ -113,6 +114,10 @@ fn transport(
     );
     routes.add_service(
         VersionsServiceServer::new(grpc::Versions(registry.clone()))
+            .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
+    );
+    routes.add_service(
+        TrustServiceServer::new(grpc::Trust(registry.clone()))
             .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
     );
     let lifecycle = grpc::Lifecycle(registry.clone());

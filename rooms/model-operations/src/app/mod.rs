@@ -14,9 +14,12 @@ mod ordered;
 mod outbox;
 mod parts;
 mod payload;
+mod ranges;
+mod signatures;
 mod signed;
 mod stages;
 mod tickets;
+mod trust;
 mod uploads;
 mod versions;
 
@@ -24,6 +27,7 @@ use std::sync::Arc;
 
 use access::GrantReplica;
 use service_error::ServiceError;
+use tokio::sync::Semaphore;
 use webhook_sender::Sender;
 
 use crate::settings::Settings;
@@ -41,10 +45,17 @@ pub use lineage::{Lineage, ListDeployments, Related};
 pub use models::{CreateModel, SearchModels, model_key};
 pub use ordered::{OrderedModels, OrderedVersions};
 pub use outbox::Outbox;
+pub use signatures::BundleSource;
 pub use signed::{SignedFile, SignedParts};
+pub use model_files::{SCANNER_VERSION, Tensor};
 pub use tickets::{Purpose, Signer, Ticket};
+pub use trust::{Inspected, ScannedVersion};
 pub use uploads::{CommittedUpload, FileProgress, IncomingPart, OpenedUpload};
 pub use versions::{CreateVersion, SearchVersions, version_key};
+
+/// Files that are looked into at once: each takes a thread, and memory for its
+/// header or its stack.
+const READERS_MAX: usize = 4;
 
 /// The registry's use cases. Clones share everything.
 #[derive(Clone)]
@@ -57,6 +68,8 @@ pub struct Registry {
     settings: Arc<Settings>,
     /// The key of signed addresses, once it is known.
     secret: Arc<std::sync::OnceLock<Vec<u8>>>,
+    /// Turns of those who look into files.
+    readers: Arc<Semaphore>,
 }
 
 impl Registry {
@@ -80,6 +93,7 @@ impl Registry {
             sender,
             settings: Arc::new(settings),
             secret: Arc::default(),
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
         })
     }
 

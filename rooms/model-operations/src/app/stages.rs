@@ -96,7 +96,12 @@ impl Registry {
 
     async fn through_gates(&self, to: &Stage, version: &ModelVersion) -> Result<(), ServiceError> {
         let metrics = self.store.last_points(version.id).await?;
-        let lacks = to.lacks(version, &metrics);
+        let mut version = version.clone();
+        if to.require_scan {
+            // What an older scanner said is not enough.
+            version.scan = self.scan_verdict(&version).await?;
+        }
+        let lacks = to.lacks(&version, &metrics);
         if lacks.is_empty() {
             return Ok(());
         }

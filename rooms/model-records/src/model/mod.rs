@@ -5,6 +5,7 @@ pub mod event;
 pub mod name;
 pub mod registered;
 pub mod stage;
+pub mod trust;
 pub mod version;
 
 pub use artifact::{Blob, Digest, FileEntry, Segment, Upload, UploadFile, UploadState, check_path};
@@ -16,6 +17,7 @@ pub use registered::{Alias, Card, Model, ModelPath, Statistics};
 pub use stage::{
     Approval, Comparison, Deployment, DeploymentState, Gate, Stage, Transition, TransitionState,
 };
+pub use trust::{FileScan, Finding, Scan, ScanKey, Signature, SigningKey, Standing};
 pub use version::{
     BaseModel, DatasetVersion, MetricPoint, ModelVersion, NewVersion, ScanVerdict, VersionRef,
     VersionStatus,

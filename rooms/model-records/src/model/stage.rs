@@ -99,7 +99,10 @@ impl Stage {
             }
         }
         if self.require_scan && version.scan != ScanVerdict::Clean {
-            let word = format!("{:?}", version.scan).to_lowercase();
+            let word = match version.scan {
+                ScanVerdict::None => "not scanned by this scanner: scan it".to_owned(),
+                verdict => format!("{verdict:?}").to_lowercase(),
+            };
             lacks.push(format!("a clean scan (it is {word})"));
         }
         if self.require_signature && !version.signed {

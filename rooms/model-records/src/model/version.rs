@@ -20,14 +20,32 @@ pub enum VersionStatus {
 }
 
 /// The worst that the scanner said of a version's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanVerdict {
     /// Nothing was scanned.
     None = 1,
     Clean = 2,
     Suspicious = 3,
     Dangerous = 4,
+    /// A file could not be followed to its end.
     Unreadable = 5,
+    /// A file names what is on no list.
+    Unknown = 6,
+}
+
+impl ScanVerdict {
+    /// How bad it is, from clean on: what was not looked at is not clean.
+    #[must_use]
+    pub const fn rank(self) -> u8 {
+        match self {
+            Self::None => 1,
+            Self::Clean => 0,
+            Self::Unknown => 2,
+            Self::Suspicious => 3,
+            Self::Unreadable => 4,
+            Self::Dangerous => 5,
+        }
+    }
 }
 
 /// One point of a metric.

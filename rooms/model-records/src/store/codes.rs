@@ -24,6 +24,7 @@ pub fn verdict(code: i16) -> Result<ScanVerdict, ServiceError> {
         ScanVerdict::Suspicious,
         ScanVerdict::Dangerous,
         ScanVerdict::Unreadable,
+        ScanVerdict::Unknown,
     ]
     .into_iter()
     .find(|verdict| *verdict as i16 == code)

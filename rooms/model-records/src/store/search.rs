@@ -235,7 +235,7 @@ fn expr(filter: &Expr, values: &mut Values, test: &dyn Fn(&Test, &mut Values) ->
 const STATUS_WORD: &str =
     "CASE v.status WHEN 1 THEN 'pending' WHEN 2 THEN 'ready' ELSE 'failed' END";
 const SCAN_WORD: &str = "CASE v.scan WHEN 2 THEN 'clean' WHEN 3 THEN 'suspicious' \
-    WHEN 4 THEN 'dangerous' WHEN 5 THEN 'unreadable' ELSE 'none' END";
+    WHEN 4 THEN 'dangerous' WHEN 5 THEN 'unreadable' WHEN 6 THEN 'unknown' ELSE 'none' END";
 
 fn model_test(test: &Test, values: &mut Values) -> String {
     match &test.field {

@@ -4,6 +4,7 @@ mod artifacts;
 mod events;
 mod lifecycle;
 mod models;
+mod trust;
 mod versions;
 
 use std::str::FromStr;
@@ -16,6 +17,7 @@ pub use artifacts::Artifacts;
 pub use events::Events;
 pub use lifecycle::Lifecycle;
 pub use models::Models;
+pub use trust::Trust;
 pub use versions::Versions;
 
 /// Answers an outcome. A defect of ours is logged here, once, with its cause.

@@ -10,6 +10,7 @@ mod lifecycle;
 mod moving;
 mod registry;
 mod searching;
+mod trust;
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! `quarry models`.
 
 mod import;
+mod trust;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -211,6 +212,16 @@ pub enum ModelsCommand {
         #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
         seconds: i64,
     },
+    /// What loading a version's files would run; nothing of them is run
+    Scan(trust::ScanArgs),
+    /// The tensors of a safetensors, GGUF or ONNX file
+    Inspect(trust::InspectArgs),
+    /// Signatures of versions (OpenSSF model signing)
+    #[command(subcommand)]
+    Signature(trust::SignatureCommand),
+    /// Keys and root certificates whose signatures count in a namespace
+    #[command(subcommand)]
+    SigningKeys(trust::KeysCommand),
     /// Delete bytes that nothing needs; needs an admin
     Gc {
         /// Only say what would go
@@ -268,6 +279,10 @@ impl ModelsCommand {
             Self::Compare { versions } => compare(context, versions).await,
             Self::Download { version, folder } => download(context, version, folder).await,
             Self::Import(args) => import::run(context, *args).await,
+            Self::Scan(args) => trust::scan(context, args).await,
+            Self::Inspect(args) => trust::inspect(context, args).await,
+            Self::Signature(command) => command.run(context).await,
+            Self::SigningKeys(command) => command.run(context).await,
             Self::Sign { version, path, seconds } => sign(context, version, path, seconds).await,
             Self::Gc { dry_run, trash_seconds } => {
                 let request = api::CollectGarbageRequest { dry_run, trash_seconds };

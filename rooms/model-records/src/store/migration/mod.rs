@@ -2,6 +2,7 @@
 //! taken a release later.
 
 mod m0001_models;
+mod m0002_trust;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -15,6 +16,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_models::Migration),
             Box::new(tracking::Migration),
             Box::new(sql_store::SystemMetrics),
+            Box::new(m0002_trust::Migration),
         ]
     }
 }

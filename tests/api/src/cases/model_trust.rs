@@ -1,0 +1,119 @@
+//! What is known of a model before it is loaded, over HTTP and the command line: a hostile
+//! pickle, a bomb, headers, signatures, and a stage that demands them.
+
+use std::fs;
+
+use serde_json::{Value as Json, json};
+
+use crate::stage::{Stage, unique};
+
+/// Runs `id` when it is loaded.
+const HOSTILE: &[u8] = b"\x80\x02cos\nsystem\nX\x02\0\0\0id\x85R.";
+/// What PyPI's `model-signing` made of the files below.
+const SIGNATURE: &str = include_str!("../../../../crates/model-signatures/fixtures/p256.sig");
+const KEY: &str = include_str!("../../../../crates/model-signatures/fixtures/p256.pub");
+
+/// Writes a folder of files; answers its path.
+fn folder(stage: &Stage, files: &[(&str, &[u8])]) -> String {
+    let folder = stage.platform.scratch().join(unique("model"));
+    for (path, bytes) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, bytes).expect("a file");
+    }
+    folder.to_str().expect("a path").to_owned()
+}
+
+fn signed() -> [(&'static str, &'static [u8]); 3] {
+    [("weights.bin", b"weights\n"), ("sub/config.json", b"config\n"), ("sub.txt", b"x")]
+}
+
+async fn cli(stage: &Stage, args: &[&str]) -> Json {
+    stage.platform.cli(&[&["models"], args, &["-o", "json"]].concat()).await.json()
+}
+
+/// A hostile pickle is told by its global, once for its bytes; a stage keeps it out.
+pub async fn scans(stage: &Stage) {
+    let (admin, ns) = (&stage.admin, stage.namespace().await);
+    let model = format!("{ns}/net");
+    let bad = folder(stage, &[("model.pkl", HOSTILE), ("README.md", b"It is fine.")]);
+    cli(stage, &["register", &model, &bad]).await;
+    let first = cli(stage, &["scan", &format!("{model}@1")]).await;
+    assert_eq!(first["verdict"], "SCAN_VERDICT_DANGEROUS", "{first}");
+    assert_eq!(first["scanned_count"], 2, "{first}");
+    assert_eq!(first["files"][0]["findings"][0]["global"], "os.system", "{first}");
+    let again = cli(stage, &["scan", &format!("{model}@1")]).await;
+    assert_eq!(again["scanned_count"], 0, "{again}");
+    let base = format!("/v1/namespaces/{ns}/models/net/versions/1");
+    let known = admin.get(&format!("{base}/scan")).await;
+    assert_eq!((known.status, &known.json()["verdict"]), (200, &json!("SCAN_VERDICT_DANGEROUS")));
+    let shown = admin.get(&base).await.json();
+    assert_eq!(shown["version"]["scan"], "SCAN_VERDICT_DANGEROUS", "{shown}");
+    let stages = json!({ "stages": [{ "name": "prod", "require_scan": true }] });
+    let path = format!("/v1/namespaces/{ns}/model-stages");
+    let set = admin.http(http::Method::PUT, &path, Some(stages.to_string())).await;
+    assert_eq!(set.status, 200, "{set:?}");
+    let moved = admin.post(&format!("{base}:transition"), &json!({ "stage": "prod" })).await;
+    assert_eq!(moved.status, 400, "{moved:?}");
+    assert!(moved.text.contains("STAGE_GATE") && moved.text.contains("dangerous"), "{moved:?}");
+    let viewer = stage.user(options_api::v1::Role::Viewer).await.1;
+    assert_eq!(viewer.get(&format!("{base}/scan")).await.status, 404);
+}
+
+/// A file's tensors by pages; what is no header is a typed error.
+pub async fn inspects(stage: &Stage) {
+    let (admin, ns) = (&stage.admin, stage.namespace().await);
+    let json = br#"{"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b":{"dtype":"U8","shape":[4],"data_offsets":[12,16]}}"#;
+    let mut file = (json.len() as u64).to_le_bytes().to_vec();
+    file.extend(json);
+    file.extend([0; 16]);
+    let place = folder(stage, &[("m.safetensors", &file), ("x.safetensors", &[0xff; 64])]);
+    let model = format!("{ns}/net");
+    cli(stage, &["register", &model, &place]).await;
+    let told = cli(stage, &["inspect", &model, "m.safetensors"]).await;
+    assert_eq!(
+        (&told["parameter_count"], &told["tensor_count"]),
+        (&json!(10), &json!(2)),
+        "{told}"
+    );
+    assert_eq!(told["tensors"][0]["shape"], json!([2, 3]), "{told}");
+    let base = format!("/v1/namespaces/{ns}/models/net/versions/latest/inspect");
+    let page = admin.get(&format!("{base}/m.safetensors?page_size=1")).await.json();
+    assert_eq!(page["tensors"].as_array().map(Vec::len), Some(1), "{page}");
+    let token = page["next_page_token"].as_str().expect("a token").to_owned();
+    let rest = admin.get(&format!("{base}/m.safetensors?page_size=1&page_token={token}")).await;
+    assert_eq!(rest.json()["tensors"][0]["name"], "b", "{rest:?}");
+    let bad = admin.get(&format!("{base}/x.safetensors")).await;
+    assert_eq!(bad.status, 400, "{bad:?}");
+    assert!(bad.text.contains("HEADER_UNREADABLE"), "{bad:?}");
+    assert_eq!(admin.get(&format!("{base}/none.safetensors")).await.status, 404);
+}
+
+/// A signature counts while its key is trusted, for the files that were signed.
+pub async fn signatures(stage: &Stage) {
+    let ns = stage.namespace().await;
+    let model = format!("{ns}/net");
+    cli(stage, &["register", &model, &folder(stage, &signed())]).await;
+    let mut other = signed();
+    other[0].1 = b"weightS\n";
+    cli(stage, &["register", &model, &folder(stage, &other)]).await;
+    let kept = folder(stage, &[("model.sig", SIGNATURE.as_bytes()), ("key.pem", KEY.as_bytes())]);
+    let (bundle, key) = (format!("{kept}/model.sig"), format!("{kept}/key.pem"));
+    let (first, second) = (format!("{model}@1"), format!("{model}@2"));
+    let added = cli(stage, &["signature", "add", &first, &bundle]).await;
+    assert_eq!(added["signature"]["verified"], false, "nobody trusts its key yet: {added}");
+    let platform = &stage.platform;
+    let verify = ["models", "signature", "verify", first.as_str(), "-o", "json"];
+    assert_eq!(platform.cli(&verify).await.code, 5, "none holds");
+    let trusted = cli(stage, &["signing-keys", "add", &ns, &key, "--name", "release"]).await;
+    let fingerprint = trusted["key"]["fingerprint"].as_str().expect("a fingerprint").to_owned();
+    let verified = platform.cli(&verify).await.json();
+    assert_eq!(verified["signatures"][0]["key_fingerprint"], fingerprint, "{verified}");
+    let refused = platform.cli(&["models", "signature", "add", &second, &bundle]).await;
+    assert_eq!(refused.code, 5, "{refused:?}");
+    let shown = stage.admin.get(&format!("/v1/namespaces/{ns}/models/net/versions/1")).await;
+    assert_eq!(shown.json()["version"]["signed"], true, "{shown:?}");
+    let gone = cli(stage, &["signing-keys", "remove", &ns, &fingerprint]).await;
+    assert_eq!(gone["signature_count"], 1, "{gone}");
+    assert_eq!(platform.cli(&verify).await.code, 5);
+}
