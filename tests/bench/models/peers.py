@@ -97,7 +97,7 @@ class Postgres:
 @contextlib.contextmanager
 def mlflow(workers, postgres=None):
     place = pathlib.Path(tempfile.mkdtemp(prefix="mlflow-bench"))
-    database = f"postgresql://postgres:@{postgres.database()}" if postgres else f"sqlite:///{place}/mlflow.db"
+    database = f"postgresql+psycopg2://postgres:@{postgres.database()}" if postgres else f"sqlite:///{place}/mlflow.db"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -176,10 +176,11 @@ def insert_rows(door, models):
         import psycopg2
         from psycopg2.extras import execute_values
 
-        with psycopg2.connect(door.database) as connection, connection.cursor() as cursor:
+        url = door.database.replace("+psycopg2", "")
+        with psycopg2.connect(url) as connection, connection.cursor() as cursor:
             for sql, values in statements:
                 execute_values(cursor, sql.format("%s"), values, page_size=5000)
         connection.close()
-        with psycopg2.connect(door.database) as connection:
+        with psycopg2.connect(url) as connection:
             connection.autocommit = True
             connection.cursor().execute("ANALYZE")
