@@ -81,7 +81,8 @@ impl Surface {
         parts: Vec<String>,
         request: Request<Body>,
     ) -> Result<Response<Body>> {
-        if parts.iter().any(|part| part.contains('\0')) {
+        // Files' paths say so in words of their own.
+        if !route.path.ends_with("*}") && parts.iter().any(|part| part.contains("%00")) {
             return Err(MlflowError::invalid("The path cannot contain a NUL character."));
         }
         let need = need_of(route.need);
