@@ -2,18 +2,22 @@
 //! may not see is not found, in the same words as what does not exist.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::access::{Resource, Subject};
 use caller::Caller;
 use options_api::v1::Level;
 use service_error::{Code, ServiceError};
 use sql_store::now_micros;
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::model::{Address, Owner, Space};
 
 /// How long a space is known by its name before it is looked up again.
 const KNOWN_MICROS: i64 = 1_000_000;
+/// How long that look is waited for while something is known.
+const REFRESH_MAX: Duration = Duration::from_millis(300);
 
 impl App {
     /// The space of a name, if the caller holds `need` on its owner.
@@ -53,7 +57,15 @@ impl App {
         {
             return Ok(Arc::clone(space));
         }
-        match (self.found_space(address).await, known) {
+        let found = match &known {
+            None => self.found_space(address).await,
+            // A database that is away is waited for longer than a search may take.
+            Some(_) => match timeout(REFRESH_MAX, self.found_space(address)).await {
+                Ok(found) => found,
+                Err(_) => Err(ServiceError::unavailable("the space was not found in time")),
+            },
+        };
+        match (found, known) {
             (Ok(space), _) => {
                 let space = Arc::new(space);
                 let entry = (Arc::clone(&space), now_micros());
