@@ -220,7 +220,7 @@ const LIBRARIES: &str = "
 ";
 /// Parts of libraries that do more than hold data.
 const LIBRARY_EXCEPT: &str = "
-    testing _testing tests conftest externals datasets cpp_extension io
+    testing _testing tests conftest externals datasets cpp_extension io computation
 ";
 
 fn library(module: &str, name: &str) -> bool {

@@ -249,12 +249,13 @@ const fn verdict_of(verdict: Verdict) -> ScanVerdict {
 }
 
 fn finding_of(finding: model_files::Finding) -> Finding {
+    let model_files::Finding { severity, reason, member, global, offset, message } = finding;
     Finding {
-        severity: verdict_of(finding.severity),
-        reason: finding.reason.to_owned(),
-        member: finding.member,
-        global: finding.global,
-        offset: i64::try_from(finding.offset).unwrap_or(i64::MAX),
-        message: finding.message,
+        severity: verdict_of(severity),
+        reason: reason.to_owned(),
+        member,
+        global,
+        at_byte: i64::try_from(offset).unwrap_or(i64::MAX),
+        message,
     }
 }

@@ -26,7 +26,8 @@ pub struct Finding {
     pub reason: String,
     pub member: String,
     pub global: String,
-    pub offset: i64,
+    /// From the member's begin, unpacked.
+    pub at_byte: i64,
     pub message: String,
 }
 

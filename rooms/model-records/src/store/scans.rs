@@ -80,7 +80,7 @@ impl Store {
                     reason: row.reason,
                     member: row.member,
                     global: row.global_name,
-                    offset: row.byte_offset,
+                    at_byte: row.byte_offset,
                     message: row.message,
                 });
             }
@@ -124,7 +124,7 @@ impl Store {
                 finding.reason.clone().into(),
                 plain(&finding.member).into(),
                 plain(&finding.global).into(),
-                finding.offset.into(),
+                finding.at_byte.into(),
                 plain(&finding.message).into(),
             ]
         };

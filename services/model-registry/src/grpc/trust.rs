@@ -234,7 +234,7 @@ fn file_to_wire(of: FileScan) -> wire::FileScan {
                 reason: finding.reason,
                 member: finding.member,
                 global: finding.global,
-                offset: finding.offset,
+                offset: finding.at_byte,
                 message: finding.message,
             })
             .collect(),
