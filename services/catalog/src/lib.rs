@@ -13,6 +13,7 @@ use std::sync::Arc;
 use access::GrantReplica;
 use caller::{Keys, TokenSource};
 use catalog_api::v1::datasets_service_server::DatasetsServiceServer;
+use catalog_api::v1::garbage_service_server::GarbageServiceServer;
 use catalog_api::v1::manifest_service_server::ManifestServiceServer;
 use catalog_api::v1::namespaces_service_server::NamespacesServiceServer;
 use options_api::NeedTable;
@@ -112,6 +113,7 @@ fn transport(
         DatasetsServiceServer::new(grpc::Datasets(catalog.clone()))
             .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),
     );
+    routes.add_service(GarbageServiceServer::new(grpc::Garbage(catalog.clone())));
     routes.add_service(
         ManifestServiceServer::new(grpc::Manifest(catalog))
             .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),

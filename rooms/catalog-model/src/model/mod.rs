@@ -4,6 +4,7 @@ pub mod block;
 pub mod commit;
 pub mod dataset;
 pub mod deletion;
+pub mod garbage;
 pub mod name;
 pub mod outbox;
 pub mod scalar;
@@ -17,6 +18,7 @@ pub use dataset::{
     Dataset, DatasetRef, Head, MAIN_BRANCH, Namespace, NewDataset, Snapshot, Version, VersionRef,
 };
 pub use deletion::{BlockDeletion, BlockNow, BlockRemoval};
+pub use garbage::{Expired, ListedObject, Verdict};
 pub use name::Name;
 pub use outbox::{OutboxEvent, ResourceChange};
 pub use scalar::Scalar;

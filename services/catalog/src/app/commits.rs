@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use caller::Caller;
-use ids::UploadId;
+use ids::{DatasetId, UploadId};
 use item_schema::Profile;
 use options_api::v1::Level;
 use service_error::ServiceError;
@@ -20,6 +20,7 @@ use crate::model::{
     Name, NewDataset, Upload,
 };
 
+const FIND: &str = "quarry.catalog.v1.ManifestService/FindCommit";
 const COMMIT: &str = "quarry.catalog.v1.ManifestService/CommitVersion";
 
 /// A dataset that its first commit makes.
@@ -95,6 +96,24 @@ impl Catalog {
             self.await_revision(announced).await?;
         }
         Ok(committed)
+    }
+
+    /// What a commit under an idempotency key did before; `None` for an empty
+    /// key, or if there was none.
+    ///
+    /// # Errors
+    /// `NotFound`, `PermissionDenied`; `FailedPrecondition` for the key of another body.
+    pub async fn find_commit(
+        &self,
+        caller: &Caller,
+        dataset: DatasetId,
+        key: Option<Idempotency>,
+    ) -> Result<Option<Committed>, ServiceError> {
+        self.dataset_for(caller, Level::Write, &DatasetRef::Id(dataset), FIND).await?;
+        match key {
+            None => Ok(None),
+            Some(key) => self.store.find_commit(caller.principal, dataset, &key).await,
+        }
     }
 
     async fn plan_of_existing(

@@ -49,7 +49,7 @@ impl Catalog {
         let action = "quarry.catalog.v1.ManifestService/ListBlocks";
         let head =
             self.dataset_for(caller, Level::Read, &DatasetRef::Id(page.dataset), action).await?;
-        self.snapshot_of(&head.dataset, page.snapshot).await?;
+        self.snapshot_of(&head, page.snapshot).await?;
         let range = BlockRange {
             dataset: page.dataset,
             snapshot: page.snapshot,

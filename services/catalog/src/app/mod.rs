@@ -2,6 +2,7 @@
 
 mod commits;
 mod datasets;
+mod garbage;
 mod lookup;
 mod manifest;
 mod namespaces;

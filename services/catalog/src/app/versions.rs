@@ -97,20 +97,18 @@ impl Catalog {
                 })?;
                 (version.snapshot, version.number)
             }
-            VersionRef::Snapshot(number) => self.snapshot_of(&head.dataset, number).await?,
+            VersionRef::Snapshot(number) => self.snapshot_of(&head, number).await?,
         };
         Ok(head)
     }
 
     pub(super) async fn snapshot_of(
         &self,
-        dataset: &Dataset,
+        head: &Head,
         number: i64,
     ) -> Result<(Snapshot, i64), ServiceError> {
-        let found = self.store.find_snapshot(dataset.id, number).await?;
-        found.ok_or_else(|| {
-            ServiceError::not_found("snapshot", format!("{} #{number}", dataset.path()))
-        })
+        let found = self.store.find_snapshot(head.dataset.id, number).await?;
+        found.ok_or_else(|| snapshot_gone(head, number))
     }
 
     async fn statistics_of(
@@ -153,4 +151,17 @@ impl Catalog {
             }
         }
     }
+}
+
+/// Numbers have no gaps: one that is not there and was passed has expired.
+fn snapshot_gone(head: &Head, number: i64) -> ServiceError {
+    let path = head.dataset.path();
+    if number < 1 || number > head.snapshot.number {
+        return ServiceError::not_found("snapshot", format!("{path} #{number}"));
+    }
+    let message = format!(
+        "snapshot {number} of {path} is gone: it was no version, and was replaced longer ago than a \
+         read may last; begin again without a token, or name a version"
+    );
+    ServiceError::precondition(message).reason("SNAPSHOT_GONE").with("snapshot", number)
 }

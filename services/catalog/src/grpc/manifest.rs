@@ -12,8 +12,8 @@ use crate::grpc::{answer, parse_id, timestamp, value};
 use crate::model::commit::Idempotency;
 use crate::model::deletion::read_positions;
 use crate::model::{
-    Block, BlockCursor, BlockDeletion, BlockRemoval, CommitMode, DatasetRef, Footing, Head,
-    ManifestEntry, UploadState, VersionRef, WatermarkMove,
+    Block, BlockCursor, BlockDeletion, BlockRemoval, CommitMode, Committed, DatasetRef, Footing,
+    Head, ManifestEntry, UploadState, VersionRef, WatermarkMove,
 };
 
 /// Blocks on a page with statistics, which are many times larger.
@@ -113,17 +113,24 @@ impl ManifestService for Manifest {
     ) -> Result<Response<wire::CommitVersionResponse>, Status> {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
-        let committed = async {
-            let committed = self.0.commit(&caller, commit_from_wire(asked)?).await?;
-            Ok::<_, ServiceError>(wire::CommitVersionResponse {
-                version: committed.version.map(version_to_wire),
-                dataset_id: committed.dataset.to_string(),
-                replayed: committed.replayed,
-                snapshot: committed.snapshot,
-                affected_rows: committed.affected_rows,
-            })
-        };
+        let committed =
+            async { self.0.commit(&caller, commit_from_wire(asked)?).await.map(committed_to_wire) };
         answer(committed.await)
+    }
+
+    async fn find_commit(
+        &self,
+        request: Request<wire::FindCommitRequest>,
+    ) -> Result<Response<wire::FindCommitResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let found = async {
+            let dataset = parse_id("dataset_id", &asked.dataset_id)?;
+            let key = Idempotency::of(&asked.idempotency_key, &asked.body_hash)?;
+            let found = self.0.find_commit(&caller, dataset, key).await?;
+            Ok::<_, ServiceError>(wire::FindCommitResponse { commit: found.map(committed_to_wire) })
+        };
+        answer(found.await)
     }
 
     async fn abort_upload(
@@ -213,6 +220,16 @@ fn head_to_wire(head: Head) -> Result<wire::Head, ServiceError> {
         block_count: head.snapshot.block_count,
         watermark: head.snapshot.watermark,
     })
+}
+
+fn committed_to_wire(committed: Committed) -> wire::CommitVersionResponse {
+    wire::CommitVersionResponse {
+        version: committed.version.map(version_to_wire),
+        dataset_id: committed.dataset.to_string(),
+        replayed: committed.replayed,
+        snapshot: committed.snapshot,
+        affected_rows: committed.affected_rows,
+    }
 }
 
 fn entry_to_wire(entry: ManifestEntry) -> wire::Block {

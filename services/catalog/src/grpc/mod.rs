@@ -1,6 +1,7 @@
 //! The wire: requests into use cases, outcomes into messages.
 
 mod datasets;
+mod garbage;
 mod manifest;
 mod namespaces;
 mod value;
@@ -12,6 +13,7 @@ use service_error::{Code, ServiceError};
 use tonic::{Response, Status};
 
 pub use datasets::Datasets;
+pub use garbage::Garbage;
 pub use manifest::Manifest;
 pub use namespaces::Namespaces;
 

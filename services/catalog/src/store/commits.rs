@@ -64,6 +64,24 @@ impl Store {
         tx.commit().await.map_err(db_error)?;
         Ok((committed, event))
     }
+
+    /// What a commit under a key did before.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` with reason `IDEMPOTENCY_KEY_REUSED`.
+    pub async fn find_commit(
+        &self,
+        principal: PrincipalId,
+        dataset: DatasetId,
+        asked: &Idempotency,
+    ) -> Result<Option<Committed>, ServiceError> {
+        let key = (principal.uuid(), dataset.uuid(), asked.key.clone());
+        let stored = idempotency::Entity::find_by_id(key).one(self.read()).await;
+        let Some(stored) = stored.map_err(db_error)? else { return Ok(None) };
+        asked.matches(&stored.body_hash)?;
+        let became = Became { snapshot: stored.snapshot, version: stored.version };
+        before(self.read(), dataset, became, stored.affected_rows).await.map(Some)
+    }
 }
 
 enum Target {
@@ -95,7 +113,10 @@ async fn lock_or_make(
     Ok(Target::Made(plan.dataset, event))
 }
 
-async fn lock_dataset(tx: &DatabaseTransaction, dataset: DatasetId) -> Result<(), ServiceError> {
+pub async fn lock_dataset(
+    tx: &DatabaseTransaction,
+    dataset: DatasetId,
+) -> Result<(), ServiceError> {
     let sql = "UPDATE dataset SET revision = revision + 1 WHERE id = $1 AND deleted_at IS NULL";
     let lock =
         Statement::from_sql_and_values(tx.get_database_backend(), sql, [dataset.uuid().into()]);
@@ -132,8 +153,8 @@ async fn replayed(
     Ok(None)
 }
 
-async fn before(
-    tx: &DatabaseTransaction,
+async fn before<C: ConnectionTrait>(
+    tx: &C,
     dataset: DatasetId,
     became: Became,
     affected_rows: i64,

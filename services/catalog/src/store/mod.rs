@@ -10,6 +10,7 @@ mod commits;
 mod datasets;
 mod dialect;
 mod entity;
+mod garbage;
 mod merges;
 mod migration;
 mod namespaces;

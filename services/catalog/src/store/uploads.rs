@@ -164,6 +164,8 @@ impl Store {
         for (sql, before) in [
             ("DELETE FROM idempotency WHERE expires_at < $1", now),
             ("DELETE FROM upload WHERE state = 2 AND swept_at < $1", swept_before),
+            // So long after its lease nobody asks again what it became.
+            ("DELETE FROM upload WHERE state = 1 AND expires_at < $1", swept_before),
             ("DELETE FROM outbox WHERE delivered_at < $1", swept_before),
         ] {
             let delete = Statement::from_sql_and_values(backend, sql, [before.into()]);

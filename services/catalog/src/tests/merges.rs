@@ -6,7 +6,7 @@ use service_error::Code;
 
 use super::*;
 
-async fn with_rows(house: &House, rows: &[i64]) -> (Who, String) {
+pub(super) async fn with_rows(house: &House, rows: &[i64]) -> (Who, String) {
     let ana = Who::user();
     house.namespace(&ana, "vision").await;
     let dataset = house.dataset(&ana, "vision", "icons").await.id;
@@ -20,7 +20,7 @@ fn positions(rows: &[u32]) -> Vec<u8> {
     bytes
 }
 
-fn deletion(block: &wire::Block, rows: &[u32]) -> wire::BlockDeletion {
+pub(super) fn deletion(block: &wire::Block, rows: &[u32]) -> wire::BlockDeletion {
     wire::BlockDeletion {
         block_id: block.id.clone(),
         deletion_revision: block.deletion_revision,
@@ -28,12 +28,12 @@ fn deletion(block: &wire::Block, rows: &[u32]) -> wire::BlockDeletion {
     }
 }
 
-fn removal(block: &wire::Block) -> wire::BlockRemoval {
+pub(super) fn removal(block: &wire::Block) -> wire::BlockRemoval {
     wire::BlockRemoval { block_id: block.id.clone(), deletion_revision: block.deletion_revision }
 }
 
 /// Commits a change of mode merge onto `base`.
-async fn merge(
+pub(super) async fn merge(
     house: &House,
     who: &Who,
     dataset: &str,
@@ -57,7 +57,7 @@ async fn merge(
     house.commit(who, request).await
 }
 
-fn unnamed(deletions: Vec<wire::BlockDeletion>) -> wire::CommitVersionRequest {
+pub(super) fn unnamed(deletions: Vec<wire::BlockDeletion>) -> wire::CommitVersionRequest {
     wire::CommitVersionRequest { deletions, unnamed: true, ..Default::default() }
 }
 

@@ -6,6 +6,7 @@ mod access;
 mod commits;
 mod datasets;
 mod fake_identity;
+mod garbage;
 mod manifest;
 mod merges;
 mod migrations;
@@ -19,6 +20,7 @@ use ::access::{GrantReplica, Resource};
 use caller::{Keys, Secret, TokenSource};
 use catalog_api::v1 as wire;
 use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
+use catalog_api::v1::garbage_service_client::GarbageServiceClient;
 use catalog_api::v1::manifest_service_client::ManifestServiceClient;
 use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
 use options_api::v1::Level;
@@ -89,6 +91,10 @@ impl House {
 
     fn datasets(&self) -> DatasetsServiceClient<Transport> {
         DatasetsServiceClient::new(self.transport.clone())
+    }
+
+    fn garbage(&self) -> GarbageServiceClient<Transport> {
+        GarbageServiceClient::new(self.transport.clone())
     }
 
     fn manifest(&self) -> ManifestServiceClient<Transport> {

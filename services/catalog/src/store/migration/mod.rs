@@ -3,6 +3,7 @@
 
 mod m0001_catalog;
 mod m0002_deletions;
+mod m0003_garbage;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -12,6 +13,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_catalog::Migration), Box::new(m0002_deletions::Migration)]
+        vec![
+            Box::new(m0001_catalog::Migration),
+            Box::new(m0002_deletions::Migration),
+            Box::new(m0003_garbage::Migration),
+            Box::new(sql_store::SystemMetrics),
+        ]
     }
 }
