@@ -90,9 +90,7 @@ fn arrival_is_sorted(keys: &[Rows]) -> Arrival {
 pub(crate) fn duplicate(column: &str, key: &str) -> ServiceError {
     ServiceError::new(
         service_error::Code::AlreadyExists,
-        format!(
-            "{column}: the key {key} occurs twice; append takes each key once and only new ones"
-        ),
+        format!("{column}: the put brings the key {key} twice; send each key once"),
     )
     .reason("KEY_EXISTS")
     .field(column)

@@ -10,7 +10,7 @@ use sql_store::db_error;
 use uuid::Uuid;
 
 use crate::fence::{Busy, FenceKind};
-use crate::image::{DeltaRow, decode};
+use crate::image::{DeltaRow, decode_image};
 use crate::{Place, RowDelta};
 
 /// Images decoded of one query.
@@ -214,7 +214,7 @@ async fn load_images<C: ConnectionTrait>(
         let is_last = i64::try_from(rows.len()).is_ok_and(|count| count < IMAGES_PER_QUERY);
         for row in rows {
             from = row.seq;
-            found.insert(row.seq, Arc::new(decode(&row.data)?));
+            found.insert(row.seq, Arc::new(decode_image(&row.data)?));
         }
         if is_last {
             return Ok(found);

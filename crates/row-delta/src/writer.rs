@@ -9,7 +9,7 @@ use sql_store::{SqlStore, db_error, now_micros};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::edits::{EditKey, Repeated, find_in, remember};
-use crate::image::encode;
+use crate::image::encode_image;
 use crate::key::keys_of;
 use crate::log::{place_values, state_in};
 use crate::rules::{HeadNow, Verdict, judge};
@@ -107,7 +107,7 @@ fn prepare(write: Write) -> Result<Prepared, ServiceError> {
         for (at, key) in keys_of(column)?.into_iter().enumerate() {
             rows.push((key, live, images.len(), i32::try_from(at).unwrap_or(i32::MAX)));
         }
-        images.push(encode(batch)?);
+        images.push(encode_image(batch)?);
     }
     Ok(Prepared { write, rows, images })
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use blocks::{BlockOptions, Compression, ReaderSettings};
+use item_garbage::settings::GarbageSettings;
 use serde::{Deserialize, Serialize};
 use sql_engine::EngineSettings;
 use sql_store::SqlSettings;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub query: QuerySettings,
     /// Bytes of manifests that are kept.
     pub manifest_cache_bytes: u64,
+    /// How what nothing names is collected.
+    pub garbage: GarbageSettings,
     /// Seconds between two sweeps of abandoned uploads.
     pub sweep_seconds: u64,
     /// The largest media file, in bytes.
@@ -190,6 +193,7 @@ impl Default for Settings {
             compaction: CompactionSettings::default(),
             query: QuerySettings::default(),
             manifest_cache_bytes: 64 << 20,
+            garbage: GarbageSettings::default(),
             sweep_seconds: 60,
             media_bytes_max: 16 << 30,
         }

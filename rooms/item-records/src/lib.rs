@@ -5,4 +5,4 @@ mod store;
 
 use item_model as model;
 
-pub use store::{BlockFiles, Media, Store, Upload, UpkeepLease, migrate, migration_status};
+pub use store::{BlockFiles, Media, Store, UpkeepLease, Upload, migrate, migration_status};

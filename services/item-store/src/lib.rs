@@ -70,6 +70,16 @@ async fn assemble(
         .ok_or_else(|| ServiceError::internal("the item store was given no database"))?;
     let store = Store::open(&sql, &settings.object_store_url).await?;
     store.migrate().await?;
+    assemble_over(store, settings, neighbours, shutdown).await
+}
+
+/// The role over a store that is open and migrated.
+async fn assemble_over(
+    store: Store,
+    settings: Settings,
+    neighbours: Neighbours,
+    shutdown: CancellationToken,
+) -> Result<(Service, App, GrantReplica), ServiceError> {
     let (access, mut jobs) =
         GrantReplica::new(neighbours.identity, neighbours.tokens.clone(), shutdown.clone());
     let refused: Arc<GrantReplica> = Arc::new(access.clone());
@@ -77,8 +87,11 @@ async fn assemble(
     let (flight, sweep_seconds) = (settings.flight.clone(), settings.sweep_seconds);
     let app =
         App::new(settings, neighbours.catalog, neighbours.tokens, access, store.clone()).await?;
-    let routes = grpc::routes(&app, &flight);
+    let durable = store.jobs(ITEM_STORE);
+    let routes = grpc::routes(&app, durable.clone(), &flight);
     jobs.extend(jobs::all(&app, sweep_seconds, &shutdown));
+    jobs.push(jobs::garbage(&app, durable.clone(), &shutdown));
+    jobs.push(jobs::runner(&app, durable).start(shutdown));
     let service = Service {
         name: ITEM_STORE,
         transport: local(measured(

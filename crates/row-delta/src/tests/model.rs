@@ -1,6 +1,7 @@
 //! The protocol without a database: every interleaving of small histories of
-//! writers, bulk commits, flush, compaction and readers, with crashes and leases
-//! that end at any moment.
+//! writers, bulk commits, flush, compaction, the collection of garbage and readers,
+//! with crashes and leases that end at any moment. Actors share nothing but the
+//! database, the catalog and the objects: two of a kind are two replicas.
 //!
 //! The truth is one map that each change alters at the instant it is committed.
 //! At every instant the blocks of the head with the delta over them must be the
@@ -10,7 +11,7 @@
 //! commit which moves the watermark is never moved itself is more than these
 //! histories need, for its fence keeps out whoever would come between.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::rules::{HeadNow, Verdict, judge};
 
@@ -35,6 +36,8 @@ enum Without {
     AppendFence,
     /// A bulk commit leaves the delta where it is.
     Absorbing,
+    /// What a listing finds and no block is, is deleted: its upload is not looked at.
+    Judging,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -89,6 +92,10 @@ struct World {
     log: Vec<(u8, u8, Option<u32>)>,
     truth: Rows,
     blocks_made: u8,
+    /// Objects that are there, each under the upload that wrote it.
+    objects: BTreeMap<u8, u8>,
+    /// Blocks that some snapshot sees.
+    manifest: BTreeSet<u8>,
     actors: Vec<Actor>,
 }
 
@@ -107,6 +114,8 @@ enum Aim {
     Flush,
     Compact,
     Read,
+    /// Deletes objects that nothing names.
+    Collect,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -119,6 +128,11 @@ struct Actor {
     seq: u8,
     base: Snapshot,
     fence: Option<FenceRow>,
+    /// The upload and the block of who writes one.
+    upload: u8,
+    written: u8,
+    /// What a collector has found.
+    listed: Vec<u8>,
     /// A reader's: the truths since it began.
     truths: Vec<Rows>,
 }
@@ -150,6 +164,8 @@ fn view(head: &Snapshot, log: &[(u8, u8, Option<u32>)], ceiling: u8) -> Result<R
 /// A commit as the catalog gets it.
 struct Commit {
     base: u8,
+    /// The block that was written for it.
+    block: u8,
     /// (block, revision as read, rows to delete).
     deletions: Vec<(u8, u8, u8)>,
     removals: Vec<(u8, u8)>,
@@ -171,6 +187,9 @@ impl World {
             seq: 0,
             base: Snapshot::default(),
             fence: None,
+            upload: 0,
+            written: 0,
+            listed: Vec::new(),
             truths: Vec::new(),
         });
         Self {
@@ -183,6 +202,8 @@ impl World {
             log: Vec::new(),
             truth: BTreeMap::from([(0, 1), (2, 1)]),
             blocks_made: 1,
+            objects: BTreeMap::from([(0, u8::MAX)]),
+            manifest: BTreeSet::from([0]),
             actors: actors.collect(),
         }
     }
@@ -230,6 +251,7 @@ impl World {
             Aim::Patch(key) | Aim::Delete(key) | Aim::Create(key) => self.write(at, key, without),
             Aim::Read => self.read(at),
             Aim::Compact => self.compact(at, without),
+            Aim::Collect => self.collect(at, without),
             Aim::Upsert(_) | Aim::BulkDelete(_) | Aim::Flush | Aim::Append(_) => {
                 self.bulk(at, without)
             }
@@ -342,14 +364,25 @@ impl World {
     }
 
     fn compact(&mut self, at: usize, without: Without) -> Result<bool, String> {
-        if self.actors[at].step == 0 {
-            self.actors[at].base = self.head.clone();
-            self.actors[at].step = 1;
-            return Ok(true);
+        let actor = self.actors[at].clone();
+        match actor.step {
+            0 => {
+                self.actors[at].upload = self.open_upload();
+                self.actors[at].step = 1;
+                return Ok(true);
+            }
+            1 => {
+                self.actors[at].base = self.head.clone();
+                self.write_block(at);
+                self.actors[at].step = 2;
+                return Ok(true);
+            }
+            _ => {}
         }
-        let base = self.actors[at].base.clone();
+        let base = actor.base;
         let commit = Commit {
             base: base.number,
+            block: actor.written,
             deletions: Vec::new(),
             removals: base.blocks.iter().map(|block| (block.id, block.revision)).collect(),
             added: base.blocks.iter().flat_map(|b| b.live().map(|(_, row)| row)).collect(),
@@ -357,9 +390,50 @@ impl World {
             watermark: None,
         };
         let passed = self.commit(&commit, without);
+        if passed {
+            self.uploads[usize::from(actor.upload)] = Upload::Committed(self.head.number);
+        }
         let actor = &mut self.actors[at];
         actor.tries += 1;
-        actor.step = if passed || actor.tries > 1 { DONE } else { 0 };
+        actor.step = if passed || actor.tries > 1 { DONE } else { 1 };
+        if !passed && actor.step == DONE {
+            let upload = usize::from(actor.upload);
+            self.uploads[upload] = Upload::Aborted;
+        }
+        Ok(true)
+    }
+
+    fn open_upload(&mut self) -> u8 {
+        self.uploads.push(Upload::Open);
+        u8::try_from(self.uploads.len() - 1).unwrap()
+    }
+
+    /// An object under the actor's upload, before anything names it.
+    fn write_block(&mut self, at: usize) {
+        self.actors[at].written = self.blocks_made;
+        self.objects.insert(self.blocks_made, self.actors[at].upload);
+        self.blocks_made += 1;
+    }
+
+    /// Lists, judges, deletes: three steps, between which all may happen.
+    fn collect(&mut self, at: usize, without: Without) -> Result<bool, String> {
+        let listed = self.actors[at].listed.clone();
+        match self.actors[at].step {
+            0 => self.actors[at].listed = self.objects.keys().copied().collect(),
+            1 => {
+                let is_open = |block: &u8| {
+                    let upload = self.objects.get(block).map(|upload| usize::from(*upload));
+                    let state = upload.and_then(|upload| self.uploads.get(upload));
+                    state == Some(&Upload::Open) && without != Without::Judging
+                };
+                let garbage = listed.into_iter().filter(|block| !is_open(block));
+                let garbage = garbage.filter(|block| !self.manifest.contains(block)).collect();
+                self.actors[at].listed = garbage;
+            }
+            _ => listed.iter().for_each(|block| drop(self.objects.remove(block))),
+        }
+        let actor = &mut self.actors[at];
+        actor.step = if actor.step == 2 { DONE } else { actor.step + 1 };
         Ok(true)
     }
 
@@ -371,8 +445,8 @@ impl World {
                 if self.fence.is_some() && !fenceless {
                     return Ok(self.settle_expired(without));
                 }
-                let upload = u8::try_from(self.uploads.len()).unwrap();
-                self.uploads.push(Upload::Open);
+                let upload = self.open_upload();
+                self.actors[at].upload = upload;
                 self.leases += 1;
                 let fence = FenceRow {
                     exclusive: actor.aim != Aim::Flush,
@@ -386,7 +460,10 @@ impl World {
                     self.fence = Some(fence);
                 }
             }
-            1 => self.actors[at].base = self.head.clone(),
+            1 => {
+                self.actors[at].base = self.head.clone();
+                self.write_block(at);
+            }
             2 => return self.bulk_commit(at, without),
             _ => {
                 if let Some(fence) = actor.fence {
@@ -474,8 +551,8 @@ impl World {
         blocks.retain(|block| !commit.removals.iter().any(|(id, _)| *id == block.id));
         if !commit.added.is_empty() {
             let rows = commit.added.clone();
-            let id = self.blocks_made;
-            self.blocks_made += 1;
+            let id = commit.block;
+            self.manifest.insert(id);
             blocks.push(Block { id, rows, deleted: 0, revision: 0, begin: number });
         }
         let watermark = commit.watermark.map_or(self.head.watermark, |(_, to)| to);
@@ -484,6 +561,14 @@ impl World {
     }
 
     fn check(&self) -> Result<(), String> {
+        let readers = self.actors.iter().filter(|actor| actor.aim == Aim::Read);
+        let read = readers.filter(|actor| actor.step > 1 && actor.step < DONE);
+        let seen = self.head.blocks.iter().chain(read.flat_map(|actor| &actor.base.blocks));
+        for block in seen {
+            if !self.objects.contains_key(&block.id) {
+                return Err(format!("block {} is seen and its object is gone", block.id));
+            }
+        }
         let seen = view(&self.head, &self.log, self.seq)?;
         if seen == self.truth {
             return Ok(());
@@ -531,6 +616,7 @@ fn planned(
     }
     Ok(Some(Commit {
         base: base.number,
+        block: actor.written,
         deletions,
         removals: Vec::new(),
         added: changed.into_iter().filter_map(|(key, marks)| Some((key, marks?))).collect(),
@@ -596,6 +682,25 @@ fn histories_of_four_actors_around_flush_and_compaction() {
 }
 
 #[test]
+fn histories_with_a_collector_and_two_replicas() {
+    let mut states = 0;
+    for aims in [
+        vec![Aim::Collect, Aim::Flush, Aim::Patch(0), Aim::Read],
+        vec![Aim::Collect, Aim::Compact, Aim::Read],
+        vec![Aim::Collect, Aim::Compact, Aim::Compact],
+        vec![Aim::Collect, Aim::Flush, Aim::Flush, Aim::Delete(0)],
+        vec![Aim::Collect, Aim::Collect, Aim::Upsert(0)],
+        vec![Aim::Collect, Aim::Upsert(1), Aim::Upsert(1), Aim::Compact],
+        vec![Aim::Flush, Aim::Flush, Aim::Compact, Aim::Patch(0)],
+    ] {
+        states +=
+            explore(&aims, Without::Nothing).unwrap_or_else(|error| panic!("{aims:?}: {error}"));
+    }
+    println!("{states} states");
+    assert!(states > 10_000, "only {states} states: the actors do not meet");
+}
+
+#[test]
 fn without_any_one_rule_something_is_lost() {
     for (without, aims) in [
         (Without::Epoch, vec![Aim::Patch(0), Aim::Upsert(0)]),
@@ -605,6 +710,8 @@ fn without_any_one_rule_something_is_lost() {
         (Without::Revisions, vec![Aim::Compact, Aim::BulkDelete(0)]),
         (Without::AppendFence, vec![Aim::Create(1), Aim::Append(1)]),
         (Without::Absorbing, vec![Aim::Patch(0), Aim::Upsert(0)]),
+        (Without::Judging, vec![Aim::Collect, Aim::Upsert(0)]),
+        (Without::Judging, vec![Aim::Collect, Aim::Compact]),
     ] {
         explore(&aims, Without::Nothing).unwrap();
         let broken = explore(&aims, without);

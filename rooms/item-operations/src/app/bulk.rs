@@ -145,29 +145,9 @@ impl App {
         opened: &Opened,
         repeatable: &Repeatable,
     ) -> Result<Option<Edited>, ServiceError> {
-        if repeatable.idempotency_key.is_empty() || opened.snapshot == 0 {
-            return Ok(None);
-        }
-        let upload = self.upload_to(caller, opened.place()).await?;
-        // From snapshot 0 the catalog commits nothing with compared keys: it answers a
-        // repetition, or that the head has moved.
-        let asked = CommitVersionRequest {
-            upload_id: upload.to_string(),
-            mode: CommitMode::Append as i32,
-            unnamed: true,
-            keys_checked: true,
-            idempotency_key: repeatable.idempotency_key.clone(),
-            body_hash: repeatable.body_hash.clone(),
-            ..CommitVersionRequest::default()
-        };
-        let answer = self.catalog.commit(caller, asked).await;
-        // Its lease ends by itself if this fails.
-        let _ = self.catalog.abort_upload(caller, upload).await;
-        match answer {
-            Ok(response) => self.edited_in_bulk(opened, &response).map(Some),
-            Err(error) if error.reason_is("HEAD_MOVED") => Ok(None),
-            Err(error) => Err(error),
-        }
+        let key = (repeatable.idempotency_key.as_str(), repeatable.body_hash.as_slice());
+        let before = self.committed_before(caller, opened.dataset, key).await?;
+        before.map(|response| self.edited_in_bulk(opened, &response)).transpose()
     }
 
     /// Moves what the delta of a branch holds into the blocks. False: it held

@@ -5,10 +5,10 @@ use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::manifest_service_client::ManifestServiceClient;
 use catalog_api::v1::{
-    AbortUploadRequest, Block, CommitVersionRequest, CommitVersionResponse, ConfirmSweptRequest,
-    DatasetRef, GetHeadRequest, Head, ListBlocksRequest, ListDatasetsRequest, ListDatasetsResponse,
-    OpenUploadRequest, OpenUploadResponse, RenewUploadRequest, SettleUploadRequest,
-    SweepUploadsRequest, SweptUpload,
+    AbortUploadRequest, Block, CommitVersionRequest, CommitVersionResponse, DatasetRef,
+    FindCommitRequest, GetHeadRequest, Head, ListBlocksRequest, ListDatasetsRequest,
+    ListDatasetsResponse, OpenUploadRequest, OpenUploadResponse, RenewUploadRequest,
+    SettleUploadRequest,
 };
 use ids::{UploadId, role_principal};
 use options_api::v1::Role;
@@ -19,7 +19,6 @@ use uuid::Uuid;
 const CATALOG: &str = "catalog";
 const OURSELVES: &str = "item-store";
 const BLOCKS_PAGE: i32 = 1_000;
-const SWEEP_PAGE: i32 = 100;
 
 /// The catalog's client.
 #[derive(Clone)]
@@ -158,19 +157,14 @@ impl Catalog {
         Ok(client.list_datasets(authorized(request, &bearer)).await?.into_inner())
     }
 
-    /// Uploads whose objects are to be deleted; for the item store itself.
-    pub async fn sweep(&self) -> Result<Vec<SweptUpload>, ServiceError> {
-        let bearer = self.tokens.for_self(CATALOG).await?;
-        let request = authorized(SweepUploadsRequest { page_size: SWEEP_PAGE }, &bearer);
-        Ok(self.manifest().sweep_uploads(request).await?.into_inner().uploads)
-    }
-
-    pub async fn confirm_swept(&self, upload_ids: Vec<String>) -> Result<(), ServiceError> {
-        let bearer = self.tokens.for_self(CATALOG).await?;
-        self.manifest()
-            .confirm_swept(authorized(ConfirmSweptRequest { upload_ids }, &bearer))
-            .await?;
-        Ok(())
+    /// What a commit under an idempotency key did before.
+    pub async fn find_commit(
+        &self,
+        caller: &Caller,
+        find: FindCommitRequest,
+    ) -> Result<Option<CommitVersionResponse>, ServiceError> {
+        let bearer = self.bearer(caller).await?;
+        Ok(self.manifest().find_commit(authorized(find, &bearer)).await?.into_inner().commit)
     }
 }
 

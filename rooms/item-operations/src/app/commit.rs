@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use blocks::{KeyedBlock, WrittenBlock, find_duplicate};
 use caller::Caller;
-use catalog_api::v1::{Block, CommitMode, CommitVersionRequest, NewDataset, Profile, Version};
+use catalog_api::v1::{
+    Block, CommitMode, CommitVersionRequest, CommitVersionResponse, FindCommitRequest, NewDataset,
+    Profile, Version,
+};
 use service_error::{Code, ServiceError};
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::app::catalog::by_id;
@@ -16,6 +20,7 @@ use crate::app::reading::Opened;
 use crate::app::values::statistics_of;
 use crate::model::{Address, PutCommand, PutMode};
 
+const KEY_EXISTS: &str = "KEY_EXISTS";
 /// A commit moves onto a later head so often before it gives up.
 const CONFLICTS_MAX: u32 = 50;
 /// A catalog that is away is asked so often.
@@ -32,13 +37,23 @@ pub struct Commit<'a> {
     pub body_hash: Vec<u8>,
 }
 
+/// What a put became.
+pub struct Done {
+    pub version: Version,
+    /// Rows that it took away.
+    pub affected_rows: u64,
+}
+
+impl Done {
+    fn of(response: CommitVersionResponse) -> Result<Self, ServiceError> {
+        let affected_rows = u64::try_from(response.affected_rows).unwrap_or(0);
+        Ok(Self { version: version_of(response.version)?, affected_rows })
+    }
+}
+
 impl App {
     /// Commits, and answers the version.
-    pub async fn commit(
-        &self,
-        caller: &Caller,
-        commit: Commit<'_>,
-    ) -> Result<Version, ServiceError> {
+    pub async fn commit(&self, caller: &Caller, commit: Commit<'_>) -> Result<Done, ServiceError> {
         let target = commit.target;
         if target.keys_given {
             self.refuse_repeated_keys(&commit).await?;
@@ -49,7 +64,7 @@ impl App {
         let change = match commit.command.mode {
             PutMode::Overwrite => return self.overwrite(caller, &commit, opened).await,
             PutMode::Append if target.keys_given => Change::Append(commit.blocks),
-            PutMode::Upsert if target.keys_given => Change::Upsert(commit.blocks),
+            PutMode::Upsert if target.keys_given => Change::Upsert(commit.blocks, &target.lacking),
             PutMode::Delete => Change::DeleteKeys(commit.keys),
             // Keys that the server makes are new, and what has no key changes no row.
             PutMode::Append | PutMode::Upsert => {
@@ -59,8 +74,8 @@ impl App {
         let request = commit.request()?;
         let merged = self.merge_fenced(caller, opened, target.upload, change, request).await;
         match merged {
-            Ok(merged) => version_of(merged.response.version),
-            Err(clash) if clash.reason_is("KEY_EXISTS") => {
+            Ok(merged) => Done::of(merged.response),
+            Err(clash) if clash.reason_is(KEY_EXISTS) => {
                 self.replayed(caller, &commit, clash).await
             }
             Err(error) => Err(error),
@@ -72,7 +87,7 @@ impl App {
         &self,
         caller: &Caller,
         commit: &Commit<'_>,
-    ) -> Result<Version, ServiceError> {
+    ) -> Result<Done, ServiceError> {
         let target = commit.target;
         let mut request = commit.request()?;
         let mut conflicts = 0;
@@ -82,7 +97,7 @@ impl App {
                 request.base_snapshot = head.snapshot;
             }
             match self.commit_patiently(caller, request.clone()).await {
-                Ok(done) => return version_of(done.version),
+                Ok(done) => return Done::of(done),
                 Err(error) if error.reason_is("HEAD_MOVED") && conflicts < CONFLICTS_MAX => {
                     conflicts += 1;
                 }
@@ -92,29 +107,40 @@ impl App {
     }
 
     /// What the same put did before, if the keys that are there are its own.
-    ///
-    /// From snapshot 0 the catalog commits nothing with compared keys: it
-    /// answers a repetition, or that the head has moved.
     async fn replayed(
         &self,
         caller: &Caller,
         commit: &Commit<'_>,
         clash: ServiceError,
-    ) -> Result<Version, ServiceError> {
-        if commit.command.idempotency_key.is_empty() {
-            return Err(clash);
-        }
-        let asked = CommitVersionRequest {
-            base_snapshot: 0,
-            keys_checked: true,
-            blocks: Vec::new(),
-            ..commit.request()?
-        };
-        match self.catalog.commit(caller, asked).await {
-            Ok(done) => version_of(done.version),
+    ) -> Result<Done, ServiceError> {
+        let key = (commit.command.idempotency_key.as_str(), commit.body_hash.as_slice());
+        match self.committed_before(caller, commit.target.dataset, key).await {
+            Ok(Some(before)) => Done::of(before),
             Err(error) if error.reason_is("IDEMPOTENCY_KEY_REUSED") => Err(error),
-            Err(_) => Err(clash),
+            Ok(None) | Err(_) => Err(clash),
         }
+    }
+
+    /// What a commit under an idempotency key did before; `None` for an empty
+    /// key, or if there was none.
+    ///
+    /// # Errors
+    /// The key of another body; a catalog that is away.
+    pub async fn committed_before(
+        &self,
+        caller: &Caller,
+        dataset: Uuid,
+        (key, body_hash): (&str, &[u8]),
+    ) -> Result<Option<CommitVersionResponse>, ServiceError> {
+        if key.is_empty() {
+            return Ok(None);
+        }
+        let find = FindCommitRequest {
+            dataset_id: dataset.to_string(),
+            idempotency_key: key.to_owned(),
+            body_hash: body_hash.to_vec(),
+        };
+        self.catalog.find_commit(caller, find).await
     }
 
     /// Refuses a key that two blocks of the put hold.
@@ -126,7 +152,7 @@ impl App {
         let new: Vec<KeyedBlock> = commit.blocks.iter().map(|block| keyed(block, key)).collect();
         match find_duplicate(&self.reader, &new, &[], field).await? {
             None => Ok(()),
-            Some(found) => Err(key_exists(&commit.command.address, key, &found.key)),
+            Some(found) => Err(repeated_key(commit.command.mode, key, &found.key)),
         }
     }
 }
@@ -136,15 +162,33 @@ pub fn version_of(version: Option<Version>) -> Result<Version, ServiceError> {
     version.ok_or_else(|| ServiceError::internal("the catalog answered no version"))
 }
 
-/// A key that is there already, or that a put brings twice.
+/// A key that is there already.
 pub fn key_exists(address: &Address, column: &str, key: &str) -> ServiceError {
-    let message = format!(
-        "{column}: {address} has the key {key} already, or the put brings it twice; append takes only new keys"
-    );
+    let message =
+        format!("{column}: {address} has the key {key} already; append takes only new keys");
     ServiceError::new(Code::AlreadyExists, message)
-        .reason("KEY_EXISTS")
+        .reason(KEY_EXISTS)
         .field(column)
         .with("key", key)
+}
+
+/// A key that a put brings twice. For an append the second one exists by then.
+pub fn repeated_key(mode: PutMode, column: &str, key: &str) -> ServiceError {
+    let message = format!("{column}: the put brings the key {key} twice; send each key once");
+    let (code, reason) = match mode {
+        PutMode::Append => (Code::AlreadyExists, KEY_EXISTS),
+        _ => (Code::InvalidArgument, "KEY_REPEATED"),
+    };
+    ServiceError::new(code, message).reason(reason).field(column).with("key", key)
+}
+
+/// What a block's writer found twice, in the words of the put's mode.
+pub fn in_words_of(mode: PutMode, column: Option<&String>, error: ServiceError) -> ServiceError {
+    let known = error.detail("key").filter(|_| error.reason_is(KEY_EXISTS)).zip(column);
+    match known {
+        Some((key, column)) => repeated_key(mode, column, key),
+        None => error,
+    }
 }
 
 /// A block that was just written, with the range of its keys.
@@ -228,9 +272,8 @@ impl App {
         caller: &Caller,
         commit: &Commit<'_>,
         opened: &Opened,
-    ) -> Result<Version, ServiceError> {
-        let done =
-            self.replace_all(caller, opened, commit.target.upload, commit.request()?).await?;
-        version_of(done.version)
+    ) -> Result<Done, ServiceError> {
+        let upload = commit.target.upload;
+        Done::of(self.replace_all(caller, opened, upload, commit.request()?).await?)
     }
 }

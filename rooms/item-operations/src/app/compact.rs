@@ -153,8 +153,8 @@ impl App {
             let page = self.catalog.datasets(&us, request).await?;
             for dataset in &page.datasets {
                 let Ok(id) = Uuid::try_parse(&dataset.id) else { continue };
-                match self.compact(id).await {
-                    Ok(done) => compacted += usize::from(done),
+                match self.alone(&format!("compact:{id}"), self.compact(id)).await {
+                    Ok(done) => compacted += usize::from(done == Some(true)),
                     Err(error) if error.reason_is("BLOCK_TOUCHED") => {
                         tracing::debug!(%id, "a compaction was overtaken");
                     }
@@ -185,8 +185,10 @@ impl App {
                 if !settings.is_due(&of.state, sql_store::now_micros()) {
                     continue;
                 }
-                match self.flush(of.place).await {
-                    Ok(done) => flushed += usize::from(done),
+                let Place { dataset, branch } = of.place;
+                let work = format!("flush:{dataset}:{branch}");
+                match self.alone(&work, self.flush(of.place)).await {
+                    Ok(done) => flushed += usize::from(done == Some(true)),
                     Err(error) if error.code() == service_error::Code::NotFound => {
                         // The dataset is gone, and what it held with it.
                         self.delta.purge(of.place.dataset).await?;

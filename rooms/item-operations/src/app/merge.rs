@@ -39,8 +39,9 @@ const PATCH_STEP_ROWS: usize = 8_192;
 pub enum Change<'a> {
     /// Nothing.
     Keep,
-    /// Rows with a key of these blocks give way to them.
-    Upsert(&'a [WrittenBlock]),
+    /// Rows with a key of these blocks give way to them, but for what they hold in
+    /// the named columns, which the put lacks.
+    Upsert(&'a [WrittenBlock], &'a [String]),
     /// These blocks bring keys that must be new.
     Append(&'a [WrittenBlock]),
     /// Rows with these keys go.
@@ -143,7 +144,7 @@ impl App {
                     return Err(crate::app::commit::key_exists(&opened.address, &opened.key, &key));
                 }
             }
-            Change::Upsert(new) => {
+            Change::Upsert(new, _) => {
                 for block in *new {
                     let mut keys = std::pin::pin!(self.key_column(opened, block));
                     while let Some(keys) = keys.try_next().await? {
@@ -259,6 +260,11 @@ impl App {
         if let Some(tail) = view.tail.as_ref().filter(|_| !plan.kept.is_empty()) {
             writer.write(taken(tail, &plan.kept)?).await?;
         }
+        if let Change::Upsert(new, lacking) = merge.change
+            && !lacking.is_empty()
+        {
+            self.write_completed(opened, view, (new, lacking), &mut writer).await?;
+        }
         if let Change::PatchWhere(filter, change) = &merge.change {
             let now = now_micros();
             for step in plan.positions().chunks(PATCH_STEP_ROWS) {
@@ -319,7 +325,9 @@ impl App {
             }
         }
         let new = match merge.change {
-            Change::Upsert(new) | Change::Append(new) => new,
+            Change::Append(new) => new,
+            // Rows that lacked columns were written anew, with the others.
+            Change::Upsert(new, lacking) if lacking.is_empty() => new,
             _ => &[],
         };
         let blocks: Result<Vec<_>, ServiceError> =

@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::app::catalog::by_name;
-use crate::app::commit::Commit;
+use crate::app::commit::{Commit, in_words_of};
+use crate::app::partial::{lacking, relaxed};
 use crate::app::reading::Opened;
 use crate::model::{PutCommand, PutMode, PutRows, trailing_rows};
 
@@ -38,7 +39,7 @@ pub struct PutDone {
     pub version: i64,
     /// Its place in the dataset's history.
     pub snapshot: i64,
-    /// Rows that this put brought.
+    /// Rows that this put brought, or took away if it is a delete.
     pub rows: u64,
 }
 
@@ -77,6 +78,8 @@ pub struct Target {
     pub shape: NewShape,
     /// The client brought keys, so they are compared with those that are there.
     pub keys_given: bool,
+    /// Columns of the dataset that an upsert does not bring.
+    pub lacking: Vec<String>,
 }
 
 /// A put that may be made and has not begun: nothing but its descriptor has
@@ -139,21 +142,28 @@ impl PlacedPut {
         let keys_given = shape.key.as_ref().is_some_and(|key| put.field_with_name(key).is_ok());
         if command.mode == PutMode::Delete {
             let taking = Taking::Keys { keys: Vec::new(), held: None };
-            let target = Target { upload, dataset, existing, shape, keys_given };
+            let target =
+                Target { upload, dataset, existing, shape, keys_given, lacking: Vec::new() };
             return Ok(Put { app, caller, command, target, taking, lease, rows: 0 });
         }
-        let schema = SchemaRef::clone(&shape.schema);
-        let incoming = Incoming::new(put, schema, shape.profile, dataset, now_micros())?;
+        let lacking = match (&existing, command.mode) {
+            (Some(opened), PutMode::Upsert) if keys_given => lacking(opened, put),
+            _ => Vec::new(),
+        };
+        // Rows that are there give what is missing, when they are known.
+        let schema = relaxed(&shape.schema, &lacking);
+        let incoming =
+            Incoming::new(put, SchemaRef::clone(&schema), shape.profile, dataset, now_micros())?;
         let writer = BlockWriter::new(
             app.store.blobs().clone(),
             app.buffers.clone(),
             app.settings.block_options(),
-            SchemaRef::clone(&shape.schema),
+            schema,
             shape.key.as_deref(),
             format!("{dataset}/{upload}"),
         )?;
         let taking = Taking::Rows { incoming: Arc::new(incoming), writer: Box::new(writer) };
-        let target = Target { upload, dataset, existing, shape, keys_given };
+        let target = Target { upload, dataset, existing, shape, keys_given, lacking };
         Ok(Put { app, caller, command, target, taking, lease, rows: 0 })
     }
 }
@@ -172,6 +182,7 @@ impl Put {
         {
             return Err(self.incomplete(rows));
         }
+        let (mode, key) = (self.command.mode, &self.target.shape.key);
         match &mut self.taking {
             Taking::Rows { incoming, writer } => {
                 for piece in pieces(&batch) {
@@ -180,7 +191,8 @@ impl Put {
                     let shaped = shaped.map_err(|error| {
                         ServiceError::internal("a batch could not be shaped").caused_by(error)
                     })??;
-                    writer.write(shaped).await?;
+                    let said = |error| in_words_of(mode, key.as_ref(), error);
+                    writer.write(shaped).await.map_err(said)?;
                 }
                 Ok(())
             }
@@ -228,14 +240,20 @@ impl Put {
             return Err(self.incomplete(said));
         }
         let (blocks, keys, held) = match std::mem::replace(&mut self.taking, Taking::Done) {
-            Taking::Rows { writer, .. } => (writer.finish().await?, Vec::new(), None),
+            Taking::Rows { writer, .. } => {
+                let (mode, key) = (self.command.mode, self.target.shape.key.as_ref());
+                let written = writer.finish().await;
+                (written.map_err(|error| in_words_of(mode, key, error))?, Vec::new(), None)
+            }
             Taking::Keys { keys, held } => (Vec::new(), distinct(keys)?, held),
             Taking::Done => return Err(ServiceError::internal("the put is finished")),
         };
         self.lease.check()?;
         let (command, target) = (&self.command, &self.target);
         let commit = Commit { command, target, blocks: &blocks, keys: &keys, body_hash };
-        let version = self.app.commit(&self.caller, commit).await?;
+        let done = self.app.commit(&self.caller, commit).await?;
+        let is_delete = command.mode == PutMode::Delete;
+        let rows = if is_delete { done.affected_rows } else { self.rows };
         drop(held);
         self.lease.done();
         if !self.command.upload_id.is_empty() {
@@ -243,9 +261,9 @@ impl Put {
         }
         Ok(PutDone {
             dataset: self.command.address.to_string(),
-            version: version.number,
-            snapshot: version.snapshot,
-            rows: self.rows,
+            version: done.version.number,
+            snapshot: done.version.snapshot,
+            rows,
         })
     }
 

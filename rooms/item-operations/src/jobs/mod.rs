@@ -4,6 +4,8 @@ mod delta;
 
 use std::time::Duration;
 
+use ::jobs::{Jobs, Runner, RunnerSettings};
+use item_garbage::COLLECT_GARBAGE;
 use service_channel::Job;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -30,13 +32,47 @@ pub fn all(app: &App, sweep_seconds: u64, shutdown: &CancellationToken) -> Vec<J
     jobs
 }
 
+/// What does durable jobs. Only admins and this role make them.
+#[must_use]
+pub fn runner(app: &App, durable: Jobs) -> Runner {
+    let collecting = app.collector().clone();
+    let (app, settings) = (app.clone(), RunnerSettings::default());
+    let check = Runner::owner_check(move |owner| {
+        let app = app.clone();
+        async move { app.check_maintainer(&owner.caller()) }
+    });
+    Runner::new(durable, settings, check).on(COLLECT_GARBAGE, move |work| {
+        let collector = collecting.clone();
+        async move { collector.run(work).await }
+    })
+}
+
+/// Collects garbage now and then; never at once, when a process starts.
+#[must_use]
+pub fn garbage(app: &App, durable: Jobs, shutdown: &CancellationToken) -> Job {
+    let (app, shutdown) = (app.clone(), shutdown.clone());
+    Job::new("item-store.garbage", async move {
+        shutdown.run_until_cancelled(collect_garbage(app, durable)).await;
+    })
+}
+
+async fn collect_garbage(app: App, durable: Jobs) {
+    let Some(every) = app.garbage_interval() else { return };
+    loop {
+        tokio::time::sleep(every).await;
+        if let Err(error) = app.collect_in_turn(&durable).await {
+            tracing::warn!(%error, "a collection of garbage could not be queued");
+        }
+    }
+}
+
 async fn sweep(app: App, every: Duration) {
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         loop {
-            match app.sweep().await {
+            match app.collector().sweep().await {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) => {

@@ -105,7 +105,8 @@ impl Store {
     }
 }
 
-fn media_of(row: row::Model) -> Option<Media> {
+/// The file of a row; `None` for a hash of another length.
+pub(super) fn media_of(row: row::Model) -> Option<Media> {
     Some(Media {
         dataset: Id::from_uuid(row.dataset_id),
         content_hash: row.content_hash.try_into().ok()?,

@@ -71,3 +71,61 @@ async fn media_come_and_go_with_their_upload() {
         assert!(store.media(dataset, &[7; 32]).await.unwrap().is_empty());
     }
 }
+
+#[tokio::test]
+async fn of_two_replicas_one_does_the_work_until_its_lease_ends() {
+    const LONG: i64 = 60_000_000;
+    let (_dir, stores) = stores().await;
+    for (_, store) in stores {
+        let ours = store.take_lease("flush:a", LONG).await.unwrap().unwrap();
+        assert_eq!(store.take_lease("flush:a", LONG).await.unwrap(), None);
+        assert!(store.take_lease("flush:b", LONG).await.unwrap().is_some(), "other work");
+        assert!(store.renew_lease(&ours, -1).await.unwrap(), "and so it has ended");
+        let theirs = store.take_lease("flush:a", LONG).await.unwrap().unwrap();
+        assert!(theirs.epoch > ours.epoch);
+        assert!(!store.renew_lease(&ours, LONG).await.unwrap(), "a lower epoch is refused");
+        store.end_lease(&ours).await.unwrap();
+        assert_eq!(store.take_lease("flush:a", LONG).await.unwrap(), None, "it ends its own only");
+        store.end_lease(&theirs).await.unwrap();
+        store.forget_leases(sql_store::now_micros()).await.unwrap();
+        assert!(store.take_lease("flush:a", LONG).await.unwrap().is_some());
+        assert_eq!(store.take_lease("flush:b", LONG).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn of_many_that_ask_at_once_one_gets_the_lease() {
+    let (_dir, stores) = stores().await;
+    for (_, store) in stores {
+        let asked = (0..8).map(|_| store.take_lease("compact", 60_000_000));
+        let got = futures::future::try_join_all(asked).await.unwrap();
+        assert_eq!(got.iter().flatten().count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_dataset_is_told_and_forgotten() {
+    let (_dir, stores) = stores().await;
+    for (_, store) in stores {
+        let (dataset, principal) = (DatasetId::new(), PrincipalId::new());
+        let upload = Upload { id: UploadId::new(), dataset, principal, address: "a/b".into() };
+        store.add_upload(&upload).await.unwrap();
+        let media = Media {
+            dataset,
+            content_hash: [7; 32],
+            upload: upload.id,
+            byte_count: 3,
+            mime_type: "image/png".into(),
+            committed: true,
+        };
+        store.add_media(&media).await.unwrap();
+        let uploads = [upload.id, UploadId::new()].into();
+        assert_eq!(store.media_keys(&uploads).await.unwrap(), [media.object_key()].into());
+        let hashes = [vec![7; 32], vec![8; 32]];
+        assert_eq!(store.known_hashes(&hashes).await.unwrap(), [vec![7; 32]].into());
+        store.forget_dataset(dataset).await.unwrap();
+        assert!(store.media_keys(&uploads).await.unwrap().is_empty());
+        assert!(store.known_hashes(&hashes).await.unwrap().is_empty());
+        assert_eq!(store.upload(upload.id, principal).await.unwrap_err().code(), Code::NotFound);
+    }
+}

@@ -23,6 +23,9 @@ const FLIGHT_METHODS: [(&str, Role, Level, bool); 7] = [
     ("DoAction", Role::Viewer, Level::Read, true),
 ];
 
+/// Contracts whose methods are answered here.
+const SETS: [&[u8]; 2] = [items_api::FILE_DESCRIPTOR_SET, ops_api::FILE_DESCRIPTOR_SET];
+
 /// A put of Arrow Flight itself.
 pub(super) const PUT: &str = "DoPut";
 
@@ -82,7 +85,7 @@ pub(super) fn admit(app: &App, caller: &Caller, command: &str) -> Result<(), Ser
 /// # Errors
 /// A contract that cannot be read.
 pub fn needs() -> Result<NeedTable, ServiceError> {
-    let mut table = NeedTable::from_descriptor_sets(&[items_api::FILE_DESCRIPTOR_SET])
+    let mut table = NeedTable::from_descriptor_sets(&SETS)
         .map_err(|error| ServiceError::internal(error.to_string()))?;
     for (method, role, level, read_only) in FLIGHT_METHODS {
         table = table.with(&format!("{FLIGHT}/{method}"), need(role, level, read_only));

@@ -232,6 +232,28 @@ impl ManifestService for FakeCatalog {
         }))
     }
 
+    async fn find_commit(
+        &self,
+        request: Request<api::FindCommitRequest>,
+    ) -> Answer<api::FindCommitResponse> {
+        let request = request.into_inner();
+        let state = self.state.lock().unwrap();
+        let stored = state.datasets.get(&request.dataset_id);
+        let Some((stored, (hash, number))) =
+            stored.and_then(|stored| Some((stored, stored.keys.get(&request.idempotency_key)?)))
+        else {
+            return Ok(Response::new(api::FindCommitResponse::default()));
+        };
+        if *hash != request.body_hash {
+            return Err(ServiceError::precondition("another body")
+                .reason("IDEMPOTENCY_KEY_REUSED")
+                .into());
+        }
+        let version = stored.versions.iter().find(|version| version.number == *number).cloned();
+        let commit = api::CommitVersionResponse { version, replayed: true, ..Default::default() };
+        Ok(Response::new(api::FindCommitResponse { commit: Some(commit) }))
+    }
+
     async fn abort_upload(
         &self,
         request: Request<api::AbortUploadRequest>,

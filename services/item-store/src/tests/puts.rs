@@ -118,7 +118,7 @@ async fn a_client_that_goes_away_leaves_nothing() {
         tokio::task::yield_now().await;
     }
     assert_eq!((house.catalog.commits(), house.catalog.abandoned()), (0, 1));
-    assert_eq!(house.app.sweep().await.unwrap(), 1);
+    assert_eq!(house.app.collector().sweep().await.unwrap(), 1);
     assert_eq!(house.catalog.abandoned(), 0);
 }
 

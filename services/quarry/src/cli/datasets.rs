@@ -9,10 +9,11 @@ use catalog_api::v1::{
 };
 use clap::{Subcommand, ValueEnum};
 use ingest::parse_schema;
-use items_api::v1::GetStatisticsRequest;
+use items_api::v1::{CollectGarbageRequest, GetStatisticsRequest};
 use serde_json::{Value as Json, json};
 use service_error::ServiceError;
 
+use super::jobs::{follow, job_json, outcome};
 use super::{Context, Page};
 use crate::client::version::{DatasetName, VersionName};
 use crate::failure::Failure;
@@ -46,6 +47,18 @@ const VERSIONS: [Column; 6] = [
     column("blocks", "block_count"),
     column("created", "create_time"),
     column("message", "message"),
+];
+const COLLECTED: [Column; 10] = [
+    column("job", "name"),
+    column("state", "state"),
+    column("uploads", "result.uploads"),
+    column("snapshots", "result.snapshots"),
+    column("blocks", "result.blocks"),
+    column("datasets", "result.datasets"),
+    column("objects", "result.objects"),
+    column("bytes", "result.bytes"),
+    column("young", "result.young_objects"),
+    column("unknown", "result.unknown_objects"),
 ];
 const STATISTICS: [Column; 4] = [
     column("column", "column"),
@@ -102,6 +115,15 @@ pub enum DatasetsCommand {
         #[arg(value_name = "NAMESPACE/DATASET")]
         name: DatasetName,
     },
+    /// Delete what nothing names any more, of all datasets; for admins
+    Gc {
+        /// Change nothing: count the objects that nothing names
+        #[arg(long)]
+        dry_run: bool,
+        /// Queue the job and do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Its versions, newest first
     Versions {
         #[arg(value_name = "NAMESPACE/DATASET")]
@@ -149,6 +171,7 @@ impl DatasetsCommand {
                 context.client()?.datasets().delete_dataset(request).await?;
                 context.output.answer(&json!({}), || format!("dataset {said} is deleted"))
             }
+            Self::Gc { dry_run, no_wait } => collect(context, dry_run, no_wait).await,
             Self::Versions { name, page } => versions(context, name, page).await,
             Self::Statistics { name } => {
                 let json = statistics(context, &name).await?;
@@ -156,6 +179,20 @@ impl DatasetsCommand {
             }
         }
     }
+}
+
+/// Has garbage collected, and says what went.
+async fn collect(context: &Context, dry_run: bool, no_wait: bool) -> Result<(), Failure> {
+    let client = context.client()?;
+    let request = CollectGarbageRequest { dry_run };
+    let job = client.maintenance().collect_garbage(request).await?.into_inner().job;
+    if no_wait {
+        return context.output.answer(&json!({ "job": { "name": job } }), || job.clone());
+    }
+    let ended = follow(context, &client, &job).await?;
+    let json = json!({ "job": job_json(&ended)? });
+    context.output.message(&json, "job", &COLLECTED)?;
+    outcome(&ended)
 }
 
 async fn list(context: &Context, namespace: Option<String>, page: Page) -> Result<(), Failure> {

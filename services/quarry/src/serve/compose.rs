@@ -2,12 +2,17 @@
 //! memory where they are here and over a socket where they are not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use caller::{Keys, Secret, TokenSource};
+use caller::{Keys, RoleSecret, Secret, TokenSource};
 use http::{HeaderMap, Request};
-use service_channel::{Job, Readiness, Service, Transport, from_router, is_grpc_path, remote};
+use operations::{Database, OfRole, Operations, Process};
+use service_channel::{
+    Job, Readiness, Service, Transport, from_router, is_grpc_path, neighbour,
+};
 use service_error::ServiceError;
-use telemetry::InjectLayer;
+use telemetry::{InjectLayer, Telemetry};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -15,6 +20,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt};
 
 use super::settings::{Role, Settings};
+use crate::schemas::Schema;
 
 /// A role that answers gRPC behind the gateway: which services are its own.
 struct Callee {
@@ -42,7 +48,7 @@ static CALLEES: [Callee; 6] = [
     },
     Callee {
         role: Role::ItemStore,
-        prefixes: &["quarry.items.v1.", "arrow.flight.protocol."],
+        prefixes: &["quarry.items.v1.", "arrow.flight.protocol.", ops_api::JOBS_PREFIX],
         descriptors: items_api::FILE_DESCRIPTOR_SET,
         surfaces: &[],
     },
@@ -96,6 +102,13 @@ pub struct Ends {
     pub stopped: CancellationToken,
 }
 
+/// What the roles tell operators of their process.
+#[derive(Clone)]
+pub struct Told {
+    pub process: Arc<Process>,
+    pub telemetry: Telemetry,
+}
+
 /// Builds `roles`.
 ///
 /// # Errors
@@ -106,9 +119,11 @@ pub async fn compose(
     roles: &BTreeSet<Role>,
     secrets: &BTreeMap<Role, Secret>,
     ends: &Ends,
+    told: &Told,
 ) -> Result<Composed, ServiceError> {
     let mut house = House {
         settings,
+        told,
         secrets,
         ends,
         local: BTreeMap::new(),
@@ -140,6 +155,7 @@ pub async fn compose(
 /// The roles that are being built, each after those it calls.
 struct House<'a> {
     settings: &'a Settings,
+    told: &'a Told,
     secrets: &'a BTreeMap<Role, Secret>,
     ends: &'a Ends,
     local: BTreeMap<Role, Transport>,
@@ -161,8 +177,9 @@ impl House<'_> {
             draining: self.ends.draining.clone(),
         };
         let built =
-            identity::build(self.settings.identity, platform, self.ends.stopped.clone()).await?;
-        self.add(Role::Identity, built.service);
+            identity::build(self.settings.identity.clone(), platform, self.ends.stopped.clone())
+                .await?;
+        self.add(Role::Identity, built.service).await?;
         Ok(built.admin_claimed)
     }
 
@@ -177,8 +194,7 @@ impl House<'_> {
         let shutdown = self.ends.stopped.clone();
         let service =
             catalog::build(self.settings.catalog.clone(), &sql, neighbours, shutdown).await?;
-        self.add(Role::Catalog, service);
-        Ok(())
+        self.add(Role::Catalog, service).await
     }
 
     async fn item_store(&mut self) -> Result<(), ServiceError> {
@@ -193,8 +209,7 @@ impl House<'_> {
         settings.sql = Some(self.settings.sql());
         settings.object_store_url = self.settings.objects();
         let service = item_store::build(settings, neighbours, self.ends.stopped.clone()).await?;
-        self.add(Role::ItemStore, service);
-        Ok(())
+        self.add(Role::ItemStore, service).await
     }
 
     async fn model_registry(&mut self) -> Result<(), ServiceError> {
@@ -212,8 +227,7 @@ impl House<'_> {
         let settings = self.settings.models.clone();
         let shutdown = self.ends.stopped.clone();
         let service = model_registry::build(settings, platform, neighbours, shutdown).await?;
-        self.add(Role::ModelRegistry, service);
-        Ok(())
+        self.add(Role::ModelRegistry, service).await
     }
 
     async fn file_indexer(&mut self) -> Result<(), ServiceError> {
@@ -236,8 +250,7 @@ impl House<'_> {
         let shutdown = self.ends.stopped.clone();
         let settings = self.settings.files.clone();
         let service = file_indexer::build(settings, paths, &sql, neighbours, shutdown).await?;
-        self.add(Role::FileIndexer, service);
-        Ok(())
+        self.add(Role::FileIndexer, service).await
     }
 
     async fn vector_search(&mut self) -> Result<(), ServiceError> {
@@ -253,8 +266,7 @@ impl House<'_> {
         settings.sql = Some(self.settings.sql());
         settings.object_store_url = self.settings.objects();
         let service = vector_search::build(settings, neighbours, self.ends.stopped.clone()).await?;
-        self.add(Role::VectorSearch, service);
-        Ok(())
+        self.add(Role::VectorSearch, service).await
     }
 
     async fn gateway(&mut self) -> Result<Transport, ServiceError> {
@@ -272,6 +284,7 @@ impl House<'_> {
             identity: self.neighbour(Role::Identity, Role::Gateway)?,
             service_secret: self.secret(Role::Gateway)?,
             upstreams,
+            operations: Some(self.operations(Role::Gateway).await?.unguarded()),
         };
         let draining = self.ends.draining.clone();
         let service = gateway::build(self.settings.gateway.clone(), neighbours, draining).await?;
@@ -281,14 +294,42 @@ impl House<'_> {
         Ok(transport)
     }
 
-    fn add(&mut self, role: Role, service: Service) {
+    async fn add(&mut self, role: Role, service: Service) -> Result<(), ServiceError> {
+        let identity = match role {
+            Role::Identity => service.transport.clone(),
+            _ => self.neighbour(Role::Identity, role)?,
+        };
+        let operations = self.operations(role).await?;
+        self.jobs.push(operations.sampler(self.ends.stopped.clone()));
+        let grpc = operations.beside(service.transport, Keys::new(identity))?;
         let transport = match service.http {
-            Some(router) => beside(service.transport, from_router(router)),
-            None => service.transport,
+            Some(router) => beside(grpc, from_router(router)),
+            None => grpc,
         };
         self.local.insert(role, transport);
         self.jobs.extend(service.jobs);
         self.readiness.extend(service.readiness);
+        Ok(())
+    }
+
+    /// What a role tells operators.
+    async fn operations(&self, role: Role) -> Result<Operations, ServiceError> {
+        let database = match Schema::of(role) {
+            Some(schema) => {
+                let sql = self.settings.sql();
+                let known = schema.status(&sql).await?.into_iter().map(|one| one.name).collect();
+                Some(Database::new(schema.name, &sql, known))
+            }
+            None => None,
+        };
+        let sample_every = Duration::from_secs(self.settings.telemetry.history_seconds.max(1));
+        Ok(Operations::new(OfRole {
+            role: role.name(),
+            database,
+            process: Arc::clone(&self.told.process),
+            telemetry: self.told.telemetry.clone(),
+            sample_every,
+        }))
     }
 
     /// A role as `asker` calls it: in memory if it is in this process, over a
@@ -296,7 +337,7 @@ impl House<'_> {
     fn neighbour(&self, role: Role, asker: Role) -> Result<Transport, ServiceError> {
         let transport = match (self.local.get(&role), self.settings.neighbours.of(role)) {
             (Some(local), _) => local.clone(),
-            (None, Some(url)) => remote(url)?,
+            (None, Some(url)) => neighbour(url)?,
             (None, None) => {
                 let key = role.name().replace('-', "_");
                 let variable = key.to_uppercase();
@@ -315,11 +356,18 @@ impl House<'_> {
         Ok(TokenSource::new(identity.clone(), self.secret(role)?))
     }
 
-    fn secret(&self, role: Role) -> Result<Secret, ServiceError> {
-        self.secrets
-            .get(&role)
-            .cloned()
-            .ok_or_else(|| ServiceError::internal(format!("{role} has no secret")))
+    /// What a role shows to identity. A role that was given a file follows it:
+    /// projected tokens are renewed.
+    fn secret(&self, role: Role) -> Result<RoleSecret, ServiceError> {
+        let secret = self.secrets.get(&role).cloned();
+        let secret =
+            secret.ok_or_else(|| ServiceError::internal(format!("{role} has no secret")))?;
+        let file = self.settings.service_token_file.as_ref();
+        // With identity in the process all secrets are known, and none is of this file.
+        Ok(match file.filter(|_| self.secrets.len() == 1) {
+            Some(path) => RoleSecret::of_file(path.clone(), secret),
+            None => secret.into(),
+        })
     }
 }
 
@@ -384,9 +432,12 @@ mod tests {
     async fn a_missing_neighbour_is_named_with_its_variable() {
         let settings = Settings::default();
         let ends = Ends { draining: CancellationToken::new(), stopped: CancellationToken::new() };
+        let telemetry = telemetry::start(&settings.telemetry, "test").unwrap();
+        let process = Arc::new(Process::new("0", Vec::new(), Vec::new()));
+        let told = Told { process, telemetry };
         let secrets = BTreeMap::from([(Role::Catalog, Secret::new("secret"))]);
         let error =
-            compose(&settings, &[Role::Catalog].into(), &secrets, &ends).await.err().unwrap();
+            compose(&settings, &[Role::Catalog].into(), &secrets, &ends, &told).await.err().unwrap();
         assert_eq!(error.field_name(), Some("neighbours.identity"));
         assert!(error.message().contains("QUARRY_NEIGHBOURS__IDENTITY"), "{error}");
     }

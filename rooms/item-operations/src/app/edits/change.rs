@@ -182,7 +182,7 @@ pub fn apply(
 }
 
 /// What the server knows of a changed item: when, and the ratio of its sides.
-fn refreshed(
+pub fn refreshed(
     opened: &Opened,
     patched: RecordBatch,
     touched: &[&str],

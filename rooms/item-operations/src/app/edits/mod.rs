@@ -23,7 +23,7 @@ use crate::app::reading::Opened;
 use crate::app::view::View;
 use crate::model::Address;
 
-pub use change::{Cells, RowChange};
+pub use change::{Cells, RowChange, refreshed};
 pub use fetch::projected;
 pub use rows::key_text;
 

@@ -3,9 +3,9 @@
 use ids::UploadId;
 use service_error::ServiceError;
 
-use crate::app::App;
+use crate::app::Collector;
 
-impl App {
+impl Collector {
     /// Deletes the objects of uploads that the catalog has given up, and tells
     /// it. Answers how many uploads are gone.
     ///
