@@ -11,11 +11,12 @@
 )]
 
 pub mod cases;
+pub mod history;
 pub mod refusal;
 mod stage;
 
 pub use cases::CASES;
-pub use stage::{Stage, run, unique};
+pub use stage::{Stage, run, run_cases, unique};
 
 use futures::future::LocalBoxFuture;
 

@@ -19,19 +19,23 @@
 pub mod bytes_codec;
 mod cli;
 pub mod data;
+mod doors;
 mod flight;
 mod parts;
 mod platform;
 mod postgres;
 mod process;
+mod replica;
 mod session;
 mod wait;
 
 pub use cli::CliOutput;
+pub use doors::wait_for_doors;
 pub use flight::{Put, get_all, get_ticket, put};
 pub use parts::{quarry_binary, venv};
 pub use platform::{Database, Platform, Role, Setup, Topology};
 pub use postgres::Postgres;
 pub use process::{Launch, Process};
-pub use session::{Answer, Authed, Session};
+pub use replica::Replica;
+pub use session::{Answer, Authed, Session, fetch};
 pub use wait::eventually;

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::postgres::Postgres;
 use crate::process::{Launch, Process};
+use crate::replica::Replica;
 use crate::session::Session;
 use crate::wait::eventually;
 
@@ -79,7 +80,11 @@ pub struct Setup {
     topology: Topology,
     database: Database,
     variables: BTreeMap<String, String>,
+    has_bucket: bool,
 }
+
+/// The directory that stands for a bucket.
+const BUCKET: &str = "bucket";
 
 /// A running platform; all of its processes end when it is dropped.
 pub struct Platform {
@@ -89,18 +94,27 @@ pub struct Platform {
     postgres: Option<Postgres>,
     dir: TempDir,
     admin_token: String,
+    /// What a process that joins later is given.
+    variables: BTreeMap<String, String>,
 }
 
 impl Setup {
     /// Defaults, on the given ground.
     pub fn new(topology: Topology, database: Database) -> Self {
-        Self { topology, database, variables: BTreeMap::new() }
+        Self { topology, database, variables: BTreeMap::new(), has_bucket: false }
     }
 
     /// Adds a setting by its variable, e.g. `QUARRY_TELEMETRY__LEVEL`.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// All objects in one directory for all processes, as a bucket is.
+    #[must_use]
+    pub const fn bucket(mut self) -> Self {
+        self.has_bucket = true;
         self
     }
 
@@ -112,12 +126,18 @@ impl Setup {
         if let Some(postgres) = &postgres {
             variables.insert("QUARRY_DATABASE_URL".into(), postgres.create_database());
         }
-        let parts = match self.topology {
-            Topology::OneProcess => vec![one_process(dir.path(), variables).await],
-            Topology::Split => split(dir.path(), &variables).await,
+        if self.has_bucket {
+            let url = format!("file://{}", dir.path().join(BUCKET).display());
+            variables.insert("QUARRY_OBJECT_STORE_URL".into(), url);
+        }
+        let (parts, variables) = match self.topology {
+            Topology::OneProcess => {
+                (vec![one_process(dir.path(), variables.clone()).await], variables)
+            }
+            Topology::Split => split(dir.path(), variables).await,
         };
         let admin_token = admin_token(&parts, &data_dir(dir.path(), self.topology)).await;
-        Platform { topology: self.topology, parts, postgres, dir, admin_token }
+        Platform { topology: self.topology, parts, postgres, dir, admin_token, variables }
     }
 }
 
@@ -128,26 +148,41 @@ async fn one_process(dir: &Path, variables: BTreeMap<String, String>) -> Process
 }
 
 /// Each role finds the ones before it by URL, and all share the secrets that identity made.
-async fn split(dir: &Path, variables: &BTreeMap<String, String>) -> Vec<Process> {
-    let secrets = dir.join(Role::Identity.name()).join("service-tokens");
-    let mut variables = variables.clone();
+async fn split(
+    dir: &Path,
+    mut variables: BTreeMap<String, String>,
+) -> (Vec<Process>, BTreeMap<String, String>) {
     let mut parts = Vec::new();
     for role in Role::ALL {
-        let mut own = variables.clone();
-        if role != Role::Identity {
-            let file = secrets.join(role.name());
-            own.insert("QUARRY_SERVICE_TOKEN_FILE".into(), file.display().to_string());
-        }
-        let mut launch = launch(dir, role.name(), own);
-        launch.args.extend(["--roles".into(), role.name().into()]);
-        let mut process = Process::spawn(launch);
-        process.ready().await;
-        let neighbour = role.name().to_uppercase().replace('-', "_");
-        let url = format!("http://{}", process.listen());
-        variables.insert(format!("QUARRY_NEIGHBOURS__{neighbour}"), url);
+        let process = role_process(dir, role, role.name(), &variables).await;
+        variables.insert(neighbour(role), format!("http://{}", process.listen()));
         parts.push(process);
     }
-    parts
+    (parts, variables)
+}
+
+/// The variable by which others find a role.
+pub(crate) fn neighbour(role: Role) -> String {
+    format!("QUARRY_NEIGHBOURS__{}", role.name().to_uppercase().replace('-', "_"))
+}
+
+/// A process of one role, with a name of its own.
+pub(crate) async fn role_process(
+    dir: &Path,
+    role: Role,
+    name: &str,
+    variables: &BTreeMap<String, String>,
+) -> Process {
+    let mut own = variables.clone();
+    if role != Role::Identity {
+        let file = dir.join(Role::Identity.name()).join("service-tokens").join(role.name());
+        own.insert("QUARRY_SERVICE_TOKEN_FILE".into(), file.display().to_string());
+    }
+    let mut launch = launch(dir, name, own);
+    launch.args.extend(["--roles".into(), role.name().into()]);
+    let mut process = Process::spawn(launch);
+    process.ready().await;
+    process
 }
 
 fn launch(dir: &Path, name: &str, variables: BTreeMap<String, String>) -> Launch {
@@ -228,6 +263,16 @@ impl Platform {
         let dir = self.dir.path().join("scratch");
         std::fs::create_dir_all(&dir).expect("a directory");
         dir
+    }
+
+    /// Where all objects are, after [`Setup::bucket`].
+    pub fn bucket_dir(&self) -> PathBuf {
+        self.dir.path().join(BUCKET)
+    }
+
+    /// Another item store on the same database and bucket, behind a door of its own.
+    pub async fn join_replica(&self) -> Replica {
+        Replica::join(self.dir.path(), &self.variables, &self.admin_token).await
     }
 
     /// The process that runs a role.

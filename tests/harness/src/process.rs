@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -32,7 +32,8 @@ pub struct Launch {
 /// A running `quarry`; killed when dropped.
 pub struct Process {
     launch: Launch,
-    child: Child,
+    /// Another one after [`Process::cycle`].
+    child: Mutex<Child>,
     log: Arc<Mutex<String>>,
     doors: Option<Doors>,
 }
@@ -46,15 +47,9 @@ struct Doors {
 impl Process {
     /// Starts it without waiting. The arguments need no `--ready-file`.
     pub fn spawn(launch: Launch) -> Self {
-        let ready = launch.ready_file();
-        drop(std::fs::remove_file(&ready));
-        let mut command = Command::new(quarry_binary());
-        command.args(&launch.args).arg("--ready-file").arg(&ready);
-        let mut child = launch.apply(&mut command).spawn().expect("the quarry binary");
         let log = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().expect("stdout"), Arc::clone(&log));
-        collect(child.stderr.take().expect("stderr"), Arc::clone(&log));
-        Self { launch, child, log, doors: None }
+        let child = start(&launch, &log);
+        Self { launch, child: Mutex::new(child), log, doors: None }
     }
 
     /// Waits until it serves; ends the test with its log if it ends first.
@@ -68,12 +63,12 @@ impl Process {
     pub async fn ready_or_ended(&mut self) -> Result<(), ExitStatus> {
         let what = format!("{} ready", self.launch.name);
         let path = self.launch.ready_file();
-        let child = &mut self.child;
-        let doors =
-            eventually(&what, READY_WITHIN, async || match child.try_wait().expect("its state") {
+        let doors = eventually(&what, READY_WITHIN, async || {
+            match self.child().try_wait().expect("its state") {
                 Some(status) => Some(Err(status)),
                 None => Doors::read(&path).map(Ok),
-            });
+            }
+        });
         self.doors = Some(doors.await?);
         Ok(())
     }
@@ -95,25 +90,63 @@ impl Process {
 
     /// The number of the process.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child().id()
     }
 
     /// `kill -9`, and waits for the end.
     pub fn kill9(&mut self) {
-        self.child.kill().expect("a process to kill");
-        self.child.wait().expect("its end");
+        self.child().kill().expect("a process to kill");
+        self.child().wait().expect("its end");
     }
 
     /// SIGTERM, without waiting.
     pub fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("a process to end");
+        kill_process(Pid::from_child(&self.child()), Signal::TERM).expect("a process to end");
+    }
+
+    /// SIGSTOP: it holds what it holds and does nothing more.
+    pub fn suspend(&self) {
+        kill_process(Pid::from_child(&self.child()), Signal::STOP).expect("a process to stop");
+    }
+
+    /// SIGCONT, after [`Self::suspend`].
+    pub fn go_on(&self) {
+        kill_process(Pid::from_child(&self.child()), Signal::CONT).expect("a process to go on");
     }
 
     /// Waits until it has ended by itself.
     pub async fn ended(&mut self) -> ExitStatus {
+        self.over().await
+    }
+
+    async fn over(&self) -> ExitStatus {
         let what = format!("{} ended", self.launch.name);
-        let child = &mut self.child;
-        eventually(&what, ENDS_WITHIN, async || child.try_wait().expect("its state")).await
+        eventually(&what, ENDS_WITHIN, async || self.child().try_wait().expect("its state")).await
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// SIGTERM, its end, and the same again on the same ports, while others go on using
+    /// it: a rolling restart's turn. Answers how it ended, and once it serves again.
+    pub async fn cycle(&self) -> ExitStatus {
+        self.terminate();
+        let status = self.over().await;
+        let doors = self.doors.expect("a process that was ready");
+        let mut launch = self.launch.clone();
+        launch.set("--listen", &doors.public.to_string());
+        launch.set("--ops-listen", &doors.operations.to_string());
+        *self.child() = start(&launch, &self.log);
+        let what = format!("{} ready again", launch.name);
+        let path = launch.ready_file();
+        eventually(&what, READY_WITHIN, async || {
+            let ended = self.child().try_wait().expect("its state");
+            assert!(ended.is_none(), "{what}: {ended:?}\n{}", self.log());
+            Doors::read(&path)
+        })
+        .await;
+        status
     }
 
     /// Starts again what was killed, on the same ports, with the log going on.
@@ -138,10 +171,22 @@ impl Process {
     }
 }
 
+/// Starts a process whose output is added to `log`.
+fn start(launch: &Launch, log: &Arc<Mutex<String>>) -> Child {
+    let ready = launch.ready_file();
+    drop(std::fs::remove_file(&ready));
+    let mut command = Command::new(quarry_binary());
+    command.args(&launch.args).arg("--ready-file").arg(&ready);
+    let mut child = launch.apply(&mut command).spawn().expect("the quarry binary");
+    collect(child.stdout.take().expect("stdout"), Arc::clone(log));
+    collect(child.stderr.take().expect("stderr"), Arc::clone(log));
+    child
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        drop(self.child().kill());
+        drop(self.child().wait());
         if std::thread::panicking() {
             eprintln!("--- log of {} ---\n{}", self.launch.name, self.log());
         }

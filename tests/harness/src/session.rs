@@ -17,13 +17,17 @@ use identity_api::v1::tokens_service_client::TokensServiceClient;
 use identity_api::v1::users_service_client::UsersServiceClient;
 use items_api::v1::analysis_service_client::AnalysisServiceClient;
 use items_api::v1::edits_service_client::EditsServiceClient;
+use items_api::v1::filters_service_client::FiltersServiceClient;
 use items_api::v1::items_service_client::ItemsServiceClient;
+use items_api::v1::maintenance_service_client::MaintenanceServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
 use models_api::v1::artifacts_service_client::ArtifactsServiceClient;
 use models_api::v1::lifecycle_service_client::LifecycleServiceClient;
 use models_api::v1::models_service_client::ModelsServiceClient;
+use models_api::v1::trust_service_client::TrustServiceClient;
 use models_api::v1::versions_service_client::VersionsServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
+use ops_api::v1::ops_client::OpsClient;
 use reqwest::Method;
 use serde_json::Value;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -83,11 +87,12 @@ impl Answer {
 impl Session {
     /// Connects when first used.
     pub fn new(address: SocketAddr, token: Option<&str>) -> Self {
+        let wait = crate::doors::patience();
         let url = format!("http://{address}");
         let endpoint = Endpoint::from_shared(url.clone()).expect("an address");
         let bearer = token.map(|token| format!("Bearer {token}").parse().expect("ASCII"));
         Self {
-            channel: endpoint.tcp_nodelay(true).connect_lazy(),
+            channel: crate::doors::connect(endpoint, wait),
             bearer: Bearer(bearer),
             url,
             http: reqwest::Client::new(),
@@ -97,7 +102,8 @@ impl Session {
     /// The same caller on a connection of its own.
     pub fn apart(&self) -> Self {
         let endpoint = Endpoint::from_shared(self.url.clone()).expect("an address");
-        Self { channel: endpoint.tcp_nodelay(true).connect_lazy(), ..self.clone() }
+        let wait = crate::doors::patience();
+        Self { channel: crate::doors::connect(endpoint, wait), ..self.clone() }
     }
 
     /// The connection with the token, for clients that have no method here.
@@ -138,6 +144,16 @@ impl Session {
     /// `quarry.items.v1.EditsService`.
     pub fn edits(&self) -> EditsServiceClient<Authed> {
         EditsServiceClient::new(self.authed())
+    }
+
+    /// `quarry.items.v1.FiltersService`.
+    pub fn filters(&self) -> FiltersServiceClient<Authed> {
+        FiltersServiceClient::new(self.authed())
+    }
+
+    /// `quarry.items.v1.MaintenanceService`.
+    pub fn maintenance(&self) -> MaintenanceServiceClient<Authed> {
+        MaintenanceServiceClient::new(self.authed())
     }
 
     /// `quarry.items.v1.ItemsService`.
@@ -205,6 +221,11 @@ impl Session {
         JobsClient::new(self.authed())
     }
 
+    /// `quarry.ops.v1.Ops`.
+    pub fn ops(&self) -> OpsClient<Authed> {
+        OpsClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
     /// `quarry.models.v1.ModelsService`.
     pub fn models(&self) -> ModelsServiceClient<Authed> {
         ModelsServiceClient::new(self.authed())
@@ -218,6 +239,11 @@ impl Session {
     /// `quarry.models.v1.LifecycleService`.
     pub fn model_lifecycle(&self) -> LifecycleServiceClient<Authed> {
         LifecycleServiceClient::new(self.authed())
+    }
+
+    /// `quarry.models.v1.TrustService`.
+    pub fn model_trust(&self) -> TrustServiceClient<Authed> {
+        TrustServiceClient::new(self.authed()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `quarry.models.v1.ArtifactsService`.
@@ -261,13 +287,30 @@ impl Session {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
-        let response = request.send().await.unwrap_or_else(|err| panic!("{path}: {err}"));
-        let content_type = response.headers().get("content-type");
-        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        Answer {
-            status: response.status().as_u16(),
-            content_type: content_type.split(';').next().unwrap_or_default().to_owned(),
-            text: response.text().await.unwrap_or_else(|err| panic!("{path}: {err}")),
-        }
+        answered(request, path).await
+    }
+}
+
+/// Any address without a token, e.g. a signed one; a range of it if one is given.
+pub async fn fetch(method: Method, url: &str, range: Option<&str>, body: Option<String>) -> Answer {
+    let mut request = reqwest::Client::new().request(method, url);
+    if let Some(range) = range {
+        request = request.header("range", range);
+    }
+    if let Some(body) = body {
+        request = request.body(body);
+    }
+    answered(request, url).await
+}
+
+async fn answered(request: reqwest::RequestBuilder, what: &str) -> Answer {
+    let response = crate::doors::send(request).await;
+    let response = response.unwrap_or_else(|err| panic!("{what}: {err}"));
+    let content_type = response.headers().get("content-type");
+    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Answer {
+        status: response.status().as_u16(),
+        content_type: content_type.split(';').next().unwrap_or_default().to_owned(),
+        text: response.text().await.unwrap_or_else(|err| panic!("{what}: {err}")),
     }
 }

@@ -340,7 +340,8 @@ pub async fn puts(stage: &Stage) {
     edits.patch_item(patch(&ns, 5, 2)).await.unwrap();
     let gone = keys(&[5, 500, 201, 9_999]);
     let delete = Put::to(&ns, "rows", gone.schema()).option("mode", "delete");
-    delete.send(admin, stream::iter(vec![gone])).await.unwrap();
+    let said = delete.send(admin, stream::iter(vec![gone])).await.unwrap();
+    assert_eq!(said["rows"], 3, "the rows that went, not the keys that were sent: {said}");
     let expected: Vec<i64> = (0..100).filter(|id| *id != 5).chain([200, 202, 203, 204]).collect();
     assert_eq!(agree(admin, &ns).await, expected);
     // A key that the delta made is no new one, and one that it deleted is.
@@ -352,6 +353,40 @@ pub async fn puts(stage: &Stage) {
     let over = Put::to(&ns, "rows", data::schema()).option("mode", "overwrite");
     over.send(admin, stream::iter(vec![data::rows(0, 3)])).await.unwrap();
     assert_eq!(agree(admin, &ns).await, [0, 1, 2], "the delta went with the rest");
+}
+
+/// An upsert of some columns leaves the others as they are, in the delta and in blocks.
+pub async fn partial_upserts(stage: &Stage) {
+    let ns = with_rows(stage, 100).await;
+    let (admin, mut edits) = (&stage.admin, stage.admin.edits());
+    edits.patch_item(patch(&ns, 5, 1)).await.unwrap();
+    edits.create_item(create(&ns, 500)).await.unwrap();
+    let ids: arrow::array::ArrayRef = std::sync::Arc::new(Int64Array::from(vec![5, 6, 500]));
+    let sections: arrow::array::ArrayRef =
+        std::sync::Arc::new(arrow::array::StringArray::from(vec!["some"; 3]));
+    let some = RecordBatch::try_from_iter([("id", ids), ("section", sections)]).unwrap();
+    let upsert = || Put::to(&ns, "rows", some.schema()).option("mode", "upsert");
+    upsert().send(admin, stream::iter(vec![some.clone()])).await.unwrap();
+    for (id, width) in [(5, 1), (6, data::width(6)), (500, 7)] {
+        let kept = format!("id = {id} AND width = {width} AND section = \"some\"");
+        assert_eq!(counted(admin, &ns, &kept).await, 1, "{kept}");
+    }
+    assert_eq!(counted(admin, &ns, "section = \"some\"").await, 3);
+    let expected: Vec<i64> = (0..100).chain([500]).collect();
+    assert_eq!(agree(admin, &ns).await, expected);
+    // A new row has nothing to keep, and its width may not be null.
+    let new: arrow::array::ArrayRef = std::sync::Arc::new(Int64Array::from(vec![900]));
+    let new = RecordBatch::try_from_iter([("id", new)]).unwrap();
+    let refused_put = Put::to(&ns, "rows", new.schema()).option("mode", "upsert");
+    let status = refused_put.send(admin, stream::iter(vec![new])).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    // Each key once, in the words of an upsert.
+    let twice = Put::to(&ns, "rows", data::schema()).option("mode", "upsert");
+    let twice = twice.send(admin, stream::iter(vec![data::rows(0, 10), data::rows(5, 6)])).await;
+    let twice = twice.unwrap_err();
+    assert_eq!(twice.code(), Code::InvalidArgument, "{twice:?}");
+    assert!(twice.message().contains('5') && !twice.message().contains("append"), "{twice:?}");
+    assert_eq!(agree(admin, &ns).await, expected, "nothing of what was refused");
 }
 
 /// Edits, puts and versions at once: nothing lost, nothing twice.
