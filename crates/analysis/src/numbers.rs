@@ -1,5 +1,7 @@
 //! Sums and quantiles of numbers.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
@@ -56,7 +58,8 @@ impl Numbers {
         // One of every so many, so that what is sorted stays small; which one is left to chance,
         // so that no pattern in the column is taken for the whole.
         let step = values.len().div_ceil(SAMPLED_MAX).max(1);
-        let mut chance = values.len() as u64;
+        // Another one for each piece: pieces may be alike.
+        let mut chance = RandomState::new().build_hasher().finish();
         let sampled = (0..values.len())
             .step_by(step)
             .map(|begin| begin + drawn(&mut chance, step.min(values.len() - begin)))
