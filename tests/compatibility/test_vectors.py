@@ -1,7 +1,13 @@
 """Vector search as its users reach it: JSON with requests, gRPC with reflection alone."""
 
+import http.server as http_server
+import json
+import subprocess
+import threading
+
 import grpc
 import pytest
+import quarry_server
 import requests
 from google.protobuf import descriptor_pool, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -129,3 +135,121 @@ def test_similar_ones_by_grpc(ground, http, namespace):
         with pytest.raises(grpc.RpcError) as refused:
             call("SearchService", "Search", query=query, k=20_000)
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Embeddings(http_server.BaseHTTPRequestHandler):
+    """An OpenAI-compatible endpoint that is busy, then broken, then answers: a word an axis."""
+
+    WORDS = ["cat", "playing", "chair", "mountain", "landscape", "car"]
+    FAILURES = [429, 500]
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.server.failures:
+            self.send_response(self.server.failures.pop(0))
+            self.send_header("retry-after", "0")
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
+        self.server.calls += 1
+        rows = [[0.1 + (word in text.lower()) for word in self.WORDS] for text in body["input"]]
+        data = [{"index": at, "embedding": row} for at, row in enumerate(rows)]
+        answer = json.dumps({"data": data, "model": body["model"]}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def embedding_server():
+    """A platform whose embedder is that endpoint."""
+    with http_server.ThreadingHTTPServer(("127.0.0.1", 0), Embeddings) as endpoint:
+        endpoint.failures, endpoint.calls = list(Embeddings.FAILURES), 0
+        threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+        settings = {
+            "QUARRY_VECTORS__EMBEDDERS__WORDS__KIND": "openai",
+            "QUARRY_VECTORS__EMBEDDERS__WORDS__URL": f"http://127.0.0.1:{endpoint.server_port}/v1",
+            "QUARRY_VECTORS__EMBEDDERS__WORDS__MODEL": "words",
+            "QUARRY_VECTORS__EMBEDDERS__WORDS__DIMENSION": "6",
+        }
+        with quarry_server.Server(variables=settings) as server:
+            server.endpoint = endpoint
+            yield server
+        endpoint.shutdown()
+
+
+def test_usage_examples(embedding_server, namespace, tmp_path):
+    """Add an image, search by text with filters and threshold, log a generation, statistics."""
+    server = embedding_server
+    session = requests.Session()
+    session.headers["authorization"] = f"Bearer {server.token}"
+
+    def call(method, path, status=200, **body):
+        answer = session.request(method, server.url + path, json=body or None, timeout=60)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    call("POST", "/v1/namespaces", name=namespace)
+    images = f"/v1/namespaces/{namespace}/images"
+    image = call("POST", images, image={
+        "image_path": "data/images/cat.jpg",
+        "description": "A cute cat sitting on a chair",
+        "tags": ["cat", "chair", "cute"],
+        "width": 800,
+        "height": 600,
+    })["image"]
+    assert call("GET", f"{images}/{image['id']}")["image"] == image
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "id,description,embedding_type\n"
+        f"{image['id']},A cute cat sitting on a chair,text\n"
+        "2,A cat playing,text\n3,A mountain landscape,text\n4,A red car,image\n"
+    )
+
+    def quarry(*args):
+        command = [server.executable, *args, "-o", "json", "--server", server.url]
+        ran = subprocess.run(
+            command, env=quarry_server.environment({"QUARRY_TOKEN": server.token}),
+            capture_output=True, text=True, timeout=120,
+        )
+        assert ran.returncode == 0, ran.stderr
+        return json.loads(ran.stdout)
+
+    quarry("import", str(rows), f"{namespace}/images")
+    embedded = quarry("vectors", "embed", f"{namespace}/images", "--column", "description",
+                      "--space", "text")
+    assert embedded["job"]["state"] == "JOB_STATE_COMPLETED", embedded
+    assert embedded["job"]["result"]["rows"] == 4
+    assert not server.endpoint.failures, "429 and 500 were asked again"
+    path = f"/v1/namespaces/{namespace}/datasets/images/spaces/text"
+    near = call("POST", f"{path}:search", query={"text": "a cat playing"}, k=5, threshold=0.5,
+                with_payload=True)
+    assert near["hits"][0]["item_id"] == "2" and image["id"] in [h["item_id"] for h in near["hits"]]
+    assert all(hit["score"] >= 0.5 for hit in near["hits"])
+    assert "4" not in [hit["item_id"] for hit in near["hits"]]
+    filtered = call("POST", f"{path}:search", query={"text": "mountain landscape"}, k=10,
+                    filter='embedding_type = "text"')
+    assert filtered["hits"][0]["item_id"] == "3" and len(filtered["hits"]) == 3
+    log = f"/v1/namespaces/{namespace}/generations"
+    context = call("POST", f"{path}:assemble", prompt="a cat sitting on a chair", k=2,
+                   text_column="description")
+    assert "A cute cat sitting on a chair" in context["augmented_prompt"]
+    generation = call("POST", log, generation={
+        "prompt": "a cat sitting on a chair",
+        "augmented_prompt": context["augmented_prompt"],
+        "output_path": "output/generated_cat.png",
+        "generation_time_ms": 2500,
+        "memory_usage_mb": 512.5,
+        "retrieved_examples": context["retrieved_examples"],
+    })["generation"]
+    got = call("GET", f"{log}/{generation['id']}")["generation"]
+    assert got == generation and len(got["retrieved_examples"]) == 2
+    stats = call("GET", f"/v1/namespaces/{namespace}/ragStatistics")
+    assert (stats["total_images"], stats["total_embeddings"]) == ("1", "4")
+    assert (stats["total_generations"], stats["recent_generations"]) == ("1", "1")
+    assert stats["avg_generation_time_ms"] == 2500.0
