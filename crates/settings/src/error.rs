@@ -49,6 +49,7 @@ fn shown(key: &str, found: &Actual) -> String {
     if is_secret(key) { "the value".to_owned() } else { found.to_string() }
 }
 
-fn is_secret(key: &str) -> bool {
+/// Whether a key may name a secret.
+pub fn is_secret(key: &str) -> bool {
     SECRET_MARKS.iter().any(|mark| key.contains(mark))
 }

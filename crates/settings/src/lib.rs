@@ -3,6 +3,8 @@
 
 mod error;
 mod fields;
+mod origins;
+mod role_secret;
 mod secret;
 mod sources;
 
@@ -13,6 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use service_error::ServiceError;
 
+pub use origins::{Listed, Origins};
+pub use role_secret::RoleSecret;
 pub use secret::Secret;
 
 /// Read from the working directory when no file is named.
@@ -34,11 +38,27 @@ pub fn load<T: DeserializeOwned>(
     file: Option<&Path>,
     overrides: impl Serialize,
 ) -> Result<T, ServiceError> {
-    let variables = std::env::vars_os().filter_map(|(key, value)| {
+    load_from(file, environment(), overrides)
+}
+
+/// [`load`], and where each setting that was set came from.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_origins<T: DeserializeOwned>(
+    file: Option<&Path>,
+    overrides: impl Serialize,
+) -> Result<(T, Origins), ServiceError> {
+    let figment = merged::<T>(file, environment(), overrides)?;
+    let settings = figment.extract().map_err(error::explain)?;
+    Ok((settings, Origins::of(&figment)))
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(key, value)| {
         // A name that is no UTF-8 is none of ours.
         Some((key.into_string().ok()?, value.to_string_lossy().into_owned()))
-    });
-    load_from(file, variables, overrides)
+    })
 }
 
 /// [`load`] with the environment given: for tests and embedding.
@@ -50,6 +70,14 @@ pub fn load_from<T: DeserializeOwned>(
     variables: impl IntoIterator<Item = (String, String)>,
     overrides: impl Serialize,
 ) -> Result<T, ServiceError> {
+    merged::<T>(file, variables, overrides)?.extract().map_err(error::explain)
+}
+
+fn merged<T: DeserializeOwned>(
+    file: Option<&Path>,
+    variables: impl IntoIterator<Item = (String, String)>,
+    overrides: impl Serialize,
+) -> Result<Figment, ServiceError> {
     let mut figment = Figment::new();
     if let Some(path) = existing(file) {
         figment = figment.merge(sources::TomlFile::read(&path)?);
@@ -57,8 +85,7 @@ pub fn load_from<T: DeserializeOwned>(
     for variable in sources::variables::<T>(variables) {
         figment = figment.merge(variable);
     }
-    figment = figment.merge(sources::Flags::of(overrides)?);
-    figment.extract().map_err(error::explain)
+    Ok(figment.merge(sources::Flags::of(overrides)?))
 }
 
 /// The named file, which must exist, or the default one if it does.

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use service_error::ServiceError;
 
+/// What stands for a secret that is set.
+pub const SET: &str = "set";
+
 /// A password, token or key. Neither `Debug` nor `Display` shows it, and it
-/// does not serialize.
+/// serializes as [`SET`], so that a listing of settings says no more.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -58,5 +61,11 @@ impl fmt::Display for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(SET)
     }
 }

@@ -1,6 +1,8 @@
 //! Precedence, refusals, and that secrets stay out of messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::*;
@@ -149,4 +151,64 @@ fn a_secret_file_is_trimmed_and_must_hold_something() {
     assert_eq!(Secret::from_file(secret.path()).unwrap().expose(), "qsvc_abc");
     let error = Secret::from_file(file("\n").path()).unwrap_err();
     assert!(error.message().contains("empty"), "{error}");
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Told {
+    data_dir: PathBuf,
+    database_url: Option<Secret>,
+    object_store_url: Option<String>,
+    service_token_file: Option<PathBuf>,
+    admin_password: Option<String>,
+    roles: Vec<String>,
+    drain: BTreeMap<String, u64>,
+}
+
+#[test]
+fn settings_are_told_with_their_source_and_secrets_are_not() {
+    let file = file(
+        "data_dir = \"/file\"\nobject_store_url = \"s3://k:canary@b/p\"\nadmin_password = \"canary\"\n[drain]\ngrace_seconds = 3\n",
+    );
+    let pairs = [
+        ("QUARRY_DATABASE_URL", "postgres://u:canary@h/db"),
+        ("QUARRY_ROLES", "[catalog]"),
+        ("QUARRY_SERVICE_TOKEN_FILE", "/run/token"),
+    ];
+    let flags = serde_json::json!({ "data_dir": "/flag" });
+    let figment = merged::<Told>(Some(file.path()), env(&pairs), flags).unwrap();
+    let told: Told = figment.extract().unwrap();
+    let listed = Origins::of(&figment).list(&told).unwrap();
+    let of = |key: &str| listed.iter().find(|one| one.key == key).unwrap();
+    assert!(!format!("{listed:?}").contains("canary"), "{listed:?}");
+    assert_eq!(
+        (of("data_dir").value.as_str(), of("data_dir").source.as_str()),
+        ("\"/flag\"", "the command line")
+    );
+    assert_eq!(of("database_url").value, "\"set\"");
+    assert!(of("database_url").secret && of("database_url").source.contains("QUARRY_DATABASE_URL"));
+    assert!(of("admin_password").secret);
+    assert_eq!(of("service_token_file").value, "\"/run/token\"");
+    assert_eq!(of("object_store_url").value, "\"s3://…@b/p\"");
+    assert_eq!(of("drain.grace_seconds").source, file.path().display().to_string());
+    assert!(of("roles").source.contains("QUARRY_ROLES"));
+    let unset = Origins::default().list(&Told::default()).unwrap();
+    let database = unset.iter().find(|one| one.key == "database_url").unwrap();
+    assert_eq!((database.value.as_str(), database.source.as_str()), ("null", "default"));
+}
+
+#[test]
+fn a_renewed_file_is_the_secret_of_now() {
+    let renewed = file("first-secret");
+    let first = Secret::new("first-secret");
+    let path = renewed.path().to_owned();
+    let now = RoleSecret::read_again_after(path.clone(), first.clone(), std::time::Duration::ZERO);
+    let kept = RoleSecret::of_file(path.clone(), first);
+    std::fs::write(&path, "second-secret\n").unwrap();
+    assert_eq!(now.current().expose(), "second-secret");
+    assert_eq!(kept.current().expose(), "first-secret", "not read each time");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(now.current().expose(), "second-secret", "what it held before");
+    assert_eq!(RoleSecret::from(Secret::new("fixed")).current().expose(), "fixed");
+    assert!(!format!("{now:?}").contains("second"));
 }
