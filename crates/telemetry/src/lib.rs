@@ -4,6 +4,7 @@
 //! metrics stand ready as Prometheus text; all three also go to an OTLP
 //! endpoint where one is configured. Tokens are masked in what is logged.
 
+mod counted;
 mod log;
 mod measured;
 mod process;
@@ -11,6 +12,7 @@ mod propagation;
 mod redact;
 mod rpc;
 mod settings;
+mod statements;
 
 use std::time::Duration;
 
@@ -26,11 +28,11 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use prometheus::TextEncoder;
 use service_error::ServiceError;
-use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
+pub use counted::Counted;
 pub use measured::measured;
 pub use propagation::{InjectLayer, InjectService, extract, inject};
 pub use rpc::{MeasuredBody, RpcLayer, RpcService};
@@ -57,12 +59,11 @@ pub struct Telemetry {
 /// when it was started before in this process.
 pub fn start(settings: &TelemetrySettings, service_name: &str) -> Result<Telemetry, ServiceError> {
     let telemetry = Telemetry::build(settings, service_name)?;
-    let traces = tracing_opentelemetry::layer()
-        .with_tracer(telemetry.tracers.tracer("quarry"))
-        .with_filter(LevelFilter::INFO);
+    let traces = tracing_opentelemetry::layer().with_tracer(telemetry.tracers.tracer("quarry"));
+    let traces = statements::in_calls(traces, settings.otlp_endpoint.is_some());
     let exported_logs = telemetry.loggers.as_ref().map(|loggers| {
         // The exporter's own transport must not feed itself.
-        let own = "info,hyper=off,hyper_util=off,h2=off,tonic=off,tower=off,opentelemetry=off";
+        let own = "info,hyper=off,hyper_util=off,h2=off,tonic=off,tower=off,opentelemetry=off,sea_orm=warn";
         OpenTelemetryTracingBridge::new(loggers).with_filter(EnvFilter::new(own))
     });
     Registry::default()

@@ -12,7 +12,7 @@ use crate::{LogFormat, TelemetrySettings};
 
 /// Libraries that tell of each of their steps at `info`. What the settings say
 /// of them comes later and wins.
-const QUIET: &str = "opentelemetry=warn,opentelemetry_sdk=warn,sea_orm_migration=warn";
+const QUIET: &str = "opentelemetry=warn,opentelemetry_sdk=warn,sea_orm=warn,sea_orm_migration=warn";
 
 /// The layer that writes log lines to `writer`.
 pub fn layer<S, W>(

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
 
 /// The `[telemetry]` section.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetrySettings {
     /// How log lines look; `auto` is human on a terminal and JSON otherwise.
@@ -15,6 +15,8 @@ pub struct TelemetrySettings {
     pub otlp_endpoint: Option<String>,
     /// The part of new traces that is sent, from 0 to 1.
     pub trace_sample_ratio: f64,
+    /// Seconds between two samples of a role's own history.
+    pub history_seconds: u64,
 }
 
 impl Default for TelemetrySettings {
@@ -24,6 +26,7 @@ impl Default for TelemetrySettings {
             log: "info".to_owned(),
             otlp_endpoint: None,
             trace_sample_ratio: 1.0,
+            history_seconds: 60,
         }
     }
 }

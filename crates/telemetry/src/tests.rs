@@ -59,6 +59,54 @@ async fn calls_are_counted_by_method_and_by_the_code_in_their_trailers() {
 }
 
 #[tokio::test]
+async fn what_was_counted_of_a_role_can_be_asked_for() {
+    let telemetry = telemetry();
+    for status in ["0", "5", "13", "14"] {
+        call(&telemetry, "/quarry.catalog.v1.DatasetsService/GetDataset", status, true).await;
+    }
+    let counted = telemetry.counted("catalog");
+    assert_eq!((counted.requests, counted.failures, counted.in_flight), (4.0, 2.0, 0.0));
+    assert_eq!(counted.durations.last().map(|last| last.1), Some(4), "{counted:?}");
+    assert!(counted.durations.last().is_some_and(|last| last.0.is_infinite()));
+    assert!(counted.resident_bytes > 1e6 && counted.threads >= 1.0, "{counted:?}");
+    assert_eq!(telemetry.counted("identity").requests, 0.0);
+}
+
+/// Names of the spans that a layer behind the filter sees.
+#[derive(Clone, Default)]
+struct Seen(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Seen {
+    fn on_new_span(
+        &self,
+        attributes: &tracing::span::Attributes<'_>,
+        _: &tracing::span::Id,
+        _: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        self.0.lock().unwrap().push(attributes.metadata().name().to_owned());
+    }
+}
+
+#[test]
+fn statements_have_spans_in_calls_and_where_traces_are_sent() {
+    let seen = |sent: bool| {
+        let seen = Seen::default();
+        let subscriber = Registry::default().with(crate::statements::in_calls(seen.clone(), sent));
+        tracing::subscriber::with_default(subscriber, || {
+            let statement = || tracing::info_span!(target: "sea_orm::database", "statement");
+            drop(statement());
+            let call = tracing::error_span!("call");
+            call.in_scope(|| drop(statement()));
+            drop(tracing::debug_span!("detail"));
+        });
+        let names = seen.0.lock().unwrap().clone();
+        names
+    };
+    assert_eq!(seen(true), ["call", "statement"], "none outside a call");
+    assert_eq!(seen(false), ["call"]);
+}
+
+#[tokio::test]
 async fn a_path_that_nobody_serves_makes_no_label() {
     let telemetry = telemetry();
     for n in 0..50 {
