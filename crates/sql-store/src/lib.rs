@@ -17,6 +17,7 @@ pub use counter::{current_number, next_number, next_numbers};
 pub use error::{db_error, is_unique_violation};
 pub use metrics_table::SystemMetrics;
 pub use migration::MigrationStatus;
+pub use postgres::options_of as postgres_options;
 pub use store::SqlStore;
 
 use std::fmt;

@@ -2,7 +2,9 @@
 //! service's own migration list.
 
 use sea_orm::ConnectionTrait as _;
-use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, SchemaManager, async_trait};
+use sea_orm_migration::prelude::{
+    DbErr, MigrationName, MigrationTrait, SchemaManager, async_trait,
+};
 
 /// A row of a service's migration list; keep it where it once stood.
 #[derive(Debug, Clone, Copy)]

@@ -42,7 +42,10 @@ pub(crate) async fn open(
 
 /// Options of a `postgres://` or `postgresql://` URL. Takes what libpq takes
 /// and URL parsers refuse: no host (`postgres://user:@/db?host=/socket/dir`).
-pub(crate) fn options_of(url: &str) -> Result<PgConnectOptions, ServiceError> {
+///
+/// # Errors
+/// INVALID_ARGUMENT for a URL that is none; it is not repeated.
+pub fn options_of(url: &str) -> Result<PgConnectOptions, ServiceError> {
     let rest = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://")).ok_or_else(|| {
         let scheme = url.split_once("://").map_or("none", |(scheme, _)| scheme);
         ServiceError::invalid(
