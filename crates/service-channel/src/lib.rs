@@ -5,6 +5,7 @@ mod deadline;
 mod door;
 mod lingering;
 mod panics;
+mod patience;
 mod remote;
 mod service;
 
@@ -18,7 +19,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service as TowerService, ServiceExt};
 
 pub use door::{DoorSettings, serve};
-pub use remote::remote;
+pub use remote::{NEIGHBOUR_PATIENCE, neighbour, remote, remote_within};
 pub use service::{Job, Readiness, Service};
 
 /// What a generated client is made from: the callee's own routes, or a

@@ -19,6 +19,7 @@ use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 
 use crate::Transport;
+use crate::patience::{Absence, Patient};
 
 /// Flow-control windows of internal HTTP/2, in bytes. With hyper's defaults
 /// three slow readers stop all bulk.
@@ -29,7 +30,11 @@ pub(crate) const FRAME_BYTES_MAX: u32 = 1 << 20;
 const BULK_CONNECTIONS: usize = 4;
 const CONTROL_CONNECTIONS: usize = 2;
 
-type HttpClient = Client<HttpConnector, Body>;
+type HttpClient = Client<Patient, Body>;
+
+/// How long a role that does not take connections is waited for: long enough to
+/// be started again, shorter than a client's own patience.
+pub const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A callee by its URL, e.g. `http://catalog:7070`. Connects at the first call
 /// and again whenever the connection was lost.
@@ -37,8 +42,28 @@ type HttpClient = Client<HttpConnector, Body>;
 /// # Errors
 /// A URL that is not `http://host:port`.
 pub fn remote(url: &str) -> Result<Transport, ServiceError> {
+    remote_within(url, Duration::ZERO)
+}
+
+/// The same, for a role of this platform: while it is being started again
+/// (nothing listens there) calls wait for it, at most [`NEIGHBOUR_PATIENCE`]
+/// from the moment that it was missed. Nothing was sent yet, so every call may
+/// wait, whether it may be repeated or not.
+///
+/// # Errors
+/// As [`remote`].
+pub fn neighbour(url: &str) -> Result<Transport, ServiceError> {
+    remote_within(url, NEIGHBOUR_PATIENCE)
+}
+
+/// A callee by its URL that is waited for, `patience` long from the moment that
+/// it was missed, while it takes no connections.
+///
+/// # Errors
+/// As [`remote`].
+pub fn remote_within(url: &str, patience: Duration) -> Result<Transport, ServiceError> {
     let authority = authority_of(url)?;
-    let pools = Arc::new(Pools::new());
+    let pools = Arc::new(Pools::new(patience));
     let service = tower::service_fn(move |request: Request<Body>| {
         let pools = Arc::clone(&pools);
         let authority = authority.clone();
@@ -107,7 +132,9 @@ struct Pools {
 }
 
 impl Pools {
-    fn new() -> Self {
+    fn new(patience: Duration) -> Self {
+        let absence = Absence::new(patience);
+        let client = || client(&absence);
         Self {
             bulk: (0..BULK_CONNECTIONS).map(|_| client()).collect(),
             watch: client(),
@@ -150,7 +177,7 @@ impl Traffic {
     }
 }
 
-fn client() -> HttpClient {
+fn client(absence: &Absence) -> HttpClient {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(Duration::from_secs(5)));
@@ -164,5 +191,5 @@ fn client() -> HttpClient {
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(20))
         .http2_keep_alive_while_idle(false)
-        .build(connector)
+        .build(Patient::new(connector, absence.clone()))
 }

@@ -136,6 +136,43 @@ async fn an_absent_neighbour_is_unavailable_and_named() {
     assert!(error.message().contains(&address.to_string()), "{error}");
 }
 
+#[tokio::test]
+async fn a_neighbour_that_comes_back_is_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let transport = remote_within(&format!("http://{address}"), Duration::from_secs(30)).unwrap();
+    let calls: Vec<_> =
+        (0..20).map(|_| tokio::spawn(transport.clone().oneshot(request("/q.S/Call")))).collect();
+    // They are under way before anybody listens.
+    tokio::task::yield_now().await;
+    let guard = CancellationTokenGuard::new();
+    let listener = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(serve(listener, callee(), DoorSettings::default(), guard.0.clone()));
+    for call in calls {
+        let response = call.await.unwrap().unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+    }
+}
+
+#[tokio::test]
+async fn who_comes_after_the_patience_is_told_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let patience = Duration::from_millis(300);
+    let transport = remote_within(&format!("http://{address}"), patience).unwrap();
+    let begin = std::time::Instant::now();
+    let error = transport.clone().oneshot(request("/")).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    let waited = begin.elapsed();
+    assert!(waited >= patience / 2, "{waited:?}");
+    for _ in 0..20 {
+        transport.clone().oneshot(request("/")).await.unwrap_err();
+    }
+    assert!(begin.elapsed() - waited < Duration::from_secs(3), "each waited anew");
+}
+
 #[test]
 fn a_neighbour_must_be_a_plain_http_url() {
     for url in ["catalog:7070", "https://catalog:7070", "http://catalog:7070/path", "http://", ""] {
