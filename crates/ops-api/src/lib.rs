@@ -1,5 +1,6 @@
-//! The contract of operating the platform: long work that can be watched,
-//! paused and taken up again, the same in every service.
+//! The contract of operating the platform: what runs, as what, on what, and
+//! long work that can be watched, paused and taken up again, the same in every
+//! service.
 
 /// Messages, clients and servers of `quarry.ops.v1`.
 #[allow(
@@ -17,9 +18,9 @@ pub mod v1 {
 /// and options.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// Every service that has jobs answers the same path. Where several share a
+/// Every role answers the same paths. Where several share a
 /// door, this metadata says whose are meant; the public door strips it.
 pub const CALLEE_HEADER: &str = "x-quarry-callee";
 
-/// Paths of `quarry.ops.v1.Jobs` begin with this.
+/// Paths of `quarry.ops.v1` begin with this.
 pub const JOBS_PREFIX: &str = "quarry.ops.v1.";
