@@ -19,7 +19,7 @@ pub use claims::{Actor, Claims, ISSUER, LEEWAY_SECONDS, TOKEN_TYPE, scope};
 pub use guard::{AcceptAll, Gate, Guarded, Refused, enforce, guard};
 pub use keys::Keys;
 pub use outbound::{Bearer, TokenSource, authorized};
-pub use settings::Secret;
+pub use settings::{RoleSecret, Secret};
 
 /// The principal behind a call.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::keys::now_seconds;
-use crate::{Caller, Secret};
+use crate::{Caller, RoleSecret};
 
 const CACHED_TOKENS_MAX: u64 = 50_000;
 /// A token is replaced this long before it expires, in seconds.
@@ -54,7 +54,7 @@ pub struct TokenSource {
 
 struct Inner {
     identity: Transport,
-    secret: Secret,
+    secret: RoleSecret,
     cache: Cache<CacheKey, Bearer>,
 }
 
@@ -67,7 +67,8 @@ impl std::fmt::Debug for TokenSource {
 impl TokenSource {
     /// A source that asks `identity` with a role's secret.
     #[must_use]
-    pub fn new(identity: Transport, secret: Secret) -> Self {
+    pub fn new(identity: Transport, secret: impl Into<RoleSecret>) -> Self {
+        let secret = secret.into();
         let cache = Cache::builder()
             .max_capacity(CACHED_TOKENS_MAX)
             .time_to_live(Duration::from_secs(60))
@@ -118,7 +119,7 @@ impl TokenSource {
 
     async fn ask(&self, subject_token: &str, audience: &str) -> Result<Bearer, ServiceError> {
         let request = IssueTokenRequest {
-            service_secret: self.inner.secret.expose().to_owned(),
+            service_secret: self.inner.secret.current().expose().to_owned(),
             audience: audience.to_owned(),
             subject_token: subject_token.to_owned(),
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
 use settings::Secret;
 
@@ -16,7 +16,7 @@ use endpoint::Endpoint;
 use local::Bert;
 
 /// An embedder as the settings name it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EmbedderSettings {
     /// A sentence-transformers BERT in a directory.
