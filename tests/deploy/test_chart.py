@@ -16,9 +16,11 @@ BROUGHT = {
     ("Secret", name)
     for name in (
         "quarry-database", "quarry-bucket", "quarry-admin", "quarry-roles", "quarry-tls",
-        "pull",
+        "quarry-agent", "pull",
     )
 }
+# What every namespace has.
+BROUGHT.add(("ConfigMap", "kube-root-ca.crt"))
 # Objects of other projects' definitions, which the schemas do not hold.
 FOREIGN = {"GRPCRoute", "HTTPRoute", "ServiceMonitor", "PrometheusRule"}
 
@@ -69,6 +71,10 @@ def references(pod):
             found.add(("Secret", volume["secret"]["secretName"]))
         if "configMap" in volume:
             found.add(("ConfigMap", volume["configMap"]["name"]))
+        for source in volume.get("projected", {}).get("sources", []):
+            for kind, key in (("Secret", "secret"), ("ConfigMap", "configMap")):
+                if key in source:
+                    found.add((kind, source[key]["name"]))
         if "persistentVolumeClaim" in volume:
             found.add(("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]))
     for container in pod.get("initContainers", []) + pod["containers"]:
@@ -234,6 +240,51 @@ def test_a_role_sees_its_own_token_alone():
             assert keys == {role} or role == "identity"
 
 
+def test_a_projected_token_is_of_its_roles_account():
+    objects = rendered(values_of(CHART / "ci" / "projected.yaml"))
+    accounts = {}
+    for one, pod in pods(objects):
+        role = one["metadata"]["labels"]["app.kubernetes.io/component"]
+        variables = {v["name"]: v.get("value") for v in pod["containers"][0].get("env", [])}
+        if role == "identity":
+            prefix = "QUARRY_IDENTITY__PROJECTED__ACCOUNTS__"
+            known = {n.removeprefix(prefix): v for n, v in variables.items() if n.startswith(prefix)}
+            audience = variables["QUARRY_IDENTITY__PROJECTED__AUDIENCE"]
+        elif one["kind"] == "Deployment":
+            accounts[role] = pod["serviceAccountName"]
+            [volume] = [v for v in pod["volumes"] if v["name"] == "service-tokens"]
+            [source] = volume["projected"]["sources"]
+            token = source["serviceAccountToken"]
+            assert token["audience"] == "quarry" and token["expirationSeconds"] >= 600
+            [mount] = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "service-tokens"]
+            file = f"{mount['mountPath']}/{token['path']}"
+            assert variables["QUARRY_SERVICE_TOKEN_FILE"] == file, role
+    assert audience == "quarry"
+    assert {role.replace("-", "_").upper(): f"data:{name}" for role, name in accounts.items()} == known
+    assert len(known) == 6
+
+
+def test_the_agent_reads_each_location_and_calls_the_door_alone():
+    objects = rendered(values_of(CHART / "ci" / "projected.yaml"))
+    [pod] = [pod for one, pod in pods(objects) if one["kind"] == "DaemonSet"]
+    [container] = pod["containers"]
+    mounts = {m["mountPath"]: m for m in container["volumeMounts"]}
+    hosts = {v["name"]: v["hostPath"]["path"] for v in pod["volumes"]}
+    shown = dict(argument.split("=") for argument in container["args"][1:])
+    assert set(shown) == {"/data/images", "/data/more"} and set(shown.values()) == set(mounts)
+    assert all(mount["readOnly"] is True for mount in mounts.values())
+    assert hosts[mounts[shown["/data/more"]]["name"]] == "/srv/more"
+    assert pod["securityContext"]["runAsUser"] == 20001 and pod["securityContext"]["runAsNonRoot"] is True
+    variables = {v["name"]: v.get("value") for v in container["env"]}
+    host, port = variables["QUARRY_SERVER"].removeprefix("http://").split(":")
+    ports = kinds(objects, "Service")[host]["spec"]["ports"]
+    assert int(port) in [one["port"] for one in ports]
+    policies = kinds(objects, "NetworkPolicy")
+    assert policies["q-quarry-agent"]["spec"]["ingress"] == []
+    gateway = policies["q-quarry-gateway"]["spec"]["ingress"][0]["from"]
+    assert any("podSelector" in peer and "namespaceSelector" not in peer for peer in gateway)
+
+
 def test_no_secret_is_made_or_spelled_out(value_set):
     objects = rendered(value_set)
     assert not kinds(objects, "Secret")
@@ -256,6 +307,10 @@ def test_no_secret_is_made_or_spelled_out(value_set):
         ({"objectStore": {"url": ""}}, "objectStore.url"),
         ({"roles": {"catalog": {"enabled": False}}}, "roles.catalog.enabled"),
         ({"ingress": {"enabled": True}}, "ingress.host"),
+        ({"agent": {"enabled": True}}, "agent.existingSecret"),
+        ({"agent": {"enabled": True, "existingSecret": "a"}}, "agent.locations"),
+        ({"agent": {"locations": [{"path": "/a"}]}}, "hostPath"),
+        ({"serviceTokens": {"existingSecret": "", "projected": {"issuer": "cluster"}}}, "issuer"),
     ],
 )
 def test_a_wrong_value_is_named(change, said):

@@ -91,8 +91,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if not .Values.objectStore.url -}}
 {{- fail "objectStore.url: name a bucket (s3://bucket/prefix), or set mode: all-in-one" -}}
 {{- end -}}
-{{- if not .Values.serviceTokens.existingSecret -}}
-{{- fail "serviceTokens.existingSecret: name a Secret with one key a role, or set mode: all-in-one" -}}
+{{- if not (or .Values.serviceTokens.existingSecret .Values.serviceTokens.projected.issuer) -}}
+{{- fail "serviceTokens.existingSecret: name a Secret with one key a role, set serviceTokens.projected.issuer, or set mode: all-in-one" -}}
 {{- end -}}
 {{- range $role := list "identity" "catalog" "gateway" -}}
 {{- if not (index $.Values.roles $role).enabled -}}
