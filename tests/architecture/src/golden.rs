@@ -53,6 +53,8 @@ pub const SERVICES: &[&str] =
 pub const ROOMS_APART: &[(&str, &str)] = &[
     ("catalog-model", "catalog"),
     ("file-records", "file-indexer"),
+    ("files-agent", "quarry"),
+    ("item-garbage", "item-store"),
     ("item-model", "item-store"),
     ("item-operations", "item-store"),
     ("item-records", "item-store"),

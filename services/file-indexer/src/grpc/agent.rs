@@ -31,7 +31,7 @@ impl AgentService for Agents {
         request: Request<Streaming<wire::ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let caller = caller::of(&request)?;
-        let said = request.into_inner().map(|message| said(message.map_err(ServiceError::from)?));
+        let said = request.into_inner().map(|message| said(message.map_err(broken)?));
         let (tell, told) = mpsc::channel(WAITING);
         let indexer = self.0.clone();
         let end = tell.clone();
@@ -49,6 +49,15 @@ impl AgentService for Agents {
         let told = ReceiverStream::new(told).map(|told| told.map(to_wire).map_err(Status::from));
         Ok(Response::new(told.boxed()))
     }
+}
+
+/// A message over the limit is the agent's fault, and says so.
+fn broken(status: Status) -> ServiceError {
+    if status.code() == tonic::Code::OutOfRange {
+        return ServiceError::exhausted("a message of an agent takes at most 2 MiB")
+            .reason("AGENT_BATCH_TOO_LARGE");
+    }
+    ServiceError::from(status)
 }
 
 fn said(message: wire::ConnectRequest) -> Result<Said, ServiceError> {

@@ -16,8 +16,8 @@ use super::jobs::JobsCommand;
 use crate::client::Client;
 use crate::failure::Failure;
 
-pub use imports::{ChangesCommand, ImportCommand};
 pub use find::{DuplicatesCommand, SearchCommand};
+pub use imports::{ChangesCommand, ImportCommand};
 pub use marks::{LabelCommand, NoteCommand, TagCommand};
 pub use places::{LocationCommand, ModeArg, ScanCommand};
 

@@ -86,8 +86,10 @@ struct Global {
     )]
     data_dir: Option<PathBuf>,
     /// Wait so long for a platform that takes no connections, e.g. one that is being started again
+    // Not `--wait`: commands that queue a job have one of their own.
     #[arg(
-        long,
+        id = "patience",
+        long = "patience",
         global = true,
         env = "QUARRY_WAIT",
         default_value_t = 0,
