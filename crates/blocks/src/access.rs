@@ -24,6 +24,11 @@ use crate::tally::Tally;
 const PIECE_ROWS: usize = 2_048;
 /// With this many rows wanted of a piece the whole piece is decoded.
 const PIECE_ROWS_WANTED_MIN: usize = 16;
+/// Rows in more ranges than this are read out of whole columns where those are small: the
+/// decoder takes longer over its list of ranges than over the values.
+const SCATTERED_RANGES: usize = 64;
+/// A column is small with at most this many bytes a row in the file: numbers, dictionaries.
+const SMALL_ROW_BYTES: usize = 10;
 /// The most memory of columns of a row group that are decoded at once.
 const WHOLE_BYTES_MAX: usize = 256 << 20;
 
@@ -61,6 +66,18 @@ impl Group {
         Arc::new(Schema::new(
             columns.iter().map(|column| own.field(*column).clone()).collect::<Vec<_>>(),
         ))
+    }
+
+    /// Whether all of a column takes little to decode and to keep.
+    fn is_small(&self, column: usize) -> bool {
+        let file = self.file.metadata().metadata();
+        let leaves = file.file_metadata().schema_descr();
+        let group = file.row_group(self.index);
+        let bytes: i64 = (0..leaves.num_columns())
+            .filter(|leaf| leaves.get_column_root_idx(*leaf) == column)
+            .map(|leaf| group.column(leaf).uncompressed_size())
+            .sum();
+        usize::try_from(bytes).is_ok_and(|bytes| bytes <= self.rows.saturating_mul(SMALL_ROW_BYTES))
     }
 
     /// In the types that were asked for; what the file lacks is null.
@@ -158,9 +175,36 @@ impl Access {
         if dense && few {
             return self.by_piece(group, &ranges, &pieces, schema);
         }
+        self.scattered(group, rows, &ranges, schema)
+    }
+
+    /// Rows far apart: of small columns out of the whole, of others by ranges.
+    fn scattered(
+        &self,
+        group: &Group,
+        rows: &Rows,
+        ranges: &[Range<usize>],
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch, ServiceError> {
         let columns = group.own(schema);
-        let found = self.decode(group, &columns, Some(&ranges))?;
-        group.conformed(&columns, found.columns().to_vec(), wanted, schema)
+        let (small, large): (Vec<usize>, Vec<usize>) = columns
+            .iter()
+            .partition(|column| ranges.len() > SCATTERED_RANGES && group.is_small(**column));
+        let mut arrays: Vec<(usize, ArrayRef)> = Vec::with_capacity(columns.len());
+        if !small.is_empty() {
+            let whole = self.whole(group, &group.own_schema(&small))?;
+            let found = pick(group, &whole, ranges, rows)?;
+            arrays.extend(small.into_iter().zip(found.columns().iter().cloned()));
+        }
+        if !large.is_empty() {
+            let found = self.decode(group, &large, Some(ranges))?;
+            arrays.extend(large.into_iter().zip(found.columns().iter().cloned()));
+        }
+        let place = |column: usize| columns.iter().position(|own| *own == column);
+        arrays.sort_by_key(|(column, _)| place(*column));
+        let arrays = arrays.into_iter().map(|(_, array)| array).collect();
+        let wanted = ranges.iter().map(ExactSizeIterator::len).sum();
+        group.conformed(&columns, arrays, wanted, schema)
     }
 
     /// Rows out of pieces that are kept.
