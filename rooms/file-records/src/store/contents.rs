@@ -50,6 +50,14 @@ pub struct Hashed {
     pub is_fresh: bool,
 }
 
+impl Hashed {
+    /// The pixels were looked at: what a header alone tells is known with the
+    /// content, and must not take the place of more.
+    fn was_decoded(&self) -> bool {
+        self.media.as_ref().is_some_and(|media| media.likeness.is_some() || media.broken)
+    }
+}
+
 /// Who read the bytes. What an agent says of them proves nothing: its contents
 /// are its location's own, and nothing that is said of the same bytes elsewhere
 /// shows through them.
@@ -174,7 +182,7 @@ impl Store {
         for file in hashed {
             if !ids.contains_key(&key(file)) {
                 fresh.entry(key(file)).or_insert(file);
-            } else if file.media.is_some() {
+            } else if file.was_decoded() {
                 looked.push(file);
             }
         }
@@ -195,6 +203,11 @@ impl Store {
         bulk::insert(tx, "content", &columns, "ON CONFLICT DO NOTHING").await?;
         if self.backend() == DbBackend::Postgres {
             ids = self.known_contents(tx, &unique).await?;
+            // What the other scan saw less closely.
+            let stands = |row: &&(i64, &Hashed)| ids.get(&key(row.1)) == Some(&row.0);
+            looked.extend(
+                rows.iter().filter(|row| row.1.was_decoded() && !stands(row)).map(|row| row.1),
+            );
         }
         let known: Vec<i64> =
             looked.iter().filter_map(|file| ids.get(&key(file))).copied().collect();

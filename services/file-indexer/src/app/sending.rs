@@ -83,7 +83,7 @@ pub(super) async fn put(
 /// A file to be sent.
 struct ToSend {
     file: ListedFile,
-    offset: Option<u64>,
+    begin: Option<u64>,
     size: u64,
     content: [u8; 32],
     mime_type: &'static str,
@@ -102,13 +102,13 @@ async fn send(
         .iter()
         .filter(|row| seen.insert(row.sample.content))
         .filter_map(|row| {
-            let (at, offset) = match row.sample.bytes {
+            let (at, begin) = match row.sample.bytes {
                 Bytes::File(at) => (at, None),
                 Bytes::Within { file, offset } => (file, Some(offset)),
             };
             Some(ToSend {
                 file: listed.get(at)?.clone(),
-                offset,
+                begin,
                 size: row.sample.size,
                 content: row.sample.content,
                 mime_type: row.mime_type,
@@ -167,7 +167,7 @@ fn send_one(
     if !is_as_listed {
         return Err("changed since the last scan".to_owned());
     }
-    opened.seek(SeekFrom::Start(file.offset.unwrap_or(0))).map_err(|err| err.to_string())?;
+    opened.seek(SeekFrom::Start(file.begin.unwrap_or(0))).map_err(|err| err.to_string())?;
     let mut rest = opened.take(file.size);
     let part = |part| UploadMediaRequest { part: Some(part) };
     let header = part(Part::Header(MediaHeader {

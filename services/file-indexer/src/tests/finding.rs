@@ -273,3 +273,43 @@ async fn verification_tells_rot_from_drift() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_closer_look_saw_stays_when_others_look_less_closely() {
+    on_each(|house| async move {
+        house.write("a.png", "1");
+        house.write("b.png", "2");
+        house.scanned().await;
+        let scan = house.store.begin_scan(house.location.id, Mode::Deep).await.unwrap();
+        for (name, likeness) in [("a.png", Some(5)), ("b.png", None)] {
+            let found = house.all(text(name)).await.remove(0);
+            let mark = file_scan::Mark {
+                size: 1,
+                modified: found.modified,
+                changed: 0,
+                ino: found.ino.cast_unsigned(),
+            };
+            let kind = file_scan::ContentKind::Image;
+            let content = file_scan::Content { hash: [9; 32], size: 1, kind, mark };
+            let media = file_scan::MediaFacts {
+                width: 4,
+                height: 3,
+                likeness,
+                ..file_scan::MediaFacts::default()
+            };
+            let hashed = crate::store::Hashed {
+                entry: found.id,
+                path: found.path(),
+                content,
+                media: Some(media),
+                is_fresh: false,
+            };
+            let by = crate::store::HashedBy::Server;
+            house.store.put_contents(scan, vec![hashed], by).await.unwrap();
+        }
+        let files = house.store.files_below(house.location.id, "", (0, 0), 10).await.unwrap();
+        let seen: Vec<Option<i64>> = files.iter().map(|file| file.likeness).collect();
+        assert_eq!(seen, [Some(5), Some(5)]);
+    })
+    .await;
+}
