@@ -364,21 +364,16 @@ impl World {
     }
 
     fn compact(&mut self, at: usize, without: Without) -> Result<bool, String> {
-        let actor = self.actors[at].clone();
-        match actor.step {
-            0 => {
+        if self.actors[at].step == 0 {
+            if self.actors[at].tries == 0 {
                 self.actors[at].upload = self.open_upload();
-                self.actors[at].step = 1;
-                return Ok(true);
             }
-            1 => {
-                self.actors[at].base = self.head.clone();
-                self.write_block(at);
-                self.actors[at].step = 2;
-                return Ok(true);
-            }
-            _ => {}
+            self.actors[at].base = self.head.clone();
+            self.write_block(at);
+            self.actors[at].step = 1;
+            return Ok(true);
         }
+        let actor = self.actors[at].clone();
         let base = actor.base;
         let commit = Commit {
             base: base.number,
@@ -395,7 +390,7 @@ impl World {
         }
         let actor = &mut self.actors[at];
         actor.tries += 1;
-        actor.step = if passed || actor.tries > 1 { DONE } else { 1 };
+        actor.step = if passed || actor.tries > 1 { DONE } else { 0 };
         if !passed && actor.step == DONE {
             let upload = usize::from(actor.upload);
             self.uploads[upload] = Upload::Aborted;
@@ -430,7 +425,7 @@ impl World {
                 let garbage = garbage.filter(|block| !self.manifest.contains(block)).collect();
                 self.actors[at].listed = garbage;
             }
-            _ => listed.iter().for_each(|block| drop(self.objects.remove(block))),
+            _ => self.objects.retain(|block, _| !listed.contains(block)),
         }
         let actor = &mut self.actors[at];
         actor.step = if actor.step == 2 { DONE } else { actor.step + 1 };

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use blocks::{ScanPlan, ScanRange};
+use caller::Caller;
 use catalog_api::v1::{BlockRemoval, CommitMode, CommitVersionRequest, ListDatasetsRequest};
 use futures::TryStreamExt;
 use ids::UploadId;
@@ -62,7 +63,8 @@ fn chosen(blocks: &[ManifestBlock], bytes_max: u64) -> Vec<usize> {
 }
 
 impl App {
-    /// Merges blocks of a dataset once. False: there is nothing worth it.
+    /// Merges blocks of a dataset once. False: there is nothing worth it, or another
+    /// replica is at it.
     ///
     /// # Errors
     /// As the catalog and the object store fail; a conflict with a commit that
@@ -76,19 +78,32 @@ impl App {
         if picked.is_empty() {
             return Ok(false);
         }
-        let upload = self.catalog.open_upload(&us, by_id(dataset)).await?;
+        // Where there is nothing to do, there is nothing to lease.
+        let merging = self.merge_blocks(&us, &opened, &blocks, &picked);
+        let merged = self.alone(&format!("compact:{dataset}"), merging).await?;
+        Ok(merged.is_some())
+    }
+
+    /// Makes some blocks one.
+    async fn merge_blocks(
+        &self,
+        us: &Caller,
+        opened: &Opened,
+        blocks: &[ManifestBlock],
+        picked: &[usize],
+    ) -> Result<(), ServiceError> {
+        let upload = self.catalog.open_upload(us, by_id(opened.dataset)).await?;
         let upload: UploadId = upload
             .upload_id
             .parse()
             .map_err(|_| ServiceError::internal("the catalog answered a malformed upload id"))?;
-        let merged = self.carry_over(&opened, &blocks, &picked, upload).await;
-        let committed = match merged {
-            Ok(request) => self.commit_patiently(&us, request).await.map(|_| true),
+        let committed = match self.carry_over(opened, blocks, picked, upload).await {
+            Ok(request) => self.commit_patiently(us, request).await.map(drop),
             Err(error) => Err(error),
         };
         if committed.is_err() {
             // Its objects are swept; a commit that was made cannot be given up.
-            let _ = self.catalog.abort_upload(&us, upload).await;
+            let _ = self.catalog.abort_upload(us, upload).await;
         }
         committed
     }
@@ -153,8 +168,8 @@ impl App {
             let page = self.catalog.datasets(&us, request).await?;
             for dataset in &page.datasets {
                 let Ok(id) = Uuid::try_parse(&dataset.id) else { continue };
-                match self.alone(&format!("compact:{id}"), self.compact(id)).await {
-                    Ok(done) => compacted += usize::from(done == Some(true)),
+                match self.compact(id).await {
+                    Ok(done) => compacted += usize::from(done),
                     Err(error) if error.reason_is("BLOCK_TOUCHED") => {
                         tracing::debug!(%id, "a compaction was overtaken");
                     }

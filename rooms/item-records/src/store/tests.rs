@@ -129,3 +129,32 @@ async fn what_is_left_of_a_dataset_is_told_and_forgotten() {
         assert_eq!(store.upload(upload.id, principal).await.unwrap_err().code(), Code::NotFound);
     }
 }
+
+#[tokio::test]
+async fn saved_filters_have_one_name_and_one_writer_at_a_time() {
+    let (_dir, stores) = stores().await;
+    for (_, store) in stores {
+        let (dataset, other, by) = (DatasetId::new(), DatasetId::new(), PrincipalId::new());
+        let wide = store.add_filter(dataset, by, ("wide", "width > 1", "")).await.unwrap();
+        let again = store.add_filter(dataset, by, ("wide", "width > 2", "")).await.unwrap_err();
+        assert_eq!(again.code(), Code::AlreadyExists);
+        store.add_filter(other, by, ("wide", "width > 3", "")).await.unwrap();
+        store.add_filter(dataset, by, ("Games", "section = 'games'", "all")).await.unwrap();
+        let names = ["wide".to_owned(), "gone".to_owned()];
+        let texts = store.saved_texts(dataset, &names).await.unwrap();
+        assert_eq!(texts, [("wide".to_owned(), "width > 1".to_owned())].into());
+        let listed = store.saved_filters(dataset, "", 10).await.unwrap();
+        assert_eq!(listed.len(), 2);
+        let rest = store.saved_filters(dataset, &listed[0].name, 10).await.unwrap();
+        assert_eq!(rest, listed[1..], "the next page begins after a name");
+        let changed = store.change_filter(dataset, wide.clone()).await.unwrap().unwrap();
+        assert_eq!(changed.revision, 2);
+        assert_eq!(store.change_filter(dataset, wide).await.unwrap(), None, "a revision behind");
+        store.forget_filter(dataset, "wide").await.unwrap();
+        let gone = store.forget_filter(dataset, "wide").await.unwrap_err();
+        assert_eq!(gone.code(), Code::NotFound);
+        store.forget_dataset(dataset).await.unwrap();
+        assert!(store.saved_filters(dataset, "", 10).await.unwrap().is_empty());
+        assert_eq!(store.saved_filter(other, "wide").await.unwrap().filter, "width > 3");
+    }
+}

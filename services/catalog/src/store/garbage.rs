@@ -218,15 +218,17 @@ impl Store {
     ) -> Result<Vec<Verdict>, ServiceError> {
         let ids =
             |of: fn(&ListedObject) -> Uuid| -> HashSet<Uuid> { objects.iter().map(of).collect() };
-        let uploads: HashMap<Uuid, i16> = upload::Entity::find()
+        // An upload's objects are below its dataset; elsewhere they are not its own.
+        let uploads: HashMap<(Uuid, Uuid), i16> = upload::Entity::find()
             .select_only()
-            .columns([upload::Column::Id, upload::Column::State])
+            .columns([upload::Column::Id, upload::Column::DatasetId, upload::Column::State])
             .filter(upload::Column::Id.is_in(ids(|object| object.upload.uuid())))
-            .into_tuple::<(Uuid, i16)>()
+            .into_tuple::<(Uuid, Uuid, i16)>()
             .all(self.read())
             .await
             .map_err(db_error)?
             .into_iter()
+            .map(|(upload, dataset, state)| ((upload, dataset), state))
             .collect();
         let known = self.known_datasets(ids(|object| object.dataset.uuid())).await?;
         let blocks: HashSet<String> = block::Entity::find()
@@ -239,7 +241,8 @@ impl Store {
             .map_err(db_error)?
             .into_iter()
             .collect();
-        let verdict = |object: &ListedObject| match uploads.get(&object.upload.uuid()) {
+        let place = |object: &ListedObject| (object.upload.uuid(), object.dataset.uuid());
+        let verdict = |object: &ListedObject| match uploads.get(&place(object)) {
             _ if blocks.contains(&object.object_key) => Verdict::Kept,
             Some(&UPLOAD_OPEN) => Verdict::Kept,
             Some(_) => Verdict::Garbage,

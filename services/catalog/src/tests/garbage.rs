@@ -187,9 +187,13 @@ async fn only_what_nothing_can_name_is_garbage() {
             listed(&open, "yet to be committed"),
             listed(&unheard_of, "forgotten long ago"),
             elsewhere,
+            wire::ListedObject {
+                dataset_id: ids::DatasetId::new().to_string(),
+                ..listed(&committed, "not where the upload is")
+            },
         ];
         use wire::Verdict::{Garbage, Kept, Unknown};
-        assert_eq!(house.judge(objects).await, [Kept, Garbage, Kept, Garbage, Unknown]);
+        assert_eq!(house.judge(objects).await, [Kept, Garbage, Kept, Garbage, Unknown, Unknown]);
         let mine = house.by(&ana, wire::JudgeObjectsRequest::default());
         let refused = house.garbage().judge_objects(mine).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
