@@ -94,10 +94,11 @@ impl Door {
         settings: Settings,
         exchange: Exchange,
         mut upstreams: Vec<Upstream>,
+        operations: Option<Transport>,
         draining: CancellationToken,
     ) -> Result<Self, ServiceError> {
         // First: of two with the same prefix the first one answers.
-        upstreams.insert(0, jobs::gather(&exchange, &upstreams));
+        upstreams.insert(0, jobs::gather(&exchange, &upstreams, operations));
         let methods = Methods::read(&upstreams)?;
         let routes = RouteTable::new(methods.pool(), |method| methods.exposure(method))
             .map_err(|error| ServiceError::internal(format!("the HTTP routes: {error}")))?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ::settings::Secret;
+use ::settings::RoleSecret;
 use bytes::Bytes;
 use http::HeaderValue;
 use identity_api::v1::exchange_service_client::ExchangeServiceClient;
@@ -36,7 +36,7 @@ pub struct Exchange {
 
 struct Inner {
     identity: Transport,
-    secret: Secret,
+    secret: RoleSecret,
     token_time: Duration,
     /// By SHA-256 of credential and audience: a dump of this process's memory
     /// gives away no opaque token.
@@ -71,7 +71,8 @@ impl Expiry<[u8; 32], Entry> for KeepAsSaid {
 
 impl Exchange {
     /// Asks `identity`, showing the gateway's own secret.
-    pub fn new(identity: Transport, secret: Secret, settings: &Settings) -> Self {
+    pub fn new(identity: Transport, secret: impl Into<RoleSecret>, settings: &Settings) -> Self {
+        let secret = secret.into();
         let tokens = Cache::builder()
             .max_capacity(settings.cached_tokens_max)
             .expire_after(KeepAsSaid)
@@ -107,6 +108,24 @@ impl Exchange {
         }
     }
 
+    /// The same, asked of identity now and not kept: a credential that was
+    /// revoked a moment ago is refused.
+    ///
+    /// # Errors
+    /// As [`Exchange::token`].
+    pub async fn fresh_token(
+        &self,
+        credential: &Credential,
+        audience: &'static str,
+    ) -> Result<HeaderValue, ServiceError> {
+        match self.ask(credential, audience).await?.answer {
+            Answer::Granted(header) => Ok(header),
+            Answer::Refused { code, reason, message } => {
+                Err(ServiceError::new(code, message).reason(reason))
+            }
+        }
+    }
+
     /// The public keys (JWKS) that verify internal tokens.
     ///
     /// # Errors
@@ -133,7 +152,7 @@ impl Exchange {
             }),
         };
         let request = ExchangeTokenRequest {
-            service_secret: self.inner.secret.expose().to_owned(),
+            service_secret: self.inner.secret.current().expose().to_owned(),
             audience: audience.to_owned(),
             credential: Some(credential),
         };

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::Upstream;
 use crate::credentials::{self, Credential};
 use crate::exchange::Exchange;
+use crate::operations;
 
 /// The token of a page is one for all services: the id of its last job.
 const LIST: &str = "jobs";
@@ -29,8 +30,10 @@ const LIST_TIME_MAX: Duration = Duration::from_secs(5);
 /// and is given the client's own credential.
 pub const OWN: &str = "";
 
-/// Takes the jobs of all services behind the door together as one upstream.
-pub fn gather(exchange: &Exchange, upstreams: &[Upstream]) -> Upstream {
+/// Takes the jobs of all services behind the door together as one upstream,
+/// with what all roles tell an operator.
+pub fn gather(exchange: &Exchange, upstreams: &[Upstream], own: Option<Transport>) -> Upstream {
+    let operations = operations::gather(exchange, upstreams, own);
     let callees: Vec<Callee> = upstreams
         .iter()
         .filter(|upstream| upstream.prefixes.contains(&JOBS_PREFIX))
@@ -45,7 +48,7 @@ pub fn gather(exchange: &Exchange, upstreams: &[Upstream]) -> Upstream {
         prefixes: &[JOBS_PREFIX],
         descriptors: ops_api::FILE_DESCRIPTOR_SET,
         surfaces: &[],
-        transport: local(Routes::new(JobsServer::new(outward)).prepare()),
+        transport: local(Routes::new(JobsServer::new(outward)).add_service(operations).prepare()),
     }
 }
 

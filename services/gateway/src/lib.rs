@@ -11,6 +11,7 @@ mod jobs;
 mod json;
 mod load;
 mod methods;
+mod operations;
 mod own;
 mod rate;
 mod relay;
@@ -21,7 +22,7 @@ mod web;
 use std::fmt;
 use std::time::Duration;
 
-use ::settings::Secret;
+use ::settings::RoleSecret;
 use service_channel::{Readiness, Service, Transport};
 use service_error::ServiceError;
 use tokio_util::sync::CancellationToken;
@@ -65,9 +66,11 @@ pub struct Neighbours {
     /// Where credentials are exchanged and the public keys come from.
     pub identity: Transport,
     /// The gateway's own secret, shown to identity with every exchange.
-    pub service_secret: Secret,
+    pub service_secret: RoleSecret,
     /// Every role that the outside may reach, identity among them.
     pub upstreams: Vec<Upstream>,
+    /// `quarry.ops.v1.Ops` of the process that runs the door, without a guard.
+    pub operations: Option<Transport>,
 }
 
 /// Builds the door. Its `transport` takes every HTTP request of the public
@@ -81,10 +84,10 @@ pub async fn build(
     neighbours: Neighbours,
     draining: CancellationToken,
 ) -> Result<Service, ServiceError> {
-    let Neighbours { identity, service_secret, upstreams } = neighbours;
+    let Neighbours { identity, service_secret, upstreams, operations } = neighbours;
     let exchange = Exchange::new(identity.clone(), service_secret, &settings);
     let readiness = vec![identity_answers(exchange.clone())];
-    let door = Door::new(settings, exchange, upstreams, draining)?;
+    let door = Door::new(settings, exchange, upstreams, operations, draining)?;
     Ok(Service {
         name: "gateway",
         transport: door.into_transport(),

@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use settings::Secret;
 use sql_store::SqlSettings;
 use tokio_util::sync::CancellationToken;
 
 /// The section `[identity]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Seconds that an internal token lives: 5 to 60.
@@ -20,11 +20,18 @@ pub struct Settings {
     /// Hours for which changes of grants are kept; a replica that was away for
     /// longer takes the whole state.
     pub change_log_hours: u64,
+    /// Roles that show a token which their Kubernetes cluster projected for them.
+    pub projected: projected_tokens::Settings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { internal_token_seconds: 60, signing_key_days: 90, change_log_hours: 24 }
+        Self {
+            internal_token_seconds: 60,
+            signing_key_days: 90,
+            change_log_hours: 24,
+            projected: projected_tokens::Settings::default(),
+        }
     }
 }
 

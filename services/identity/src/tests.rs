@@ -7,6 +7,7 @@ mod exchange;
 mod feed;
 mod grants;
 mod guarded;
+mod projected;
 mod users;
 
 use std::future::Future;
@@ -68,9 +69,13 @@ fn platform(sql: &SqlSettings, data_dir: &Path) -> Platform {
 }
 
 async fn start(platform: Platform) -> Server {
+    start_with(Settings::default(), platform).await
+}
+
+async fn start_with(settings: Settings, platform: Platform) -> Server {
     let shutdown = CancellationToken::new();
     let Built { service, admin_claimed } =
-        build(Settings::default(), platform, shutdown.clone()).await.unwrap();
+        build(settings, platform, shutdown.clone()).await.unwrap();
     for readiness in &service.readiness {
         readiness.check().await.unwrap();
     }

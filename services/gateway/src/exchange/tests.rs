@@ -1,5 +1,6 @@
 //! How often identity is asked, and what is kept.
 
+use ::settings::Secret;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

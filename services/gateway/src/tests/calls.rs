@@ -122,7 +122,8 @@ async fn a_role_that_is_away_is_unavailable() {
     drop(listener);
     let neighbours = crate::Neighbours {
         identity: nowhere.clone(),
-        service_secret: ::settings::Secret::new("qsvc_gateway"),
+        service_secret: ::settings::Secret::new("qsvc_gateway").into(),
+        operations: None,
         upstreams: vec![crate::Upstream {
             audience: "catalog",
             prefixes: &["quarry.catalog.v1."],

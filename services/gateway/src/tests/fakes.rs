@@ -153,14 +153,14 @@ impl MediaService for Media {
         &self,
         _: Request<items::BeginUploadRequest>,
     ) -> Answer<items::BeginUploadResponse> {
-        Err(Status::unimplemented("not used here"))
+        Ok(Response::new(items::BeginUploadResponse::default()))
     }
 
     async fn abort_upload(
         &self,
         _: Request<items::AbortUploadRequest>,
     ) -> Answer<items::AbortUploadResponse> {
-        Err(Status::unimplemented("not used here"))
+        Ok(Response::new(items::AbortUploadResponse {}))
     }
 
     type UploadMediaStream = Items<items::UploadMediaResponse>;
@@ -169,7 +169,7 @@ impl MediaService for Media {
         &self,
         _: Request<Streaming<items::UploadMediaRequest>>,
     ) -> Answer<Self::UploadMediaStream> {
-        Err(Status::unimplemented("not used here"))
+        Ok(Response::new(stream::empty().boxed()))
     }
 
     type DownloadMediaStream = Items<HttpBody>;
@@ -194,7 +194,14 @@ impl MediaService for Media {
         &self,
         _: Request<items::GetThumbnailRequest>,
     ) -> Answer<Self::GetThumbnailStream> {
-        Err(Status::unimplemented("not used here"))
+        Ok(Response::new(stream::empty().boxed()))
+    }
+
+    async fn get_media_info(
+        &self,
+        _: Request<items::GetMediaInfoRequest>,
+    ) -> Answer<items::GetMediaInfoResponse> {
+        Ok(Response::new(items::GetMediaInfoResponse::default()))
     }
 }
 

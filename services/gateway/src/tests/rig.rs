@@ -60,7 +60,8 @@ impl Rig {
         let draining = CancellationToken::new();
         let neighbours = Neighbours {
             identity: identity.clone(),
-            service_secret: Secret::new("qsvc_gateway"),
+            service_secret: Secret::new("qsvc_gateway").into(),
+            operations: None,
             upstreams: vec![
                 upstream(
                     "identity",

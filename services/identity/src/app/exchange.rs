@@ -2,6 +2,7 @@
 
 use caller::{Actor, Claims, ISSUER, Secret, scope};
 use ids::{PrincipalId, TokenId, role_principal};
+use projected_tokens::Verifier;
 use service_error::ServiceError;
 use sql_store::now_micros;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -61,7 +62,7 @@ impl Identity {
         audience: &str,
         credential: &Credential,
     ) -> Result<Exchanged, ServiceError> {
-        if self.role_of_secret(service_secret)? != GATEWAY {
+        if self.role_of_secret(service_secret).await? != GATEWAY {
             return Err(ServiceError::denied("only the gateway exchanges clients' credentials"));
         }
         self.check_audience(audience)?;
@@ -94,7 +95,7 @@ impl Identity {
         audience: &str,
         subject_token: &str,
     ) -> Result<Issued, ServiceError> {
-        let asking = self.role_of_secret(service_secret)?;
+        let asking = self.role_of_secret(service_secret).await?;
         self.check_audience(audience)?;
         if subject_token.is_empty() {
             let principal = role_principal(asking);
@@ -220,7 +221,11 @@ impl Identity {
     }
 
     /// Which role a secret is, in the same time for each.
-    fn role_of_secret(&self, secret: &Secret) -> Result<&str, ServiceError> {
+    async fn role_of_secret(&self, secret: &Secret) -> Result<&str, ServiceError> {
+        let projected = self.projected.as_ref();
+        if let Some(verifier) = projected.filter(|_| Verifier::is_token(secret.expose())) {
+            return verifier.role_of(secret.expose()).await;
+        }
         let hash = fingerprint(secret.expose().as_bytes());
         let mut found = u32::MAX;
         for (index, role) in (0u32..).zip(&self.roles) {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use caller::Caller;
 use options_api::v1::Role as CallerRole;
+use projected_tokens::Verifier;
 use service_error::ServiceError;
 use settings::Secret;
 use sql_store::now_micros;
@@ -59,6 +60,7 @@ pub struct Identity {
     settings: Settings,
     keys: SigningKeys,
     roles: Vec<RoleSecret>,
+    projected: Option<Verifier>,
     refusals: Refusals,
     denials: DenialQueue,
     /// The newest revision that this process has seen committed.
@@ -82,6 +84,7 @@ impl Identity {
     /// A database or data dir that can't be used, or a claiming token that is
     /// none.
     pub async fn open(settings: Settings, platform: &Platform) -> Result<Arc<Self>, ServiceError> {
+        let projected = projected(&settings, platform)?;
         let store = Store::open(&platform.sql).await?;
         let keys = SigningKeys::open(&store).await?;
         let claimed = bootstrap::first_admin(&store, platform).await?;
@@ -93,6 +96,7 @@ impl Identity {
                 .iter()
                 .map(|(role, secret)| role_secret(role, secret))
                 .collect(),
+            projected,
             refusals: Refusals::default(),
             denials: DenialQueue::default(),
             revision: watch::Sender::new(0),
@@ -126,6 +130,20 @@ impl Identity {
             + Duration::from_secs(caller::LEEWAY_SECONDS);
         i64::try_from(life.as_micros()).unwrap_or(i64::MAX)
     }
+}
+
+/// Who tells roles by projected tokens, if the settings say so; each account is of a role that there is.
+fn projected(settings: &Settings, platform: &Platform) -> Result<Option<Verifier>, ServiceError> {
+    let known = |role: &str| {
+        let role = role.replace('_', "-");
+        platform.service_secrets.iter().any(|(known, _)| *known == role)
+    };
+    if let Some(role) = settings.projected.accounts.keys().find(|role| !known(role)) {
+        let message = format!("{role:?} is no role");
+        return Err(ServiceError::invalid("identity.projected.accounts", message)
+            .reason("INVALID_SETTINGS"));
+    }
+    Verifier::new(&settings.projected)
 }
 
 fn role_secret(role: &str, secret: &Secret) -> RoleSecret {

@@ -9,9 +9,6 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m0001_first::Migration),
-            Box::new(sql_store::SystemMetrics),
-        ]
+        vec![Box::new(m0001_first::Migration), Box::new(sql_store::SystemMetrics)]
     }
 }
