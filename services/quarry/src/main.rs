@@ -3,6 +3,7 @@
 mod cli;
 mod demo;
 mod samples;
+mod schemas;
 mod serve;
 
 use std::process::ExitCode;

@@ -28,6 +28,8 @@ pub struct Address {
     pub given_token: Option<Secret>,
     /// `--data-dir`.
     pub data_dir: Option<PathBuf>,
+    /// `--wait`: so long a platform that takes no connections is waited for.
+    pub wait: std::time::Duration,
 }
 
 /// What a server writes about itself.
@@ -52,7 +54,7 @@ impl Address {
     /// # Errors
     /// The URL is none.
     pub fn connect(&self) -> Result<Client, Failure> {
-        Client::new(&self.url(), self.token().as_ref())
+        Client::waiting(&self.url(), self.token().as_ref(), self.wait)
     }
 
     /// The token that was given, else the admin token of the data directory if
@@ -114,6 +116,7 @@ mod tests {
             server: server.map(str::to_owned),
             given_token: None,
             data_dir: Some(dir.path().to_owned()),
+            wait: std::time::Duration::ZERO,
         }
     }
 

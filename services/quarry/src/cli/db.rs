@@ -8,10 +8,11 @@ use serde_json::json;
 use service_error::{Code, ServiceError};
 use sql_store::{MigrationStatus, SqlSettings};
 
-use super::Context;
 use super::serve::Stores;
+use super::{Context, backups};
 use crate::failure::Failure;
 use crate::output::{Column, column, note, table};
+use crate::schemas::SCHEMAS;
 use crate::serve::ServeArgs;
 use crate::serve::settings::Settings;
 
@@ -29,6 +30,20 @@ pub enum DbCommand {
     Migrate(DbArgs),
     /// Which migrations have run
     Status(DbArgs),
+    /// Copy all rows, and the objects that they name, into a new directory; the platform may run
+    Backup {
+        /// A directory that does not exist or is empty
+        directory: PathBuf,
+        #[command(flatten)]
+        args: DbArgs,
+    },
+    /// Put a backup into a data dir, a database and a bucket that hold nothing
+    Restore {
+        /// What `quarry db backup` wrote
+        directory: PathBuf,
+        #[command(flatten)]
+        args: DbArgs,
+    },
     /// Fail (exit code 5) unless all migrations have run; with --blocks, also read every
     /// block and compare it with the manifest's hash (exit code 1 if one is damaged)
     Verify {
@@ -75,17 +90,22 @@ impl DbCommand {
         match self {
             Self::Migrate(args) => {
                 let settings = args.settings(context)?;
-                identity::migrate(&settings).await?;
-                catalog::migrate(&settings).await?;
-                item_store::migrate(&settings).await?;
-                vector_search::migrate(&settings).await?;
-                file_indexer::migrate(&settings).await?;
-                model_registry::migrate(&settings).await?;
+                for schema in &SCHEMAS {
+                    schema.migrate(&settings).await?;
+                }
                 let state = State::of(&settings).await?;
                 state.show(context)?;
                 Ok(state.whole()?)
             }
             Self::Status(args) => State::of(&there(args.settings(context)?)?).await?.show(context),
+            Self::Backup { directory, args } => {
+                let settings = args.all(context)?;
+                there(settings.sql())?;
+                backups::take(context, &settings, &directory).await
+            }
+            Self::Restore { directory, args } => {
+                backups::restore(context, &args.all(context)?, &directory).await
+            }
             Self::Verify { wait, blocks, args } => {
                 let all = args.all(context)?;
                 let (settings, objects) = (all.sql(), all.objects());
@@ -138,21 +158,16 @@ async fn verify_blocks(context: &Context, sql: &SqlSettings, objects: &str) -> R
 
 /// The migrations of every service.
 struct State {
-    services: [(&'static str, Vec<MigrationStatus>); 6],
+    services: Vec<(&'static str, Vec<MigrationStatus>)>,
 }
 
 impl State {
     async fn of(settings: &SqlSettings) -> Result<Self, ServiceError> {
-        Ok(Self {
-            services: [
-                ("identity", identity::migration_status(settings).await?),
-                ("catalog", catalog::migration_status(settings).await?),
-                ("item-store", item_store::migration_status(settings).await?),
-                ("vector-search", vector_search::migration_status(settings).await?),
-                ("file-indexer", file_indexer::migration_status(settings).await?),
-                ("model-registry", model_registry::migration_status(settings).await?),
-            ],
-        })
+        let mut services = Vec::with_capacity(SCHEMAS.len());
+        for schema in &SCHEMAS {
+            services.push((schema.role.name(), schema.status(settings).await?));
+        }
+        Ok(Self { services })
     }
 
     fn show(&self, context: &Context) -> Result<(), Failure> {

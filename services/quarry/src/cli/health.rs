@@ -80,7 +80,7 @@ async fn ask(door: SocketAddr, path: &str) -> Result<(StatusCode, Value), Failur
 }
 
 /// A door that listens everywhere is asked where it certainly is.
-fn reachable(door: SocketAddr) -> SocketAddr {
+pub fn reachable(door: SocketAddr) -> SocketAddr {
     let ip = match door.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -8,9 +8,7 @@ use std::time::Duration;
 use caller::{Keys, RoleSecret, Secret, TokenSource};
 use http::{HeaderMap, Request};
 use operations::{Database, OfRole, Operations, Process};
-use service_channel::{
-    Job, Readiness, Service, Transport, from_router, is_grpc_path, neighbour,
-};
+use service_channel::{Job, Readiness, Service, Transport, from_router, is_grpc_path, neighbour};
 use service_error::ServiceError;
 use telemetry::{InjectLayer, Telemetry};
 use tokio_util::sync::CancellationToken;
@@ -436,8 +434,10 @@ mod tests {
         let process = Arc::new(Process::new("0", Vec::new(), Vec::new()));
         let told = Told { process, telemetry };
         let secrets = BTreeMap::from([(Role::Catalog, Secret::new("secret"))]);
-        let error =
-            compose(&settings, &[Role::Catalog].into(), &secrets, &ends, &told).await.err().unwrap();
+        let error = compose(&settings, &[Role::Catalog].into(), &secrets, &ends, &told)
+            .await
+            .err()
+            .unwrap();
         assert_eq!(error.field_name(), Some("neighbours.identity"));
         assert!(error.message().contains("QUARRY_NEIGHBOURS__IDENTITY"), "{error}");
     }

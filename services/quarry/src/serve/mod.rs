@@ -7,30 +7,37 @@ mod operations;
 mod secrets;
 pub mod settings;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use service_channel::{Job, Readiness};
-use service_error::ServiceError;
+use service_error::{Code, ServiceError};
 use telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use compose::{Ends, compose};
-use data_dir::{DataDir, Reachable};
+use ::operations::Process as ThisProcess;
+use caller::Secret;
+use compose::{Composed, Ends, Told, compose};
+use data_dir::Reachable;
 use doors::{Apps, Listeners, bound, open};
 use operations::OperationsDoor;
 use settings::{Role, Settings};
 
-pub use data_dir::SERVER_FILE;
+pub use data_dir::{DataDir, SERVER_FILE};
 
 /// Background work that has not ended by then is cut off.
 const JOBS_END: Duration = Duration::from_secs(10);
 /// Between two looks at whether every role is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Between two tries to start while something is away.
+const WAIT_MIN: Duration = Duration::from_millis(250);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What the command line says about the server; `None` leaves a setting to the
 /// file, the environment or its default.
@@ -108,7 +115,7 @@ fn stop_when_told(shutdown: CancellationToken) -> Result<impl Future<Output = ()
 /// # Errors
 /// As [`run`].
 pub async fn start(args: ServeArgs, shutdown: CancellationToken) -> Result<Running, ServiceError> {
-    let mut settings = Settings::load(&args)?;
+    let (mut settings, origins) = Settings::load_with_origins(&args)?;
     if args.quiet {
         settings.telemetry.log = "warn".into();
     }
@@ -123,7 +130,14 @@ pub async fn start(args: ServeArgs, shutdown: CancellationToken) -> Result<Runni
     let door = OperationsDoor::open(listeners.operations, &telemetry);
     let ends = Ends { draining: CancellationToken::new(), stopped: CancellationToken::new() };
     let secrets = secrets::of_roles(&settings, &roles).await?;
-    let composed = compose(&settings, &roles, &secrets, &ends).await?;
+    let names = roles.iter().map(ToString::to_string).collect();
+    let listed = origins.list(&settings).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the settings cannot be listed");
+        Vec::new()
+    });
+    let process = ThisProcess::new(env!("CARGO_PKG_VERSION"), names, listed);
+    let told = Told { process: Arc::new(process), telemetry: telemetry.clone() };
+    let composed = compose_patiently(&settings, &roles, &secrets, &ends, &told, &door).await?;
     doors::allowed(&settings, &roles, public, composed.admin_claimed).await?;
     door.ready_when(composed.readiness.clone());
 
@@ -151,6 +165,38 @@ pub async fn start(args: ServeArgs, shutdown: CancellationToken) -> Result<Runni
         Ok(())
     });
     Ok(Running { public, operations, data_dir, stopped })
+}
+
+/// Builds the roles; waits for a database or an object store that is away, and
+/// says so.
+async fn compose_patiently(
+    settings: &Settings,
+    roles: &BTreeSet<Role>,
+    secrets: &BTreeMap<Role, Secret>,
+    ends: &Ends,
+    told: &Told,
+    door: &OperationsDoor,
+) -> Result<Composed, ServiceError> {
+    let deadline = Instant::now() + settings.start.wait();
+    let mut pause = WAIT_MIN;
+    let mut said = String::new();
+    loop {
+        let error = match compose(settings, roles, secrets, ends, told).await {
+            Err(error) if error.code() == Code::Unavailable => error,
+            composed => return composed,
+        };
+        if Instant::now() + pause > deadline {
+            let waited = settings.start.wait_seconds;
+            return Err(error.context(format!("gave up after {waited} s (start.wait_seconds)")));
+        }
+        door.waiting_for(&format!("waiting: {}", error.message()));
+        if said != error.message() {
+            tracing::warn!(missing = error.message(), "waiting");
+            error.message().clone_into(&mut said);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(WAIT_MAX);
+    }
 }
 
 fn service_name(roles: &BTreeSet<Role>) -> String {

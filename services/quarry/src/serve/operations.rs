@@ -19,6 +19,8 @@ use tower::util::BoxCloneSyncService;
 /// The open door.
 pub struct OperationsDoor {
     current: Arc<RwLock<Router>>,
+    /// What a process that starts waits for.
+    waits_for: Arc<RwLock<String>>,
     drain: Drain,
     telemetry: Telemetry,
     closing: CancellationToken,
@@ -29,8 +31,12 @@ impl OperationsDoor {
     /// Opens it for a process that starts: alive, not ready.
     pub fn open(listener: TcpListener, telemetry: &Telemetry) -> Self {
         let drain = Drain::new();
-        let starting =
-            Readiness::new("start", || async { Err("the roles are starting".to_owned()) });
+        let waits_for = Arc::new(RwLock::new("the roles are starting".to_owned()));
+        let why = Arc::clone(&waits_for);
+        let starting = Readiness::new("start", move || {
+            let why = why.read().unwrap_or_else(PoisonError::into_inner).clone();
+            async move { Err(why) }
+        });
         let current = Arc::new(RwLock::new(routes(vec![starting], telemetry, &drain)));
         let closing = CancellationToken::new();
         let settings = DoorSettings { concurrent_streams_max: 100, grace: Duration::from_secs(1) };
@@ -40,7 +46,13 @@ impl OperationsDoor {
             settings,
             closing.clone(),
         ));
-        Self { current, drain, telemetry: telemetry.clone(), closing, served }
+        Self { current, waits_for, drain, telemetry: telemetry.clone(), closing, served }
+    }
+
+    /// Says what the process waits for before its roles can start.
+    pub fn waiting_for(&self, what: &str) {
+        let mut waits_for = self.waits_for.write().unwrap_or_else(PoisonError::into_inner);
+        what.clone_into(&mut waits_for);
     }
 
     /// From now on the process is ready when all of `readiness` holds.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
-use settings::Secret;
+use settings::{Origins, Secret};
 
 use super::ServeArgs;
 
@@ -80,7 +80,7 @@ impl FromStr for Role {
 }
 
 /// Everything a process can be told.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Databases, objects, secrets and the admin token live here.
@@ -113,6 +113,8 @@ pub struct Settings {
     pub neighbours: NeighbourUrls,
     /// How the process stops.
     pub drain: Drain,
+    /// How the process starts.
+    pub start: Start,
     /// Logs, traces and metrics.
     pub telemetry: telemetry::TelemetrySettings,
     /// Users, tokens and grants.
@@ -150,6 +152,7 @@ impl Default for Settings {
             ready_file: None,
             neighbours: NeighbourUrls::default(),
             drain: Drain::default(),
+            start: Start::default(),
             telemetry: telemetry::TelemetrySettings::default(),
             identity: identity::Settings::default(),
             catalog: catalog::Settings::default(),
@@ -164,7 +167,7 @@ impl Default for Settings {
 }
 
 /// Paths of this machine that requests may name, section `[paths]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AllowedPaths {
     /// Whoever may make a location may name what lies below these. Beside them
@@ -173,7 +176,7 @@ pub struct AllowedPaths {
 }
 
 /// URLs of roles in other processes, `http://host:port`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "snake_case")]
 pub struct NeighbourUrls {
     /// Of identity.
@@ -210,7 +213,7 @@ impl NeighbourUrls {
 }
 
 /// How a process stops after SIGTERM.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drain {
     /// Seconds between "not ready" and the first refused connection, for load
@@ -236,6 +239,27 @@ impl Drain {
     }
 }
 
+/// How a process starts, section `[start]`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Start {
+    /// Seconds that a database or an object store that is away is waited for;
+    /// the operations door says meanwhile what is missing.
+    pub wait_seconds: u64,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self { wait_seconds: 300 }
+    }
+}
+
+impl Start {
+    pub fn wait(self) -> Duration {
+        Duration::from_secs(self.wait_seconds)
+    }
+}
+
 /// The flags, in the shape of the settings that they override.
 #[derive(Serialize)]
 struct Overrides<'a> {
@@ -254,6 +278,14 @@ impl Settings {
     /// # Errors
     /// A key, a value or a role that does not exist, named with its source.
     pub fn load(args: &ServeArgs) -> Result<Self, ServiceError> {
+        Ok(Self::load_with_origins(args)?.0)
+    }
+
+    /// The same, and where each that was set came from.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_with_origins(args: &ServeArgs) -> Result<(Self, Origins), ServiceError> {
         let overrides = Overrides {
             data_dir: &args.data_dir,
             listen: &args.listen,
@@ -263,11 +295,12 @@ impl Settings {
             database_url: &args.database_url,
             object_store_url: &args.object_store_url,
         };
-        let mut settings: Self = settings::load(args.config.as_deref(), overrides)?;
+        let (mut settings, origins): (Self, _) =
+            settings::load_with_origins(args.config.as_deref(), overrides)?;
         settings.data_dir = std::path::absolute(&settings.data_dir).map_err(|error| {
             ServiceError::invalid("data_dir", format!("{}: {error}", settings.data_dir.display()))
         })?;
-        Ok(settings)
+        Ok((settings, origins))
     }
 
     /// The roles of this process, in the order in which they are built.
