@@ -17,6 +17,50 @@ SIGNALS = {
 }
 
 
+def fields(message):
+    """Numbers and values of a protobuf message's fields: bytes, or whole numbers."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value, shift = 0, 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(message):
+        tag = varint()
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            yield number, varint()
+            continue
+        length = varint() if kind == 2 else {1: 8, 5: 4}[kind]
+        yield number, message[at:at + length]
+        at += length
+
+
+def spans(exported):
+    """The spans of trace exports, one after another: name, ids and texts of attributes."""
+    for resource in (value for number, value in fields(exported) if number == 1):
+        for scope in (value for number, value in fields(resource) if number == 2):
+            for span in (value for number, value in fields(scope) if number == 2):
+                parts = list(fields(span))
+                attributes = {}
+                for pair in (value for number, value in parts if number == 9):
+                    [key] = [value.decode() for number, value in fields(pair) if number == 1]
+                    [value] = [value for number, value in fields(pair) if number == 2] or [b""]
+                    attributes[key] = b"".join(v for n, v in fields(value) if n == 1).decode()
+                of = dict(parts)
+                yield {
+                    "trace": of[1], "id": of[2], "parent": of.get(4, b""),
+                    "name": of[5].decode(), "attributes": attributes,
+                }
+
+
 class Collector(grpc.GenericRpcHandler):
     """Keeps what is exported, undecoded."""
 
@@ -97,3 +141,36 @@ def test_a_trace_goes_through_http_grpc_and_flight(traced, collector, namespace)
     assert collector.wait_for("metrics", b"quarry_rpc_requests")
     assert collector.wait_for("logs", b"serving")
     assert traced.token.encode() not in b"".join(collector.received.values())
+
+
+def test_one_trace_from_the_door_to_the_statement(traced, collector, namespace):
+    header, trace = traceparent("7" if len(traced.processes) > 1 else "8")
+    url = f"{traced.url}/v1/namespaces"
+    headers = {"authorization": f"Bearer {traced.token}", "traceparent": header}
+    answer = requests.post(url, json={"name": namespace}, headers=headers, timeout=30)
+    assert answer.status_code == 200, answer.text
+
+    def whole():
+        mine = {span["id"]: span for span in spans(collector.received["traces"]) if span["trace"] == trace}
+        inserts = [
+            span for span in mine.values()
+            if "insert into" in span["attributes"].get("db.statement", "").lower()
+            and "namespace" in span["attributes"]["db.statement"]
+        ]
+        return mine, inserts
+
+    with collector.changed:
+        assert collector.changed.wait_for(lambda: whole()[1], 30), whole()[0].values()
+    mine, [insert, *_] = whole()
+    assert insert["attributes"]["db.system"] == "sqlite"
+    # Values are no part of a statement.
+    assert namespace not in insert["attributes"]["db.statement"]
+    # Up from the statement: the catalog's method, and above it the door.
+    path = []
+    span = insert
+    while span["parent"] in mine:
+        span = mine[span["parent"]]
+        path.append(span["name"])
+    assert any("NamespacesService/CreateNamespace" in name for name in path), path
+    assert "http" in path[-1], path
+    assert span["parent"] == b"\xbb" * 8, "the client's own span is the root"

@@ -86,14 +86,19 @@ pub fn unique(kind: &str) -> String {
 pub async fn run(topology: Topology, database: Database) {
     let stage = Stage::new(topology, database).await;
     let wanted = std::env::var("QUARRY_TEST_CASE").unwrap_or_default();
-    let cases = CASES.iter().filter(|case| case.name.contains(&wanted));
-    let failures: Vec<String> = futures::stream::iter(cases)
-        .map(|case| attempt(case, &stage))
+    let failures = run_cases(&stage, |name| name.contains(&wanted)).await;
+    assert!(failures.is_empty(), "{topology:?} {database:?}:\n  {}", failures.join("\n  "));
+}
+
+/// Runs the cases whose names are wanted and answers what failed.
+pub async fn run_cases(stage: &Stage, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let cases = CASES.iter().filter(|case| wanted(case.name));
+    futures::stream::iter(cases)
+        .map(|case| attempt(case, stage))
         .buffer_unordered(CASES_AT_ONCE)
         .filter_map(async |outcome| outcome.err())
         .collect()
-        .await;
-    assert!(failures.is_empty(), "{topology:?} {database:?}:\n  {}", failures.join("\n  "));
+        .await
 }
 
 async fn attempt(case: &Case, stage: &Stage) -> Result<(), String> {

@@ -131,12 +131,15 @@ async fn a_stale_page_token_is_refused_and_never_answered_wrongly() {
     harness::put(&admin, NAMESPACE, "rows", vec![data::rows(0, 20)]).await.unwrap();
     let first = admin.items().list_items(page("rows", "")).await.unwrap().into_inner();
     let flushed = async |id: i64| {
-        patch(&admin, "rows", id, 1).await;
-        eventually("a flush", Duration::from_secs(20), async || {
+        let info = async || {
             let descriptor = FlightDescriptor::new_path(vec![NAMESPACE.into(), "rows".into()]);
-            let info = admin.flight().get_flight_info(descriptor).await.unwrap().into_inner();
-            let blocks = files(&platform.bucket_dir().join("items")).len();
-            (blocks as i64 > id).then_some(info)
+            admin.flight().get_flight_info(descriptor).await.unwrap().into_inner()
+        };
+        let before = info().await.total_bytes;
+        patch(&admin, "rows", id, 1).await;
+        // Bytes of blocks that the head sees: the row has left the delta.
+        eventually("a flush", Duration::from_secs(20), async || {
+            Some(info().await).filter(|now| now.total_bytes != before)
         })
         .await
     };

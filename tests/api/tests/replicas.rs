@@ -29,11 +29,11 @@ fn rounds() -> u64 {
     std::env::var("QUARRY_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS_DEFAULT)
 }
 
-async fn both() -> (Platform, Replica) {
+async fn both(sweep_seconds: &str) -> (Platform, Replica) {
     let platform = Setup::new(Topology::Split, Database::Postgres)
         .variable("QUARRY_CATALOG__UPLOAD_LEASE_SECONDS", "3")
-        .variable("QUARRY_ITEMS__SWEEP_SECONDS", "1")
-        .variable("QUARRY_ITEMS__GARBAGE__SECONDS", "2")
+        .variable("QUARRY_ITEMS__SWEEP_SECONDS", sweep_seconds)
+        .variable("QUARRY_ITEMS__GARBAGE__SECONDS", sweep_seconds)
         .variable("QUARRY_ITEMS__GARBAGE__GRACE_SECONDS", "3")
         .variable("QUARRY_ITEMS__DELTA__FLUSH_ROWS", "5")
         .variable("QUARRY_ITEMS__DELTA__FLUSH_SECONDS", "1")
@@ -92,7 +92,7 @@ async fn count_up(session: Session, until: impl Fn() -> bool) -> (i64, i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_either_acknowledged_is_there_once() {
-    let (platform, replica) = both().await;
+    let (platform, replica) = both("1").await;
     harness::put(&platform.admin(), NAMESPACE, ROWS, vec![data::rows(0, 10)]).await.unwrap();
     let doors = [platform.admin(), replica.admin()];
     let mut known: Vec<Keys> = vec![Keys::new(); 4];
@@ -158,7 +158,8 @@ async fn what_either_acknowledged_is_there_once() {
 /// its lease and goes on; then the first one wakes up and wants to commit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_replica_commits_nothing() {
-    let (platform, replica) = both().await;
+    // Its objects are not swept meanwhile: it is the commit that is refused.
+    let (platform, replica) = both("3600").await;
     let stale = platform.process(Role::ItemStore);
     let mut refused = false;
     for (attempt, moment) in [150, 300, 75, 500, 40, 900].into_iter().enumerate() {

@@ -22,7 +22,9 @@ fn launch(dir: &Path, name: &str, args: &[&str]) -> Launch {
     option("--listen", DOOR);
     option("--ops-listen", DOOR);
     all.extend(args.iter().map(|arg| (*arg).to_owned()));
-    Launch { name: name.to_owned(), args: all, variables: BTreeMap::new(), dir: dir.to_owned() }
+    // What is away stays away here.
+    let variables = BTreeMap::from([("QUARRY_START__WAIT_SECONDS".to_owned(), "0".to_owned())]);
+    Launch { name: name.to_owned(), args: all, variables, dir: dir.to_owned() }
 }
 
 /// It ends by itself, not with a panic, and says each of these words.
@@ -51,7 +53,7 @@ async fn what_cannot_work_says_what_to_do() {
     let cases: [(&[&str], &[&str]); 9] = [
         (&["--object-store-url", "ftp://host/x"], &["ftp", "s3://"]),
         (&["--database-url", "mysql://host/x"], &["mysql", "postgres://"]),
-        (&["--database-url", away], &["nothing listens there"]),
+        (&["--database-url", away], &["nothing listens there", "start.wait_seconds"]),
         (&["--data-dir", &below_file], &["--data-dir"]),
         (&["--listen", &taken], &["--listen", &taken]),
         (&["--ops-listen", &taken], &["--ops-listen"]),

@@ -72,7 +72,7 @@ def test_a_registry_of_mlflows_moves_once(ground, namespace, peer, peer_place, s
     assert (tried["created"], tried["failed"]) == (2, 0) and tried["bytes"] > 0, tried
     done = ground.json(*import_it)
     assert (done["created"], done["failed"], done["aliases"]) == (2, 0, 1), done
-    assert 0 < done["sent_bytes"] < done["bytes"], f"equal files go once: {done}"
+    assert done["sent_bytes"] < done["bytes"], f"equal files go once: {done}"
     again = ground.json(*import_it)
     assert (again["created"], again["present"], again["sent_bytes"], again["aliases"]) == (0, 2, 0, 0), again
 

@@ -47,6 +47,7 @@ impl Platform {
     /// The command alone, for tests that start it and do something meanwhile.
     pub fn cli_command(&self, args: &[&str]) -> Command {
         let variables = BTreeMap::from([
+            ("QUARRY_WAIT".to_owned(), crate::doors::patience().as_secs().to_string()),
             ("QUARRY_SERVER".to_owned(), self.url()),
             ("QUARRY_TOKEN".to_owned(), self.admin_token().to_owned()),
         ]);

@@ -305,7 +305,7 @@ pub async fn mlflow_refusals(stage: &Stage) {
         (200, &json!(0)),
         "{answer:?}"
     );
-    let missing = json!({ "name": unique("none"), "source": "x" });
+    let missing = json!({ "name": unique("none"), "source": "s3://b/m" });
     let answer = admin.post(&format!("{MLFLOW}/model-versions/create"), &missing).await;
     assert_eq!(answer.status, 404, "{answer:?}");
     assert_eq!(answer.json()["error_code"], "RESOURCE_DOES_NOT_EXIST");

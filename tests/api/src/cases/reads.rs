@@ -3,7 +3,7 @@
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use catalog_api::v1::GetDatasetRequest;
-use harness::{data, get_all, put};
+use harness::{data, eventually, get_all, put};
 use items_api::v1::{
     CountItemsRequest, CreateFilterRequest, ListItemsRequest, SummarizeItemsRequest,
 };
@@ -11,6 +11,7 @@ use options_api::v1::{Level, ResourceKind, Role};
 use serde_json::json;
 use tonic::Code;
 
+use crate::cases::accounts::IN_FORCE_WITHIN;
 use crate::cases::flight::command;
 use crate::refusal::refused;
 use crate::stage::Stage;
@@ -96,7 +97,10 @@ async fn shared_filters(stage: &Stage, ns: &str, count: CountItemsRequest) {
     let dataset = stage.admin.datasets().get_dataset(get).await.unwrap().into_inner();
     let dataset = dataset.dataset.expect("a dataset").id;
     stage.grant(&reader, ResourceKind::Dataset, &dataset, Level::Read).await;
-    assert!(session.items().count_items(count).await.is_ok());
+    eventually("the grant opens the filter", IN_FORCE_WITHIN * 3, async || {
+        session.items().count_items(count.clone()).await.ok().map(drop)
+    })
+    .await;
     let create = CreateFilterRequest {
         namespace: ns.to_owned(),
         dataset: "rows".into(),
