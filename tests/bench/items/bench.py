@@ -109,7 +109,7 @@ def same(kind, name, answers):
 def run(operation, engines, rows, rounds, rng):
     """Seconds of each engine: {name: [seconds]}."""
     name, arguments_of, method, kind = operation
-    able = {who: engine for who, engine in engines.items() if hasattr(engine, method)}
+    able = {who: engine for who, engine in engines.items() if getattr(engine, method, None)}
     times = {who: [] for who in able}
     asked = Arguments(rows)
     rounds = min(rounds, LONG.get(method, rounds))

@@ -129,6 +129,9 @@ class DuckNative(DuckParquet):
 
 
 class DataFusion(Sql):
+    # Without an order it answers any rows at an offset.
+    page_at = None
+
     def __init__(self, shelf):
         import datafusion
         self.version = datafusion.__version__
@@ -264,6 +267,8 @@ class Lance:
 
 
 class Delta:
+    page_at = None
+
     def __init__(self, shelf):
         import deltalake
         self.version = deltalake.__version__
