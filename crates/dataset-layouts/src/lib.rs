@@ -184,8 +184,11 @@ pub fn recognise(
     Ok(Recognised { layout, samples, findings })
 }
 
+/// Whether a folder is of a layout.
+type Look = fn(&mut Tree<'_>) -> bool;
+
 fn detect(tree: &mut Tree<'_>) -> Layout {
-    let looks: [(Layout, fn(&mut Tree<'_>) -> bool); 5] = [
+    let looks: [(Layout, Look); 5] = [
         (Layout::Voc, voc::is_there),
         (Layout::Yolo, yolo::is_there),
         (Layout::Coco, coco::is_there),

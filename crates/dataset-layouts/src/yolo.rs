@@ -132,7 +132,7 @@ fn objects(tree: &mut Tree<'_>, at: usize, names: &HashMap<usize, String>, sampl
             line.split_whitespace().map(|word| word.parse().ok()).collect();
         let is_object = |numbers: &Vec<f64>| {
             let rest = numbers.len().saturating_sub(1);
-            (rest == 4 || rest == 5 || (rest >= 6 && rest % 2 == 0))
+            (rest == 4 || rest == 5 || (rest >= 6 && rest.is_multiple_of(2)))
                 && numbers.iter().all(|n| n.is_finite())
         };
         let class = |numbers: &Vec<f64>| {

@@ -393,7 +393,7 @@ impl<'a> Machine<'a> {
                 self.stack.push(Value::call(&callee, &arguments));
             }
             b'b' => self.build(at, input)?,
-            0x82 | 0x83 | 0x84 => {
+            0x82..=0x84 => {
                 input.skip([1, 2, 4][usize::from(opcode - 0x82)])?;
                 let message = "calls a global by a number that only the loader can tell";
                 self.find(Verdict::Unknown, "EXTENSION_CODE", "", at, message);

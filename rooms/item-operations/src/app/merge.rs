@@ -327,7 +327,7 @@ impl App {
         let new = match merge.change {
             Change::Append(new) => new,
             // Rows that lacked columns were written anew, with the others.
-            Change::Upsert(new, lacking) if lacking.is_empty() => new,
+            Change::Upsert(new, []) => new,
             _ => &[],
         };
         let blocks: Result<Vec<_>, ServiceError> =
