@@ -65,8 +65,3 @@ def _(step, path, was, now, peer, ours):
 @rule("what is not served is refused in MLflow's shape, where MLflow answers a page")
 def _(step, path, was, now, peer, ours):
     return path == "" and peer[0] == ours[0] in (404, 405) and was is None and refused(ours)
-
-
-@rule("a NUL is refused on both databases; MLflow keeps it in SQLite and fails on Postgres")
-def _(step, path, was, now, peer, ours):
-    return "\0" in str((step["body"] or {}).get("name")) and peer[0] == 200 and refused(ours)

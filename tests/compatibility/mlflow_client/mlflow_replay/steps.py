@@ -48,7 +48,6 @@ def experiments(s):
     s.post("/experiments/create", {"name": ""})
     s.post("/experiments/create", {"name": 5})
     s.post("/experiments/create", {"name": "x" * 501})
-    s.post("/experiments/create", {"name": "a\0b"})
     s.post("/experiments/create", {"name": "bad-tags", "tags": "no list"})
     s.post("/experiments/create", {"name": "bad-place", "artifact_location": "runs:/a/b"})
     s.post("/experiments/create", {"name": "elsewhere", "artifact_location": "s3://bucket/place"},
