@@ -86,8 +86,7 @@ impl Catalog {
         let mut client = NamespacesServiceClient::new(self.transport.clone());
         for _ in 0..LIST_PAGES_MAX {
             let bearer = self.tokens.for_self(CATALOG).await?;
-            let request =
-                ListNamespacesRequest { page_size: LIST_PAGE, page_token, ..Default::default() };
+            let request = ListNamespacesRequest { page_size: LIST_PAGE, page_token };
             let page = client.list_namespaces(authorized(request, &bearer)).await?.into_inner();
             ids.extend(page.namespaces.iter().filter_map(|one| Uuid::try_parse(&one.id).ok()));
             page_token = page.next_page_token;
