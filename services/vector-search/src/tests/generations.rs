@@ -190,7 +190,7 @@ async fn images_are_linked_to_items_that_the_caller_may_read() {
         assert_eq!(got.image.as_ref(), Some(&added));
         let list = api::ListImagesRequest { namespace: "ns".into(), ..Default::default() };
         let listed = client.list_images(house.own(list)).await.unwrap().into_inner();
-        assert_eq!(listed.images, [added.clone()]);
+        assert_eq!(listed.images, std::slice::from_ref(&added));
         let stranger = Who::user();
         let hidden = client.get_image(house.by(&stranger, get.clone())).await;
         refused(hidden.map_err(ServiceError::from), Code::NotFound);
