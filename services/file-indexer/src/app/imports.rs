@@ -133,7 +133,7 @@ impl Indexer {
         let path = digest(std::iter::once(arguments.path.as_bytes()));
         let key = format!("import:{}:{}:{path}", arguments.dataset_id, location.id);
         let job = NewJob::new("import", Owner::of(caller))
-            .title(&format!("{} into {}", asked.path, arguments.name()))
+            .title(format!("{} into {}", asked.path, arguments.name()))
             .key(key)
             .arguments(&arguments)?;
         Ok(self.jobs.submit(job).await?.id)

@@ -56,7 +56,7 @@ impl CreateLocation {
         Rules::new(&self.rules).map(drop).map_err(|why| ServiceError::invalid("rules", why))
     }
 
-    fn new(self, path: String, caller: &Caller, root: Option<(i64, i64)>) -> NewLocation {
+    fn into_location(self, path: String, caller: &Caller, root: Option<(i64, i64)>) -> NewLocation {
         let last = path.rsplit('/').next().unwrap_or_default();
         NewLocation {
             name: if self.name.is_empty() { last.to_owned() } else { self.name },
@@ -92,7 +92,7 @@ impl Indexer {
                     refuse_overlap(&asked, &path, &other.path)?;
                 }
             }
-            let made = self.store.create_location(asked.new(path, caller, None)).await?;
+            let made = self.store.create_location(asked.into_location(path, caller, None)).await?;
             self.announce(&made).await?;
             return Ok((made, false));
         }
@@ -124,7 +124,8 @@ impl Indexer {
             }
             refuse_overlap(&asked, &path, &other.path)?;
         }
-        let made = self.store.create_location(asked.new(path, caller, Some(root))).await?;
+        let made =
+            self.store.create_location(asked.into_location(path, caller, Some(root))).await?;
         self.announce(&made).await?;
         Ok((made, false))
     }
