@@ -99,8 +99,7 @@ fn statements_have_spans_in_calls_and_where_traces_are_sent() {
             call.in_scope(|| drop(statement()));
             drop(tracing::debug_span!("detail"));
         });
-        let names = seen.0.lock().unwrap().clone();
-        names
+        seen.0.lock().unwrap().clone()
     };
     assert_eq!(seen(true), ["call", "statement"], "none outside a call");
     assert_eq!(seen(false), ["call"]);
