@@ -75,10 +75,11 @@ impl Service<Uri> for Patient {
                     }
                     Err(refused) => refused,
                 };
-                if Instant::now() + pause > absence.deadline() {
+                let (now, deadline) = (Instant::now(), absence.deadline());
+                if now >= deadline {
                     return Err(refused);
                 }
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(pause.min(deadline - now)).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         })
