@@ -141,6 +141,7 @@ def test_a_model_that_mlflow_logged_is_scanned(ground, namespace, monkeypatch):
     monkeypatch.setenv("MLFLOW_WORKSPACE", namespace)
     mlflow.set_tracking_uri(ground.url)
     mlflow.set_registry_uri(ground.url)
+    mlflow.set_experiment("trusted")
     model = LogisticRegression().fit([[0.0, 1.0], [1.0, 0.0]], [0, 1])
     with mlflow.start_run():
         mlflow.sklearn.log_model(model, name="model", registered_model_name="net", serialization_format="cloudpickle")
