@@ -62,7 +62,7 @@ class Ours:
         begin = time.perf_counter()
         descriptor = flight.FlightDescriptor.for_path("bench", "items")
         writer, reader = self.client.do_put(descriptor, tables.SCHEMA, self.options)
-        for batch in self.shelf.batches():
+        for batch in self.shelf.reader():
             writer.write_batch(batch)
         writer.done_writing()
         while reader.read() is not None:
