@@ -1,5 +1,6 @@
 """MLflow's own server, beside the platforms."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,10 +18,9 @@ def peer_place(tmp_path_factory):
     return tmp_path_factory.mktemp("mlflow")
 
 
-@pytest.fixture(scope="session")
-def peer(peer_place):
-    """MLflow's own server, kept for the whole run."""
-    place = peer_place
+@contextlib.contextmanager
+def mlflow_server(place):
+    """MLflow's own server, which keeps what it is sent in a directory."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -45,3 +45,17 @@ def peer(peer_place):
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
+
+
+@pytest.fixture(scope="session")
+def peer(peer_place):
+    """MLflow's own server, kept for the whole run; tests leave models in it."""
+    with mlflow_server(peer_place) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_peer(tmp_path):
+    """MLflow's own server, to which nobody has sent anything."""
+    with mlflow_server(tmp_path) as url:
+        yield url
