@@ -207,8 +207,9 @@ def report(chosen, engines, wanted, ours):
         edits.edits(engines, chosen.rows,
                     lambda name, times: print(row(name, times, "quarry", wanted), flush=True))
         edits.load_table(engines, "quarry", chosen.rows)
-        edits.under_writes(ours, OPERATIONS, chosen.rows, Arguments(ours.count_all()), quiet,
-                           chosen.rounds)
+        for disturbance in (edits.Patches, edits.Compactions):
+            edits.beside(ours, OPERATIONS, chosen.rows, Arguments(ours.count_all()), quiet,
+                         chosen.rounds, disturbance)
     memory = quarry_server.memory_peak_bytes(ours.pid())
     print(f"\nQuarry's peak RSS: {memory / 1e6:,.0f} MB; this process with all peers: "
           f"{own_memory() / 1e6:,.0f} MB. Loading: ours {ours.loaded_seconds:.1f} s.")

@@ -15,6 +15,8 @@ ROUNDS = 7
 UPDATED_KEYS = 30
 FIRST_WIDTH = 640
 WIDTHS = 3_400
+# So few parts may wait to be merged.
+PARTS_FEW = 30
 
 
 def load_table(engines, ours, rows):
@@ -61,8 +63,8 @@ def edits(engines, rows, cell_row):
         raise AssertionError(f"the engines hold different rows after the same edits: {left}")
 
 
-class Patches:
-    """One patch of a row each second, as long as the block lasts."""
+class Disturbed:
+    """Something done again and again beside the reads, as long as the block lasts."""
 
     def __init__(self, ours, rows):
         self.ours, self.rows = ours, rows
@@ -71,10 +73,9 @@ class Patches:
 
     def run(self):
         rng = np.random.default_rng(17)
-        while not self.ended.wait(1.0):
-            key = f"00000000-0000-7000-8000-{int(rng.integers(0, self.rows)):012d}"
+        while not self.ended.wait(self.every):
             try:
-                self.ours.update_by_key([key], "changed meanwhile")
+                self.disturb(rng)
                 self.done += 1
             except Exception as error:  # noqa: BLE001 - told by the table's reader
                 self.failure = error
@@ -89,10 +90,38 @@ class Patches:
         self.thread.join()
 
 
-def under_writes(ours, operations, rows, asked, quiet, rounds):
-    """Ours alone, with a patch each second: p50 beside the quiet one of the same run."""
-    print("\n| quarry while 1 patch/s runs | quiet p50 ms | p50 / p99 ms | ratio |\n|---|---|---|---|")
-    with Patches(ours, rows) as patches:
+class Patches(Disturbed):
+    """One patch of a row each second."""
+
+    title, every = "1 patch/s", 1.0
+
+    def disturb(self, rng):
+        key = f"00000000-0000-7000-8000-{int(rng.integers(0, self.rows)):012d}"
+        self.ours.update_by_key([key], "changed meanwhile")
+
+    def told(self):
+        return f"{self.done} patches were acknowledged meanwhile."
+
+
+class Compactions(Disturbed):
+    """Small parts put to a dataset beside, which the server makes few blocks of meanwhile."""
+
+    title, every = "compaction", 0.2
+
+    def disturb(self, rng):
+        self.ours.append_part(self.done)
+
+    def told(self):
+        blocks = self.ours.part_blocks()
+        if blocks >= self.done > PARTS_FEW:
+            raise AssertionError(f"{self.done} parts are {blocks} blocks: nothing was compacted")
+        return f"{self.done} parts were put meanwhile, which are {blocks} blocks now."
+
+
+def beside(ours, operations, rows, asked, quiet, rounds, disturbance):
+    """Ours alone, disturbed: p50 beside the quiet one of the same run."""
+    print(f"\n| quarry while {disturbance.title} runs | quiet p50 ms | p50 / p99 ms | ratio |\n|---|---|---|---|")
+    with disturbance(ours, rows) as running:
         for name, arguments_of, method, _ in operations:
             if name not in quiet:
                 continue
@@ -108,6 +137,6 @@ def under_writes(ours, operations, rows, asked, quiet, rounds):
             before, now = np.median(quiet[name]) * 1e3, np.median(seconds) * 1e3
             print(f"| {name} | {before:.2f} | {now:.2f} / {np.percentile(seconds, 99) * 1e3:.1f} "
                   f"| {now / before:.2f}× |", flush=True)
-    if patches.failure:
-        raise patches.failure
-    print(f"{patches.done} patches were acknowledged meanwhile.", file=sys.stderr)
+    if running.failure:
+        raise running.failure
+    print(running.told(), file=sys.stderr)

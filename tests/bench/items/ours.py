@@ -15,6 +15,7 @@ import tables
 
 ROOT = pathlib.Path(__file__).parents[3]
 SERVICE = "/quarry.items.v1."
+PART_ROWS = 20_000
 SCANNED = ["id", "title", "width", "height", "created_at"]
 
 
@@ -45,7 +46,8 @@ class Ours:
 
     def __init__(self, binary, shelf):
         self.shelf = shelf
-        self.server = quarry_server.Server(executable=binary)
+        self.server = quarry_server.Server(
+            executable=binary, variables={"QUARRY_ITEMS__COMPACTION__SECONDS": "1"})
         self.server.cli("namespaces", "create", "bench")
         self.items, self.analysis, self.edits = contract()
         options = [("grpc.max_receive_message_length", 64 << 20)]
@@ -60,15 +62,24 @@ class Ours:
 
     def load(self):
         begin = time.perf_counter()
-        descriptor = flight.FlightDescriptor.for_path("bench", "items")
+        self.put("items", self.shelf.reader())
+        self.loaded_seconds = time.perf_counter() - begin
+
+    def put(self, dataset, batches):
+        descriptor = flight.FlightDescriptor.for_path("bench", dataset)
         writer, reader = self.client.do_put(descriptor, tables.SCHEMA, self.options)
-        for batch in self.shelf.reader():
+        for batch in batches:
             writer.write_batch(batch)
         writer.done_writing()
         while reader.read() is not None:
             pass
         writer.close()
-        self.loaded_seconds = time.perf_counter() - begin
+
+    def append_part(self, number):
+        self.put("parts", [tables.rows(number * PART_ROWS, (number + 1) * PART_ROWS)])
+
+    def part_blocks(self):
+        return self.look("DescribeItems", dataset="parts").block_count
 
     def pid(self):
         return self.server.pid("all")
@@ -87,7 +98,7 @@ class Ours:
                 response_deserializer=response.FromString)
             self.calls[key] = (request, stub)
         request, stub = self.calls[key]
-        return stub(request(**self.name, **fields), metadata=self.metadata)
+        return stub(request(**{**self.name, **fields}), metadata=self.metadata)
 
     def ask(self, method, **fields):
         return self.call("ItemsService", method, self.items, **fields)
