@@ -108,6 +108,11 @@ class Compactions(Disturbed):
 
     title, every = "compaction", 0.2
 
+    def __enter__(self):
+        self.disturb(None)
+        self.done = 1
+        return super().__enter__()
+
     def disturb(self, rng):
         self.ours.append_part(self.done)
 
