@@ -111,8 +111,9 @@ class World:
         cells, _ = self.sweep(widths, run, RECALLS, self.truth)
         return [name, f"{build:.1f} s", *cells]
 
-    def filtered_row(self, name, engine, some):
+    def filtered_row(self, name, engine):
         cells = [name]
+        some = [engine.prepare(query) for query in self.queries[:300]]
         for share, truth in self.filtered_truth.items():
             run = lambda width: measured(lambda q: engine.filtered(q, K, width, share), some)  # noqa: B023,E731
             found, short = self.sweep(engine.widths(), run, (FILTERED_RECALL,), truth)
@@ -121,7 +122,7 @@ class World:
 
 
 def ours_rows(world, ours):
-    queries = world.queries
+    queries = [ours.prepare(query) for query in world.queries]
     for width in (0, 64):
         measured(lambda q: ours.search(q, K, width), queries[:20])
     run = lambda width: measured(lambda q: ours.search(q, K, width), queries)  # noqa: E731
@@ -139,22 +140,23 @@ def peer_rows(world, workdir):
             yield [kind.name, f"did not run: {type(error).__name__}: {error}", "", ""], None
             continue
         some = world.queries[:100] if kind is peers.SqliteVec else world.queries
+        some = [peer.prepare(query) for query in some]
         run = lambda width: measured(lambda q: peer.search(q, K, width), some)  # noqa: B023,E731
         row = world.row(peer.name, peer.build, peer.widths(), run)
         has_filters = hasattr(peer, "filtered")
-        yield row, world.filtered_row(peer.name, peer, some[:300]) if has_filters else None
-        getattr(peer, "stop", lambda: None)()
+        yield row, world.filtered_row(peer.name, peer) if has_filters else None
+        peer.stop()
 
 
 def lives(world, ours, before):
-    """Ours over its life; churn last, since it changes the space."""
+    """Ours over its life; what adds points that the right answers do not know comes last."""
     vectors, queries = world.vectors, world.queries
     yield from life.memory(ours, len(vectors), before)
     yield from life.clients(ours, queries, 64)
     yield from life.lag(ours, queries)
-    yield from life.writes_beside(ours, queries, vectors, 64)
-    yield from life.cold(ours, queries)
     yield from life.churn(ours, vectors, queries, world.truth, 128)
+    yield from life.cold(ours, queries)
+    yield from life.writes_beside(ours, queries, vectors, 64)
 
 
 def table(heads, rows):
@@ -170,7 +172,7 @@ def main():
     ours = Ours(chosen.binary, world.vectors, world.section, world.part)
     try:
         rows = list(ours_rows(world, ours))
-        filtered = [world.filtered_row(ours.name, ours, world.queries[:300])]
+        filtered = [world.filtered_row(ours.name, ours)]
         for row, under_filters in [] if chosen.alone else peer_rows(world, workdir):
             rows.append(row)
             filtered += [under_filters] if under_filters else []

@@ -76,6 +76,7 @@ class Door:
 def search_for(address, token, space, queries, width, seconds, result):
     """What one client gets done in some seconds: for a process of its own."""
     door = Door(address, token, space)
+    queries = [query.tolist() for query in queries]
     door.search(queries[0], width)
     took, begin = [], time.perf_counter()
     while time.perf_counter() - begin < seconds:
@@ -89,6 +90,7 @@ def search_for(address, token, space, queries, width, seconds, result):
 def upsert_for(address, token, space, first, vectors, batch, seconds, result):
     """Writes batches for some seconds; how many points a second."""
     door = Door(address, token, space)
+    vectors = [vector.tolist() for vector in vectors]
     written, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
         at = written % (len(vectors) - batch + 1)

@@ -59,6 +59,9 @@ class Ours:
     def widths(self):
         return [0, 32, 64, 128, 256, 512]
 
+    def prepare(self, query):
+        return query.tolist()
+
     def search(self, query, k, width):
         return self.door.search(query, width, k=k)
 

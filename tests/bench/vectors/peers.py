@@ -1,12 +1,22 @@
 """The peers, each with the same calls: build, search one, search one among those that a filter
-keeps (where it can), and what it is called."""
+keeps (where it can), what it is called, and how it wants a query: `prepare` is not measured."""
 
 import time
 
 import numpy as np
 
 
-class Hnswlib:
+class Peer:
+    """What most have in common."""
+
+    def prepare(self, query):
+        return query
+
+    def stop(self):
+        pass
+
+
+class Hnswlib(Peer):
     name = "hnswlib 0.8.0 (in process)"
 
     def __init__(self, vectors, part, _workdir):
@@ -27,7 +37,7 @@ class Hnswlib:
         return self.index.knn_query(query, k)[0][0]
 
 
-class QdrantEdge:
+class QdrantEdge(Peer):
     name = "qdrant-edge 0.9 (in process)"
 
     def __init__(self, vectors, part, workdir):
@@ -56,11 +66,14 @@ class QdrantEdge:
     def widths(self):
         return [16, 32, 64, 128, 256]
 
+    def prepare(self, query):
+        return query.tolist()
+
     def search(self, query, k, width, where=None):
         from qdrant_edge import Query, QueryRequest, SearchParams
 
         request = QueryRequest(
-            query=Query.Nearest(query.tolist()), limit=k, filter=where,
+            query=Query.Nearest(query), limit=k, filter=where,
             params=SearchParams(hnsw_ef=max(k, width)),
         )
         return [point.id for point in self.shard.query(request)]
@@ -72,7 +85,7 @@ class QdrantEdge:
         return self.search(query, k, width, Filter(must=[condition]))
 
 
-class Pgvector:
+class Pgvector(Peer):
     name = "pgvector (unix socket, prepared)"
 
     def __init__(self, vectors, part, workdir):
@@ -101,11 +114,13 @@ class Pgvector:
     def widths(self):
         return [20, 40, 80, 160, 320]
 
-    def search(self, query, k, width, share=None):
+    def prepare(self, query):
+        return "[" + ",".join(map(str, query)) + "]"
+
+    def search(self, text, k, width, share=None):
         if getattr(self, "width", None) != width:
             self.db.execute(f"SET hnsw.ef_search = {max(k, width)}")
             self.width = width
-        text = "[" + ",".join(map(str, query)) + "]"
         where = "" if share is None else f"WHERE part < {share * 1_000:g}"
         found = self.db.execute(
             f"SELECT id FROM p {where} ORDER BY v <=> %s::vector LIMIT %s", (text, k), prepare=True
@@ -120,7 +135,7 @@ class Pgvector:
         self.server.cleanup()
 
 
-class LanceDb:
+class LanceDb(Peer):
     name = "LanceDB (in process)"
 
     def __init__(self, vectors, part, workdir):
@@ -151,7 +166,7 @@ class LanceDb:
         return self.search(query, k, width, share)
 
 
-class SqliteVec:
+class SqliteVec(Peer):
     name = "sqlite-vec 0.1.9 (exact)"
 
     def __init__(self, vectors, part, workdir):
@@ -174,9 +189,12 @@ class SqliteVec:
     def widths(self):
         return [0]
 
+    def prepare(self, query):
+        return query.tobytes()
+
     def search(self, query, k, width):
         found = self.db.execute(
-            "SELECT rowid FROM p WHERE v MATCH ? AND k = ?", (query.tobytes(), k)
+            "SELECT rowid FROM p WHERE v MATCH ? AND k = ?", (query, k)
         )
         return [row[0] for row in found]
 
