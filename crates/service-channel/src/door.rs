@@ -4,18 +4,21 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use http::{Request, Response};
+use futures::FutureExt;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::ServiceExt;
 
 use crate::Transport;
+use crate::calls::{Answer, Calls};
 use crate::lingering::Lingering;
 use crate::remote::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, STREAM_WINDOW_BYTES};
 
@@ -26,37 +29,40 @@ pub struct DoorSettings {
     pub concurrent_streams_max: u32,
     /// How long open streams may go on after the shutdown began.
     pub grace: Duration,
+    /// Of it, how long a moment without calls is looked for on each connection
+    /// before it is told to go.
+    pub parting: Duration,
 }
 
 impl Default for DoorSettings {
     fn default() -> Self {
-        Self { concurrent_streams_max: 10_000, grace: Duration::from_secs(25) }
+        Self {
+            concurrent_streams_max: 10_000,
+            grace: Duration::from_secs(25),
+            parting: Duration::from_secs(1),
+        }
     }
 }
 
-/// Serves until `shutdown`, then refuses new connections, tells the open ones
-/// to finish (GOAWAY) and waits for them at most `settings.grace`.
+/// Serves until `shutdown`. Then whoever has connected is still served, the
+/// listener is closed, each connection is told to go (GOAWAY; HTTP/1.1: by its
+/// next answer) at a moment without calls, and streams go on to their ends, all
+/// in all at most `settings.grace`.
 pub async fn serve(
     listener: TcpListener,
     app: Transport,
     settings: DoorSettings,
     shutdown: CancellationToken,
 ) {
-    let builder = builder(&settings);
-    let graceful = GracefulShutdown::new();
+    let door = Door { builder: builder(&settings), app, settings, shutdown };
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = door.shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, _)) => {
-                if let Err(error) = socket.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY could not be set");
-                }
-                let socket = Lingering::new(socket, settings.grace);
-                spawn_connection(&builder, &graceful, socket, app.clone());
-            }
+            Ok((socket, _)) => drop(connections.spawn(door.connection(socket))),
             // Out of descriptors: the open connections go on, and closing one
             // frees the next accept.
             Err(error) => {
@@ -65,9 +71,57 @@ pub async fn serve(
             }
         }
     }
+    // To their clients these are open already, and closing the listener would
+    // reset them.
+    while let Some(Ok((socket, _))) = listener.accept().now_or_never() {
+        connections.spawn(door.connection(socket));
+    }
     drop(listener);
-    if tokio::time::timeout(settings.grace, graceful.shutdown()).await.is_err() {
-        tracing::warn!(grace = ?settings.grace, "streams were still open when the grace ended");
+    connections.close();
+    if tokio::time::timeout(door.settings.grace, connections.wait()).await.is_err() {
+        tracing::warn!(grace = ?door.settings.grace, "streams were still open when the grace ended");
+    }
+}
+
+/// What every connection of a door shares.
+struct Door {
+    builder: Builder<TokioExecutor>,
+    app: Transport,
+    settings: DoorSettings,
+    shutdown: CancellationToken,
+}
+
+impl Door {
+    /// One connection, from its first byte to its end.
+    fn connection(&self, socket: TcpStream) -> impl Future<Output = ()> + Send + use<> {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        let socket = TokioIo::new(Lingering::new(socket, self.settings.grace));
+        let (app, calls, shutdown) = (self.app.clone(), Calls::default(), self.shutdown.clone());
+        let (parting, counted) = (self.settings.parting, calls.clone());
+        let told = shutdown.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            answer(app.clone(), request, counted.clone(), told.clone())
+        });
+        let connection = self.builder.serve_connection_with_upgrades(socket, service).into_owned();
+        async move {
+            let mut connection = std::pin::pin!(connection);
+            let moment = async {
+                shutdown.cancelled().await;
+                calls.moment(parting).await;
+            };
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = moment => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(error = %error, "a connection ended early");
+            }
+        }
     }
 }
 
@@ -87,24 +141,18 @@ fn builder(settings: &DoorSettings) -> Builder<TokioExecutor> {
     builder
 }
 
-fn spawn_connection(
-    builder: &Builder<TokioExecutor>,
-    graceful: &GracefulShutdown,
-    socket: Lingering,
+async fn answer(
     app: Transport,
-) {
-    let service = service_fn(move |request: Request<Incoming>| answer(app.clone(), request));
-    let connection =
-        builder.serve_connection_with_upgrades(TokioIo::new(socket), service).into_owned();
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %error, "a connection ended early");
-        }
-    });
-}
-
-async fn answer(app: Transport, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let response = app.oneshot(request.map(Body::new)).await;
-    Ok(response.unwrap_or_else(|status| status.into_http()))
+    request: Request<Incoming>,
+    calls: Calls,
+    shutdown: CancellationToken,
+) -> Result<Response<Body>, Infallible> {
+    let open = calls.begin();
+    let is_single = request.version() < Version::HTTP_2;
+    let answer = app.oneshot(request.map(Body::new)).await;
+    let mut response = answer.unwrap_or_else(|status| status.into_http());
+    if is_single && shutdown.is_cancelled() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| Body::new(Answer::new(body, open))))
 }

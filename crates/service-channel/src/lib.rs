@@ -1,6 +1,7 @@
 //! How services reach each other: one transport type, in memory or over a
 //! socket, with the same layers around the callee in both.
 
+mod calls;
 mod deadline;
 mod door;
 mod lingering;
@@ -8,6 +9,7 @@ mod panics;
 mod patience;
 mod remote;
 mod service;
+mod unsent;
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -21,6 +23,7 @@ use tower::{Service as TowerService, ServiceExt};
 pub use door::{DoorSettings, serve};
 pub use remote::{NEIGHBOUR_PATIENCE, neighbour, remote, remote_within};
 pub use service::{Job, Readiness, Service};
+pub use unsent::resending;
 
 /// What a generated client is made from: the callee's own routes, or a
 /// connection to them. The error is a `Status` because a client inside a

@@ -3,6 +3,7 @@
 //! Bulk, watch and control calls have connections of their own: on a shared
 //! one, slow readers of bulk hold back the window of everybody.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,8 +19,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 
-use crate::Transport;
 use crate::patience::{Absence, Patient};
+use crate::{Transport, unsent};
 
 /// Flow-control windows of internal HTTP/2, in bytes. With hyper's defaults
 /// three slow readers stop all bulk.
@@ -105,14 +106,14 @@ async fn call(
     *request.version_mut() = Version::HTTP_2;
     request.headers_mut().remove(HOST);
     request.headers_mut().remove(CONNECTION);
-    match client.request(request).await {
+    match unsent::call(client, request).await {
         Ok(response) => Ok(response.map(Body::new)),
-        Err(error) => Err(away(authority, &error)),
+        Err(error) => Err(away(authority, &*error)),
     }
 }
 
-fn away(authority: &Authority, error: &hyper_util::client::legacy::Error) -> Status {
-    let mut cause: &dyn std::error::Error = error;
+fn away(authority: &Authority, error: &(dyn Error + 'static)) -> Status {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         // A status inside is the callee's or our own body's: it says more than
         // "the connection failed".

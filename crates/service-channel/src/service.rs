@@ -52,7 +52,7 @@ impl fmt::Debug for Job {
     }
 }
 
-type Check = dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync;
+type Check = dyn Fn() -> BoxFuture<'static, Result<Option<String>, String>> + Send + Sync;
 
 /// One thing that must hold before a role takes traffic.
 #[derive(Clone)]
@@ -69,14 +69,26 @@ impl Readiness {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
+        Self::telling(name, move || {
+            let holds = check();
+            async move { holds.await.map(|()| None) }
+        })
+    }
+
+    /// A check that says what it saw also when all is well.
+    pub fn telling<F, Fut>(name: &'static str, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<String>, String>> + Send + 'static,
+    {
         Self { name, check: Arc::new(move || Box::pin(check())) }
     }
 
-    /// Whether it holds now.
+    /// Whether it holds now, and what was seen where it tells.
     ///
     /// # Errors
     /// What is missing, for the operator.
-    pub async fn check(&self) -> Result<(), String> {
+    pub async fn check(&self) -> Result<Option<String>, String> {
         (self.check)().await
     }
 }

@@ -11,6 +11,8 @@ use tonic::Code;
 
 use super::*;
 
+mod turns;
+
 /// A callee whose path says how it behaves.
 fn callee() -> Transport {
     local(tower::service_fn(|request: Request<Body>| async move {

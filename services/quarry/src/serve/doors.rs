@@ -2,6 +2,7 @@
 //! thing that is said, and drained in order.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use identity_api::v1::GetKeysRequest;
 use identity_api::v1::exchange_service_client::ExchangeServiceClient;
 use service_channel::{DoorSettings, Transport, remote, serve};
 use service_error::ServiceError;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,14 @@ const PUBLIC_STREAMS_MAX: u32 = 2_000;
 /// The streams that one connection between roles may have open.
 const INTERNAL_STREAMS_MAX: u32 = 1_000_000;
 
+/// How long a moment without calls is looked for before a connection is told to
+/// go: foreign clients may need it, our own make an unsent call again.
+const PUBLIC_PARTING: Duration = Duration::from_secs(1);
+const INTERNAL_PARTING: Duration = Duration::from_millis(100);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 /// How often, and how many times, a gateway asks an identity that is not there
 /// yet.
 const IDENTITY_INTERVAL: Duration = Duration::from_millis(250);
@@ -27,40 +36,92 @@ const IDENTITY_ATTEMPTS: u32 = 240;
 
 /// Bound sockets, not serving yet.
 pub struct Listeners {
-    pub main: TcpListener,
+    pub main: Socket,
     pub operations: TcpListener,
-    pub internal: Option<TcpListener>,
+    pub internal: Option<Socket>,
+}
+
+/// An address that is ours.
+pub enum Socket {
+    /// Whoever connects waits until the door opens.
+    Listening(TcpListener),
+    /// Another process may serve the address until the door opens: who listens
+    /// gets its share of the connections, and these would wait.
+    Bound(TcpSocket),
 }
 
 impl Listeners {
-    /// Binds every door of the settings.
+    /// Binds every door of the settings. The operations door is never shared: it
+    /// speaks of one process.
     ///
     /// # Errors
     /// An address that cannot be listened on, named with its flag.
     pub async fn bind(settings: &Settings) -> Result<Self, ServiceError> {
+        let shared = settings.start.share_ports;
         let internal = match &settings.internal_listen {
-            Some(text) => Some(bind("internal_listen", text).await?),
+            Some(text) => Some(Socket::bind("internal_listen", text, shared).await?),
             None => None,
         };
         Ok(Self {
-            main: bind("listen", &settings.listen).await?,
+            main: Socket::bind("listen", &settings.listen, shared).await?,
             operations: bind("ops_listen", &settings.ops_listen).await?,
             internal,
         })
     }
 }
 
+impl Socket {
+    async fn bind(field: &'static str, text: &str, shared: bool) -> Result<Self, ServiceError> {
+        if !shared {
+            return Ok(Self::Listening(bind(field, text).await?));
+        }
+        let address = address(field, text)?;
+        let bound = || {
+            let socket =
+                if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.set_reuseaddr(true)?;
+            socket.set_reuseport(true)?;
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        bound().map(Self::Bound).map_err(|error| unusable(field, address, error))
+    }
+
+    /// The address that it got.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn address(&self) -> Result<SocketAddr, ServiceError> {
+        told(match self {
+            Self::Listening(listener) => listener.local_addr(),
+            Self::Bound(socket) => socket.local_addr(),
+        })
+    }
+
+    fn listen(self) -> Result<TcpListener, ServiceError> {
+        match self {
+            Self::Listening(listener) => Ok(listener),
+            Self::Bound(socket) => {
+                let address = told(socket.local_addr())?;
+                socket.listen(BACKLOG).map_err(|error| unusable("listen", address, error))
+            }
+        }
+    }
+}
+
 async fn bind(field: &'static str, text: &str) -> Result<TcpListener, ServiceError> {
     let address = address(field, text)?;
+    TcpListener::bind(address).await.map_err(|error| unusable(field, address, error))
+}
+
+fn unusable(field: &'static str, address: SocketAddr, error: io::Error) -> ServiceError {
     let flag = field.replace('_', "-");
-    TcpListener::bind(address).await.map_err(|error| {
-        ServiceError::precondition(format!(
-            "cannot listen on {address}: {error}; name a free address with --{flag}"
-        ))
-        .reason("ADDRESS_UNUSABLE")
-        .field(field)
-        .caused_by(error)
-    })
+    ServiceError::precondition(format!(
+        "cannot listen on {address}: {error}; name a free address with --{flag}"
+    ))
+    .reason("ADDRESS_UNUSABLE")
+    .field(field)
+    .caused_by(error)
 }
 
 /// The address that a listener got.
@@ -68,9 +129,11 @@ async fn bind(field: &'static str, text: &str) -> Result<TcpListener, ServiceErr
 /// # Errors
 /// The system does not tell.
 pub fn bound(listener: &TcpListener) -> Result<SocketAddr, ServiceError> {
-    listener
-        .local_addr()
-        .map_err(|error| ServiceError::internal("a socket has no address").caused_by(error))
+    told(listener.local_addr())
+}
+
+fn told(address: io::Result<SocketAddr>) -> Result<SocketAddr, ServiceError> {
+    address.map_err(|error| ServiceError::internal("a socket has no address").caused_by(error))
 }
 
 /// What each door serves.
@@ -80,28 +143,37 @@ pub struct Apps {
 }
 
 /// Opens the doors for traffic; each ends, drained, after `shutdown`.
+///
+/// # Errors
+/// A shared address that somebody took meanwhile for himself.
 pub fn open(
-    listeners: (TcpListener, Option<TcpListener>),
+    listeners: (Socket, Option<Socket>),
     apps: Apps,
     settings: &Settings,
     public: bool,
     shutdown: &CancellationToken,
-) -> Vec<JoinHandle<()>> {
+) -> Result<Vec<JoinHandle<()>>, ServiceError> {
     let grace = settings.drain.grace();
-    let main_streams = if public { PUBLIC_STREAMS_MAX } else { INTERNAL_STREAMS_MAX };
+    let door = |public| match public {
+        true => DoorSettings {
+            concurrent_streams_max: PUBLIC_STREAMS_MAX,
+            grace,
+            parting: PUBLIC_PARTING,
+        },
+        false => DoorSettings {
+            concurrent_streams_max: INTERNAL_STREAMS_MAX,
+            grace,
+            parting: INTERNAL_PARTING,
+        },
+    };
     let (main, internal) = listeners;
-    let door = |streams| DoorSettings { concurrent_streams_max: streams, grace };
     let mut doors =
-        vec![tokio::spawn(serve(main, apps.main, door(main_streams), shutdown.clone()))];
-    if let (Some(listener), Some(app)) = (internal, apps.internal) {
-        doors.push(tokio::spawn(serve(
-            listener,
-            app,
-            door(INTERNAL_STREAMS_MAX),
-            shutdown.clone(),
-        )));
+        vec![tokio::spawn(serve(main.listen()?, apps.main, door(public), shutdown.clone()))];
+    if let (Some(internal), Some(app)) = (internal, apps.internal) {
+        let listener = internal.listen()?;
+        doors.push(tokio::spawn(serve(listener, app, door(false), shutdown.clone())));
     }
-    doors
+    Ok(doors)
 }
 
 /// The listen rule: while nobody has claimed the admin account, the gateway

@@ -39,7 +39,11 @@ impl OperationsDoor {
         });
         let current = Arc::new(RwLock::new(routes(vec![starting], telemetry, &drain)));
         let closing = CancellationToken::new();
-        let settings = DoorSettings { concurrent_streams_max: 100, grace: Duration::from_secs(1) };
+        let settings = DoorSettings {
+            concurrent_streams_max: 100,
+            grace: Duration::from_secs(1),
+            parting: Duration::from_millis(100),
+        };
         let served = tokio::spawn(serve(
             listener,
             changing(Arc::clone(&current)),

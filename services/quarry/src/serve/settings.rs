@@ -246,11 +246,15 @@ pub struct Start {
     /// Seconds that a database or an object store that is away is waited for;
     /// the operations door says meanwhile what is missing.
     pub wait_seconds: u64,
+    /// The next process, on another data dir, may listen on the same `listen`
+    /// and `internal_listen`: started first and ready, it takes over when this
+    /// one is told to stop, and no client finds the door closed.
+    pub share_ports: bool,
 }
 
 impl Default for Start {
     fn default() -> Self {
-        Self { wait_seconds: 300 }
+        Self { wait_seconds: 300, share_ports: false }
     }
 }
 
