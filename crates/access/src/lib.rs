@@ -12,6 +12,7 @@ use options_api::v1::ResourceKind;
 use uuid::Uuid;
 
 pub use decision::Visible;
+pub use denials::denials;
 pub use replica::GrantReplica;
 
 /// Something that grants are given on.

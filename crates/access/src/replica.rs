@@ -13,7 +13,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use crate::Resource;
 use crate::denials::Denials;
 use crate::state::State;
 
@@ -87,7 +86,7 @@ impl GrantReplica {
         shutdown: CancellationToken,
         patience: Patience,
     ) -> (Self, Vec<Job>) {
-        let (denials, queue) = Denials::new();
+        let (denials, sender) = Denials::new(identity.clone(), tokens.clone());
         let inner = Arc::new(Inner {
             identity,
             tokens,
@@ -108,7 +107,7 @@ impl GrantReplica {
             Job::new("grants.ping", async move {
                 ping_end.run_until_cancelled(pinging.ping()).await;
             }),
-            Job::new("grants.denials", crate::denials::send(replica.clone(), queue, shutdown)),
+            Job::new("grants.denials", crate::denials::send(sender, shutdown)),
         ];
         (replica, jobs)
     }
@@ -275,12 +274,7 @@ impl Refused for GrantReplica {
     }
 
     fn denied(&self, caller: &Caller, path: &str, error: &ServiceError) {
-        self.inner.denials.record(
-            caller.principal,
-            path.trim_start_matches('/'),
-            None::<Resource>,
-            error.reason_text(),
-        );
+        self.inner.denials.denied_at(caller, path, error);
     }
 }
 

@@ -230,15 +230,20 @@ impl BlobStore {
 
     async fn probe(&self, url: &str) -> Result<(), ServiceError> {
         let key = format!(".probe-{}", uuid::Uuid::now_v7().simple());
+        let refused = |what: &'static str| {
+            move |error: ServiceError| {
+                error.context(format!("the object store {url} can't be {what}"))
+            }
+        };
         let probe = async {
-            self.put(&key, Bytes::from_static(b"quarry")).await?;
-            self.delete(&key).await
+            let content = Bytes::from_static(b"quarry");
+            self.put(&key, content).await.map_err(refused("written"))?;
+            let listed = self.list(&key).try_next().await.map_err(refused("listed"));
+            self.delete(&key).await.map_err(refused("cleared"))?;
+            listed.map(drop)
         };
         match tokio::time::timeout(PROBE_TIME_MAX, probe).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                Err(error.context(format!("the object store {url} can't be written")))
-            }
+            Ok(probed) => probed,
             Err(_) => {
                 let message = format!(
                     "the object store {url} did not answer within {} s",

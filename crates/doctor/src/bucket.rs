@@ -1,6 +1,7 @@
 //! The object store: one object written, read, compared and deleted.
 
 use blob_store::BlobStore;
+use futures::TryStreamExt;
 use sql_store::now_micros;
 
 use crate::{Finding, clock};
@@ -54,11 +55,14 @@ pub async fn bucket(url: &str) -> Vec<Finding> {
         }
         Err(error) => findings.push(refused("get", &error)),
     }
+    if let Err(error) = store.list("").try_next().await {
+        findings.push(refused("list", &error));
+    }
     if let Err(error) = store.delete(&key).await {
         findings.push(refused("delete", &error));
     }
     if findings.iter().all(|finding| finding.check == "objects.clock") {
-        findings.insert(0, Finding::ok("objects", "an object was written, read and deleted"));
+        findings.insert(0, Finding::ok("objects", "an object was written, read, listed and deleted"));
     }
     findings
 }

@@ -4,16 +4,17 @@
 mod grpc;
 mod process;
 mod sample;
+mod schema;
 mod store;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caller::{AcceptAll, Keys, guard};
+use caller::{Keys, Refused, guard};
 use ops_api::v1::ops_server::OpsServer;
 use options_api::NeedTable;
-use service_channel::{Job, Transport, local};
+use service_channel::{Job, Readiness, Transport, local};
 use service_error::ServiceError;
 use sql_store::{SqlSettings, now_micros};
 use telemetry::{Counted, Telemetry};
@@ -92,16 +93,28 @@ impl Operations {
         local(Routes::new(OpsServer::new(grpc::Surface(Arc::clone(&self.0)))).prepare())
     }
 
-    /// A role's transport with these RPCs beside its own.
+    /// Whether the role's database has the schema of this program.
+    #[must_use]
+    pub fn readiness(&self) -> Option<Readiness> {
+        let database = self.0.database.clone()?;
+        Some(schema::readiness(self.0.role, Arc::new(database)))
+    }
+
+    /// A role's transport with these RPCs beside its own. Nobody needs to be looked
+    /// up, for the token was made for this very call; `refused` hears who was denied.
     ///
     /// # Errors
     /// A contract that cannot be read.
-    pub fn beside(&self, own: Transport, keys: Keys) -> Result<Transport, ServiceError> {
+    pub fn beside(
+        &self,
+        own: Transport,
+        keys: Keys,
+        refused: Arc<dyn Refused>,
+    ) -> Result<Transport, ServiceError> {
         let needs = NeedTable::from_descriptor_sets(&[ops_api::FILE_DESCRIPTOR_SET])
             .map_err(|error| ServiceError::internal(error.to_string()))?;
         let routes = Routes::new(OpsServer::new(grpc::Surface(Arc::clone(&self.0)))).prepare();
-        // Nobody is looked up here: the token was made for this very call.
-        let operations = local(guard(routes, self.0.role, keys, needs, Arc::new(AcceptAll)));
+        let operations = local(guard(routes, self.0.role, keys, needs, refused));
         Ok(BoxCloneSyncService::new(service_fn(move |request: http::Request<_>| {
             let is_ours = request.uri().path().starts_with(PREFIX);
             let callee = if is_ours { operations.clone() } else { own.clone() };

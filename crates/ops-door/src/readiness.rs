@@ -31,6 +31,9 @@ pub struct CheckReport {
     /// What is missing, for the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What was seen, of a check that tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
 }
 
 /// Asks every check now, all at once.
@@ -48,5 +51,9 @@ pub async fn report_within(readiness: &[Readiness], drain: &Drain, time_max: Dur
 async fn check(readiness: &Readiness, time_max: Duration) -> CheckReport {
     let answer = tokio::time::timeout(time_max, readiness.check()).await;
     let result = answer.unwrap_or_else(|_| Err(format!("no answer within {time_max:?}")));
-    CheckReport { name: readiness.name, ok: result.is_ok(), error: result.err() }
+    let (seen, error) = match result {
+        Ok(seen) => (seen, None),
+        Err(error) => (None, Some(error)),
+    };
+    CheckReport { name: readiness.name, ok: error.is_none(), error, seen }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::{self, FuturesUnordered, StreamExt};
 use http::HeaderValue;
 use ops_api::CALLEE_HEADER;
 use ops_api::v1 as wire;
@@ -79,14 +79,17 @@ impl Outward {
             let message = format!("{only:?} is none of {}", known.join(", "));
             return Err(ServiceError::invalid("service", message));
         }
-        let mut asking: FuturesUnordered<_> = self
-            .callees
-            .iter()
-            .filter(|callee| only.is_empty() || callee.role == only)
-            .map(|callee| self.ask_one(callee, &metadata, asked.clone(), &call))
-            .collect();
+        let mut callees =
+            self.callees.iter().filter(|callee| only.is_empty() || callee.role == only);
         let mut gathered = Gathered { answers: Vec::new(), unreachable: Vec::new() };
         let mut away = None;
+        // One alone before the others: who is denied is denied, and noted, once.
+        let Some(first) = callees.next() else {
+            return Err(ServiceError::unavailable("no role answers"));
+        };
+        let ask = |callee| self.ask_one(callee, &metadata, asked.clone(), &call);
+        let rest: FuturesUnordered<_> = callees.map(ask).collect();
+        let mut asking = std::pin::pin!(stream::once(ask(first)).chain(rest));
         while let Some((role, answer)) = asking.next().await {
             match answer {
                 Ok(answer) => gathered.answers.push(answer),

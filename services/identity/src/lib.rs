@@ -7,9 +7,10 @@ mod model;
 mod settings;
 mod store;
 
+use std::fmt;
 use std::sync::Arc;
 
-use caller::{Keys, guard};
+use caller::{Keys, Refused, guard};
 use options_api::NeedTable;
 use service_channel::{Readiness, Service, local};
 use service_error::ServiceError;
@@ -22,13 +23,20 @@ pub use sql_store::{MigrationStatus, SqlSettings};
 use app::{Identity, SERVICE};
 
 /// Identity as the process runs it.
-#[derive(Debug)]
 pub struct Built {
     /// The role.
     pub service: Service,
+    /// Its own audit of what is denied, for RPCs that stand beside its own.
+    pub refused: Arc<dyn Refused>,
     /// Somebody has claimed the admin account, so that the platform may listen
     /// beyond loopback.
     pub admin_claimed: bool,
+}
+
+impl fmt::Debug for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Built").field("service", &self.service).finish_non_exhaustive()
+    }
 }
 
 /// Opens and migrates the store, sees to the signing key and the first admin,
@@ -54,8 +62,10 @@ pub async fn build(
         let identity = Arc::clone(&database);
         async move { identity.ping().await.map_err(|error| error.to_string()) }
     });
+    let refused: Arc<dyn Refused> = Arc::clone(&identity) as _;
     Ok(Built {
         admin_claimed: identity.is_claimed(),
+        refused,
         service: Service {
             name: SERVICE,
             transport,

@@ -74,7 +74,7 @@ async fn start(platform: Platform) -> Server {
 
 async fn start_with(settings: Settings, platform: Platform) -> Server {
     let shutdown = CancellationToken::new();
-    let Built { service, admin_claimed } =
+    let Built { service, admin_claimed, .. } =
         build(settings, platform, shutdown.clone()).await.unwrap();
     for readiness in &service.readiness {
         readiness.check().await.unwrap();

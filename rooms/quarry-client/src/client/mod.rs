@@ -41,7 +41,7 @@ use models_api::v1::trust_service_client::TrustServiceClient;
 use models_api::v1::versions_service_client::VersionsServiceClient;
 use ops_api::v1::jobs_client::JobsClient;
 use ops_api::v1::ops_client::OpsClient;
-use service_channel::Transport;
+use service_channel::{Transport, resending};
 use service_error::ServiceError;
 use settings::Secret;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -49,8 +49,6 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, ClientTlsConfig};
 use tonic::{Request, Status};
-use tower::ServiceExt;
-use tower::util::BoxCloneSyncService;
 use vectors_api::v1::generations_service_client::GenerationsServiceClient;
 use vectors_api::v1::images_service_client::ImagesServiceClient;
 use vectors_api::v1::loading_service_client::LoadingServiceClient;
@@ -296,8 +294,7 @@ fn tls(url: &str) -> Result<Transport, Failure> {
         .map_err(wrong)?
         .tcp_nodelay(true)
         .http2_adaptive_window(true);
-    let channel = endpoint.connect_lazy();
-    Ok(BoxCloneSyncService::new(channel.map_err(|err| Status::from_error(Box::new(err)))))
+    Ok(resending(endpoint.connect_lazy()))
 }
 
 impl std::fmt::Debug for Client {

@@ -12,17 +12,12 @@ use super::Context;
 use super::health::reachable;
 use super::serve::Stores;
 use crate::failure::Failure;
-use crate::output::{Column, column, table};
 use crate::schemas::{SCHEMAS, Schema};
 use crate::serve::settings::{Role, Settings, address};
 use crate::serve::{SERVER_FILE, ServeArgs};
 
-const COLUMNS: [Column; 4] = [
-    column("verdict", "verdict"),
-    column("check", "check"),
-    column("seen", "message"),
-    column("do", "remedy"),
-];
+/// Lines are broken beyond so many characters, and nothing is cut.
+const WIDTH: usize = 110;
 
 /// The settings are those of a server that would be started with the same.
 #[derive(Debug, Args)]
@@ -60,7 +55,7 @@ impl DoctorCommand {
         let rows: Vec<Json> = findings.iter().map(|one| json!(one)).collect();
         let problems = findings.iter().filter(|one| one.verdict == Verdict::Problem).count();
         let document = json!({ "problems": problems, "findings": rows });
-        context.output.answer(&document, || table(&COLUMNS, &rows))?;
+        context.output.answer(&document, || shown(&findings))?;
         if problems == 0 {
             return Ok(());
         }
@@ -117,6 +112,44 @@ async fn look(args: &ServeArgs, running: bool) -> Vec<Finding> {
     findings
 }
 
+/// Each finding whole: what was seen beside its check, what to do below it.
+fn shown(findings: &[Finding]) -> String {
+    let checks = findings.iter().map(|one| one.check.chars().count()).max().unwrap_or(0);
+    let mut lines = Vec::new();
+    for one in findings {
+        let verdict = match one.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "PROBLEM",
+        };
+        let mut before = format!("{verdict:<8} {:<checks$}  ", one.check);
+        let width = WIDTH.saturating_sub(before.chars().count()).max(20);
+        let remedy = if one.remedy.is_empty() { Vec::new() } else { wrapped(&format!("→ {}", one.remedy), width) };
+        for text in wrapped(&one.message, width).into_iter().chain(remedy) {
+            lines.push(format!("{before}{text}").trim_end().to_owned());
+            before = " ".repeat(before.chars().count());
+        }
+    }
+    lines.join("\n")
+}
+
+/// Lines of at most `width` characters, broken between words; a longer word has its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        let Some(line) = lines.last_mut() else { break };
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
 async fn rows(settings: &Settings, schemas: &[Schema]) -> Vec<Finding> {
     let sql = settings.sql();
     let broken = |error: &ServiceError| {
@@ -139,4 +172,34 @@ async fn rows(settings: &Settings, schemas: &[Schema]) -> Vec<Finding> {
     }
     let pools = u32::try_from(schemas.len()).unwrap_or(u32::MAX);
     doctor::database::database(&sql, &expected, pools).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_shown_whole_and_wrapped() {
+        let message = "word ".repeat(60) + &"x".repeat(150) + "\u{1b}[31m\nend";
+        let remedy = "do this and that ".repeat(12);
+        let findings = [
+            Finding::ok("settings", "they can be read"),
+            Finding::problem("database.schema.catalog", &message, &remedy),
+        ];
+        let text = shown(&findings);
+        let words = |text: &str| {
+            text.split(|c: char| c.is_whitespace() || c.is_control())
+                .filter(|word| !word.is_empty())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let expected = format!(
+            "ok settings they can be read PROBLEM database.schema.catalog {message} → {remedy}"
+        );
+        assert_eq!(words(&text), words(&expected));
+        assert!(!text.contains('\u{1b}') && text.lines().count() > 5);
+        for line in text.lines().filter(|line| !line.contains("xxx")) {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+    }
 }

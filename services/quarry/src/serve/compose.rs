@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use caller::{Keys, RoleSecret, Secret, TokenSource};
+use caller::{Keys, Refused, RoleSecret, Secret, TokenSource};
 use http::{HeaderMap, Request};
 use operations::{Database, OfRole, Operations, Process};
 use service_channel::{Job, Readiness, Service, Transport, from_router, is_grpc_path, neighbour};
@@ -58,7 +58,7 @@ static CALLEES: [Callee; 6] = [
     },
     Callee {
         role: Role::ModelRegistry,
-        prefixes: &["quarry.models.v1."],
+        prefixes: &["quarry.models.v1.", ops_api::JOBS_PREFIX],
         descriptors: models_api::FILE_DESCRIPTOR_SET,
         surfaces: &MLFLOW,
     },
@@ -177,7 +177,7 @@ impl House<'_> {
         let built =
             identity::build(self.settings.identity.clone(), platform, self.ends.stopped.clone())
                 .await?;
-        self.add(Role::Identity, built.service).await?;
+        self.add_with(Role::Identity, built.service, built.refused).await?;
         Ok(built.admin_claimed)
     }
 
@@ -293,13 +293,27 @@ impl House<'_> {
     }
 
     async fn add(&mut self, role: Role, service: Service) -> Result<(), ServiceError> {
+        let identity = self.neighbour(Role::Identity, role)?;
+        let tokens = self.tokens(role, &identity)?;
+        let (refused, audit) = access::denials(identity, tokens, self.ends.stopped.clone());
+        self.jobs.push(audit);
+        self.add_with(role, service, refused).await
+    }
+
+    async fn add_with(
+        &mut self,
+        role: Role,
+        service: Service,
+        refused: Arc<dyn Refused>,
+    ) -> Result<(), ServiceError> {
         let identity = match role {
             Role::Identity => service.transport.clone(),
             _ => self.neighbour(Role::Identity, role)?,
         };
         let operations = self.operations(role).await?;
         self.jobs.push(operations.sampler(self.ends.stopped.clone()));
-        let grpc = operations.beside(service.transport, Keys::new(identity))?;
+        self.readiness.extend(operations.readiness());
+        let grpc = operations.beside(service.transport, Keys::new(identity), refused)?;
         let transport = match service.http {
             Some(router) => beside(grpc, from_router(router)),
             None => grpc,

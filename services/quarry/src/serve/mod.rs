@@ -123,7 +123,7 @@ pub async fn start(args: ServeArgs, shutdown: CancellationToken) -> Result<Runni
     let telemetry = telemetry::start(&settings.telemetry, &service_name(&roles))?;
     let data_dir = DataDir::open(&settings.data_dir, roles.iter().copied())?;
     let listeners = Listeners::bind(&settings).await?;
-    let public = bound(&listeners.main)?;
+    let public = listeners.main.address()?;
     let operations = bound(&listeners.operations)?;
 
     // Alive before it is ready: migrations may take a while.
@@ -147,9 +147,13 @@ pub async fn start(args: ServeArgs, shutdown: CancellationToken) -> Result<Runni
         Some(app) => Apps { main: app, internal: Some(composed.internal) },
         None => Apps { main: composed.internal, internal: None },
     };
+    if settings.start.share_ports {
+        // Until then the process that is there goes on.
+        shutdown.run_until_cancelled(wait_until_ready(&composed.readiness)).await;
+    }
     let closing = CancellationToken::new();
     let open_doors =
-        open((listeners.main, listeners.internal), apps, &settings, is_public, &closing);
+        open((listeners.main, listeners.internal), apps, &settings, is_public, &closing)?;
     let process = Process { settings, data_dir, telemetry, door, ends, closing, open_doors, jobs };
     let reachable = Reachable { listen: public, ops_listen: operations, pid: std::process::id() };
     if let Err(error) =
@@ -182,7 +186,7 @@ async fn compose_patiently(
     let mut said = String::new();
     loop {
         let error = match compose(settings, roles, secrets, ends, told).await {
-            Err(error) if error.code() == Code::Unavailable => error,
+            Err(error) if may_pass(settings, &error) => error,
             composed => return composed,
         };
         if Instant::now() + pause > deadline {
@@ -197,6 +201,16 @@ async fn compose_patiently(
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(WAIT_MAX);
     }
+}
+
+/// Whether somebody else may mend it while this process waits: what is away comes
+/// back, a bucket's policy is changed, the right program is rolled out. Ending at
+/// once would only be started again and again, with nobody at the door to say why.
+fn may_pass(settings: &Settings, error: &ServiceError) -> bool {
+    let bucket = || !settings.objects().starts_with("file://");
+    error.code() == Code::Unavailable
+        || error.reason_is("SCHEMA_UNKNOWN")
+        || (error.reason_is("OBJECT_STORE_REFUSED") && bucket())
 }
 
 fn service_name(roles: &BTreeSet<Role>) -> String {
