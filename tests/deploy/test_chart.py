@@ -170,6 +170,47 @@ def test_a_selector_finds_its_pods_and_no_others(value_set):
         assert len(found) == 1, (one["kind"], one["metadata"]["name"], found)
 
 
+def test_routes_and_scalers_lead_to_objects_of_the_release(value_set):
+    objects = rendered(value_set)
+    services, deployments = kinds(objects, "Service"), kinds(objects, "Deployment")
+    has_port = lambda name, port: any(
+        port in (one["port"], one["name"]) for one in services[name]["spec"]["ports"]
+    )
+    for one in objects:
+        spec = one.get("spec", {})
+        if one["kind"] in ("GRPCRoute", "HTTPRoute"):
+            [parent] = spec["parentRefs"]
+            assert parent["name"]
+            for rule in spec["rules"]:
+                [backend] = rule["backendRefs"]
+                assert has_port(backend["name"], backend["port"]), backend
+        elif one["kind"] == "Ingress":
+            [backend] = [path["backend"]["service"] for path in spec["rules"][0]["http"]["paths"]]
+            assert has_port(backend["name"], backend["port"]["name"]), backend
+        elif one["kind"] == "HorizontalPodAutoscaler":
+            scaled = deployments[spec["scaleTargetRef"]["name"]]
+            assert "replicas" not in scaled["spec"], "the autoscaler counts, nobody else"
+            assert spec["minReplicas"] <= spec["maxReplicas"]
+
+
+def test_a_pod_may_drain_before_it_is_killed(value_set):
+    """And is not alive by its database: only readiness asks for that."""
+    for one, pod in pods(rendered(value_set)):
+        if one["kind"] != "Deployment":
+            continue
+        [container] = pod["containers"]
+        variables = {v["name"]: v.get("value") for v in container["env"]}
+        drain = [int(variables[f"QUARRY_DRAIN__{part}_SECONDS"]) for part in ("DELAY", "GRACE")]
+        # The jobs' end and the last telemetry come after the streams.
+        assert pod["terminationGracePeriodSeconds"] >= sum(drain) + 10, one["metadata"]["name"]
+        assert drain[0] >= 2 * container["readinessProbe"]["periodSeconds"]
+        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+        strategy = one["spec"]["strategy"]
+        if strategy["type"] == "RollingUpdate":
+            assert strategy["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
 def test_neighbours_are_services_of_the_release(value_set):
     objects = rendered(value_set)
     services = kinds(objects, "Service")
