@@ -4,9 +4,14 @@
 //! [`scalar`] says what each operation means; every other set gives the same integers, and the
 //! same floats to the last bit. This is the one crate of the workspace with `unsafe`.
 
+mod agreement;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod map;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod prefetch;
 pub mod scalar;
 
@@ -60,19 +65,25 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// The fastest set that this processor has.
+    /// The fastest set that this processor has and that gives the scalar one's results on it.
     #[must_use]
     pub fn get() -> &'static Self {
         static CHOSEN: OnceLock<Kernels> = OnceLock::new();
-        CHOSEN.get_or_init(|| Self::available().pop().unwrap_or(scalar::KERNELS))
+        CHOSEN.get_or_init(|| {
+            let right = Self::available().into_iter().rev().find(agreement::agrees);
+            right.unwrap_or(scalar::KERNELS)
+        })
     }
 
     /// Every set that can run here, the slowest first.
     #[must_use]
     pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "other processors have no other set")]
         let mut found = vec![scalar::KERNELS];
         #[cfg(target_arch = "x86_64")]
-        found.extend(avx2::kernels());
+        found.extend(avx2::kernels().into_iter().chain(avx512::kernels()));
+        #[cfg(target_arch = "aarch64")]
+        found.push(neon::KERNELS);
         found
     }
 }
