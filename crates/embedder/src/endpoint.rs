@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::{Client, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use service_error::{Code, ServiceError};
 use settings::Secret;
 use tokio::time::sleep;
+
+use crate::ImageInput;
+use crate::images::image_facts;
 
 const TRIES: u32 = 5;
 const DELAY: Duration = Duration::from_millis(250);
@@ -25,12 +30,25 @@ pub struct Endpoint {
     dimension: usize,
     api_key: Option<Secret>,
     batch: usize,
+    images: ImageInput,
 }
 
 #[derive(Serialize)]
 struct Request<'a> {
     model: &'a str,
-    input: &'a [String],
+    input: &'a [Input],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modality: Option<&'static str>,
+}
+
+/// What a vector is made of, as the wire has it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Input {
+    /// A text, or an image as a URI.
+    Text(String),
+    /// An image.
+    Image { image: String },
 }
 
 #[derive(Deserialize)]
@@ -69,7 +87,16 @@ impl Endpoint {
             dimension,
             api_key,
             batch,
+            images: ImageInput::None,
         })
+    }
+
+    pub fn with_images(self, images: ImageInput) -> Self {
+        Self { images, ..self }
+    }
+
+    pub const fn takes_images(&self) -> bool {
+        !matches!(self.images, ImageInput::None)
     }
 
     pub const fn dimension(&self) -> usize {
@@ -80,17 +107,37 @@ impl Endpoint {
     pub async fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ServiceError> {
         let mut vectors = Vec::with_capacity(texts.len());
         for some in texts.chunks(self.batch) {
-            vectors.extend(self.embed_some(some).await?);
+            let inputs: Vec<Input> = some.iter().cloned().map(Input::Text).collect();
+            vectors.extend(self.embed_some(&inputs, None).await?);
         }
         Ok(vectors)
     }
 
+    /// The vector of an image file, whose format its head says.
+    pub async fn embed_image(&self, bytes: &[u8]) -> Result<Vec<f32>, ServiceError> {
+        let facts = image_facts(bytes)?;
+        let base64 = STANDARD.encode(bytes);
+        let (input, modality) = match self.images {
+            ImageInput::Object => (Input::Image { image: base64 }, None),
+            ImageInput::None | ImageInput::DataUri => {
+                let uri = format!("data:image/{};base64,{base64}", facts.format);
+                (Input::Text(uri), Some("image"))
+            }
+        };
+        let made = self.embed_some(&[input], modality).await?.pop();
+        made.ok_or_else(|| wrong("lacks the vector of the image"))
+    }
+
     /// Tries again what may succeed later.
-    async fn embed_some(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, ServiceError> {
+    async fn embed_some(
+        &self,
+        texts: &[Input],
+        modality: Option<&'static str>,
+    ) -> Result<Vec<Vec<f32>>, ServiceError> {
         let mut delay = DELAY;
         let mut tries = 1;
         loop {
-            let (error, after) = match self.ask(texts).await {
+            let (error, after) = match self.ask(texts, modality).await {
                 Ok(vectors) => return Ok(vectors),
                 Err(failure) => failure,
             };
@@ -105,9 +152,10 @@ impl Endpoint {
 
     async fn ask(
         &self,
-        texts: &[String],
+        texts: &[Input],
+        modality: Option<&'static str>,
     ) -> Result<Vec<Vec<f32>>, (ServiceError, Option<Duration>)> {
-        let request = Request { model: &self.model, input: texts };
+        let request = Request { model: &self.model, input: texts, modality };
         let mut call = self.client.post(&self.url).json(&request);
         if let Some(key) = &self.api_key {
             call = call.bearer_auth(key.expose());

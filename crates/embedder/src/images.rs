@@ -17,22 +17,51 @@ const DECODED_BYTES_MAX: u64 = 512 << 20;
 /// Pixels a side that a histogram looks at.
 const SAMPLED: u32 = 128;
 
-fn decode(bytes: &[u8]) -> Result<DynamicImage, ServiceError> {
-    let wrong = |error: &dyn std::fmt::Display| {
-        ServiceError::invalid(
-            "image",
-            format!("these bytes are no image that can be read: {error}"),
-        )
-        .reason("IMAGE_INVALID")
-    };
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| wrong(&e))?;
+/// What an image file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// E.g. `jpeg`.
+    pub format: String,
+}
+
+/// Reads the head of an image file.
+///
+/// # Errors
+/// `InvalidArgument` with reason `IMAGE_INVALID` for bytes that are none.
+pub fn image_facts(bytes: &[u8]) -> Result<ImageFacts, ServiceError> {
+    let reader = reader(bytes)?;
+    let format = reader.format().ok_or_else(|| wrong(&"its format is not known"))?;
+    let (width, height) = reader.into_dimensions().map_err(|error| wrong(&error))?;
+    if width > SIDE_MAX || height > SIDE_MAX {
+        return Err(wrong(&format!("{width} × {height} pixels; a side has at most {SIDE_MAX}")));
+    }
+    let kind = format.to_mime_type();
+    let format = kind.strip_prefix("image/").unwrap_or(kind).to_owned();
+    Ok(ImageFacts { width, height, format })
+}
+
+fn wrong(error: &dyn std::fmt::Display) -> ServiceError {
+    let message = format!("these bytes are no image that can be read: {error}");
+    ServiceError::invalid("image", message).reason("IMAGE_INVALID")
+}
+
+fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, ServiceError> {
+    let reader = ImageReader::new(Cursor::new(bytes));
+    let mut reader = reader.with_guessed_format().map_err(|error| wrong(&error))?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
     limits.max_alloc = Some(DECODED_BYTES_MAX);
     reader.limits(limits);
-    reader.decode().map_err(|error| wrong(&error))
+    Ok(reader)
+}
+
+fn decode(bytes: &[u8]) -> Result<DynamicImage, ServiceError> {
+    reader(bytes)?.decode().map_err(|error| wrong(&error))
 }
 
 /// The signs of the lowest frequencies: the same for a picture and its scaled copy.

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
 use settings::Secret;
 
+pub use images::{ImageFacts, image_facts};
+
 use endpoint::Endpoint;
 use local::Bert;
 
@@ -42,6 +44,9 @@ pub enum EmbedderSettings {
         /// Texts of one request.
         #[serde(default = "batch_default")]
         batch: usize,
+        /// Whether its model takes images too, as CLIP does, and how they are sent.
+        #[serde(default)]
+        images: ImageInput,
     },
     /// 64 bits of an image: copies are near.
     PerceptualHash,
@@ -51,6 +56,19 @@ pub enum EmbedderSettings {
 
 const fn batch_default() -> usize {
     64
+}
+
+/// How an endpoint takes an image; OpenAI's own takes none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageInput {
+    /// It does not.
+    #[default]
+    None,
+    /// As an input `data:image/png;base64,…`, with `"modality": "image"` beside it.
+    DataUri,
+    /// As an input `{"image": "…"}` of base64.
+    Object,
 }
 
 /// One vector.
@@ -86,9 +104,10 @@ impl Embedder {
             EmbedderSettings::Local { path, tokens_max } => {
                 Kind::Local(Arc::new(Bert::open(path, *tokens_max)?))
             }
-            EmbedderSettings::OpenAi { url, model, dimension, api_key, batch } => Kind::Endpoint(
-                Arc::new(Endpoint::new(url, model, *dimension, api_key.clone(), *batch)?),
-            ),
+            EmbedderSettings::OpenAi { url, model, dimension, api_key, batch, images } => {
+                let endpoint = Endpoint::new(url, model, *dimension, api_key.clone(), *batch)?;
+                Kind::Endpoint(Arc::new(endpoint.with_images(*images)))
+            }
             EmbedderSettings::PerceptualHash => Kind::PerceptualHash,
             EmbedderSettings::ColorHistogram => Kind::ColorHistogram,
         };
@@ -110,6 +129,22 @@ impl Embedder {
     #[must_use]
     pub const fn is_of_bits(&self) -> bool {
         matches!(self.kind, Kind::PerceptualHash)
+    }
+
+    /// Whether it makes vectors of texts.
+    #[must_use]
+    pub const fn takes_texts(&self) -> bool {
+        matches!(self.kind, Kind::Local(_) | Kind::Endpoint(_))
+    }
+
+    /// Whether it makes vectors of images.
+    #[must_use]
+    pub fn takes_images(&self) -> bool {
+        match &self.kind {
+            Kind::Local(_) => false,
+            Kind::Endpoint(endpoint) => endpoint.takes_images(),
+            Kind::PerceptualHash | Kind::ColorHistogram => true,
+        }
     }
 
     /// Vectors of texts, in their order.
@@ -144,6 +179,9 @@ impl Embedder {
         let make = match &self.kind {
             Kind::PerceptualHash => images::perceptual_hash,
             Kind::ColorHistogram => images::color_histogram,
+            Kind::Endpoint(endpoint) if endpoint.takes_images() => {
+                return endpoint.embed_image(&bytes).await.map(Embedding::Floats);
+            }
             Kind::Local(_) | Kind::Endpoint(_) => {
                 return Err(ServiceError::invalid(
                     "query.image",

@@ -29,7 +29,8 @@ fn cosine(a: &Embedding, b: &Embedding) -> f32 {
 /// `QUARRY_TEST_MINILM` says, as `cargo xtask test` sets it up.
 #[tokio::test]
 async fn minilm_gives_its_published_similarities() {
-    let Ok(path) = std::env::var("QUARRY_TEST_MINILM") else { return };
+    let path = std::env::var("QUARRY_TEST_MINILM")
+        .unwrap_or_else(|_| panic!("QUARRY_TEST_MINILM names no model; run by `cargo xtask test`"));
     let settings = EmbedderSettings::Local { path: path.into(), tokens_max: 0 };
     let embedder = Embedder::open(&settings).unwrap();
     assert_eq!(embedder.dimension(), 384);
@@ -78,6 +79,10 @@ async fn answer(State(fake): State<Fake>, Json(asked): Json<Value>) -> Response 
         return Json(odd).into_response();
     }
     let texts = asked["input"].as_array().unwrap();
+    if let Some(image) = image_of(&asked) {
+        let embedding = [image.len() as f32, image[1].into()];
+        return Json(json!({ "data": [{ "index": 0, "embedding": embedding }] })).into_response();
+    }
     // Backwards, as the index allows.
     let data: Vec<Value> = texts
         .iter()
@@ -88,14 +93,50 @@ async fn answer(State(fake): State<Fake>, Json(asked): Json<Value>) -> Response 
     Json(json!({ "data": data, "model": asked["model"] })).into_response()
 }
 
+/// The file that was sent, in either way.
+fn image_of(asked: &Value) -> Option<Vec<u8>> {
+    let input = &asked["input"][0];
+    let uri = input.as_str().and_then(|uri| uri.strip_prefix("data:image/png;base64,"));
+    let base64 = match asked["modality"].as_str() {
+        Some("image") => uri?,
+        _ => input["image"].as_str()?,
+    };
+    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, base64).ok()
+}
+
 async fn endpoint(fake: Fake) -> Embedder {
+    endpoint_for(fake, ImageInput::None).await
+}
+
+async fn endpoint_for(fake: Fake, images: ImageInput) -> Embedder {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let router = Router::new().route("/v1/embeddings", post(answer)).with_state(fake);
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let settings =
-        EmbedderSettings::OpenAi { url, model: "m".into(), dimension: 2, api_key: None, batch: 3 };
+    let (model, api_key) = ("m".to_owned(), None);
+    let settings = EmbedderSettings::OpenAi { url, model, dimension: 2, api_key, batch: 3, images };
     Embedder::open(&settings).unwrap()
+}
+
+/// A CLIP behind an endpoint: one space for texts and images.
+#[tokio::test]
+async fn an_endpoint_takes_images_as_its_settings_say() {
+    let picture = png(9, |_, _| Rgb([1, 2, 3]));
+    for images in [ImageInput::DataUri, ImageInput::Object] {
+        let clip = endpoint_for(Fake::default(), images).await;
+        assert!(clip.takes_images() && clip.takes_texts());
+        let made = clip.image(picture.clone()).await.unwrap();
+        assert_eq!(floats(&made), [picture.len() as f32, f32::from(b'P')], "{images:?}");
+        let error = clip.image(b"no image".to_vec()).await.unwrap_err();
+        assert!(error.reason_is("IMAGE_INVALID"), "{error}");
+        assert_eq!(floats(&clip.texts(vec!["four".into()]).await.unwrap()[0]), [4.0, 1.0]);
+    }
+    let plain = endpoint(Fake::default()).await;
+    assert!(!plain.takes_images());
+    assert_eq!(plain.image(picture.clone()).await.unwrap_err().field_name(), Some("query.image"));
+    let facts = image_facts(&picture).unwrap();
+    assert_eq!(facts, ImageFacts { width: 9, height: 9, format: "png".into() });
+    assert!(image_facts(b"GIF89a").is_err());
 }
 
 #[tokio::test]
@@ -128,6 +169,7 @@ async fn answers_that_do_not_fit_are_refused() {
         dimension: 2,
         api_key: None,
         batch: 3,
+        images: ImageInput::None,
     };
     assert!(Embedder::open(&gone).is_err());
 }

@@ -41,6 +41,60 @@ pub struct Image {
 }
 
 impl Image {
+    /// What its points can be filtered by; `embedded` is what their vectors are of.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more than a payload holds.
+    pub fn payload(&self, embedded: &str) -> Result<Payload, ServiceError> {
+        let text = |name: &str, text: &str| {
+            (!text.is_empty()).then(|| (name.to_owned(), Value::Text(text.to_owned())))
+        };
+        let number = |name: &str, n: i64| (n > 0).then(|| (name.to_owned(), Value::Int(n)));
+        let tags: Vec<Value> = self.tags.iter().cloned().map(Value::Text).collect();
+        let fields = [
+            text("image_path", &self.path),
+            text("description", &self.description),
+            (!tags.is_empty()).then(|| (TAGS.to_owned(), Value::List(tags))),
+            number("width", self.width),
+            number("height", self.height),
+            number("file_size_bytes", self.size_bytes),
+            text("format", &self.format),
+            text("source_dataset", &self.source_dataset),
+            text("source_item", &self.item_id),
+            text("embedding_type", embedded),
+        ];
+        Payload::new(fields.into_iter().flatten().collect())
+            .map_err(|error| ServiceError::invalid("image", error))
+    }
+
+    /// Takes what its file says where nothing was said.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming the field that says otherwise than the file.
+    pub fn told_by_file(
+        &mut self,
+        (width, height): (u32, u32),
+        bytes: usize,
+        format: &str,
+    ) -> Result<(), ServiceError> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        for (field, said, is) in [
+            ("image.width", &mut self.width, i64::from(width)),
+            ("image.height", &mut self.height, i64::from(height)),
+            ("image.file_size_bytes", &mut self.size_bytes, bytes),
+        ] {
+            if *said != 0 && *said != is {
+                let message = format!("is {said}, and {is} in the content: leave it out");
+                return Err(ServiceError::invalid(field, message));
+            }
+            *said = is;
+        }
+        if self.format.is_empty() {
+            format.clone_into(&mut self.format);
+        }
+        Ok(())
+    }
+
     /// The tags as a row has them.
     #[must_use]
     pub fn tags_bytes(&self) -> Vec<u8> {
@@ -149,6 +203,20 @@ mod tests {
         assert_eq!(refused(Image { path: String::new(), ..image() }), "image.image_path");
         assert_eq!(refused(Image { item_id: "7".into(), ..image() }), "image.source_dataset");
         assert_eq!(refused(Image { tags: vec![String::new()], ..image() }), "image.tags");
+    }
+
+    #[test]
+    fn a_file_says_what_nobody_said_and_is_not_contradicted() {
+        let mut new = Image { width: 0, height: 0, size_bytes: 0, ..image() };
+        new.told_by_file((640, 480), 9_000, "png").unwrap();
+        assert_eq!((new.width, new.height, new.size_bytes), (640, 480, 9_000));
+        assert_eq!(new.format, "png");
+        let error = new.told_by_file((640, 481), 9_000, "png").unwrap_err();
+        assert_eq!(error.field_name(), Some("image.height"), "{error}");
+        let payload = new.payload("image").unwrap();
+        assert_eq!(payload.get("width"), Some(&Value::Int(640)));
+        assert_eq!(payload.get("embedding_type"), Some(&Value::Text("image".into())));
+        assert_eq!(payload.get("description"), None, "what is not known is left out");
     }
 
     #[test]

@@ -1,13 +1,30 @@
 //! Rows of images.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use payload_index::ColumnType;
 use sea_orm::{QueryResult, Value};
 use service_error::ServiceError;
 use sql_store::db_error;
 use uuid::Uuid;
 
-use crate::model::{Image, Owner};
-use crate::store::rows::damaged;
-use crate::store::{Store, execute};
+use crate::model::{Image, Owner, Space};
+use crate::store::rows::{self, SPACE_COLUMNS, damaged};
+use crate::store::{NewPoint, Store, execute, rows as select};
+
+/// A point that comes into a space with its image.
+#[derive(Debug, Clone)]
+pub struct ImagePoint {
+    /// Where to.
+    pub space: Arc<Space>,
+    /// Its item is the image.
+    pub point: NewPoint,
+    /// What its payload has.
+    pub columns: BTreeMap<String, ColumnType>,
+    /// What made the vector.
+    pub embedder: String,
+}
 
 const IMAGE: &str = "id, path, description, tags, width, height, size_bytes, format, \
     source_dataset, item_id, content_hash, created_at";
@@ -36,11 +53,16 @@ fn image(row: &QueryResult) -> Result<Image, ServiceError> {
 }
 
 impl Store {
-    /// Adds an image.
+    /// Adds an image with its points, all or nothing; the changes that the points are.
     ///
     /// # Errors
-    /// `AlreadyExists` for a path that the namespace has.
-    pub async fn add_image(&self, owner: &Owner, new: &Image) -> Result<(), ServiceError> {
+    /// `AlreadyExists` for a path that the namespace has; as [`Store::upsert`].
+    pub async fn add_image(
+        &self,
+        owner: &Owner,
+        new: &Image,
+        points: &[ImagePoint],
+    ) -> Result<Vec<i64>, ServiceError> {
         let sql = format!(
             "INSERT INTO image (namespace_id, namespace_name, {IMAGE}) VALUES \
              ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
@@ -62,13 +84,22 @@ impl Store {
             new.created_at.into(),
         ];
         let tx = self.sql.begin().await?;
-        match execute(&tx, sql, values).await {
-            Ok(_) => tx.commit().await.map_err(db_error),
-            Err(error) if error.reason_is("UNIQUE_VIOLATION") => {
-                Err(ServiceError::already_exists("image", &new.path))
+        execute(&tx, sql, values).await.map_err(|error| {
+            if error.reason_is("UNIQUE_VIOLATION") {
+                return ServiceError::already_exists("image", &new.path);
             }
-            Err(error) => Err(error),
+            error
+        })?;
+        let mut order: Vec<usize> = (0..points.len()).collect();
+        order.sort_by_key(|at| points[*at].space.id);
+        let mut tokens = vec![0; points.len()];
+        for at in order {
+            let ImagePoint { space, point, columns, embedder } = &points[at];
+            let point = std::slice::from_ref(point);
+            tokens[at] = self.upsert_in(&tx, space, point, columns, embedder).await?.seq;
         }
+        tx.commit().await.map_err(db_error)?;
+        Ok(tokens)
     }
 
     /// An image.
@@ -98,15 +129,35 @@ impl Store {
         self.rows(sql, values).await?.iter().map(image).collect()
     }
 
-    /// Deletes an image; whether there was one.
+    /// Deletes an image and the points that are its in the namespace's spaces; which spaces lost
+    /// one, by which change. Nothing if there was no such image.
     ///
     /// # Errors
     /// The database's.
-    pub async fn delete_image(&self, namespace: Uuid, id: Uuid) -> Result<bool, ServiceError> {
+    pub async fn delete_image(
+        &self,
+        namespace: Uuid,
+        id: Uuid,
+    ) -> Result<Option<Vec<(Space, i64)>>, ServiceError> {
         let tx = self.sql.begin().await?;
         let sql = "DELETE FROM image WHERE namespace_id = $1 AND id = $2";
         let done = execute(&tx, sql, vec![namespace.into(), id.into()]).await?;
+        if done.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let item = id.to_string();
+        let sql = format!(
+            "SELECT {SPACE_COLUMNS} FROM space WHERE namespace_id = $1 AND deleted_at IS NULL AND \
+             EXISTS (SELECT 1 FROM point WHERE space_id = space.id AND item_id = $2) ORDER BY id"
+        );
+        let found = select(&tx, sql, vec![namespace.into(), item.as_str().into()]).await?;
+        let mut lost = Vec::with_capacity(found.len());
+        for space in found.iter().map(rows::space) {
+            let space = space?;
+            let seq = self.delete_in(&tx, &space, std::slice::from_ref(&item)).await?.seq;
+            lost.push((space, seq));
+        }
         tx.commit().await.map_err(db_error)?;
-        Ok(done.rows_affected() > 0)
+        Ok(Some(lost))
     }
 }

@@ -23,6 +23,7 @@ use sea_orm::{
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings, SqlStore, db_error};
 
+pub use images::ImagePoint;
 pub use points::{NewPoint, Written};
 pub use spaces::Visible;
 

@@ -61,14 +61,29 @@ impl Store {
         embedder: &str,
     ) -> Result<Written, ServiceError> {
         let tx = self.sql.begin().await?;
+        let written = self.upsert_in(&tx, space, points, columns, embedder).await?;
+        tx.commit().await.map_err(db_error)?;
+        Ok(written)
+    }
+
+    /// The same within a transaction. Whoever writes to several spaces in one takes them in the
+    /// order of their ids.
+    pub(super) async fn upsert_in(
+        &self,
+        tx: &DatabaseTransaction,
+        space: &Space,
+        points: &[NewPoint],
+        columns: &BTreeMap<String, ColumnType>,
+        embedder: &str,
+    ) -> Result<Written, ServiceError> {
         let count = i64::try_from(points.len()).unwrap_or(i64::MAX);
-        let locked = take_numbers(&tx, space, count).await?;
-        same_embedder(&tx, space, &locked.embedder, embedder).await?;
-        demand_columns(&tx, space.id, columns).await?;
+        let locked = take_numbers(tx, space, count).await?;
+        same_embedder(tx, space, &locked.embedder, embedder).await?;
+        demand_columns(tx, space.id, columns).await?;
         let there =
-            self.numbers_in(&tx, space.id, points.iter().map(|p| p.item_id.as_str())).await?;
+            self.numbers_in(tx, space.id, points.iter().map(|p| p.item_id.as_str())).await?;
         let (first_seq, first_number) = (locked.seq - count + 1, locked.number - count + 1);
-        insert_points(&tx, space, points, first_number).await?;
+        insert_points(tx, space, points, first_number).await?;
         let changes: Vec<(i64, i64, i64)> = points
             .iter()
             .zip(0..)
@@ -77,11 +92,10 @@ impl Store {
                 (first_seq + at, first_number + at, removed)
             })
             .collect();
-        insert_changes(&tx, space.id, &changes).await?;
+        insert_changes(tx, space.id, &changes).await?;
         let changed = there.len() as u64;
         let inserted = points.len() as u64 - changed;
-        count_points(&tx, space.id, i64::try_from(inserted).unwrap_or(0)).await?;
-        tx.commit().await.map_err(db_error)?;
+        count_points(tx, space.id, i64::try_from(inserted).unwrap_or(0)).await?;
         Ok(Written { seq: locked.seq, inserted, changed })
     }
 
@@ -95,23 +109,34 @@ impl Store {
         item_ids: &[String],
     ) -> Result<Written, ServiceError> {
         let tx = self.sql.begin().await?;
+        let written = self.delete_in(&tx, space, item_ids).await?;
+        tx.commit().await.map_err(db_error)?;
+        Ok(written)
+    }
+
+    /// The same within a transaction, as [`Self::upsert_in`].
+    pub(super) async fn delete_in(
+        &self,
+        tx: &DatabaseTransaction,
+        space: &Space,
+        item_ids: &[String],
+    ) -> Result<Written, ServiceError> {
         // The lock comes first; how many numbers are needed is known after it.
-        let locked = take_numbers(&tx, space, 0).await?;
-        let there = self.numbers_in(&tx, space.id, item_ids.iter().map(String::as_str)).await?;
+        let locked = take_numbers(tx, space, 0).await?;
+        let there = self.numbers_in(tx, space.id, item_ids.iter().map(String::as_str)).await?;
         if there.is_empty() {
             return Ok(Written { seq: locked.seq, ..Written::default() });
         }
         let count = i64::try_from(there.len()).unwrap_or(i64::MAX);
         let sql = "UPDATE space SET last_seq = last_seq + $1 WHERE id = $2";
-        execute(&tx, sql, vec![count.into(), space.id.into()]).await?;
+        execute(tx, sql, vec![count.into(), space.id.into()]).await?;
         let condition = is_in_texts(self.backend(), "item_id", 2);
         let sql = format!("DELETE FROM point WHERE space_id = $1 AND {condition}");
-        execute(&tx, sql, vec![space.id.into(), text_list(item_ids)]).await?;
+        execute(tx, sql, vec![space.id.into(), text_list(item_ids)]).await?;
         let changes: Vec<(i64, i64, i64)> =
             there.values().zip(1..).map(|(number, at)| (locked.seq + at, 0, *number)).collect();
-        insert_changes(&tx, space.id, &changes).await?;
-        count_points(&tx, space.id, -count).await?;
-        tx.commit().await.map_err(db_error)?;
+        insert_changes(tx, space.id, &changes).await?;
+        count_points(tx, space.id, -count).await?;
         Ok(Written { seq: locked.seq + count, inserted: 0, changed: there.len() as u64 })
     }
 

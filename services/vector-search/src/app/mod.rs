@@ -35,6 +35,7 @@ use crate::store::Store;
 
 pub use embed::{EMBED, EmbedDataset};
 pub use generations::Assemble;
+pub use images::{AddImage, AddedPoint};
 pub use load::{LOAD, LoadVectors};
 pub use points::{Batch, Scroll, Upsert};
 pub use spaces::CreateSpace;

@@ -258,7 +258,8 @@ fn check_item_id(field: &str, item_id: &str) -> Result<(), ServiceError> {
     Ok(())
 }
 
-fn checked(
+/// A point as its row will be, and its columns among those known so far.
+pub(super) fn checked(
     space: &Space,
     at: usize,
     point: &Upsert,

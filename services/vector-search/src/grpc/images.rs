@@ -6,7 +6,7 @@ use uuid::Uuid;
 use vectors_api::v1 as wire;
 use vectors_api::v1::images_service_server::ImagesService;
 
-use crate::app::App;
+use crate::app::{AddImage, AddedPoint, App};
 use crate::grpc::generations::id;
 use crate::grpc::{answer, timestamp};
 use crate::model::Image;
@@ -22,13 +22,16 @@ impl ImagesService for Images {
     ) -> Result<Response<wire::AddImageResponse>, Status> {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
-        let new = from_wire(asked.image.unwrap_or_default());
+        let new = AddImage {
+            image: from_wire(asked.image.unwrap_or_default()),
+            content: asked.content,
+            spaces: asked.spaces,
+        };
         let made = self.0.add_image(&caller, &asked.namespace, new).await;
-        answer(
-            made.map(|made| wire::AddImageResponse {
-                image: Some(to_wire(&asked.namespace, made)),
-            }),
-        )
+        answer(made.map(|(made, points)| wire::AddImageResponse {
+            image: Some(to_wire(&asked.namespace, made)),
+            points: points.into_iter().map(point_to_wire).collect(),
+        }))
     }
 
     async fn get_image(
@@ -90,6 +93,14 @@ fn from_wire(new: wire::Image) -> Image {
         item_id: new.item_id,
         content_hash: new.content_hash,
         created_at: 0,
+    }
+}
+
+fn point_to_wire(added: AddedPoint) -> wire::ImagePoint {
+    wire::ImagePoint {
+        space: added.space,
+        embedding_type: added.embedded.to_owned(),
+        token: added.seq,
     }
 }
 

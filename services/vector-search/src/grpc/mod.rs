@@ -40,7 +40,10 @@ pub fn routes(app: &App, durable: ::jobs::Jobs) -> Routes {
             .max_encoding_message_size(usize::MAX),
     );
     routes.add_service(GenerationsServiceServer::new(generations::Generations(app.clone())));
-    routes.add_service(ImagesServiceServer::new(images::Images(app.clone())));
+    routes.add_service(
+        ImagesServiceServer::new(images::Images(app.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX),
+    );
     routes.add_service(LoadingServiceServer::new(loading::Loading(app.clone())));
     routes.add_service(::jobs::service(durable));
     routes.routes().prepare()

@@ -151,7 +151,8 @@ async fn generations_are_listed_newest_first_and_by_status() {
 }
 
 async fn add(house: &House, image: api::Image) -> Result<api::Image, ServiceError> {
-    let request = api::AddImageRequest { namespace: "ns".into(), image: Some(image) };
+    let request =
+        api::AddImageRequest { namespace: "ns".into(), image: Some(image), ..Default::default() };
     let mut client = ImagesServiceClient::new(house.transport.clone());
     Ok(client.add_image(house.own(request)).await?.into_inner().image.unwrap())
 }

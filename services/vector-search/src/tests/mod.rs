@@ -6,6 +6,7 @@ mod fake_catalog;
 mod fake_identity;
 mod follow;
 mod generations;
+mod images;
 mod points;
 mod search;
 mod spaces;
