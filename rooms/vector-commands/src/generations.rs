@@ -2,17 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use catalog_api::v1::{Value, value};
 use clap::{Args, Subcommand, ValueEnum};
 use quarry_client::client::Client;
 use quarry_client::client::space::SpaceName;
 use quarry_client::failure::Failure;
 use quarry_client::output::{Column, Output, column, message_json};
+use serde::Deserialize;
 use vectors_api::v1 as api;
 
+use crate::cached_models::{ForgetArgs, ListArgs, TouchArgs};
 use crate::{blocking, wrong_file};
 
-/// The longest template file, in bytes.
-const TEMPLATE_BYTES_MAX: u64 = 1 << 20;
+/// The longest file of a template, or of what was retrieved, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 const COLUMNS: [Column; 6] = [
     column("id", "id"),
@@ -30,13 +33,8 @@ const STATISTICS: [Column; 6] = [
     column("failed", "failed_generations"),
     column("mean ms", "avg_generation_time_ms"),
 ];
-const MODELS: [Column; 5] = [
-    column("type", "model_type"),
-    column("name", "model_name"),
-    column("bytes", "size_bytes"),
-    column("uses", "access_count"),
-    column("used", "last_accessed"),
-];
+
+const RUNNING: api::GenerationStatus = api::GenerationStatus::Running;
 
 /// `--status`
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -53,7 +51,9 @@ pub enum Status {
 #[derive(Debug, Subcommand)]
 pub enum GenerationsCommand {
     /// Log a generation
-    Log(LogArgs),
+    Log(Box<LogArgs>),
+    /// End a generation that was logged as running
+    Finish(FinishArgs),
     /// The generations of a namespace, newest first
     List {
         /// Which namespace
@@ -84,10 +84,11 @@ pub enum GenerationsCommand {
         hours: i32,
     },
     /// The cached models whose uses are counted, the last used first
-    Models {
-        /// Which namespace
-        namespace: String,
-    },
+    Models(ListArgs),
+    /// Count a use of a cached model
+    TouchModel(TouchArgs),
+    /// Forget a model that is no longer cached
+    ForgetModel(ForgetArgs),
     /// Retrieve examples and put them and a prompt into a template
     Assemble(AssembleArgs),
 }
@@ -114,6 +115,36 @@ pub struct LogArgs {
     /// The sampler's
     #[arg(long, value_name = "X")]
     guidance_scale: Option<f64>,
+    /// Milliseconds that it took
+    #[arg(long, value_name = "MS")]
+    time: Option<i64>,
+    /// MB that it used
+    #[arg(long, value_name = "MB")]
+    memory: Option<f64>,
+    /// What the model was set to, e.g. scheduler=ddim
+    #[arg(long = "config", value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = key_value)]
+    config: Vec<(String, String)>,
+    /// A file of what was retrieved: what `assemble -o json` printed
+    #[arg(long, value_name = "FILE.json")]
+    retrieved: Option<PathBuf>,
+    /// It has not ended; `finish` ends it
+    #[arg(long, conflicts_with = "error")]
+    running: bool,
+    /// Why it failed
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    error: String,
+}
+
+/// How a generation ended.
+#[derive(Debug, Args)]
+pub struct FinishArgs {
+    /// Which namespace
+    namespace: String,
+    /// Which generation
+    id: String,
+    /// Where the output is
+    #[arg(long, value_name = "PATH", default_value = "")]
+    output_path: String,
     /// Milliseconds that it took
     #[arg(long, value_name = "MS")]
     time: Option<i64>,
@@ -165,9 +196,15 @@ impl GenerationsCommand {
         let mut log = client.generations();
         match self {
             Self::Log(args) => {
-                let request = args.request();
+                let request = args.request().await?;
                 let answer = log.log_generation(request).await?.into_inner();
                 let json = message_json("quarry.vectors.v1.LogGenerationResponse", &answer)?;
+                output.message(&json, "generation", &COLUMNS)
+            }
+            Self::Finish(args) => {
+                let request = args.request();
+                let answer = log.finish_generation(request).await?.into_inner();
+                let json = message_json("quarry.vectors.v1.FinishGenerationResponse", &answer)?;
                 output.message(&json, "generation", &COLUMNS)
             }
             Self::List { namespace, status, limit, page_token } => {
@@ -191,12 +228,9 @@ impl GenerationsCommand {
                 let document = serde_json::json!({ "statistics": json });
                 output.message(&document, "statistics", &STATISTICS)
             }
-            Self::Models { namespace } => {
-                let request = api::ListCachedModelsRequest { namespace, ..Default::default() };
-                let answer = log.list_cached_models(request).await?.into_inner();
-                let json = message_json("quarry.vectors.v1.ListCachedModelsResponse", &answer)?;
-                output.message(&json, "models", &MODELS)
-            }
+            Self::Models(args) => args.run(client, output).await,
+            Self::TouchModel(args) => args.run(client, output).await,
+            Self::ForgetModel(args) => args.run(client, output).await,
             Self::Assemble(args) => {
                 let request = args.request().await?;
                 let answer = log.assemble_context(request).await?.into_inner();
@@ -208,7 +242,13 @@ impl GenerationsCommand {
 }
 
 impl LogArgs {
-    fn request(self) -> api::LogGenerationRequest {
+    async fn request(self) -> Result<api::LogGenerationRequest, Failure> {
+        let retrieved_examples = match self.retrieved {
+            Some(file) => blocking(move || read_retrieved(&file)).await?,
+            None => Vec::new(),
+        };
+        let text = |text| Value { kind: Some(value::Kind::StringValue(text)) };
+        let status = if self.running { RUNNING } else { api::GenerationStatus::Unspecified };
         let generation = api::Generation {
             prompt: self.prompt,
             augmented_prompt: self.augmented_prompt,
@@ -219,9 +259,26 @@ impl LogArgs {
             generation_time_ms: self.time,
             memory_usage_mb: self.memory,
             error_message: self.error,
+            model_config: self.config.into_iter().map(|(key, set)| (key, text(set))).collect(),
+            retrieved_examples,
+            status: status.into(),
             ..api::Generation::default()
         };
-        api::LogGenerationRequest { namespace: self.namespace, generation: Some(generation) }
+        let generation = Some(generation);
+        Ok(api::LogGenerationRequest { namespace: self.namespace, generation })
+    }
+}
+
+impl FinishArgs {
+    fn request(self) -> api::FinishGenerationRequest {
+        api::FinishGenerationRequest {
+            namespace: self.namespace,
+            id: self.id,
+            output_path: self.output_path,
+            generation_time_ms: self.time,
+            memory_usage_mb: self.memory,
+            error_message: self.error,
+        }
     }
 }
 
@@ -250,10 +307,46 @@ impl AssembleArgs {
 
 fn read_template(path: &Path) -> Result<String, Failure> {
     let size = std::fs::metadata(path).map_err(|error| wrong_file(path, error))?.len();
-    if size > TEMPLATE_BYTES_MAX {
-        return Err(wrong_file(path, "is too long for a template"));
+    if size > FILE_BYTES_MAX {
+        return Err(wrong_file(path, "is too long for a template or what was retrieved"));
     }
     std::fs::read_to_string(path).map_err(|error| wrong_file(path, error))
+}
+
+/// What a context was assembled of, as it was printed.
+#[derive(Deserialize)]
+struct Retrieved {
+    retrieved_examples: Vec<RetrievedExample>,
+}
+
+#[derive(Deserialize)]
+struct RetrievedExample {
+    #[serde(default)]
+    space: String,
+    item_id: String,
+    #[serde(default)]
+    score: f64,
+    #[serde(default)]
+    text: String,
+}
+
+fn read_retrieved(path: &Path) -> Result<Vec<api::RetrievedExample>, Failure> {
+    let read: Retrieved = serde_json::from_str(&read_template(path)?)
+        .map_err(|error| wrong_file(path, format!("is not what `assemble` prints: {error}")))?;
+    let example = |one: RetrievedExample| api::RetrievedExample {
+        space: one.space,
+        item_id: one.item_id,
+        score: one.score,
+        text: one.text,
+    };
+    Ok(read.retrieved_examples.into_iter().map(example).collect())
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, set)) if !key.is_empty() => Ok((key.to_owned(), set.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
 }
 
 const fn of_status(status: Status) -> api::GenerationStatus {

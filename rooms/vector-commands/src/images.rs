@@ -1,11 +1,15 @@
 //! `quarry images`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use quarry_client::client::Client;
 use quarry_client::failure::Failure;
 use quarry_client::output::{Column, Output, column, message_json};
 use serde_json::json;
 use vectors_api::v1 as api;
+
+use crate::{blocking, read_image};
 
 const COLUMNS: [Column; 7] = [
     column("id", "id"),
@@ -40,7 +44,7 @@ pub enum ImagesCommand {
         /// Which image
         id: String,
     },
-    /// Delete an image's record; its item stays
+    /// Delete an image's record and its points; its item stays
     Delete {
         /// Which namespace
         namespace: String,
@@ -54,8 +58,14 @@ pub enum ImagesCommand {
 pub struct AddArgs {
     /// Which namespace
     namespace: String,
-    /// Where it is; nothing is read from there
+    /// Where it is, as it is to be called; nothing is read from there
     path: String,
+    /// Its file, which says its size and is what spaces of images embed; it is not kept
+    #[arg(long, value_name = "FILE")]
+    content: Option<PathBuf>,
+    /// Spaces of the namespace, SPACE or DATASET/SPACE, that are to find it
+    #[arg(long = "space", value_name = "SPACE,…", value_delimiter = ',')]
+    spaces: Vec<String>,
     /// What is to be seen
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
@@ -107,8 +117,16 @@ impl ImagesCommand {
                     content_hash: args.content_hash,
                     ..api::Image::default()
                 };
-                let request =
-                    api::AddImageRequest { namespace: args.namespace, image: Some(image) };
+                let content = match args.content {
+                    Some(file) => blocking(move || read_image(&file)).await?,
+                    None => Vec::new(),
+                };
+                let request = api::AddImageRequest {
+                    namespace: args.namespace,
+                    image: Some(image),
+                    content,
+                    spaces: args.spaces,
+                };
                 let answer = images.add_image(request).await?.into_inner();
                 (message_json("quarry.vectors.v1.AddImageResponse", &answer)?, "image")
             }

@@ -1,11 +1,13 @@
 //! What the command line does with spaces, FAISS' files, images and generations. See the README.
 
+mod cached_models;
 mod export;
 mod generations;
 mod images;
 mod import;
 mod listing;
 mod metadata;
+mod pickle;
 mod search;
 mod spaces;
 
@@ -56,6 +58,20 @@ fn metric_name(metric: faiss_files::Metric) -> String {
         faiss_files::Metric::L1 => "l1".to_owned(),
         faiss_files::Metric::Other(code) => format!("FAISS' {code}"),
     }
+}
+
+/// The largest file of an image, in bytes.
+const IMAGE_BYTES_MAX: u64 = 64 << 20;
+
+/// The bytes of an image's file.
+fn read_image(path: &Path) -> Result<Vec<u8>, Failure> {
+    let meta = std::fs::metadata(path).map_err(|error| {
+        Failure::from(ServiceError::not_found("file", format!("{}: {error}", path.display())))
+    })?;
+    if meta.len() > IMAGE_BYTES_MAX {
+        return Err(wrong_file(path, format!("{} bytes; at most {IMAGE_BYTES_MAX}", meta.len())));
+    }
+    std::fs::read(path).map_err(|error| wrong_file(path, error))
 }
 
 /// Runs what waits for a disk away from the threads that talk.

@@ -9,8 +9,9 @@ use catalog_api::v1::Value;
 use catalog_api::v1::value::Kind;
 use ingest::{ReadOptions, Source};
 use quarry_client::failure::Failure;
+use tempfile::NamedTempFile;
 
-use crate::wrong_file;
+use crate::{pickle, wrong_file};
 
 /// One vector's row.
 #[derive(Debug, Default)]
@@ -27,24 +28,23 @@ pub struct Rows {
     batch: Option<(RecordBatch, usize)>,
     id_column: Option<String>,
     wanted: Vec<usize>,
+    /// What a pickle was turned into; it goes when the rows do.
+    _lines: Option<NamedTempFile>,
     /// Columns that no payload can hold.
     pub left_out: BTreeSet<String>,
 }
 
 impl Rows {
-    /// Opens a JSON array, lines of JSON, Parquet, CSV or Arrow.
+    /// Opens a JSON array, lines of JSON, Parquet, CSV, Arrow, or a pickle of plain data.
     ///
     /// # Errors
-    /// A pickle, a file of another format, a column that is not there.
+    /// A pickle of more than that, a file of another format, a column that is not there.
     pub fn open(path: &Path, id_column: Option<&str>) -> Result<Self, Failure> {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        if matches!(ending, "pkl" | "pickle") {
-            return Err(wrong_file(
-                path,
-                "is a pickle, and reading one runs what it says; convert it where you trust it: python3 -c 'import json, pickle, sys; json.dump(pickle.load(open(sys.argv[1], \"rb\")), open(sys.argv[2], \"w\"))' FILE.pkl FILE.json",
-            ));
-        }
-        let source = ingest::open(path, &ReadOptions::default())?;
+        let is_pickle = matches!(ending, "pkl" | "pickle");
+        let lines = is_pickle.then(|| pickle::as_lines(path)).transpose()?;
+        let read = lines.as_ref().map_or(path, NamedTempFile::path);
+        let source = ingest::open(read, &ReadOptions::default())?;
         if let Some(id) = id_column
             && source.schema.field_with_name(id).is_err()
         {
@@ -62,7 +62,7 @@ impl Rows {
             }
         }
         let id_column = id_column.map(str::to_owned);
-        Ok(Self { source, batch: None, id_column, wanted, left_out })
+        Ok(Self { source, batch: None, id_column, wanted, _lines: lines, left_out })
     }
 
     /// The next row, if there is one.
@@ -153,9 +153,22 @@ mod tests {
     }
 
     #[test]
-    fn a_pickle_is_refused_with_what_to_do() {
-        let error = Rows::open(Path::new("metadata.pkl"), None).err().unwrap();
-        assert!(error.to_string().contains("json.dump"), "{error}");
+    fn a_pickle_of_plain_rows_is_read_as_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metadata.pkl");
+        std::fs::write(
+            &path,
+            b"]}(X\x01\x00\x00\x00nK\x07X\x01\x00\x00\x00t]X\x01\x00\x00\x00xaua.",
+        )
+        .unwrap();
+        let mut rows = Rows::open(&path, None).unwrap();
+        let row = rows.next_row().unwrap().unwrap();
+        assert_eq!(row.payload["n"].kind, Some(Kind::IntValue(7)));
+        assert!(matches!(row.payload["t"].kind, Some(Kind::ListValue(_))));
+        assert!(rows.next_row().unwrap().is_none());
+        std::fs::write(&path, b"cos\nsystem\n(S'true'\ntR.").unwrap();
+        let error = Rows::open(&path, None).err().unwrap();
+        assert!(error.to_string().contains("os system"), "{error}");
         assert_eq!(error.exit() as u8, 7);
     }
 }

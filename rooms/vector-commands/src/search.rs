@@ -12,6 +12,8 @@ use serde_json::json;
 use service_error::ServiceError;
 use vectors_api::v1 as api;
 
+use crate::{blocking, read_image};
+
 /// The longest file of a vector, in bytes.
 const VECTOR_FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -37,14 +39,17 @@ pub struct SpaceArgs {
 #[derive(Debug, Args)]
 pub struct SearchArgs {
     /// A text, through the space's embedder
-    #[arg(value_name = "TEXT", conflicts_with_all = ["item", "vector"], required_unless_present_any = ["item", "vector"])]
+    #[arg(value_name = "TEXT", conflicts_with_all = ["item", "vector", "image"], required_unless_present_any = ["item", "vector", "image"])]
     text: Option<String>,
     /// NAMESPACE/DATASET/SPACE, or NAMESPACE/SPACE
     #[arg(long, value_name = "NAME")]
     space: SpaceName,
     /// Near to this item of the space
-    #[arg(long, value_name = "ID", conflicts_with = "vector")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["vector", "image"])]
     item: Option<String>,
+    /// Near to the image in this file, through the space's embedder
+    #[arg(long, value_name = "FILE", conflicts_with = "vector")]
+    image: Option<PathBuf>,
     /// Near to the vector in this file: a JSON array of numbers
     #[arg(long, value_name = "FILE.json")]
     vector: Option<PathBuf>,
@@ -164,13 +169,16 @@ impl SearchArgs {
 
 async fn ask(client: &Client, args: SearchArgs) -> Result<api::SearchResponse, Failure> {
     use api::query::Kind;
-    let kind = match (args.text, args.item, args.vector) {
-        (Some(text), _, _) => Kind::Text(text),
-        (_, Some(item), _) => Kind::ItemId(item),
-        (_, _, Some(file)) => {
+    let kind = match (args.text, args.item, args.image, args.vector) {
+        (Some(text), ..) => Kind::Text(text),
+        (_, Some(item), ..) => Kind::ItemId(item),
+        (_, _, Some(file), _) => Kind::Image(blocking(move || read_image(&file)).await?),
+        (.., Some(file)) => {
             Kind::Vector(api::Vector { values: read_vector(&file)?, bits: Vec::new() })
         }
-        (None, None, None) => return Err(Failure::usage("give a TEXT, --item or --vector")),
+        (None, None, None, None) => {
+            return Err(Failure::usage("give a TEXT, --item, --image or --vector"));
+        }
     };
     let strong = args.strong.then_some(api::consistency::Kind::Strong(true));
     let request = api::SearchRequest {
