@@ -1,20 +1,25 @@
-//! Vectors under faults: `kill -9` while the index is built, merged and snapshotted.
-//! `QUARRY_KILLS` says how many kills; a few unless it does.
+//! Vectors under faults: `kill -9` while the index is built, merged and snapshotted, and a
+//! database that goes away during searches. `QUARRY_KILLS` says how many kills; two unless it
+//! does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "the number of kills is the tester's to choose")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catalog_api::v1::CreateNamespaceRequest;
-use harness::{Database, Session, Setup, Topology};
-use tonic::Status;
+use harness::{Database, Platform, Session, Setup, Topology, eventually};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use vectors_api::v1 as api;
 use vectors_api::v1::consistency::Kind as Fresh;
 
-const KILLS_DEFAULT: u64 = 3;
+const KILLS_DEFAULT: u64 = 2;
 const NAMESPACE: &str = "vectors-faults";
 const BATCH: u64 = 60;
+const SOON: Duration = Duration::from_secs(20);
+/// Of the points, which part is searched for.
+const SEARCHED_ONE_IN: u64 = 7;
 
 fn kills() -> u64 {
     std::env::var("QUARRY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS_DEFAULT)
@@ -120,34 +125,44 @@ async fn rebuild(session: Session) {
     while session.spaces().rebuild_index(request.clone()).await.is_ok() {}
 }
 
-/// Every acknowledged write is found by its own vector, nothing deleted comes back.
-async fn check(session: &Session, known: &mut Known) -> usize {
+/// The rows of these points, by item.
+async fn rows(session: &Session, points: &[u64]) -> BTreeMap<String, Option<api::Vector>> {
+    let get = api::GetPointsRequest {
+        namespace: NAMESPACE.into(),
+        space: "s".into(),
+        item_ids: points.iter().map(|at| format!("p{at}")).collect(),
+        with_vector: true,
+        ..Default::default()
+    };
+    let found = session.points().get_points(get).await.unwrap().into_inner().points;
+    found.into_iter().map(|point| (point.item_id, point.vector)).collect()
+}
+
+/// Every acknowledged write is in its row, nothing deleted is; a part of them is looked for by
+/// its own vector.
+async fn check(session: &Session, known: &mut Known) {
+    let points: Vec<u64> = known.keys().copied().collect();
+    let rows = rows(session, &points).await;
     let mut there = 0;
     for (at, versions) in known.iter_mut() {
-        let get = api::GetPointsRequest {
-            namespace: NAMESPACE.into(),
-            space: "s".into(),
-            item_ids: vec![format!("p{at}")],
-            with_vector: true,
-            ..Default::default()
-        };
-        let row = session.points().get_points(get).await.unwrap().into_inner().points.pop();
-        let is = |version: &Option<u64>| match (version, &row) {
-            (Some(version), Some(row)) => row.vector == point(*at, *version).vector,
+        let row = rows.get(&format!("p{at}"));
+        let is = |version: &Option<u64>| match (version, row) {
+            (Some(version), Some(row)) => *row == point(*at, *version).vector,
             (None, None) => true,
             _ => false,
         };
         let now = versions.iter().copied().find(is);
         let now = now.unwrap_or_else(|| panic!("p{at}: {row:?} is none of {versions:?}"));
         *versions = vec![now];
+        there += usize::from(now.is_some());
+        if at % SEARCHED_ONE_IN != 0 {
+            continue;
+        }
         let of = values(*at, now.unwrap_or(0));
         let found = nearest(session, of, Some(Fresh::Strong(true))).await.unwrap();
         let found = found.hits.first().map(|hit| hit.item_id.clone());
         match now {
-            Some(_) => {
-                assert_eq!(found, Some(format!("p{at}")));
-                there += 1;
-            }
+            Some(_) => assert_eq!(found, Some(format!("p{at}"))),
             None => assert_ne!(found, Some(format!("p{at}")), "it was deleted"),
         }
     }
@@ -158,7 +173,6 @@ async fn check(session: &Session, known: &mut Known) -> usize {
     };
     let count = session.points().count_points(count).await.unwrap().into_inner().count;
     assert_eq!(usize::try_from(count), Ok(there));
-    there
 }
 
 async fn survives(topology: Topology, database: Database) {
@@ -192,4 +206,33 @@ async fn kills_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_on_postgres() {
     survives(Topology::OneProcess, Database::Postgres).await;
+}
+
+/// Whoever asks for what may be a little old is answered from the index for a while; whoever asks
+/// for all that was written is told that nobody knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_away_leaves_eventual_answers_for_a_while() {
+    let mut platform = Platform::start(Topology::OneProcess, Database::Postgres).await;
+    let session = platform.admin();
+    made(&session).await;
+    upsert(&session, (0..100).map(|at| point(at, 0)).collect()).await.unwrap();
+    nearest(&session, values(7, 0), Some(Fresh::Strong(true))).await.unwrap();
+    platform.postgres().unwrap().kill();
+    let gone = Instant::now();
+    let (mut answered, mut last) = (0, Duration::ZERO);
+    while gone.elapsed() < Duration::from_millis(1_800) {
+        let found = nearest(&session, values(7, 0), None).await;
+        let found = found.unwrap_or_else(|status| panic!("{:?}: {status:?}", gone.elapsed()));
+        assert_eq!(found.hits[0].item_id, "p7");
+        (answered, last) = (answered + 1, gone.elapsed());
+    }
+    assert!(answered > 3 && last > Duration::from_secs(1), "{answered} answers, to {last:?}");
+    let strong = nearest(&session, values(7, 0), Some(Fresh::Strong(true))).await.unwrap_err();
+    assert_eq!(strong.code(), Code::Unavailable, "{strong:?}");
+    let said = strong.get_details_error_info();
+    assert!(said.is_some_and(|info| !info.reason.is_empty()), "{strong:?}");
+    let refused =
+        eventually("a refusal", SOON, async || nearest(&session, values(7, 0), None).await.err())
+            .await;
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
 }
