@@ -104,6 +104,14 @@ impl Jobs {
         self.one(db, &sql, vec![key.into()]).await
     }
 
+    /// The job that has a key and has not ended.
+    ///
+    /// # Errors
+    /// As the database's.
+    pub async fn unfinished_of(&self, key: &str) -> Result<Option<Job>, ServiceError> {
+        self.unfinished(self.read(), Some(key)).await
+    }
+
     /// A job by its id.
     ///
     /// # Errors

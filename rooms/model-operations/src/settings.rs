@@ -18,6 +18,9 @@ pub struct Settings {
     pub retention_days: u64,
     /// Webhooks may be sent to loopback and private addresses.
     pub webhooks_allow_private: bool,
+    /// The files of a new version are scanned by a job that its registration
+    /// queues.
+    pub scan_on_register: bool,
     /// Signed downloads name the object store itself where it can sign; off
     /// where clients do not reach it.
     pub direct_downloads: bool,
@@ -31,6 +34,7 @@ impl Default for Settings {
             upload_lease_seconds: 24 * 3_600,
             retention_days: 30,
             webhooks_allow_private: false,
+            scan_on_register: true,
             direct_downloads: true,
         }
     }

@@ -74,6 +74,7 @@ pub async fn build(
     let catalog = Catalog::new(catalog, tokens);
     let registry = Registry::new(store.clone(), grants.clone(), outbox, catalog, settings)?;
     jobs.extend(jobs::jobs(&registry, &shutdown));
+    jobs.push(jobs::runner(&registry).start(shutdown.clone()));
     let readiness = vec![database_readiness(&store), objects_readiness(&store), grants.readiness()];
     let gate = Gate::new(ROLE, keys.clone(), Arc::new(grants.clone()));
     let surface = mlflow_surface::Surface::new(registry.clone(), store.tracking(), gate);
@@ -103,10 +104,10 @@ fn transport(
     keys: Keys,
     grants: GrantReplica,
 ) -> Result<Transport, ServiceError> {
-    let needs =
-        NeedTable::from_descriptor_sets(&[models_api::FILE_DESCRIPTOR_SET]).map_err(|error| {
-            ServiceError::internal("the registry's needs can't be read").caused_by(error)
-        })?;
+    let sets = [models_api::FILE_DESCRIPTOR_SET, ops_api::FILE_DESCRIPTOR_SET];
+    let needs = NeedTable::from_descriptor_sets(&sets).map_err(|error| {
+        ServiceError::internal("the registry's needs can't be read").caused_by(error)
+    })?;
     let mut routes = Routes::builder();
     routes.add_service(
         ModelsServiceServer::new(grpc::Models(registry.clone()))
@@ -124,6 +125,7 @@ fn transport(
     routes.add_service(LifecycleServiceServer::new(lifecycle.clone()));
     routes.add_service(LineageServiceServer::new(lifecycle));
     routes.add_service(EventsServiceServer::new(grpc::Events::new(registry.clone())));
+    routes.add_service(::jobs::service(registry.jobs().clone()));
     routes.add_service(
         ArtifactsServiceServer::new(grpc::Artifacts(registry))
             .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX),

@@ -57,15 +57,17 @@ const MEDIA: Objects = Objects {
         FROM items.media",
 };
 
-/// The parts of files that live blobs are made of. Until its upload commits,
-/// nobody may read a blob.
+/// The parts of files that live blobs are made of, but for those that rows hold.
+/// Until its upload commits, nobody may read a blob.
 const ARTIFACTS: Objects = Objects {
     prefix: "models",
     sqlite: "SELECT s.object_key AS key, s.byte_count AS bytes, NULL AS hash, 1 AS certain
-        FROM segment s JOIN blob b ON b.generation = s.generation WHERE b.state = 1",
+        FROM segment s JOIN blob b ON b.generation = s.generation
+        WHERE b.state = 1 AND s.object_key <> ''",
     postgres: "SELECT s.object_key AS key, s.byte_count AS bytes, NULL::bytea AS hash,
             1::bigint AS certain
-        FROM models.segment s JOIN models.blob b ON b.generation = s.generation WHERE b.state = 1",
+        FROM models.segment s JOIN models.blob b ON b.generation = s.generation
+        WHERE b.state = 1 AND s.object_key <> ''",
 };
 
 /// Indexes made of other rows are no indexes of these: each is made anew.

@@ -58,6 +58,7 @@ pub const ROOMS_APART: &[(&str, &str)] = &[
     ("item-model", "item-store"),
     ("item-operations", "item-store"),
     ("item-records", "item-store"),
+    ("model-commands", "quarry"),
     ("model-import", "quarry"),
     ("quarry-client", "quarry"),
     ("mlflow-surface", "model-registry"),

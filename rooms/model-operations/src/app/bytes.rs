@@ -9,7 +9,7 @@ use service_error::{Code, ServiceError};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::model::artifact::object_key;
+use crate::model::artifact::{SMALL_BYTES, object_key};
 use crate::model::{Digest, FileEntry, Segment};
 
 /// Read at once.
@@ -18,9 +18,12 @@ const READ_BYTES: u64 = 4 << 20;
 /// Bytes in pieces, as they come.
 pub type Pieces = BoxStream<'static, Result<Bytes, ServiceError>>;
 
-/// A piece of a file that is being written.
+/// A piece of a file that is being written: in memory while it is small, and
+/// no object if it stays so.
 pub struct Incoming {
-    writer: BlobWriter,
+    blobs: BlobStore,
+    held: Vec<u8>,
+    writer: Option<BlobWriter>,
     hasher: Sha256,
     crc: crc32fast::Hasher,
     object_key: String,
@@ -30,27 +33,19 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Begins the object of a part.
-    ///
-    /// # Errors
-    /// The object store's.
-    pub async fn begin(
-        blobs: &BlobStore,
-        generation: Uuid,
-        ordinal: i64,
-        byte_begin: i64,
-    ) -> Result<Self, ServiceError> {
-        let object_key = object_key(generation, ordinal);
-        let writer = blobs.writer(&object_key).await?;
-        Ok(Self {
-            writer,
+    /// Begins a part.
+    pub fn begin(blobs: &BlobStore, generation: Uuid, ordinal: i64, byte_begin: i64) -> Self {
+        Self {
+            blobs: blobs.clone(),
+            held: Vec::new(),
+            writer: None,
             hasher: Sha256::new(),
             crc: crc32fast::Hasher::new(),
-            object_key,
+            object_key: object_key(generation, ordinal),
             ordinal,
             byte_begin,
             bytes: 0,
-        })
+        }
     }
 
     /// Which part it is.
@@ -76,27 +71,46 @@ impl Incoming {
         self.bytes += i64::try_from(bytes.len()).unwrap_or(i64::MAX);
         self.hasher.update(&bytes);
         self.crc.update(&bytes);
-        self.writer.write(bytes).await
+        if let Some(writer) = &mut self.writer {
+            return writer.write(bytes).await;
+        }
+        if self.held.len() + bytes.len() <= SMALL_BYTES {
+            self.held.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        let writer = self.blobs.writer(&self.object_key).await?;
+        let writer = self.writer.insert(writer);
+        writer.write(std::mem::take(&mut self.held).into()).await?;
+        writer.write(bytes).await
     }
 
-    /// Makes the object durable.
+    /// Makes the object durable; what is small waits for its row.
     ///
     /// # Errors
     /// The object store's.
     pub async fn finish(self) -> Result<Segment, ServiceError> {
-        self.writer.finish().await?;
+        let (object_key, content) = match self.writer {
+            Some(writer) => {
+                writer.finish().await?;
+                (self.object_key, None)
+            }
+            None => (String::new(), Some(self.held)),
+        };
         Ok(Segment {
             ordinal: self.ordinal,
-            object_key: self.object_key,
+            object_key,
             byte_begin: self.byte_begin,
             byte_count: self.bytes,
             digest: self.hasher.finalize().into(),
+            content,
         })
     }
 
     /// Gives the part up; nothing of it stays.
     pub async fn abort(self) {
-        self.writer.abort().await;
+        if let Some(writer) = self.writer {
+            writer.abort().await;
+        }
     }
 }
 
@@ -131,8 +145,7 @@ pub fn read(blobs: BlobStore, segments: Vec<Segment>, range: Range<u64>) -> Piec
         let segment = segments.iter().find(holds).ok_or_else(lost)?;
         let begin = whole(segment.byte_begin);
         let end = (begin + whole(segment.byte_count)).min(range.end).min(range.start + READ_BYTES);
-        let bytes = blobs
-            .get_range(&segment.object_key, range.start - begin..end - begin)
+        let bytes = piece(&blobs, segment, range.start - begin..end - begin)
             .await
             .map_err(|error| if error.code() == Code::NotFound { lost() } else { error })?;
         if bytes.len() as u64 != end - range.start {
@@ -141,6 +154,22 @@ pub fn read(blobs: BlobStore, segments: Vec<Segment>, range: Range<u64>) -> Piec
         Ok(Some((bytes, (blobs, segments, end..range.end))))
     })
     .boxed()
+}
+
+/// A range of a segment, counted from its begin.
+///
+/// # Errors
+/// The object store's.
+pub async fn piece(
+    blobs: &BlobStore,
+    segment: &Segment,
+    range: Range<u64>,
+) -> Result<Bytes, ServiceError> {
+    let Some(content) = &segment.content else {
+        return blobs.get_range(&segment.object_key, range).await;
+    };
+    let at = |byte: u64| usize::try_from(byte).map_or(content.len(), |at| at.min(content.len()));
+    Ok(Bytes::copy_from_slice(&content[at(range.start)..at(range.end)]))
 }
 
 /// A whole file, compared with its digest: the last piece comes only if all of

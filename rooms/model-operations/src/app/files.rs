@@ -2,19 +2,22 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use caller::Caller;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use ids::{ModelVersionId, NamespaceId, UploadId};
 use options_api::v1::Level;
-use service_error::ServiceError;
+use service_error::{Code, ServiceError};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::Registry;
 use super::bytes::{Incoming, Pieces, read, verified};
 use super::tickets::{Purpose, Signer};
+use crate::model::artifact::SMALL_BYTES;
 use crate::model::{
-    Blob, FileEntry, ModelPath, ModelVersion, Upload, UploadFile, UploadState, VersionRef,
-    check_path,
+    Blob, Digest, FileEntry, ModelPath, ModelVersion, SmallFile, Upload, UploadFile, UploadState,
+    VersionRef, check_path,
 };
 
 const SERVICE: &str = "quarry.models.v1.ArtifactsService";
@@ -23,6 +26,8 @@ const TREE: &str = "mlflow-artifacts";
 /// is kept there.
 const OF_VERSIONS: &str = "quarry-versions";
 const PAGE: u32 = 1_000;
+/// How often a file is sent again that another replica made at the same time.
+const TRIES: u32 = 3;
 
 /// Where MLflow's client finds the files of a version.
 #[must_use]
@@ -45,6 +50,19 @@ pub(super) fn kept_elsewhere(path: &str) -> Result<(), ServiceError> {
         return Err(ServiceError::invalid("path", message).reason("VERSION_FILES"));
     }
     Ok(())
+}
+
+/// The first pieces of a stream and their size: all of them, or more than a row
+/// takes.
+async fn head_of(pieces: &mut Pieces) -> Result<(Vec<Bytes>, usize), ServiceError> {
+    let (mut head, mut size) = (Vec::new(), 0);
+    while size <= SMALL_BYTES {
+        let Some(piece) = pieces.next().await else { break };
+        let piece = piece?;
+        size += piece.len();
+        head.push(piece);
+    }
+    Ok((head, size))
 }
 
 /// An entry of a directory.
@@ -227,6 +245,11 @@ impl Registry {
         check_path("path", path)?;
         kept_elsewhere(path)?;
         let namespace = self.tree_for(caller, Level::Write, namespace).await?;
+        let (head, size) = head_of(&mut pieces).await?;
+        if size <= SMALL_BYTES {
+            return self.put_small_file(namespace, path, head.concat()).await;
+        }
+        let mut pieces = stream::iter(head.into_iter().map(Ok)).chain(pieces);
         let generation = Uuid::now_v7();
         // The lease names the bytes before they are there: a crash leaves
         // nothing that the sweeper does not know.
@@ -247,7 +270,7 @@ impl Registry {
             present: false,
         };
         self.store.open_upload(&upload, std::slice::from_ref(&file)).await?;
-        let mut incoming = Incoming::begin(self.store.blobs(), generation, 0, 0).await?;
+        let mut incoming = Incoming::begin(self.store.blobs(), generation, 0, 0);
         while let Some(piece) = pieces.next().await {
             let written = match piece {
                 Ok(piece) => incoming.write(piece).await,
@@ -262,6 +285,26 @@ impl Registry {
         let blob = Blob { digest: segment.digest, byte_count: segment.byte_count, generation };
         self.store.put_tree_file(&upload, path, &blob, &segment).await?;
         Ok(FileEntry { path: path.to_owned(), digest: blob.digest, byte_count: blob.byte_count })
+    }
+
+    /// Puts a file into its row, with others that come at the same time.
+    async fn put_small_file(
+        &self,
+        namespace: NamespaceId,
+        path: &str,
+        content: Vec<u8>,
+    ) -> Result<FileEntry, ServiceError> {
+        let digest: Digest = Sha256::digest(&content).into();
+        let byte_count = i64::try_from(content.len()).unwrap_or(i64::MAX);
+        let entry = FileEntry { path: path.to_owned(), digest, byte_count };
+        let file = SmallFile { namespace, path: path.to_owned(), digest, content };
+        for _ in 0..TRIES {
+            match self.small_files.write(file.clone()).await {
+                Err(error) if error.code() == Code::Conflict => {}
+                outcome => return outcome.map(|()| entry),
+            }
+        }
+        self.small_files.write(file).await.map(|()| entry)
     }
 
     /// Puts the one file of a committed upload into a namespace's tree.

@@ -15,10 +15,12 @@ mod outbox;
 mod parts;
 mod payload;
 mod ranges;
+mod scans;
 mod signatures;
 mod signed;
 mod stages;
 mod tickets;
+mod together;
 mod trust;
 mod uploads;
 mod versions;
@@ -26,21 +28,27 @@ mod versions;
 use std::sync::Arc;
 
 use access::GrantReplica;
+use futures::FutureExt;
+use ids::ModelId;
+use jobs::Jobs;
 use service_error::ServiceError;
 use tokio::sync::Semaphore;
 use webhook_sender::Sender;
 
+use crate::model::SmallFile;
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{Registered, Registering, Store};
+use scans::Scanning;
+use together::Together;
 
-pub use crate::store::{ModelOrder, VersionOrder};
+pub use crate::store::{ModelOrder, SCAN_JOB, VersionOrder};
 pub use aliases::SetAlias;
 pub use bytes::Pieces;
 pub use catalog::Catalog;
 pub use data::VersionWithData;
 pub use events::{EventScope, UpdateWebhook};
 pub use files::{TreeEntry, version_address};
-pub use garbage::Collected;
+pub use garbage::{COLLECT_JOB, Collected};
 pub use lineage::{Lineage, ListDeployments, Related};
 pub use model_files::{SCANNER_VERSION, Tensor};
 pub use models::{CreateModel, SearchModels, model_key};
@@ -57,6 +65,10 @@ pub use versions::{CreateVersion, SearchVersions, version_key};
 /// header or its stack.
 const READERS_MAX: usize = 4;
 
+/// Queues of versions that wait for their transaction: those of one model are in
+/// the same one, and models do not wait for each other.
+const LANES: usize = 16;
+
 /// The registry's use cases. Clones share everything.
 #[derive(Clone)]
 pub struct Registry {
@@ -70,6 +82,11 @@ pub struct Registry {
     secret: Arc<std::sync::OnceLock<Vec<u8>>>,
     /// Turns of those who look into files.
     readers: Arc<Semaphore>,
+    /// Files of trees that wait for their transaction.
+    small_files: Together<SmallFile, ()>,
+    registering: Arc<[Together<(ModelId, Registering), Registered>]>,
+    /// Turns at what is being scanned: the same bytes once.
+    scanning: Scanning,
 }
 
 impl Registry {
@@ -85,8 +102,8 @@ impl Registry {
         settings: Settings,
     ) -> Result<Self, ServiceError> {
         let sender = Sender::new(settings.webhooks_allow_private)?;
+        let scans = settings.scan_on_register;
         Ok(Self {
-            store,
             grants,
             outbox,
             catalog,
@@ -94,7 +111,17 @@ impl Registry {
             settings: Arc::new(settings),
             secret: Arc::default(),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
+            small_files: small_files(store.clone()),
+            registering: (0..LANES).map(|_| registering(store.clone(), scans)).collect(),
+            scanning: Scanning::default(),
+            store,
         })
+    }
+
+    /// Long work that outlives a process.
+    #[must_use]
+    pub const fn jobs(&self) -> &Jobs {
+        self.store.jobs()
     }
 
     /// Delivers what identity has not learnt yet.
@@ -104,4 +131,31 @@ impl Registry {
     pub async fn deliver_outbox(&self) -> Result<(), ServiceError> {
         self.outbox.deliver_waiting().await
     }
+}
+
+fn small_files(store: Store) -> Together<SmallFile, ()> {
+    let write = move |files: Vec<SmallFile>| {
+        let store = store.clone();
+        async move {
+            store.put_small_files(&files).await?;
+            Ok(vec![(); files.len()])
+        }
+        .boxed()
+    };
+    Together::new(|_, _| true, write)
+}
+
+fn registering(store: Store, scans: bool) -> Together<(ModelId, Registering), Registered> {
+    let write = move |waiting: Vec<(ModelId, Registering)>| {
+        let store = store.clone();
+        async move {
+            let Some(model) = waiting.first().map(|(model, _)| *model) else {
+                return Ok(Vec::new());
+            };
+            let new: Vec<Registering> = waiting.into_iter().map(|(_, of)| of).collect();
+            store.create_versions(model, &new, scans).await
+        }
+        .boxed()
+    };
+    Together::new(|(one, _), (other, _)| one == other, write)
 }

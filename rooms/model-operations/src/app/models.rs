@@ -229,6 +229,26 @@ impl Registry {
         }
     }
 
+    /// Forgets the keys that namespaces trusted which the catalog no longer has;
+    /// answers how many.
+    ///
+    /// # Errors
+    /// The catalog's or the database's.
+    pub async fn leave_gone_keys(&self) -> Result<u64, ServiceError> {
+        let mut after = NamespaceId::from_uuid(Uuid::nil());
+        let mut gone = 0;
+        loop {
+            let trusting = self.store.trusting_namespaces(after, PAGE).await?;
+            let Some((last, _)) = trusting.last() else { return Ok(gone) };
+            after = *last;
+            for (id, name) in trusting {
+                if self.catalog.namespace_now(&name).await? != Some(id) {
+                    gone += self.store.forget_signing_keys(id).await?;
+                }
+            }
+        }
+    }
+
     /// Takes a model out of the trash.
     ///
     /// # Errors

@@ -71,8 +71,7 @@ impl Registry {
         if !(1..=upload.parts).contains(&number) {
             return Err(ServiceError::invalid("part_number", "is none of the upload's"));
         }
-        let mut incoming =
-            Incoming::begin(self.store.blobs(), upload.generation, number - 1, 0).await?;
+        let mut incoming = Incoming::begin(self.store.blobs(), upload.generation, number - 1, 0);
         while let Some(piece) = pieces.next().await {
             let written = match piece {
                 Ok(piece) => incoming.write(piece).await,
@@ -85,9 +84,7 @@ impl Registry {
         }
         let segment = incoming.finish().await?;
         let before = self.store.put_tree_part(&upload, &segment).await?;
-        if let Some(object) = before.filter(|object| *object != segment.object_key) {
-            self.store.blobs().delete(&object).await?;
-        }
+        self.drop_replaced(before, &segment.object_key).await?;
         Ok(segment.digest)
     }
 

@@ -12,6 +12,7 @@ use service_error::Code;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::bytes::piece;
 use crate::model::Segment;
 
 /// Read of the store at once: readers jump about in small steps.
@@ -93,9 +94,9 @@ impl Ranges {
             if last <= at {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            let got = self.handle.block_on(self.end.run_until_cancelled(
-                self.blobs.get_range(&segment.object_key, at - first..last - first),
-            ));
+            let wanted = at - first..last - first;
+            let read = piece(&self.blobs, segment, wanted);
+            let got = self.handle.block_on(self.end.run_until_cancelled(read));
             let got = got.ok_or_else(|| io::Error::other("the caller has gone"))?;
             let bytes = got.map_err(|error| match error.code() {
                 Code::NotFound => io::Error::from(ErrorKind::UnexpectedEof),

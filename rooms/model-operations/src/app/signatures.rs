@@ -51,7 +51,7 @@ impl Registry {
             pem: anchor.pem(),
             at: now_micros(),
         };
-        self.store.add_signing_key(id, &key, caller.principal).await?;
+        self.store.add_signing_key((id, namespace), &key, caller.principal).await?;
         let keys = self.store.signing_keys(id).await?;
         Ok(keys.into_iter().find(|known| known.fingerprint == key.fingerprint).unwrap_or(key))
     }

@@ -84,6 +84,9 @@ impl Registry {
         let Some(blob) = self.store.blob(&entry.digest).await? else { return Ok(None) };
         let segments = self.store.segments(blob.generation).await?;
         let [only] = segments.as_slice() else { return Ok(None) };
+        if only.content.is_some() {
+            return Ok(None);
+        }
         let lasts = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
         self.store.blobs().signed_url(&only.object_key, lasts).await
     }

@@ -11,7 +11,7 @@ use super::Registry;
 use crate::model::name::check_text;
 use crate::model::stage::check_stages;
 use crate::model::{
-    Approval, ModelPath, ModelVersion, Stage, Transition, TransitionState, VersionRef,
+    Approval, ModelPath, ModelVersion, ScanVerdict, Stage, Transition, TransitionState, VersionRef,
 };
 
 const SERVICE: &str = "quarry.models.v1.LifecycleService";
@@ -72,7 +72,7 @@ impl Registry {
         if archive_existing {
             find_stage(&stages, "Archived")?;
         }
-        self.through_gates(to, &version).await?;
+        self.through_gates(caller, to, &version).await?;
         let asked = Transition {
             id: EventId::new(),
             number: version.number,
@@ -94,7 +94,12 @@ impl Registry {
         Ok((made, found.ok_or_else(gone)?))
     }
 
-    async fn through_gates(&self, to: &Stage, version: &ModelVersion) -> Result<(), ServiceError> {
+    async fn through_gates(
+        &self,
+        caller: &Caller,
+        to: &Stage,
+        version: &ModelVersion,
+    ) -> Result<(), ServiceError> {
         let metrics = self.store.last_points(version.id).await?;
         let mut version = version.clone();
         if to.require_scan {
@@ -105,13 +110,22 @@ impl Registry {
         if lacks.is_empty() {
             return Ok(());
         }
-        let message = format!(
+        let mut message = format!(
             "version {} may not enter {}: it needs {}",
             version.number,
             to.name,
             lacks.join(", ")
         );
-        Err(ServiceError::precondition(message).reason("STAGE_GATE").with("stage", &to.name))
+        let mut job = String::new();
+        if to.require_scan && version.scan == ScanVerdict::None && version.file_count > 0 {
+            // Whoever asks for the gate has it made: a scanner that is newer than
+            // the version, a scan that was cancelled.
+            job = self.job_name(&self.queue_scan(caller, &version).await?);
+            message.push_str(&format!("; job {job} scans it: ask again when it has ended"));
+        }
+        let refused = ServiceError::precondition(message).reason("STAGE_GATE");
+        let refused = refused.with("stage", &to.name);
+        Err(if job.is_empty() { refused } else { refused.with("job", job) })
     }
 
     /// Approves or rejects a transition.
@@ -145,7 +159,7 @@ impl Registry {
         if approve {
             let which = VersionRef::Number(transition.number);
             let version = self.store.find_version(model_id, &which).await?.ok_or_else(absent)?;
-            self.through_gates(to, &version).await?;
+            self.through_gates(caller, to, &version).await?;
         }
         let said = Approval {
             by: caller.principal,

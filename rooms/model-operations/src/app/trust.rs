@@ -60,6 +60,7 @@ impl Registry {
             scanned_count: 0,
             worst: Vec::new(),
         };
+        let stop = CancellationToken::new();
         let mut after = String::new();
         loop {
             let mut files = self.file_scans(&version, &after, PAGE, false).await?;
@@ -67,8 +68,9 @@ impl Registry {
             after.clone_from(&last.file.path);
             for of in &mut files {
                 if of.scan.is_none() {
-                    of.scan = Some(self.scan_file(&of.file).await?);
-                    done.scanned_count += 1;
+                    let (scan, is_new) = self.scan_once(&of.file, &stop).await?;
+                    of.scan = Some(scan);
+                    done.scanned_count += i64::from(is_new);
                 }
                 done.file_count += 1;
                 done.verdict = worse(done.verdict, of.verdict());
@@ -88,7 +90,7 @@ impl Registry {
     }
 
     /// What this scanner said of a version's files after a path, and of all of
-    /// them together.
+    /// them together; and the job that scans them now.
     ///
     /// # Errors
     /// `NotFound`.
@@ -99,11 +101,13 @@ impl Registry {
         which: &VersionRef,
         after: &str,
         limit: u32,
-    ) -> Result<(ScanVerdict, Vec<FileScan>), ServiceError> {
+    ) -> Result<(ScanVerdict, Vec<FileScan>, Option<String>), ServiceError> {
         let action = format!("{SERVICE}/GetScan");
         let (_, version) = self.version_for(caller, Level::Read, path, which, &action).await?;
+        // Asked first: a job that ends meanwhile has left its verdict.
+        let job = self.scan_of(version.id).await?;
         let verdict = self.scan_verdict(&version).await?;
-        Ok((verdict, self.file_scans(&version, after, limit, true).await?))
+        Ok((verdict, self.file_scans(&version, after, limit, true).await?, job))
     }
 
     /// The worst that this scanner said of a version's files: of bytes that only
@@ -139,8 +143,11 @@ impl Registry {
         let (_, version) = self.version_for(caller, Level::Read, path, which, &action).await?;
         let entry = self.file_of(&version, file).await?;
         let name = entry.path.clone();
-        let read =
-            self.reading(&entry, move |ranges| model_files::read_header(&name, ranges)).await?;
+        let read = self
+            .reading(&entry, &CancellationToken::new(), move |ranges| {
+                model_files::read_header(&name, ranges)
+            })
+            .await?;
         let header = read.map_err(|error| match error {
             model_files::HeaderError::Io(error) => lost(error),
             error => ServiceError::invalid("path", format!("{file}: {error}"))
@@ -149,7 +156,7 @@ impl Registry {
         Ok(Inspected { file: entry, header })
     }
 
-    async fn file_scans(
+    pub(super) async fn file_scans(
         &self,
         version: &ModelVersion,
         after: &str,
@@ -171,10 +178,14 @@ impl Registry {
         Ok(())
     }
 
-    async fn scan_file(&self, file: &FileEntry) -> Result<Scan, ServiceError> {
+    pub(super) async fn scan_file(
+        &self,
+        file: &FileEntry,
+        stop: &CancellationToken,
+    ) -> Result<Scan, ServiceError> {
         let name = file.path.clone();
         let report = self
-            .reading(file, move |ranges| {
+            .reading(file, stop, move |ranges| {
                 let report = model_files::scan(&name, ranges, &Limits::default());
                 // Of what could not be had nothing may be kept.
                 ranges.failure().map_or(Ok(report), Err)
@@ -192,10 +203,11 @@ impl Registry {
     }
 
     /// Runs a reader of ranges on a thread that may wait; it ends soon after its
-    /// caller has gone.
+    /// caller has gone or `stop` was cancelled.
     async fn reading<T: Send + 'static>(
         &self,
         file: &FileEntry,
+        stop: &CancellationToken,
         read: impl FnOnce(&Ranges) -> T + Send + 'static,
     ) -> Result<T, ServiceError> {
         let gone = || {
@@ -208,7 +220,7 @@ impl Registry {
         })?;
         let blob = self.store.blob(&file.digest).await?.ok_or_else(gone)?;
         let segments = self.store.segments(blob.generation).await?;
-        let end = CancellationToken::new();
+        let end = stop.child_token();
         let ranges =
             Ranges::new(self.store.blobs().clone(), segments, file.byte_count, end.clone());
         let _ended = end.drop_guard();
@@ -229,7 +241,7 @@ fn lost(error: std::io::Error) -> ServiceError {
     }
 }
 
-fn key_of(file: &FileEntry) -> ScanKey {
+pub(super) fn key_of(file: &FileEntry) -> ScanKey {
     ScanKey { digest: file.digest, ending: ending(&file.path) }
 }
 

@@ -186,7 +186,7 @@ impl Registry {
             return Err(ServiceError::invalid("part", message));
         }
         let blobs = self.store.blobs();
-        let incoming = Incoming::begin(blobs, file.generation, part, part * PART_BYTES).await?;
+        let incoming = Incoming::begin(blobs, file.generation, part, part * PART_BYTES);
         Ok(IncomingPart { upload, file, incoming })
     }
 
@@ -221,9 +221,7 @@ impl Registry {
         let segment = incoming.finish().await?;
         let replaced =
             self.store.add_part(&upload, file.generation, &segment, self.lease_end()).await?;
-        if let Some(object) = replaced.filter(|object| *object != segment.object_key) {
-            self.store.blobs().delete(&object).await?;
-        }
+        self.drop_replaced(replaced, &segment.object_key).await?;
         Ok((file.ordinal, segment.ordinal))
     }
 
@@ -325,6 +323,18 @@ impl Registry {
             return Ok(());
         }
         self.store.abort_upload(&upload).await
+    }
+
+    /// Removes the object that another try of the same part is in the place of.
+    pub(super) async fn drop_replaced(
+        &self,
+        replaced: Option<String>,
+        by: &str,
+    ) -> Result<(), ServiceError> {
+        match replaced.filter(|object| object != by && !object.is_empty()) {
+            Some(object) => self.store.blobs().delete(&object).await,
+            None => Ok(()),
+        }
     }
 
     pub(super) fn lease_end(&self) -> i64 {

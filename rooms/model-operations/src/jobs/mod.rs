@@ -1,13 +1,16 @@
 //! Background work: what waits for identity and for webhooks, and what nobody
 //! needs any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use ::jobs::{Job as Durable, Runner, RunnerSettings};
+use futures::FutureExt;
 use service_channel::Job;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Collected, Registry};
+use crate::app::{COLLECT_JOB, Collected, Registry, SCAN_JOB};
 
 const OUTBOX_INTERVAL: Duration = Duration::from_secs(1);
 const WEBHOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -30,6 +33,25 @@ pub fn jobs(registry: &Registry, shutdown: &CancellationToken) -> Vec<Job> {
             collect_end.run_until_cancelled(collect_garbage(collecting)).await;
         }),
     ]
+}
+
+/// What does durable jobs.
+#[must_use]
+pub fn runner(registry: &Registry) -> Runner {
+    let (checking, scanning, collecting) = (registry.clone(), registry.clone(), registry.clone());
+    let check = move |job: &Durable| {
+        let (registry, job) = (checking.clone(), job.clone());
+        async move { registry.check_job(&job).await }.boxed()
+    };
+    Runner::new(registry.jobs().clone(), RunnerSettings::default(), Arc::new(check))
+        .on(SCAN_JOB, move |work| {
+            let registry = scanning.clone();
+            async move { registry.run_scan(work).await }
+        })
+        .on(COLLECT_JOB, move |work| {
+            let registry = collecting.clone();
+            async move { registry.run_collection(work).await }
+        })
 }
 
 /// Sends events to webhooks as they are due.
@@ -61,6 +83,11 @@ async fn collect_garbage(registry: Registry) {
             Ok(0) => {}
             Ok(models) => tracing::warn!(models, "models of namespaces that are gone"),
             Err(error) => tracing::warn!(%error, "namespaces could not be compared; later again"),
+        }
+        match registry.leave_gone_keys().await {
+            Ok(0) => {}
+            Ok(keys) => tracing::info!(keys, "signing keys of namespaces that are gone"),
+            Err(error) => tracing::warn!(%error, "signing keys were not looked at; later again"),
         }
         if let Err(error) = registry.sweep_tree_uploads().await {
             tracing::warn!(%error, "ended uploads could not be swept; later again");

@@ -10,6 +10,10 @@ pub type Digest = [u8; 32];
 
 /// Parts are of this size, but for a file's last: 5 TiB are 81,920 of them.
 pub const PART_BYTES: i64 = 64 << 20;
+/// Files up to this size are kept in rows, in the transaction that names them:
+/// one flush for all that are written together, where an object of its own
+/// costs a flush for itself and one for each directory above it.
+pub const SMALL_BYTES: usize = 32 << 10;
 /// Files of one upload.
 pub const FILES_MAX: usize = 10_000;
 const PATH_BYTES_MAX: usize = 1_024;
@@ -31,14 +35,28 @@ pub struct Blob {
     pub generation: Uuid,
 }
 
-/// A piece of a blob, an object of its own.
+/// A piece of a blob: an object of its own, or what its row holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     pub ordinal: i64,
+    /// Empty where the row holds the bytes.
     pub object_key: String,
     pub byte_begin: i64,
     pub byte_count: i64,
     pub digest: Digest,
+    /// The bytes, where there is no object.
+    pub content: Option<Vec<u8>>,
+}
+
+/// A file of a tree that is kept in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmallFile {
+    pub namespace: NamespaceId,
+    pub path: String,
+    /// Of `content`.
+    pub digest: Digest,
+    /// At most [`SMALL_BYTES`].
+    pub content: Vec<u8>,
 }
 
 /// Where an upload stands. It leaves `Open` once.

@@ -8,7 +8,9 @@ pub mod stage;
 pub mod trust;
 pub mod version;
 
-pub use artifact::{Blob, Digest, FileEntry, Segment, Upload, UploadFile, UploadState, check_path};
+pub use artifact::{
+    Blob, Digest, FileEntry, Segment, SmallFile, Upload, UploadFile, UploadState, check_path,
+};
 pub use event::{Change, Delivery, DeliveryState, Event, EventKind, Webhook};
 pub use name::{
     check_alias, check_card, check_description, check_label, check_tag, check_tags, model_name,

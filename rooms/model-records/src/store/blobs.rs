@@ -48,6 +48,7 @@ struct SegmentRow {
     byte_begin: i64,
     byte_count: i64,
     digest: Vec<u8>,
+    content: Option<Vec<u8>>,
 }
 
 /// A stored digest.
@@ -118,7 +119,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn segments(&self, generation: Uuid) -> Result<Vec<Segment>, ServiceError> {
-        let sql = "SELECT ordinal, object_key, byte_begin, byte_count, digest FROM segment \
+        let sql = "SELECT ordinal, object_key, byte_begin, byte_count, digest, content FROM segment \
                    WHERE generation = $1 ORDER BY ordinal";
         let rows: Vec<SegmentRow> = all(self.read(), sql, [generation.into()]).await?;
         let segment = |row: SegmentRow| {
@@ -128,6 +129,7 @@ impl Store {
                 byte_begin: row.byte_begin,
                 byte_count: row.byte_count,
                 digest: digest_of(row.digest)?,
+                content: row.content,
             })
         };
         rows.into_iter().map(segment).collect()
@@ -218,9 +220,9 @@ pub async fn put_blob(
 }
 
 /// Counts references to blobs up (or, with `-1`, down).
-pub async fn count(
+pub async fn count<'a>(
     tx: &DatabaseTransaction,
-    files: &[FileEntry],
+    files: impl IntoIterator<Item = &'a FileEntry>,
     by: i64,
 ) -> Result<(), ServiceError> {
     let mut counts: std::collections::BTreeMap<Digest, i64> = std::collections::BTreeMap::new();
@@ -241,14 +243,13 @@ pub async fn count(
     Ok(())
 }
 
-/// Gives files to a version, and the version its totals.
+/// Gives files, whose blobs were counted, to a version, and the version its totals.
 pub async fn attach(
     tx: &DatabaseTransaction,
     version: Uuid,
     model: Uuid,
     files: &[FileEntry],
 ) -> Result<(), ServiceError> {
-    count(tx, files, 1).await?;
     let row = |file: &FileEntry| -> Vec<Value> {
         vec![
             version.into(),

@@ -214,6 +214,7 @@ pub async fn put_metrics(
                   value = excluded.value, at = excluded.at WHERE excluded.step >= metric_last.step";
     insert_all(tx, &format!("metric_last {columns}"), last.values().map(row).collect(), behind)
         .await
+        .map(drop)
 }
 
 /// Sets parameters that are not there yet.
@@ -234,7 +235,7 @@ pub async fn put_params(
     };
     let into = "param (version_id, key, value, head, number)";
     let behind = "ON CONFLICT (version_id, key) DO NOTHING";
-    insert_all(tx, into, params.iter().map(row).collect(), behind).await
+    insert_all(tx, into, params.iter().map(row).collect(), behind).await.map(drop)
 }
 
 /// Adds what a version was made from.
@@ -261,5 +262,5 @@ pub async fn put_inputs(
     let models =
         models.iter().map(|m| row(INPUT_MODEL, m.id.uuid(), m.version, &m.name, &m.relation));
     let into = "lineage (version_id, kind, source_id, source_version, source_name, context, at)";
-    insert_all(tx, into, datasets.chain(models).collect(), "ON CONFLICT DO NOTHING").await
+    insert_all(tx, into, datasets.chain(models).collect(), "ON CONFLICT DO NOTHING").await.map(drop)
 }

@@ -1,12 +1,12 @@
 //! Events: written in the transaction of the change that they tell of.
 
 use ids::{EventId, Id, ModelId, NamespaceId, PrincipalId};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 use service_error::ServiceError;
-use sql_store::{current_number, next_number, now_micros};
+use sql_store::{current_number, next_numbers, now_micros};
 use uuid::Uuid;
 
-use super::sql::{Values, all, execute};
+use super::sql::{Values, all, insert_all};
 use super::{Store, VisibleRows};
 use crate::model::{Change, Event, EventKind};
 
@@ -27,27 +27,42 @@ pub async fn append(
     change: Change,
     actor: PrincipalId,
 ) -> Result<i64, ServiceError> {
-    let seq = next_number(tx, "event").await?;
-    let sql = "INSERT INTO event (seq, id, namespace_id, namespace, model_id, model, number, kind, \
-               subject, before, after, actor, at) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
-    let values = [
-        seq.into(),
-        EventId::new().uuid().into(),
-        place.namespace_id.into(),
-        place.namespace.clone().into(),
-        place.model_id.into(),
-        place.model.clone().into(),
-        change.number.into(),
-        (change.kind as i16).into(),
-        change.subject.into(),
-        change.before.into(),
-        change.after.into(),
-        actor.uuid().into(),
-        now_micros().into(),
-    ];
-    execute(tx, sql, values).await?;
-    Ok(seq)
+    append_all(tx, place, vec![(change, actor)]).await
+}
+
+/// Adds the events of several changes of one model, in their order; answers the
+/// last one's number.
+pub async fn append_all(
+    tx: &DatabaseTransaction,
+    place: &Place,
+    changes: Vec<(Change, PrincipalId)>,
+) -> Result<i64, ServiceError> {
+    let count = u32::try_from(changes.len())
+        .map_err(|_| ServiceError::internal("too many events at once"))?;
+    let last = next_numbers(tx, "event", count).await?;
+    let at = now_micros();
+    let first = last - i64::from(count) + 1;
+    let row = |(seq, (change, actor)): (i64, (Change, PrincipalId))| -> Vec<Value> {
+        vec![
+            seq.into(),
+            EventId::new().uuid().into(),
+            place.namespace_id.into(),
+            place.namespace.clone().into(),
+            place.model_id.into(),
+            place.model.clone().into(),
+            change.number.into(),
+            (change.kind as i16).into(),
+            change.subject.into(),
+            change.before.into(),
+            change.after.into(),
+            actor.uuid().into(),
+            at.into(),
+        ]
+    };
+    let into = "event (seq, id, namespace_id, namespace, model_id, model, number, kind, subject, \
+                before, after, actor, at)";
+    insert_all(tx, into, (first..).zip(changes).map(row).collect(), "").await?;
+    Ok(last)
 }
 
 const COLUMNS: &str = "e.seq, e.id, e.namespace, e.model_id, e.model, e.number, e.kind, e.subject, \

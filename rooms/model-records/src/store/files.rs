@@ -11,6 +11,9 @@ use super::sql::{all, execute, one};
 use super::uploads;
 use crate::model::{Blob, FileEntry, Segment, Upload, UploadState};
 
+/// How often a file is looked for anew that others make and remove meanwhile.
+const TRIES: u32 = 3;
+
 impl Store {
     /// Files of a version after a path, by path.
     ///
@@ -132,52 +135,72 @@ impl Store {
         let mut removed = 0;
         loop {
             let tx = self.sql.begin().await?;
-            let sql = "SELECT path, digest, byte_count FROM tree_file \
-                       WHERE namespace_id = $1 AND path = $2";
-            let file: Option<FileRow> =
-                one(&tx, sql, [namespace.uuid().into(), path.into()]).await?;
-            let mut files = tree_below(&tx, namespace, path, "", AT_ONCE).await?;
-            files.extend(file.map(FileRow::into_entry).transpose()?);
-            if files.is_empty() {
+            let mut paths: Vec<String> = tree_below(&tx, namespace, path, "", AT_ONCE)
+                .await?
+                .into_iter()
+                .map(|file| file.path)
+                .collect();
+            let last = paths.is_empty();
+            paths.insert(0, path.to_owned());
+            let mut gone = Vec::with_capacity(paths.len());
+            for path in paths {
+                // What it stands for is read as it goes: another writer may have
+                // replaced it since it was listed.
+                let sql = "DELETE FROM tree_file WHERE namespace_id = $1 AND path = $2 \
+                           RETURNING path, digest, byte_count";
+                let row: Option<FileRow> =
+                    one(&tx, sql, [namespace.uuid().into(), path.into()]).await?;
+                gone.extend(row.map(FileRow::into_entry).transpose()?);
+            }
+            blobs::count(&tx, &gone, -1).await?;
+            tx.commit().await.map_err(db_error)?;
+            removed += gone.len();
+            if last {
                 return Ok(removed);
             }
-            removed += files.len();
-            blobs::count(&tx, &files, -1).await?;
-            for file in files {
-                let sql = "DELETE FROM tree_file WHERE namespace_id = $1 AND path = $2";
-                execute(&tx, sql, [namespace.uuid().into(), file.path.into()]).await?;
-            }
-            tx.commit().await.map_err(db_error)?;
         }
     }
 }
 
-/// Puts a file whose blob is live into a tree.
+/// Puts a file whose blob is live into a tree. The row is taken before it is
+/// read: of two who replace the same file, the second counts the first's bytes
+/// down and not once more those that were there before both.
 pub async fn replace_tree_file(
     tx: &DatabaseTransaction,
     namespace: NamespaceId,
     entry: &FileEntry,
 ) -> Result<(), ServiceError> {
-    let sql = "SELECT path, digest, byte_count FROM tree_file \
-               WHERE namespace_id = $1 AND path = $2";
-    let before: Option<FileRow> =
-        one(tx, sql, [namespace.uuid().into(), entry.path.clone().into()]).await?;
     blobs::count(tx, std::slice::from_ref(entry), 1).await?;
-    let sql = "INSERT INTO tree_file (namespace_id, path, digest, byte_count, at) \
-               VALUES ($1, $2, $3, $4, $5) ON CONFLICT (namespace_id, path) DO UPDATE SET \
-               digest = excluded.digest, byte_count = excluded.byte_count, at = excluded.at";
-    let values = [
-        namespace.uuid().into(),
-        entry.path.clone().into(),
-        entry.digest.to_vec().into(),
-        entry.byte_count.into(),
-        now_micros().into(),
-    ];
-    execute(tx, sql, values).await?;
-    match before {
-        Some(before) => blobs::count(tx, &[before.into_entry()?], -1).await,
-        None => Ok(()),
+    for _ in 0..TRIES {
+        let place = || [namespace.uuid().into(), entry.path.clone().into()];
+        let sql = "UPDATE tree_file SET at = at WHERE namespace_id = $1 AND path = $2 \
+                   RETURNING path, digest, byte_count";
+        let before: Option<FileRow> = one(tx, sql, place()).await?;
+        let sql = if before.is_some() {
+            "UPDATE tree_file SET digest = $3, byte_count = $4, at = $5 \
+             WHERE namespace_id = $1 AND path = $2"
+        } else {
+            "INSERT INTO tree_file (namespace_id, path, digest, byte_count, at) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (namespace_id, path) DO NOTHING"
+        };
+        let [namespace, path] = place();
+        let digest = entry.digest.to_vec().into();
+        let values = [namespace, path, digest, entry.byte_count.into(), now_micros().into()];
+        if execute(tx, sql, values).await? == 0 {
+            continue;
+        }
+        return match before {
+            Some(before) => blobs::count(tx, &[before.into_entry()?], -1).await,
+            None => Ok(()),
+        };
     }
+    Err(replaced_meanwhile())
+}
+
+/// Others make and remove the same file all the time.
+pub fn replaced_meanwhile() -> ServiceError {
+    ServiceError::conflict("the file was made or removed meanwhile: send it again")
+        .reason("FILE_REPLACED")
 }
 
 async fn tree_below<C: ConnectionTrait>(

@@ -21,6 +21,7 @@ mod rows;
 mod scans;
 mod search;
 mod signatures;
+mod small;
 mod sql;
 mod stages;
 mod tags;
@@ -30,6 +31,7 @@ mod visible;
 mod webhooks;
 
 use blob_store::BlobStore;
+use jobs::Jobs;
 use sea_orm::DatabaseConnection;
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings, SqlStore};
@@ -42,7 +44,7 @@ pub use outbox::OutboxEvent;
 pub use parts::TreeUpload;
 pub use search::{VersionOrder, VersionPage};
 pub use uploads::not_found as upload_not_found;
-pub use versions::Registered;
+pub use versions::{Registered, Registering, SCAN_JOB};
 pub use visible::VisibleRows;
 pub use webhooks::Tried;
 
@@ -50,12 +52,15 @@ use migration::Migrator;
 
 /// The schema's name.
 const SCHEMA: &str = "models";
+/// The first part of its jobs' names.
+const SERVICE: &str = "model-registry";
 
 /// The registry's database. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Store {
     sql: SqlStore,
     blobs: BlobStore,
+    jobs: Jobs,
 }
 
 impl Store {
@@ -68,13 +73,20 @@ impl Store {
         object_store_url: &str,
     ) -> Result<Self, ServiceError> {
         let blobs = BlobStore::open(object_store_url, SCHEMA).await?;
-        Ok(Self { sql: SqlStore::open(settings, SCHEMA).await?, blobs })
+        let sql = SqlStore::open(settings, SCHEMA).await?;
+        Ok(Self { jobs: Jobs::new(sql.clone(), SERVICE), sql, blobs })
     }
 
     /// The objects.
     #[must_use]
     pub const fn blobs(&self) -> &BlobStore {
         &self.blobs
+    }
+
+    /// The jobs in the same schema.
+    #[must_use]
+    pub const fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     /// Brings the schema up to date.

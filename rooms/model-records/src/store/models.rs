@@ -375,6 +375,17 @@ pub async fn lock_model(tx: &DatabaseTransaction, id: ModelId) -> Result<Place, 
     let sql = "UPDATE model SET revision = revision + 1, updated_at = $1 \
                WHERE id = $2 AND deleted_at IS NULL RETURNING namespace_id, namespace, name";
     let row: Option<PlaceRow> = one(tx, sql, [now_micros().into(), id.uuid().into()]).await?;
+    place_of_row(id, row)
+}
+
+/// The same for what is no change of the model.
+pub async fn hold_model(tx: &DatabaseTransaction, id: ModelId) -> Result<Place, ServiceError> {
+    let sql = "UPDATE model SET revision = revision + 1 \
+               WHERE id = $1 AND deleted_at IS NULL RETURNING namespace_id, namespace, name";
+    place_of_row(id, one(tx, sql, [id.uuid().into()]).await?)
+}
+
+fn place_of_row(id: ModelId, row: Option<PlaceRow>) -> Result<Place, ServiceError> {
     let row = row.ok_or_else(|| ServiceError::not_found("model", id))?;
     Ok(Place {
         namespace_id: row.namespace_id,

@@ -96,14 +96,15 @@ impl Store {
         let before: Option<ObjectRow> = one(&tx, sql, place.clone()).await?;
         let sql = "DELETE FROM segment WHERE generation = $1 AND ordinal = $2";
         execute(&tx, sql, place).await?;
-        let sql = "INSERT INTO segment (generation, ordinal, object_key, byte_begin, byte_count, digest) \
-                   VALUES ($1, $2, $3, 0, $4, $5)";
+        let sql = "INSERT INTO segment (generation, ordinal, object_key, byte_begin, byte_count, \
+                   digest, content) VALUES ($1, $2, $3, 0, $4, $5, $6)";
         let values = [
             upload.generation.into(),
             segment.ordinal.into(),
             segment.object_key.clone().into(),
             segment.byte_count.into(),
             segment.digest.to_vec().into(),
+            segment.content.clone().into(),
         ];
         execute(&tx, sql, values).await?;
         tx.commit().await.map_err(db_error)?;

@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 
 use ids::{Id, PrincipalId};
+use jobs::{Job, Owner};
 use sea_orm::{FromQueryResult, Value};
 use service_error::ServiceError;
 use sql_store::{db_error, now_micros};
 
 use super::blobs::digest_of;
-use super::models::lock_model;
+use super::events::{self, Place};
+use super::models::hold_model;
 use super::sql::{Values, all, execute, insert_all};
-use super::{Store, codes, events, tags};
+use super::versions::{Registered, scan_job};
+use super::{Store, codes};
 use crate::model::{Change, EventKind, Finding, ModelVersion, Scan, ScanKey, ScanVerdict};
 
 const AT_ONCE: usize = 200;
@@ -135,7 +138,27 @@ impl Store {
         tx.commit().await.map_err(db_error)
     }
 
-    /// Notes the verdict of a version, and that its scan is over.
+    /// Queues the job that scans a version, unless it is queued already.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn queue_scan(
+        &self,
+        version: &ModelVersion,
+        owner: &Owner,
+    ) -> Result<Job, ServiceError> {
+        let place = Place {
+            namespace_id: version.namespace_id.uuid(),
+            namespace: version.namespace.clone(),
+            model_id: version.model_id.uuid(),
+            model: version.model.clone(),
+        };
+        let registered = Registered { id: version.id, number: version.number };
+        self.jobs.submit(scan_job(&place, registered, owner)?).await
+    }
+
+    /// Notes the verdict of a version, and that its scan is over. The version is
+    /// what it was: it counts as no change of it.
     ///
     /// # Errors
     /// `NotFound` if the version is gone.
@@ -146,10 +169,13 @@ impl Store {
         actor: PrincipalId,
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
-        let place = lock_model(&tx, version.model_id).await?;
-        tags::touch(&tx, version).await?;
-        let sql = "UPDATE version SET scan = $1 WHERE id = $2";
-        execute(&tx, sql, [(verdict as i16).into(), Id::uuid(version.id).into()]).await?;
+        let place = hold_model(&tx, version.model_id).await?;
+        let sql = "UPDATE version SET scan = $1 WHERE id = $2 AND deleted_at IS NULL";
+        let values = [(verdict as i16).into(), Id::uuid(version.id).into()];
+        if execute(&tx, sql, values).await? == 0 {
+            let shown = format!("{}/{}/{}", place.namespace, place.model, version.number);
+            return Err(ServiceError::not_found("model version", shown));
+        }
         let word = |verdict: ScanVerdict| format!("{verdict:?}").to_lowercase();
         let change = Change::of_version(EventKind::VersionScanned, version.number)
             .about("scan")

@@ -78,14 +78,15 @@ impl Store {
     /// `ResourceExhausted` above the number of keys.
     pub async fn add_signing_key(
         &self,
-        namespace: NamespaceId,
+        (namespace, namespace_name): (NamespaceId, &str),
         key: &SigningKey,
         actor: PrincipalId,
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
         let sql = "INSERT INTO signing_key (namespace_id, fingerprint, name, public_key, at, \
-                   added_by) VALUES ($1, $2, $3, $4, $5, $6) \
-                   ON CONFLICT (namespace_id, fingerprint) DO UPDATE SET name = excluded.name";
+                   added_by, namespace) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+                   ON CONFLICT (namespace_id, fingerprint) DO UPDATE SET name = excluded.name, \
+                   namespace = excluded.namespace";
         let values = [
             namespace.uuid().into(),
             key.fingerprint.clone().into(),
@@ -93,6 +94,7 @@ impl Store {
             key.pem.clone().into_bytes().into(),
             key.at.into(),
             actor.uuid().into(),
+            namespace_name.into(),
         ];
         execute(&tx, sql, values).await?;
         let sql = "SELECT COUNT(*) FROM signing_key WHERE namespace_id = $1";
@@ -102,6 +104,42 @@ impl Store {
             return Err(ServiceError::exhausted(message).field("pem"));
         }
         tx.commit().await.map_err(db_error)
+    }
+
+    /// Namespaces after an id that trust keys, with their names.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn trusting_namespaces(
+        &self,
+        after: NamespaceId,
+        limit: u32,
+    ) -> Result<Vec<(NamespaceId, String)>, ServiceError> {
+        #[derive(Debug, FromQueryResult)]
+        struct Row {
+            namespace_id: Uuid,
+            namespace: String,
+        }
+        // One whose name nobody noted can't be asked for; its keys stay.
+        let sql = "SELECT namespace_id, MAX(namespace) AS namespace FROM signing_key \
+                   WHERE namespace <> '' AND namespace_id > $1 \
+                   GROUP BY namespace_id ORDER BY namespace_id LIMIT $2";
+        let values = [after.uuid().into(), i64::from(limit).into()];
+        let rows: Vec<Row> = all(self.read(), sql, values).await?;
+        let named = |row: Row| (NamespaceId::from_uuid(row.namespace_id), row.namespace);
+        Ok(rows.into_iter().map(named).collect())
+    }
+
+    /// Forgets the keys of a namespace that is gone; answers how many.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn forget_signing_keys(&self, namespace: NamespaceId) -> Result<u64, ServiceError> {
+        let tx = self.sql.begin().await?;
+        let sql = "DELETE FROM signing_key WHERE namespace_id = $1";
+        let gone = execute(&tx, sql, [namespace.uuid().into()]).await?;
+        tx.commit().await.map_err(db_error)?;
+        Ok(gone)
     }
 
     /// Trusts a key no longer: what it vouched for counts no longer. Answers how

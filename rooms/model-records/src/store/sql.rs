@@ -102,16 +102,17 @@ impl Values {
     }
 }
 
-/// Inserts rows of the same columns with few statements.
+/// Inserts rows of the same columns with few statements; answers how many.
 pub async fn insert_all<C: ConnectionTrait>(
     db: &C,
     into: &str,
     rows: Vec<Vec<Value>>,
     behind: &str,
-) -> Result<(), ServiceError> {
+) -> Result<u64, ServiceError> {
     const VALUES_MAX: usize = 5_000;
     let width = rows.first().map_or(1, Vec::len).max(1);
     let mut rows = rows.into_iter().peekable();
+    let mut inserted = 0;
     while rows.peek().is_some() {
         let mut values = Vec::new();
         let mut groups = Vec::new();
@@ -122,9 +123,9 @@ pub async fn insert_all<C: ConnectionTrait>(
             values.extend(row);
         }
         let sql = format!("INSERT INTO {into} VALUES {} {behind}", groups.join(","));
-        execute(db, &sql, values).await?;
+        inserted += execute(db, &sql, values).await?;
     }
-    Ok(())
+    Ok(inserted)
 }
 
 /// A row of a text for each key of an owner.

@@ -145,7 +145,7 @@ pub async fn put(
         "ON CONFLICT ({column}, key) DO UPDATE SET value = excluded.value, head = excluded.head"
     );
     let into = format!("{table} ({column}, key, value, head)");
-    insert_all(tx, &into, tags.iter().map(row).collect(), &behind).await
+    insert_all(tx, &into, tags.iter().map(row).collect(), &behind).await.map(drop)
 }
 
 async fn remove(

@@ -315,10 +315,10 @@ pub async fn insert_segment(
     part: &Segment,
 ) -> Result<(), ServiceError> {
     let sql = "INSERT INTO segment (generation, ordinal, object_key, byte_begin, byte_count, \
-               digest) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (generation, ordinal) \
-               DO UPDATE SET object_key = excluded.object_key, \
+               digest, content) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+               ON CONFLICT (generation, ordinal) DO UPDATE SET object_key = excluded.object_key, \
                byte_begin = excluded.byte_begin, byte_count = excluded.byte_count, \
-               digest = excluded.digest";
+               digest = excluded.digest, content = excluded.content";
     let values = [
         generation.into(),
         part.ordinal.into(),
@@ -326,6 +326,7 @@ pub async fn insert_segment(
         part.byte_begin.into(),
         part.byte_count.into(),
         part.digest.to_vec().into(),
+        part.content.clone().into(),
     ];
     execute(tx, sql, values).await.map(drop)
 }

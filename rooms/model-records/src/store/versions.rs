@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ids::{ModelId, ModelVersionId, PrincipalId};
+use jobs::{NewJob, Owner};
 use sea_orm::{DatabaseTransaction, FromQueryResult, Value};
 use service_error::ServiceError;
 use sql_store::{db_error, is_unique_violation, now_micros};
@@ -27,12 +28,33 @@ pub struct Registered {
     pub number: i64,
 }
 
+/// The kind of a job that scans a version; its key is `scan:VERSION`.
+pub const SCAN_JOB: &str = "scan";
+
+/// A version to be registered, and for whom.
+#[derive(Debug, Clone)]
+pub struct Registering {
+    pub new: NewVersion,
+    pub author: Owner,
+}
+
 #[derive(Debug, FromQueryResult)]
 struct Counted {
     last_version: i64,
     namespace_id: Uuid,
     namespace: String,
     name: String,
+}
+
+impl Counted {
+    fn place(self, model: ModelId) -> Place {
+        Place {
+            namespace_id: self.namespace_id,
+            namespace: self.namespace,
+            model_id: model.uuid(),
+            model: self.name,
+        }
+    }
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -43,21 +65,40 @@ struct AliasOf {
 }
 
 impl Store {
-    /// Registers a version under the next number of its model.
+    /// Registers versions of one model under its next numbers, in their order:
+    /// all of them or none. Those that hold files are scanned by jobs that this
+    /// transaction queues, for whom `scans` names.
     ///
     /// # Errors
-    /// `NotFound` when the model was deleted meanwhile, `AlreadyExists` for the
+    /// `NotFound` when the model was deleted meanwhile, `AlreadyExists` for a
     /// label.
-    pub async fn create_version(
+    pub async fn create_versions(
         &self,
         model: ModelId,
-        new: &NewVersion,
-        author: PrincipalId,
-    ) -> Result<Registered, ServiceError> {
+        all_new: &[Registering],
+        scans: bool,
+    ) -> Result<Vec<Registered>, ServiceError> {
         let tx = self.sql.begin().await?;
-        let registered = insert_version(&tx, model, new, author).await?;
+        let (place, made) = insert_rows(&tx, model, all_new).await?;
+        let holding = attach_files(&tx, &place, all_new, &made).await?;
+        if scans {
+            for at in &holding {
+                let job = scan_job(&place, made[*at], &all_new[*at].author)?;
+                self.jobs.submit_in(&tx, job).await?;
+            }
+        }
+        let change = |(of, registered): (&Registering, &Registered)| {
+            let change = Change::of_version(EventKind::VersionCreated, registered.number)
+                .values("", &of.new.source);
+            (change, of.author.principal)
+        };
+        // Last of all: their counter is everybody's.
+        events::append_all(&tx, &place, all_new.iter().zip(&made).map(change).collect()).await?;
         tx.commit().await.map_err(db_error)?;
-        Ok(registered)
+        if scans && !holding.is_empty() {
+            self.jobs.ask();
+        }
+        Ok(made)
     }
 
     /// The live version that a request means, of a live model.
@@ -250,45 +291,107 @@ impl Store {
     }
 }
 
-/// Registers a version inside a transaction.
-pub async fn insert_version(
+/// Writes the versions' own rows.
+async fn insert_rows(
     tx: &DatabaseTransaction,
     model: ModelId,
-    new: &NewVersion,
-    author: PrincipalId,
-) -> Result<Registered, ServiceError> {
+    all_new: &[Registering],
+) -> Result<(Place, Vec<Registered>), ServiceError> {
     let now = now_micros();
-    let counted = next_number(tx, model, new.number, now).await?;
-    let place = Place {
-        namespace_id: counted.namespace_id,
-        namespace: counted.namespace,
-        model_id: model.uuid(),
-        model: counted.name,
-    };
-    let id = ModelVersionId::new();
-    let number = counted.last_version;
-    insert_row(tx, &place, new, Inserted { id, number, author, now }).await?;
-    tags::put(tx, tags::Owner::Version, id.uuid(), &new.tags).await?;
-    let flavors = new.flavors.iter().map(|flavor| vec![id.uuid().into(), flavor.clone().into()]);
-    let behind = "ON CONFLICT DO NOTHING";
-    insert_all(tx, "version_flavor (version_id, flavor)", flavors.collect(), behind).await?;
-    data::put_metrics(tx, id, &new.metrics).await?;
-    data::put_params(tx, id, &new.params).await?;
-    data::put_inputs(tx, id, &new.datasets, &new.base_models).await?;
-    set_stage_latest(tx, model, STAGE_NONE, number).await?;
-    let entries = match new.upload {
-        Some(upload) => uploads::committed_files(tx, upload, author).await?,
-        None => {
-            let tree = new.tree.as_ref().map(|(namespace, below)| (*namespace, below.as_str()));
-            files::files_of(tx, new.copy_from, tree).await?
-        }
-    };
-    if !entries.is_empty() {
-        blobs::attach(tx, id.uuid(), model.uuid(), &entries).await?;
+    let mut made = Vec::with_capacity(all_new.len());
+    let mut place = None;
+    let mut numbers = Vec::new();
+    if all_new.iter().all(|of| of.new.number.is_none()) {
+        let count = i64::try_from(all_new.len()).unwrap_or(i64::MAX);
+        let counted = next_numbers(tx, model, count, now).await?;
+        numbers.extend(counted.last_version - count + 1..=counted.last_version);
+        place = Some(counted.place(model));
     }
-    let change = Change::of_version(EventKind::VersionCreated, number).values("", &new.source);
-    events::append(tx, &place, change, author).await?;
-    Ok(Registered { id, number })
+    for (at, Registering { new, author }) in all_new.iter().enumerate() {
+        let number = match numbers.get(at) {
+            Some(number) => *number,
+            None => {
+                let counted = next_number(tx, model, new.number, now).await?;
+                let number = counted.last_version;
+                place = Some(counted.place(model));
+                number
+            }
+        };
+        let place = place.as_ref().ok_or_else(|| ServiceError::internal("no model was counted"))?;
+        let id = ModelVersionId::new();
+        let row = Inserted { id, number, author: author.principal, now };
+        insert_row(tx, place, new, row).await?;
+        tags::put(tx, tags::Owner::Version, id.uuid(), &new.tags).await?;
+        let flavors = new.flavors.iter().map(|of| vec![id.uuid().into(), of.clone().into()]);
+        let behind = "ON CONFLICT DO NOTHING";
+        insert_all(tx, "version_flavor (version_id, flavor)", flavors.collect(), behind).await?;
+        data::put_metrics(tx, id, &new.metrics).await?;
+        data::put_params(tx, id, &new.params).await?;
+        data::put_inputs(tx, id, &new.datasets, &new.base_models).await?;
+        made.push(Registered { id, number });
+    }
+    let last = made.last().zip(place);
+    let (last, place) = last.ok_or_else(|| ServiceError::internal("no version is registered"))?;
+    set_stage_latest(tx, model, STAGE_NONE, last.number).await?;
+    Ok((place, made))
+}
+
+/// Gives the versions their files; answers which of them have some. All blobs
+/// are counted before the first row of a file is written, in one order.
+async fn attach_files(
+    tx: &DatabaseTransaction,
+    place: &Place,
+    all_new: &[Registering],
+    made: &[Registered],
+) -> Result<Vec<usize>, ServiceError> {
+    let mut holding = Vec::new();
+    let mut files_of = Vec::new();
+    for (at, Registering { new, author }) in all_new.iter().enumerate() {
+        let entries = match new.upload {
+            Some(upload) => uploads::committed_files(tx, upload, author.principal).await?,
+            None => {
+                let tree = new.tree.as_ref().map(|(namespace, below)| (*namespace, below.as_str()));
+                files::files_of(tx, new.copy_from, tree).await?
+            }
+        };
+        if !entries.is_empty() {
+            holding.push(at);
+            files_of.push(entries);
+        }
+    }
+    blobs::count(tx, files_of.iter().flatten(), 1).await?;
+    for (at, entries) in holding.iter().zip(&files_of) {
+        blobs::attach(tx, made[*at].id.uuid(), place.model_id, entries).await?;
+    }
+    Ok(holding)
+}
+
+/// The job that scans a version.
+///
+/// # Errors
+/// Never: its arguments are plain.
+pub fn scan_job(place: &Place, version: Registered, owner: &Owner) -> Result<NewJob, ServiceError> {
+    let title = format!("{}/{}/{}", place.namespace, place.model, version.number);
+    NewJob::new(SCAN_JOB, owner.clone())
+        .title(title)
+        .key(format!("{SCAN_JOB}:{}", version.id))
+        .arguments(&version.id.uuid())
+}
+
+/// Takes the model's next numbers, so many at once; the last is answered.
+async fn next_numbers(
+    tx: &DatabaseTransaction,
+    model: ModelId,
+    count: i64,
+    now: i64,
+) -> Result<Counted, ServiceError> {
+    let sql = "UPDATE model SET last_version = last_version + $3, \
+               latest_version = last_version + $3, version_count = version_count + $3, \
+               updated_at = $1, revision = revision + 1 WHERE id = $2 AND deleted_at IS NULL \
+               RETURNING last_version, namespace_id, namespace, name";
+    let values: [Value; 3] = [now.into(), model.uuid().into(), count.into()];
+    let counted = one(tx, sql, values).await?;
+    counted.ok_or_else(|| ServiceError::not_found("model", model))
 }
 
 /// Takes the model's next number, or one above all that it ever gave.

@@ -241,10 +241,17 @@ impl ArtifactsService for Artifacts {
         &self,
         request: Request<wire::CollectGarbageRequest>,
     ) -> Result<Response<wire::CollectGarbageResponse>, Status> {
-        caller::of(&request)?;
+        let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let before =
             asked.trash_seconds.map(|age| now_micros() - age.max(0).saturating_mul(1_000_000));
+        if asked.background && !asked.dry_run {
+            let queued = self.0.queue_collection(&caller, before).await;
+            return answer(queued.map(|job| wire::CollectGarbageResponse {
+                job: self.0.job_name(&job),
+                ..Default::default()
+            }));
+        }
         let done = if asked.dry_run {
             self.0.garbage(before).await
         } else {
@@ -256,6 +263,7 @@ impl ArtifactsService for Artifacts {
             purged_models: done.purged_models,
             purged_versions: done.purged_versions,
             swept_uploads: done.swept_uploads,
+            job: String::new(),
         }))
     }
 }

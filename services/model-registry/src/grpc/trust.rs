@@ -92,7 +92,7 @@ impl TrustService for Trust {
             let after = after.unwrap_or_default();
             let (path, which) = place(asked.namespace, asked.model, &asked.version)?;
             let found = self.0.get_scan(&caller, &path, &which, &after, size + 1).await?;
-            let (verdict, files) = found;
+            let (verdict, files, job) = found;
             let (files, next_page_token) =
                 paging::cut(files, size, &list, |last: &FileScan| last.file.path.clone());
             Ok::<_, ServiceError>(wire::GetScanResponse {
@@ -100,6 +100,7 @@ impl TrustService for Trust {
                 scanner_version: SCANNER_VERSION,
                 files: files.into_iter().map(file_to_wire).collect(),
                 next_page_token,
+                job: job.unwrap_or_default(),
             })
         };
         answer(page.await)

@@ -124,7 +124,7 @@ impl House {
     }
 
     async fn collect(&self) -> wire::CollectGarbageResponse {
-        let request = wire::CollectGarbageRequest { trash_seconds: Some(0), dry_run: false };
+        let request = wire::CollectGarbageRequest { trash_seconds: Some(0), ..Default::default() };
         let admin = Who::admin();
         self.artifacts().collect_garbage(self.by(&admin, request)).await.unwrap().into_inner()
     }
@@ -319,7 +319,7 @@ async fn what_nobody_references_is_collected_and_nothing_else() {
 async fn a_copy_shares_its_bytes_and_damage_is_told() {
     in_each_house(async |house| {
         let ana = house.ana().await;
-        house.with_files(&ana, "m", &[("w", &[9; 10_000])]).await;
+        house.with_files(&ana, "m", &[("w", &[9; 50_000])]).await;
         let kept = house.objects_kept();
         let copy_from =
             wire::VersionName { namespace: "ml".into(), model: "m".into(), version: "1".into() };
@@ -329,8 +329,8 @@ async fn a_copy_shares_its_bytes_and_damage_is_told() {
             ..new("copy")
         };
         let copy = house.register(&ana, request).await.unwrap();
-        assert_eq!((copy.byte_count, house.objects_kept()), (10_000, kept));
-        assert_eq!(house.download(&ana, "copy", "w", (0, 0)).await.unwrap(), [9; 10_000]);
+        assert_eq!((copy.byte_count, house.objects_kept()), (50_000, kept));
+        assert_eq!(house.download(&ana, "copy", "w", (0, 0)).await.unwrap(), [9; 50_000]);
         // One bit of the one object.
         let object = std::process::Command::new("find")
             .arg(house.objects.path())

@@ -9,7 +9,9 @@ mod fake_identity;
 mod lifecycle;
 mod moving;
 mod registry;
+mod scans;
 mod searching;
+mod together;
 mod trust;
 
 use std::future::Future;
@@ -64,6 +66,11 @@ async fn in_each_house<F: Future<Output = ()>>(case: impl Fn(House) -> F) {
 
 impl House {
     async fn open(sql: &SqlSettings) -> Self {
+        // Nothing happens by itself.
+        Self::open_with(sql, Settings { scan_on_register: false, ..Settings::default() }).await
+    }
+
+    async fn open_with(sql: &SqlSettings, settings: Settings) -> Self {
         let (identity, catalog) = (FakeIdentity::new(), FakeCatalog::default());
         let end = CancellationToken::new();
         let tokens = TokenSource::new(identity.transport(), Secret::new("secret"));
@@ -79,7 +86,7 @@ impl House {
             sql: sql.clone(),
             object_store_url: format!("file://{}", objects.path().display()),
         };
-        let settings = Settings { webhooks_allow_private: true, ..Settings::default() };
+        let settings = Settings { webhooks_allow_private: true, ..settings };
         let service =
             crate::build(settings, platform.clone(), neighbours, end.clone()).await.unwrap();
         // A replica of the test's own tells when grants have arrived.

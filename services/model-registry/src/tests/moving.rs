@@ -2,6 +2,7 @@
 //! namespace of a model does to it.
 
 use model_operations::app::{Catalog, Outbox, Registry};
+use models_api::v1::trust_service_client::TrustServiceClient;
 use service_error::Code;
 use sha2::{Digest as _, Sha256};
 
@@ -38,7 +39,7 @@ impl House {
     }
 
     /// The use cases without a wire, over the same rows.
-    fn registry(&self) -> Registry {
+    pub(super) fn registry(&self) -> Registry {
         let tokens = TokenSource::new(self.identity.transport(), Secret::new("secret"));
         let outbox = Outbox::new(self.store.clone(), self.identity.transport(), tokens.clone());
         let catalog = Catalog::new(self.catalog.transport(), tokens);
@@ -184,6 +185,29 @@ async fn models_do_not_outlive_their_namespace() {
         let restore = wire::RestoreModelRequest { id: model.id.clone() };
         let refused = house.models().restore_model(house.by(&ana, restore)).await.unwrap_err();
         assert_eq!(ServiceError::from(refused).reason_text(), "NAMESPACE_GONE");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_do_not_outlive_their_namespace() {
+    const KEY: &str = include_str!("../../../../crates/model-signatures/fixtures/p256.pub");
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        let request = wire::AddSigningKeyRequest {
+            namespace: "ml".into(),
+            name: "release".into(),
+            pem: KEY.into(),
+        };
+        let mut trust = TrustServiceClient::new(house.transport.clone());
+        trust.add_signing_key(house.by(&ana, request)).await.unwrap();
+        let (id, registry) = (house.catalog.namespace("ml"), house.registry());
+        assert_eq!(registry.leave_gone_keys().await.unwrap(), 0);
+        assert_eq!(house.store.signing_keys(id).await.unwrap().len(), 1);
+        house.catalog.forget("ml");
+        house.catalog.namespace("ml");
+        assert_eq!(registry.leave_gone_keys().await.unwrap(), 1);
+        assert!(house.store.signing_keys(id).await.unwrap().is_empty());
     })
     .await;
 }

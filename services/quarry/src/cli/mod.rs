@@ -14,7 +14,6 @@ mod grants;
 mod health;
 mod items;
 mod jobs;
-mod models;
 mod namespaces;
 mod ops;
 mod parse;
@@ -29,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use quarry_client::page::Page;
 use service_error::ServiceError;
 use settings::Secret;
 use tokio::signal::unix::{SignalKind, signal};
@@ -158,7 +158,7 @@ enum Command {
     Sql(sql::SqlCommand),
     /// Models, their versions and files
     #[command(subcommand)]
-    Models(models::ModelsCommand),
+    Models(model_commands::ModelsCommand),
     /// People and programs that may call the platform
     #[command(subcommand)]
     Users(users::UsersCommand),
@@ -311,7 +311,11 @@ async fn query(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Images(command) => command.run(&context.client()?, context.output).await,
         Command::Generations(command) => command.run(&context.client()?, context.output).await,
         Command::Sql(command) => command.run(context).await,
-        Command::Models(command) => command.run(context).await,
+        Command::Models(command) => {
+            let client = &context.client()?;
+            let asked = model_commands::Context { client, output: context.output };
+            command.run(&asked).await
+        }
         Command::Users(command) => command.run(context).await,
         Command::Tokens(command) => command.run(context).await,
         Command::Grants(command) => command.run(context).await,
@@ -334,23 +338,6 @@ fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "quarry", &mut script);
     Output { format: Format::Table }.text(String::from_utf8_lossy(&script).trim_end())
-}
-
-/// A page of a list.
-#[derive(Debug, Args)]
-struct Page {
-    /// At most so many
-    #[arg(long, value_name = "N")]
-    limit: Option<i32>,
-    /// Go on where another page ended
-    #[arg(long, value_name = "T")]
-    page_token: Option<String>,
-}
-
-impl Page {
-    fn parts(self) -> (i32, String) {
-        (self.limit.unwrap_or(0), self.page_token.unwrap_or_default())
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod m0001_models;
 mod m0002_trust;
+mod m0003_small_files;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -17,6 +18,8 @@ impl MigratorTrait for Migrator {
             Box::new(tracking::Migration),
             Box::new(sql_store::SystemMetrics),
             Box::new(m0002_trust::Migration),
+            Box::new(jobs::Migration),
+            Box::new(m0003_small_files::Migration),
         ]
     }
 }

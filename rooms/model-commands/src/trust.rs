@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use models_api::v1 as api;
+use quarry_client::failure::Failure;
+use quarry_client::output::{Column, column, message_json};
 use serde_json::{Value as Json, json};
 
-use super::VersionName;
-use crate::cli::Context;
-use crate::failure::Failure;
-use crate::output::{Column, column, message_json};
+use crate::{Context, VersionName};
 
 const FILES: [Column; 5] = [
     column("path", "path"),
@@ -105,10 +104,10 @@ pub enum KeysCommand {
 }
 
 /// `quarry models scan`.
-pub async fn scan(context: &Context, args: ScanArgs) -> Result<(), Failure> {
+pub async fn scan(context: &Context<'_>, args: ScanArgs) -> Result<(), Failure> {
     let VersionName { of, version } = args.version;
     let (namespace, model) = (of.namespace, of.model);
-    let mut client = context.client()?.model_trust();
+    let mut client = context.client().model_trust();
     let json = if args.known {
         let request = api::GetScanRequest { namespace, model, version, ..Default::default() };
         let answer = client.get_scan(request).await?.into_inner();
@@ -137,7 +136,7 @@ fn with_first_finding(mut json: Json) -> Json {
 }
 
 /// `quarry models inspect`.
-pub async fn inspect(context: &Context, args: InspectArgs) -> Result<(), Failure> {
+pub async fn inspect(context: &Context<'_>, args: InspectArgs) -> Result<(), Failure> {
     let VersionName { of, version } = args.version;
     let request = api::InspectFileRequest {
         namespace: of.namespace,
@@ -147,7 +146,7 @@ pub async fn inspect(context: &Context, args: InspectArgs) -> Result<(), Failure
         page_size: args.page_size,
         page_token: args.page_token,
     };
-    let answer = context.client()?.model_trust().inspect_file(request).await?.into_inner();
+    let answer = context.client().model_trust().inspect_file(request).await?.into_inner();
     let json = message_json("quarry.models.v1.InspectFileResponse", &answer)?;
     context.output.message(&json, "tensors", &TENSORS)
 }
@@ -158,8 +157,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 impl SignatureCommand {
     /// Asks the model registry.
-    pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut client = context.client()?.model_trust();
+    pub async fn run(self, context: &Context<'_>) -> Result<(), Failure> {
+        let mut client = context.client().model_trust();
         match self {
             Self::Add { version: VersionName { of, version }, path, file } => {
                 let bundle = path.as_deref().map(read).transpose()?.unwrap_or_default();
@@ -201,8 +200,8 @@ impl SignatureCommand {
 
 impl KeysCommand {
     /// Asks the model registry.
-    pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut client = context.client()?.model_trust();
+    pub async fn run(self, context: &Context<'_>) -> Result<(), Failure> {
+        let mut client = context.client().model_trust();
         match self {
             Self::Add { namespace, path, name } => {
                 let pem = String::from_utf8_lossy(&read(&path)?).into_owned();

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use model_import::{Opening, Options, Report, Row, Source, State};
+use quarry_client::client::progress::Progress;
+use quarry_client::failure::{Exit, Failure};
+use quarry_client::output::{Column, column};
 use service_error::ServiceError;
 use settings::Secret;
 
-use super::super::Context;
-use crate::client::progress::Progress;
-use crate::failure::{Exit, Failure};
-use crate::output::{Column, column};
+use crate::Context;
 
 /// Failed rows that a table shows.
 const SHOWN: usize = 20;
@@ -60,7 +60,7 @@ pub struct ImportArgs {
 }
 
 /// Imports, and ends with a failure if any row did.
-pub async fn run(context: &Context, args: ImportArgs) -> Result<(), Failure> {
+pub async fn run(context: &Context<'_>, args: ImportArgs) -> Result<(), Failure> {
     let token = args.token_file.as_deref().map(Secret::from_file).transpose()?;
     let opening = Opening { folders: args.folders, workspace: args.workspace, token };
     let source = Source::open(&args.source, opening).await?;
@@ -73,7 +73,7 @@ pub async fn run(context: &Context, args: ImportArgs) -> Result<(), Failure> {
         scratch: args.scratch,
     };
     let mut lines = args.report.as_deref().map(Lines::create).transpose()?;
-    let client = context.client()?;
+    let client = context.client();
     let bar = Progress::new("versions", None);
     let mut unwritten = None;
     let done = model_import::run(&client, &source, &options, |row| {
@@ -133,7 +133,7 @@ fn told(report: &Report) -> String {
             .filter_map(|row| serde_json::to_value(row).ok())
             .collect();
         text.push('\n');
-        text.push_str(&crate::output::table(&ROWS, &rows));
+        text.push_str(&quarry_client::output::table(&ROWS, &rows));
     }
     text
 }

@@ -1,5 +1,6 @@
-//! `quarry models`.
+//! `quarry models`. See the README.
 
+mod history;
 mod import;
 mod trust;
 
@@ -9,15 +10,14 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use models_api::v1 as api;
+use quarry_client::client::Client;
+use quarry_client::client::model_files;
+use quarry_client::client::progress::Progress;
+use quarry_client::failure::Failure;
+use quarry_client::output::{Column, Output, column, message_json};
+use quarry_client::page::Page;
 use serde_json::{Value as Json, json};
 use service_error::ServiceError;
-
-use super::{Context, Page};
-use crate::client::Client;
-use crate::client::model_files;
-use crate::client::progress::Progress;
-use crate::failure::Failure;
-use crate::output::{Column, column, message_json};
 
 const MODELS: [Column; 6] = [
     column("namespace", "namespace"),
@@ -50,6 +50,27 @@ const SIGNED: [Column; 4] = [
 ];
 /// Files of one version that are signed at once.
 const SIGNED_MAX: i32 = 1_000;
+
+/// The platform that is asked, and where the answer goes.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The platform.
+    pub client: &'a Client,
+    /// Where the answer goes.
+    pub output: Output,
+}
+
+impl Context<'_> {
+    const fn client(&self) -> &Client {
+        self.client
+    }
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
 
 /// `NAMESPACE/MODEL`.
 #[derive(Debug, Clone)]
@@ -222,6 +243,12 @@ pub enum ModelsCommand {
     /// Keys and root certificates whose signatures count in a namespace
     #[command(subcommand)]
     SigningKeys(trust::KeysCommand),
+    /// How many versions have each value of a field
+    Facets(history::FacetsArgs),
+    /// Where an alias pointed, newest first
+    History(history::HistoryArgs),
+    /// Point an alias to where it pointed before
+    Rollback(history::RollbackArgs),
     /// Delete bytes that nothing needs; needs an admin
     Gc {
         /// Only say what would go
@@ -230,6 +257,9 @@ pub enum ModelsCommand {
         /// Purge what lay in the trash this long [default: as the server's settings say]
         #[arg(long, value_name = "SECONDS")]
         trash_seconds: Option<i64>,
+        /// Queue a job and answer its name
+        #[arg(long)]
+        background: bool,
     },
     /// Register what another registry holds; what an earlier run brought stays
     Import(Box<import::ImportArgs>),
@@ -242,7 +272,10 @@ pub enum ModelsCommand {
 
 impl ModelsCommand {
     /// Asks the model registry.
-    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// The registry's refusal, a file that cannot be read or written.
+    pub async fn run(self, context: &Context<'_>) -> Result<(), Failure> {
         match self {
             Self::List { namespace, filter, page } => {
                 let (page_size, page_token) = page.parts();
@@ -253,14 +286,14 @@ impl ModelsCommand {
                     page_token,
                     ..Default::default()
                 };
-                let answer = context.client()?.models().search_models(request).await?;
+                let answer = context.client().models().search_models(request).await?;
                 let name = "quarry.models.v1.SearchModelsResponse";
                 let json = message_json(name, &answer.into_inner())?;
                 context.output.message(&json, "models", &MODELS)
             }
             Self::Show { name } => {
                 let request = api::GetModelRequest { namespace: name.namespace, name: name.model };
-                let answer = context.client()?.models().get_model(request).await?;
+                let answer = context.client().models().get_model(request).await?;
                 let json = message_json("quarry.models.v1.GetModelResponse", &answer.into_inner())?;
                 context.output.message(&json, "model", &MODELS)
             }
@@ -284,9 +317,12 @@ impl ModelsCommand {
             Self::Signature(command) => command.run(context).await,
             Self::SigningKeys(command) => command.run(context).await,
             Self::Sign { version, path, seconds } => sign(context, version, path, seconds).await,
-            Self::Gc { dry_run, trash_seconds } => {
-                let request = api::CollectGarbageRequest { dry_run, trash_seconds };
-                let answer = context.client()?.model_files().collect_garbage(request).await?;
+            Self::Facets(args) => history::facets(context, args).await,
+            Self::History(args) => history::history(context, args).await,
+            Self::Rollback(args) => history::roll_back(context, args).await,
+            Self::Gc { dry_run, trash_seconds, background } => {
+                let request = api::CollectGarbageRequest { dry_run, trash_seconds, background };
+                let answer = context.client().model_files().collect_garbage(request).await?;
                 let name = "quarry.models.v1.CollectGarbageResponse";
                 let json = message_json(name, &answer.into_inner())?;
                 said(context, &json)
@@ -294,7 +330,7 @@ impl ModelsCommand {
             Self::Stats { namespace } => {
                 let request =
                     api::GetStatisticsRequest { namespace: namespace.unwrap_or_default() };
-                let answer = context.client()?.models().get_statistics(request).await?;
+                let answer = context.client().models().get_statistics(request).await?;
                 let name = "quarry.models.v1.GetStatisticsResponse";
                 let json = message_json(name, &answer.into_inner())?;
                 said(context, &json)
@@ -304,7 +340,7 @@ impl ModelsCommand {
 }
 
 /// One line for each field of an answer.
-fn said(context: &Context, json: &Json) -> Result<(), Failure> {
+fn said(context: &Context<'_>, json: &Json) -> Result<(), Failure> {
     context.output.answer(json, || {
         let fields = json.as_object().into_iter().flatten();
         fields.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join("\n")
@@ -312,7 +348,7 @@ fn said(context: &Context, json: &Json) -> Result<(), Failure> {
 }
 
 async fn versions(
-    context: &Context,
+    context: &Context<'_>,
     namespace: String,
     model: String,
     filter: String,
@@ -327,19 +363,19 @@ async fn versions(
         page_token,
         ..Default::default()
     };
-    let answer = context.client()?.model_versions().search_versions(request).await?;
+    let answer = context.client().model_versions().search_versions(request).await?;
     let name = "quarry.models.v1.SearchVersionsResponse";
     let json = message_json(name, &answer.into_inner())?;
     context.output.message(&json, "versions", &VERSIONS)
 }
 
-async fn register(context: &Context, args: RegisterArgs) -> Result<(), Failure> {
-    let client = context.client()?;
+async fn register(context: &Context<'_>, args: RegisterArgs) -> Result<(), Failure> {
+    let client = context.client();
     let upload_id = match &args.path {
         Some(path) => {
             let files = model_files::files(path, args.follow_links)?;
             let bar = Progress::new("sent", None);
-            let sent = model_files::upload(&client, &args.name.namespace, &files, |more| {
+            let sent = model_files::upload(client, &args.name.namespace, &files, |more| {
                 bar.add(more);
             });
             sent.await?.upload_id
@@ -371,7 +407,7 @@ async fn register(context: &Context, args: RegisterArgs) -> Result<(), Failure> 
     context.output.message(&json, "version", &VERSIONS)
 }
 
-async fn set_alias(context: &Context, to: VersionName, alias: String) -> Result<(), Failure> {
+async fn set_alias(context: &Context<'_>, to: VersionName, alias: String) -> Result<(), Failure> {
     let request = api::SetAliasRequest {
         namespace: to.of.namespace,
         model: to.of.model,
@@ -379,17 +415,17 @@ async fn set_alias(context: &Context, to: VersionName, alias: String) -> Result<
         version: to.version,
         ..Default::default()
     };
-    let answer = context.client()?.model_lifecycle().set_alias(request).await?;
+    let answer = context.client().model_lifecycle().set_alias(request).await?;
     let json = message_json("quarry.models.v1.SetAliasResponse", &answer.into_inner())?;
     context.output.message(&json, "alias", &ALIAS)
 }
 
 async fn tag(
-    context: &Context,
+    context: &Context<'_>,
     to: VersionName,
     tags: Vec<(String, String)>,
 ) -> Result<(), Failure> {
-    let client = context.client()?;
+    let client = context.client();
     let tags: HashMap<String, String> = tags.into_iter().collect();
     let (namespace, model) = (to.of.namespace, to.of.model);
     if to.version.is_empty() {
@@ -403,7 +439,7 @@ async fn tag(
 }
 
 async fn move_to(
-    context: &Context,
+    context: &Context<'_>,
     which: VersionName,
     stage: String,
     archive_existing: bool,
@@ -416,34 +452,34 @@ async fn move_to(
         archive_existing,
         ..Default::default()
     };
-    let answer = context.client()?.model_lifecycle().transition_stage(request).await?;
+    let answer = context.client().model_lifecycle().transition_stage(request).await?;
     let name = "quarry.models.v1.TransitionStageResponse";
     let json = message_json(name, &answer.into_inner())?;
     context.output.message(&json, "version", &VERSIONS)
 }
 
-async fn compare(context: &Context, versions: Vec<VersionName>) -> Result<(), Failure> {
+async fn compare(context: &Context<'_>, versions: Vec<VersionName>) -> Result<(), Failure> {
     let named = versions.into_iter().map(|of| api::VersionName {
         namespace: of.of.namespace,
         model: of.of.model,
         version: of.version,
     });
     let request = api::CompareVersionsRequest { versions: named.collect() };
-    let answer = context.client()?.model_versions().compare_versions(request).await?;
+    let answer = context.client().model_versions().compare_versions(request).await?;
     let name = "quarry.models.v1.CompareVersionsResponse";
     let json = message_json(name, &answer.into_inner())?;
     context.output.message(&json, "fields", &FIELDS)
 }
 
 async fn sign(
-    context: &Context,
+    context: &Context<'_>,
     which: VersionName,
     path: Option<String>,
     seconds: i64,
 ) -> Result<(), Failure> {
-    let client = context.client()?;
+    let client = context.client();
     // An alias that moves meanwhile must not mix two versions.
-    let found = resolved(&client, &which).await?;
+    let found = resolved(client, &which).await?;
     let paths = match path {
         Some(path) => vec![path],
         None => {
@@ -490,11 +526,15 @@ async fn resolved(client: &Client, which: &VersionName) -> Result<api::ModelVers
     Ok(found.ok_or_else(|| ServiceError::internal("the registry answered nothing"))?)
 }
 
-async fn download(context: &Context, which: VersionName, folder: PathBuf) -> Result<(), Failure> {
-    let client = context.client()?;
+async fn download(
+    context: &Context<'_>,
+    which: VersionName,
+    folder: PathBuf,
+) -> Result<(), Failure> {
+    let client = context.client();
     // An alias that moves meanwhile must not mix two versions.
-    let found = resolved(&client, &which).await?;
-    let done = model_files::download(&client, &found, &folder).await?;
+    let found = resolved(client, &which).await?;
+    let done = model_files::download(client, &found, &folder).await?;
     let document = json!({ "version": found.number, "files": done.0, "bytes": done.1 });
     let (files, bytes) = done;
     context.output.answer(&document, || format!("{files} files, {bytes} bytes"))

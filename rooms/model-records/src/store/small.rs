@@ -1,0 +1,160 @@
+//! Small files of trees: bytes and names of many in one transaction.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
+use service_error::ServiceError;
+use sql_store::{db_error, now_micros};
+use uuid::Uuid;
+
+use super::Store;
+use super::blobs::{self, digest_of};
+use super::files::replaced_meanwhile;
+use super::sql::{Values, all, insert_all};
+use crate::model::{Digest, FileEntry, SmallFile};
+
+type Place = (Uuid, String);
+
+#[derive(Debug, FromQueryResult)]
+struct TreeRow {
+    namespace_id: Uuid,
+    path: String,
+    digest: Vec<u8>,
+    byte_count: i64,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct KeptRow {
+    digest: Vec<u8>,
+    generation: Uuid,
+}
+
+impl Store {
+    /// Puts files into their trees, each in the place of one of the same path:
+    /// all of them or none. Of several under one path the last stays.
+    ///
+    /// # Errors
+    /// `Conflict` if another one made one of them meanwhile.
+    pub async fn put_small_files(&self, files: &[SmallFile]) -> Result<(), ServiceError> {
+        // By place, so that nobody who takes rows in the same order waits in a circle.
+        let by_place: BTreeMap<Place, &SmallFile> =
+            files.iter().map(|of| ((of.namespace.uuid(), of.path.clone()), of)).collect();
+        if by_place.is_empty() {
+            return Ok(());
+        }
+        let tx = self.sql.begin().await?;
+        let before = self.taken(&tx, &by_place).await?;
+        keep_bytes(&tx, &by_place).await?;
+        let now = now_micros();
+        let row = |(place, of): (&Place, &&SmallFile)| -> Vec<Value> {
+            let (namespace, path) = place.clone();
+            let size = i64::try_from(of.content.len()).unwrap_or(i64::MAX);
+            vec![namespace.into(), path.into(), of.digest.to_vec().into(), size.into(), now.into()]
+        };
+        let (old, new): (Vec<_>, Vec<_>) =
+            by_place.iter().partition(|(place, _)| before.contains_key(*place));
+        let into = "tree_file (namespace_id, path, digest, byte_count, at)";
+        // These rows are ours until the commit.
+        let replace = "ON CONFLICT (namespace_id, path) DO UPDATE SET digest = excluded.digest, \
+                       byte_count = excluded.byte_count, at = excluded.at";
+        insert_all(&tx, into, old.into_iter().map(row).collect(), replace).await?;
+        let wanted = new.len() as u64;
+        let skip = "ON CONFLICT (namespace_id, path) DO NOTHING";
+        if insert_all(&tx, into, new.into_iter().map(row).collect(), skip).await? != wanted {
+            return Err(replaced_meanwhile());
+        }
+        let gone: Vec<FileEntry> = before.into_values().collect();
+        blobs::count(&tx, &gone, -1).await?;
+        tx.commit().await.map_err(db_error)
+    }
+
+    /// Takes the rows that will be replaced; answers what they stand for.
+    async fn taken(
+        &self,
+        tx: &DatabaseTransaction,
+        files: &BTreeMap<Place, &SmallFile>,
+    ) -> Result<BTreeMap<Place, FileEntry>, ServiceError> {
+        let mut values = Values::new(self.sql.backend());
+        let places: Vec<String> = files
+            .keys()
+            .map(|(namespace, path)| {
+                let namespace = values.add(*namespace);
+                format!("(namespace_id = {namespace} AND path = {})", values.add(path.clone()))
+            })
+            .collect();
+        let sql = format!(
+            "UPDATE tree_file SET at = at WHERE {} \
+             RETURNING namespace_id, path, digest, byte_count",
+            places.join(" OR ")
+        );
+        let mut taken = BTreeMap::new();
+        for row in all::<TreeRow, _>(tx, &sql, values.all).await? {
+            let TreeRow { namespace_id, path, digest, byte_count } = row;
+            let entry = FileEntry { path: path.clone(), digest: digest_of(digest)?, byte_count };
+            taken.insert((namespace_id, path), entry);
+        }
+        Ok(taken)
+    }
+}
+
+/// Counts the bytes as referenced, and keeps those that are not kept yet.
+async fn keep_bytes(
+    tx: &DatabaseTransaction,
+    files: &BTreeMap<Place, &SmallFile>,
+) -> Result<(), ServiceError> {
+    struct New<'a> {
+        content: &'a [u8],
+        generation: Uuid,
+        refs: i64,
+    }
+    // By digest: everybody takes blobs in this order.
+    let mut new: BTreeMap<Digest, New<'_>> = BTreeMap::new();
+    for of in files.values() {
+        let fresh = || New { content: &of.content, generation: Uuid::now_v7(), refs: 0 };
+        new.entry(of.digest).or_insert_with(fresh).refs += 1;
+    }
+    let now = now_micros();
+    let mut values = Values::new(tx.get_database_backend());
+    let rows: Vec<String> = new
+        .iter()
+        .map(|(digest, of)| {
+            let size = i64::try_from(of.content.len()).unwrap_or(i64::MAX);
+            let row: [Value; 5] = [
+                digest.to_vec().into(),
+                size.into(),
+                of.generation.into(),
+                of.refs.into(),
+                now.into(),
+            ];
+            let [digest, size, generation, refs, now] = row.map(|value| values.add(value));
+            format!("({digest}, {size}, {generation}, 1, {refs}, {now}, {now})")
+        })
+        .collect();
+    // What is being deleted has no references; it lives on as this generation.
+    let sql = format!(
+        "INSERT INTO blob (digest, byte_count, generation, state, refs, pinned_until, created_at) \
+         VALUES {} ON CONFLICT (digest) DO UPDATE SET \
+         generation = CASE WHEN blob.state = 2 THEN excluded.generation ELSE blob.generation END, \
+         refs = blob.refs + excluded.refs, state = 1 RETURNING digest, generation",
+        rows.join(", ")
+    );
+    let mut segments: Vec<Vec<Value>> = Vec::new();
+    for row in all::<KeptRow, _>(tx, &sql, values.all).await? {
+        let digest = digest_of(row.digest)?;
+        let Some(of) = new.get(&digest).filter(|of| of.generation == row.generation) else {
+            continue;
+        };
+        let size = i64::try_from(of.content.len()).unwrap_or(i64::MAX);
+        segments.push(vec![
+            of.generation.into(),
+            0_i64.into(),
+            String::new().into(),
+            0_i64.into(),
+            size.into(),
+            digest.to_vec().into(),
+            of.content.to_vec().into(),
+        ]);
+    }
+    let into = "segment (generation, ordinal, object_key, byte_begin, byte_count, digest, content)";
+    insert_all(tx, into, segments, "").await.map(drop)
+}
