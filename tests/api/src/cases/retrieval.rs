@@ -234,15 +234,13 @@ pub async fn generations(stage: &Stage) {
     let ended = admin.post(&finish, &json!({ "error_message": "out of memory" })).await.json();
     assert_eq!(ended["generation"]["status"], "GENERATION_STATUS_FAILED", "{ended}");
     assert_eq!(admin.post(&finish, &json!({})).await.status, 400, "it ends once");
-    let touch = json!({ "model_type": "clip", "model_name": "ViT-B-32", "size_bytes": "7" });
-    let touched = admin.post(&format!("/v1/namespaces/{ns}/cachedModels:touch"), &touch).await;
-    assert_eq!(touched.json()["model"]["access_count"], "1", "{touched:?}");
+    commands(stage, &ns).await;
     let counted = platform.cli(&["generations", "stats", &ns, "-o", "json"]).await.json();
     let counted = &counted["statistics"];
     for (name, expected) in [
         ("total_images", json!(1)),
-        ("total_generations", json!(2)),
-        ("recent_generations", json!(2)),
+        ("total_generations", json!(3)),
+        ("recent_generations", json!(3)),
         ("failed_generations", json!(1)),
         ("avg_generation_time_ms", json!(2_500.0)),
         ("cached_models", json!(1)),
@@ -252,6 +250,46 @@ pub async fn generations(stage: &Stage) {
     contexts(stage, &ns).await;
     let (_, stranger) = stage.user(Role::User).await;
     assert_eq!(stranger.get(&url).await.status, 404);
+}
+
+/// A generation is begun and ended, and a cached model used and forgotten, by the command line.
+async fn commands(stage: &Stage, ns: &str) {
+    let platform = &stage.platform;
+    let retrieved = platform.scratch().join(format!("{ns}-retrieved.json"));
+    let example = json!({ "space": "ns/s", "item_id": "7", "score": 0.5, "text": "a cat" });
+    let assembled = json!({ "augmented_prompt": "…", "retrieved_examples": [example] });
+    fs::write(&retrieved, assembled.to_string()).expect("a file");
+    let log = ["generations", "log", ns, "a dog", "--running", "--config", "scheduler=ddim,cfg=2"];
+    let mut log = log.to_vec();
+    log.extend(["--retrieved", text(&retrieved), "-o", "json"]);
+    let begun = platform.cli(&log).await.json();
+    let generation = &begun["generation"];
+    assert_eq!(generation["status"], "GENERATION_STATUS_RUNNING", "{begun}");
+    assert_eq!(generation["retrieved_examples"][0], example, "{begun}");
+    assert_eq!(generation["model_config"]["cfg"]["string_value"], "2", "{begun}");
+    let id = generation["id"].as_str().expect("an id");
+    let finish = ["generations", "finish", ns, id, "--output-path", "dog.png", "--memory", "9.5"];
+    let mut finish = finish.to_vec();
+    finish.extend(["-o", "json"]);
+    let ended = platform.cli(&finish).await.json();
+    assert_eq!(ended["generation"]["status"], "GENERATION_STATUS_COMPLETED", "{ended}");
+    assert_eq!(ended["generation"]["output_path"], "dog.png", "{ended}");
+    assert_eq!(platform.cli(&finish).await.code, 5, "it ends once");
+    fs::write(&retrieved, "{\"no\":1}").expect("a file");
+    assert_eq!(platform.cli(&log).await.code, 7, "a file of something else");
+    let touch = json!({ "model_type": "clip", "model_name": "ViT-B-32", "size_bytes": "7" });
+    let url = format!("/v1/namespaces/{ns}/cachedModels:touch");
+    let touched = stage.admin.post(&url, &touch).await;
+    assert_eq!(touched.json()["model"]["access_count"], "1", "{touched:?}");
+    let touch = ["generations", "touch-model", ns, "bert", "minilm", "--bytes", "9", "-o", "json"];
+    platform.cli(&touch).await.json();
+    let touched = platform.cli(&touch).await.json();
+    assert_eq!(touched["model"]["access_count"], 2, "{touched}");
+    let models = platform.cli(&["generations", "models", ns, "-o", "json"]).await.json();
+    assert_eq!(models["models"].as_array().map(Vec::len), Some(2), "{models}");
+    let forget = ["generations", "forget-model", ns, "bert", "minilm"];
+    assert_eq!(platform.cli(&forget).await.code, 0);
+    assert_eq!(platform.cli(&forget).await.code, 3, "it is forgotten");
 }
 
 /// A prompt and what is near to it, in a template.
