@@ -239,8 +239,8 @@ impl BlobStore {
             let content = Bytes::from_static(b"quarry");
             self.put(&key, content).await.map_err(refused("written"))?;
             let listed = self.list(&key).try_next().await.map_err(refused("listed"));
-            self.delete(&key).await.map_err(refused("cleared"))?;
-            listed.map(drop)
+            let cleared = self.delete(&key).await.map_err(refused("cleared"));
+            listed.and(cleared)
         };
         match tokio::time::timeout(PROBE_TIME_MAX, probe).await {
             Ok(probed) => probed,

@@ -62,7 +62,8 @@ pub async fn bucket(url: &str) -> Vec<Finding> {
         findings.push(refused("delete", &error));
     }
     if findings.iter().all(|finding| finding.check == "objects.clock") {
-        findings.insert(0, Finding::ok("objects", "an object was written, read, listed and deleted"));
+        findings
+            .insert(0, Finding::ok("objects", "an object was written, read, listed and deleted"));
     }
     findings
 }

@@ -67,10 +67,12 @@ impl Lender {
             // Of an empty body nobody reads, sent or not.
             (Read::Nothing, Fate::Unsent) if lent.body.is_end_stream() => return None,
             (Read::Nothing, _) => VecDeque::new(),
-            (Read::Kept(..), Fate::Refused) => match std::mem::replace(&mut lent.read, Read::Lost) {
-                Read::Kept(read, _) => read,
-                _ => return None,
-            },
+            (Read::Kept(..), Fate::Refused) => {
+                match std::mem::replace(&mut lent.read, Read::Lost) {
+                    Read::Kept(read, _) => read,
+                    _ => return None,
+                }
+            }
             _ => return None,
         };
         lent.read = Read::Returned;

@@ -363,7 +363,8 @@ async fn a_schema_of_another_program_is_named() {
         "--database-url",
         &url,
     ];
-    let mut server = Process::spawn(launch(dir.path(), "stranger", &args, &[]));
+    let at_once = [("QUARRY_START__WAIT_SECONDS", "0")];
+    let mut server = Process::spawn(launch(dir.path(), "stranger", &args, &at_once));
     server.ready_or_ended().await.expect_err("it must not serve");
     assert!(
         server.log().contains("m9999_later") && server.log().contains("another version"),

@@ -6,19 +6,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use service_channel::{Transport, resending};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::codegen::http::Uri;
-use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
+use tonic::transport::Endpoint;
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceExt, service_fn};
 
 const PAUSE: Duration = Duration::from_millis(20);
 
 static PATIENCE_SECONDS: AtomicU64 = AtomicU64::new(0);
 
 /// From now on every new session of this test's process waits so long for a door that
-/// takes no connections, as a client with a retry policy does. What was sent is never
-/// sent again.
+/// takes no connections, as a client with a retry policy does. What a door began is
+/// never sent again.
 pub fn wait_for_doors(at_most: Duration) {
     PATIENCE_SECONDS.store(at_most.as_secs(), Ordering::Relaxed);
 }
@@ -29,13 +32,18 @@ pub fn patience() -> Duration {
 }
 
 /// A connection that is made when it is first used, and again when it was lost.
-pub fn connect(endpoint: Endpoint, patience: Duration) -> Channel {
+pub fn connect(endpoint: Endpoint, patience: Duration) -> Transport {
     let connector = service_fn(move |uri: Uri| async move {
         let host = uri.host().unwrap_or_default().to_owned();
         let socket = socket(host, uri.port_u16().unwrap_or(80), patience).await?;
         Ok::<_, io::Error>(TokioIo::new(socket))
     });
-    endpoint.connect_with_connector_lazy(connector)
+    let channel = endpoint.connect_with_connector_lazy(connector);
+    if patience.is_zero() {
+        let plain = channel.map_err(|error| Status::from_error(Box::new(error)));
+        return BoxCloneSyncService::new(plain);
+    }
+    resending(channel)
 }
 
 /// Sends a request; one that found no connection is sent when there is one.

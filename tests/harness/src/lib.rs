@@ -26,6 +26,7 @@ mod platform;
 mod postgres;
 mod process;
 mod replica;
+mod s3;
 mod session;
 mod wait;
 
@@ -37,5 +38,6 @@ pub use platform::{Database, Platform, Role, Setup, Topology};
 pub use postgres::Postgres;
 pub use process::{Launch, Process};
 pub use replica::Replica;
+pub use s3::{Bucket, variables as s3_variables};
 pub use session::{Answer, Authed, Session, fetch};
 pub use wait::eventually;

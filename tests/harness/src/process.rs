@@ -35,7 +35,7 @@ pub struct Process {
     /// Another one after [`Process::cycle`].
     child: Mutex<Child>,
     log: Arc<Mutex<String>>,
-    doors: Option<Doors>,
+    doors: Mutex<Option<Doors>>,
 }
 
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ impl Process {
     pub fn spawn(launch: Launch) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
         let child = start(&launch, &log);
-        Self { launch, child: Mutex::new(child), log, doors: None }
+        Self { launch, child: Mutex::new(child), log, doors: Mutex::new(None) }
     }
 
     /// Waits until it serves; ends the test with its log if it ends first.
@@ -69,18 +69,28 @@ impl Process {
                 None => Doors::read(&path).map(Ok),
             }
         });
-        self.doors = Some(doors.await?);
+        let doors = doors.await?;
+        self.is_at(doors);
         Ok(())
     }
 
     /// Where it really listens: the public door, or the role's own socket.
     pub fn listen(&self) -> SocketAddr {
-        self.doors.expect("a process that is ready").public
+        self.doors().public
     }
 
     /// The operations door.
     pub fn operations(&self) -> SocketAddr {
-        self.doors.expect("a process that is ready").operations
+        self.doors().operations
+    }
+
+    fn doors(&self) -> Doors {
+        let doors = *self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.expect("a process that is ready")
+    }
+
+    fn is_at(&self, doors: Doors) {
+        *self.doors.lock().unwrap_or_else(PoisonError::into_inner) = Some(doors);
     }
 
     /// All it has written to stdout and stderr.
@@ -133,7 +143,7 @@ impl Process {
     pub async fn cycle(&self) -> ExitStatus {
         self.terminate();
         let status = self.over().await;
-        let doors = self.doors.expect("a process that was ready");
+        let doors = self.doors();
         let mut launch = self.launch.clone();
         launch.set("--listen", &doors.public.to_string());
         launch.set("--ops-listen", &doors.operations.to_string());
@@ -149,10 +159,38 @@ impl Process {
         status
     }
 
+    /// The next process, on a data directory of its own, is started beside this one on the
+    /// same public door; once it serves, this one is told to stop. Answers how it ended.
+    /// The platform shares its ports (`QUARRY_START__SHARE_PORTS`).
+    pub async fn hand_over(&self) -> ExitStatus {
+        let doors = self.doors();
+        let mut launch = self.launch.clone();
+        launch.name = format!("{}-after-{}", launch.name, self.pid());
+        launch.set("--listen", &doors.public.to_string());
+        launch.set("--ops-listen", "127.0.0.1:0");
+        let data_dir = launch.dir.join(&launch.name).display().to_string();
+        launch.set("--data-dir", &data_dir);
+        let mut next = Ending(start(&launch, &self.log));
+        let what = format!("{} ready", launch.name);
+        let path = launch.ready_file();
+        let doors = eventually(&what, READY_WITHIN, async || {
+            let ended = next.0.try_wait().expect("its state");
+            assert!(ended.is_none(), "{what}: {ended:?}\n{}", self.log());
+            Doors::read(&path)
+        })
+        .await;
+        std::mem::swap(&mut *self.child(), &mut next.0);
+        self.is_at(doors);
+        let mut before = next;
+        kill_process(Pid::from_child(&before.0), Signal::TERM).expect("a process to end");
+        let what = format!("{} ended", self.launch.name);
+        eventually(&what, ENDS_WITHIN, async || before.0.try_wait().expect("its state")).await
+    }
+
     /// Starts again what was killed, on the same ports, with the log going on.
     pub async fn restart(&mut self) {
         let before = self.log();
-        let doors = self.doors.expect("a process that was ready");
+        let doors = self.doors();
         let mut launch = self.launch.clone();
         launch.set("--listen", &doors.public.to_string());
         launch.set("--ops-listen", &doors.operations.to_string());
@@ -168,6 +206,16 @@ impl Process {
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
         let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("a number") * 1024
+    }
+}
+
+/// A process between two owners: ended if nobody takes it.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

@@ -30,24 +30,25 @@ use ops_api::v1::jobs_client::JobsClient;
 use ops_api::v1::ops_client::OpsClient;
 use reqwest::Method;
 use serde_json::Value;
+use service_channel::Transport;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 use vectors_api::v1::points_service_client::PointsServiceClient;
 use vectors_api::v1::search_service_client::SearchServiceClient;
 use vectors_api::v1::spaces_service_client::SpacesServiceClient;
 
 /// A connection that sends the session's token with every call.
-pub type Authed = InterceptedService<Channel, Bearer>;
+pub type Authed = InterceptedService<Transport, Bearer>;
 
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// One caller. Cheap to clone; clones share a connection.
 #[derive(Clone)]
 pub struct Session {
-    channel: Channel,
+    channel: Transport,
     bearer: Bearer,
     url: String,
     http: reqwest::Client,
@@ -261,6 +262,13 @@ impl Session {
     /// `GET` of a path.
     pub async fn get(&self, path: &str) -> Answer {
         self.http(Method::GET, path, None).await
+    }
+
+    /// `GET` of a path of a door that may not be open yet: nothing if it is closed.
+    pub async fn try_get(&self, path: &str) -> Option<Answer> {
+        let response = self.http.get(format!("{}{path}", self.url)).send().await.ok()?;
+        let status = response.status().as_u16();
+        Some(Answer { status, content_type: String::new(), text: response.text().await.ok()? })
     }
 
     /// `POST` of a JSON body.

@@ -124,7 +124,11 @@ fn shown(findings: &[Finding]) -> String {
         };
         let mut before = format!("{verdict:<8} {:<checks$}  ", one.check);
         let width = WIDTH.saturating_sub(before.chars().count()).max(20);
-        let remedy = if one.remedy.is_empty() { Vec::new() } else { wrapped(&format!("→ {}", one.remedy), width) };
+        let remedy = if one.remedy.is_empty() {
+            Vec::new()
+        } else {
+            wrapped(&format!("→ {}", one.remedy), width)
+        };
         for text in wrapped(&one.message, width).into_iter().chain(remedy) {
             lines.push(format!("{before}{text}").trim_end().to_owned());
             before = " ".repeat(before.chars().count());

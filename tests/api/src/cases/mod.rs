@@ -155,5 +155,6 @@ pub const CASES: &[Case] = &[
     case("ops: settings without secrets", |s| Box::pin(ops::settings(s))),
     case("ops: databases counted", |s| Box::pin(ops::database(s))),
     case("ops: history within bounds", |s| Box::pin(ops::history(s))),
+    case("ops: denials are audited", |s| Box::pin(ops::denials(s))),
     case("secrecy: no token in any log", |s| Box::pin(secrecy::canary(s))),
 ];

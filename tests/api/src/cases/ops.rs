@@ -1,5 +1,9 @@
 //! What an operator asks: who runs, as what, on what.
 
+use std::time::Duration;
+
+use harness::eventually;
+use identity_api::v1::{ListAuditEventsRequest, Outcome};
 use ops_api::v1 as wire;
 use options_api::v1::Role;
 use tonic::Code;
@@ -103,4 +107,29 @@ pub async fn history(stage: &Stage) {
     }
     let answer = stage.admin.get("/v1/ops/metrics?hours=2&component=catalog").await;
     assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+/// Who is denied is in the audit trail, once for each call, whichever role denied it.
+pub async fn denials(stage: &Stage) {
+    let (user, session) = stage.user(Role::User).await;
+    refused(session.ops().get_info(wire::GetInfoRequest {}).await, Code::PermissionDenied);
+    let asked = wire::GetDatabaseStatisticsRequest { service: "catalog".into(), exact: false };
+    refused(session.ops().get_database_statistics(asked).await, Code::PermissionDenied);
+    let asked = ListAuditEventsRequest {
+        principal: user.name.clone(),
+        page_size: 1_000,
+        ..Default::default()
+    };
+    for method in ["Ops/GetInfo", "Ops/GetDatabaseStatistics"] {
+        let what = format!("the denial of {method}");
+        let events = eventually(&what, Duration::from_secs(20), async || {
+            let said = stage.admin.audit().list_audit_events(asked.clone()).await.unwrap();
+            let of = said.into_inner().events.into_iter().filter(|event| {
+                event.action.ends_with(method) && event.outcome == i32::from(Outcome::Denied)
+            });
+            Some(of.collect::<Vec<_>>()).filter(|events| !events.is_empty())
+        })
+        .await;
+        assert!(events.len() == 1 && events[0].count <= 1, "{events:?}");
+    }
 }
