@@ -8,6 +8,7 @@ use models_api::v1 as api;
 use sha2::{Digest, Sha256};
 
 const NAMESPACE: &str = "kills";
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 async fn begun(session: &Session, bytes: &[u8]) -> api::BeginUploadResponse {
     let file = api::UploadFile {
@@ -96,6 +97,56 @@ async fn goes_on(database: Database) {
         come.update(&piece.data);
     }
     assert_eq!(come.finalize(), Sha256::digest(&bytes));
+}
+
+/// Files that each run `id`, and are each another one.
+fn hostile(folder: &std::path::Path, count: u32) {
+    std::fs::create_dir_all(folder).unwrap();
+    for at in 0..count {
+        let pickle = format!("cos\nsystem\n(S'id {at}'\ntR.");
+        std::fs::write(folder.join(format!("{at}.pkl")), pickle).unwrap();
+    }
+}
+
+async fn scan_goes_on(database: Database) {
+    const FILES: u32 = 40;
+    let mut platform = Platform::start(Topology::OneProcess, database).await;
+    let request = CreateNamespaceRequest { name: NAMESPACE.into(), ..Default::default() };
+    platform.admin().namespaces().create_namespace(request).await.unwrap();
+    let folder = platform.scratch().join("hostile");
+    hostile(&folder, FILES);
+    let model = format!("{NAMESPACE}/m");
+    let register = ["models", "register", &model, folder.to_str().unwrap()];
+    assert_eq!(platform.cli(&register).await.code, 0);
+    platform.kill9();
+    platform.restart().await;
+
+    let admin = platform.admin();
+    let scan = async || {
+        let job = admin.get("/v1/jobs").await.json()["jobs"][0].clone();
+        (job["state"] == "JOB_STATE_COMPLETED").then_some(job)
+    };
+    let job = harness::eventually("the scan ends", PATIENCE, scan).await;
+    let number = |name: &str| job["result"][name].as_str().unwrap().parse::<u32>().unwrap();
+    assert_eq!(number("files"), FILES, "{job}");
+    assert!(number("scanned") <= FILES, "{job}");
+    let version = api::GetVersionRequest {
+        namespace: NAMESPACE.into(),
+        model: "m".into(),
+        version: "1".into(),
+        as_of: None,
+    };
+    let version = admin.model_versions().get_version(version).await.unwrap().into_inner();
+    assert_eq!(version.version.unwrap().scan(), api::ScanVerdict::Dangerous);
+    // Of what has a verdict nothing is scanned again.
+    let again = platform.cli(&["models", "scan", &model, "-o", "json"]).await.json();
+    assert_eq!((&again["file_count"], &again["scanned_count"]), (&FILES.into(), &0.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_goes_on_after_kill_9() {
+    scan_goes_on(Database::Sqlite).await;
+    scan_goes_on(Database::Postgres).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

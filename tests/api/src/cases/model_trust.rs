@@ -2,11 +2,13 @@
 //! pickle, a bomb, headers, signatures, and a stage that demands them.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
 use crate::stage::{Stage, unique};
 
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs `id` when it is loaded.
 const HOSTILE: &[u8] = b"\x80\x02cos\nsystem\nX\x02\0\0\0id\x85R.";
 /// What PyPI's `model-signing` made of the files below.
@@ -32,19 +34,35 @@ async fn cli(stage: &Stage, args: &[&str]) -> Json {
     stage.platform.cli(&[&["models"], args, &["-o", "json"]].concat()).await.json()
 }
 
-/// A hostile pickle is told by its global, once for its bytes; a stage keeps it out.
+/// A hostile pickle is found by the job that its registration queues, told by its global,
+/// once for its bytes; a stage keeps it out.
 pub async fn scans(stage: &Stage) {
     let (admin, ns) = (&stage.admin, stage.namespace().await);
     let model = format!("{ns}/net");
     let bad = folder(stage, &[("model.pkl", HOSTILE), ("README.md", b"It is fine.")]);
     cli(stage, &["register", &model, &bad]).await;
-    let first = cli(stage, &["scan", &format!("{model}@1")]).await;
-    assert_eq!(first["verdict"], "SCAN_VERDICT_DANGEROUS", "{first}");
-    assert_eq!(first["scanned_count"], 2, "{first}");
-    assert_eq!(first["files"][0]["findings"][0]["global"], "os.system", "{first}");
+    let base = format!("/v1/namespaces/{ns}/models/net/versions/1");
+    // Its registration queued a job for it.
+    harness::eventually("the version is scanned", PATIENCE, async || {
+        let version = admin.get(&base).await.json();
+        (version["version"]["scan"] == "SCAN_VERDICT_DANGEROUS").then_some(())
+    })
+    .await;
+    let title = format!("{ns}/net/1");
+    let job = harness::eventually("its job ends", PATIENCE, async || {
+        let jobs = admin.get("/v1/jobs?page_size=100").await.json();
+        let jobs = jobs["jobs"].as_array().cloned().unwrap_or_default();
+        jobs.into_iter().find(|job| job["title"] == title && job["state"] == "JOB_STATE_COMPLETED")
+    })
+    .await;
+    assert_eq!((&job["kind"], &job["result"]["files"]), (&json!("scan"), &json!("2")), "{job}");
+    assert!(job["name"].as_str().is_some_and(|name| name.starts_with("model-registry/")), "{job}");
+    let first = cli(stage, &["scan", &format!("{model}@1"), "--known"]).await;
+    let mut files = first["files"].as_array().into_iter().flatten();
+    let worst = files.find(|file| file["path"] == "model.pkl").expect("the file");
+    assert_eq!(worst["findings"][0]["global"], "os.system", "{first}");
     let again = cli(stage, &["scan", &format!("{model}@1")]).await;
     assert_eq!(again["scanned_count"], 0, "{again}");
-    let base = format!("/v1/namespaces/{ns}/models/net/versions/1");
     let known = admin.get(&format!("{base}/scan")).await;
     assert_eq!((known.status, &known.json()["verdict"]), (200, &json!("SCAN_VERDICT_DANGEROUS")));
     let shown = admin.get(&base).await.json();

@@ -247,6 +247,13 @@ pub async fn command_line(stage: &Stage) {
     assert_eq!(found["versions"].as_array().map(Vec::len), Some(1), "{found}");
     let compared = cli(&["compare", &first, &second]).await;
     assert!(compared["fields"].as_array().is_some_and(|fields| !fields.is_empty()), "{compared}");
+    let facets = cli(&["facets", &model, "--by", "stage,params.lr"]).await;
+    let lr = &facets["facets"][1];
+    assert_eq!((&lr["field"], &lr["values"][0]["value"]), (&json!("params.lr"), &json!("0.1")));
+    cli(&["alias", &second, "prod"]).await;
+    let steps = cli(&["history", &model, "prod"]).await;
+    assert_eq!(steps["steps"].as_array().map(Vec::len), Some(2), "{steps}");
+    assert_eq!(cli(&["rollback", &model, "prod"]).await["alias"]["version"], 1);
     let done = cli(&["download", &format!("{ns}/net@prod"), out]).await;
     assert_eq!((&done["files"], &done["bytes"]), (&json!(2), &json!(3_012)), "{done}");
     let bytes = fs::read(format!("{out}/data/w.bin")).expect("the file");
@@ -254,6 +261,8 @@ pub async fn command_line(stage: &Stage) {
     let counted = cli(&["stats", &ns]).await;
     assert_eq!((&counted["version_count"], &counted["deployment_count"]), (&json!(2), &json!(0)));
     assert!(cli(&["gc", "--dry-run"]).await["blobs"].is_number());
+    let job = cli(&["gc", "--background"]).await["job"].as_str().expect("a job").to_owned();
+    assert!(job.starts_with("model-registry/"), "{job}");
     let missing = platform.cli(&["models", "show", &format!("{ns}/none")]).await;
     assert_eq!(missing.code, 3, "{missing:?}");
     let unnamed = platform.cli(&["models", "show", "none"]).await;
