@@ -25,7 +25,7 @@ const COLUMNS: [Column; 7] = [
 #[derive(Debug, Subcommand)]
 pub enum ImagesCommand {
     /// Add an image; its path is unique in the namespace
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// The images of a namespace, by path
     List {
         /// Which namespace
