@@ -1,0 +1,2 @@
+//! Tests alone, in `tests/`: how a platform is rolled, and what it says where its
+//! surroundings are wrong.
