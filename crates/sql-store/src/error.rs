@@ -55,7 +55,7 @@ fn of_code(code: &str) -> ServiceError {
     match code {
         "40001" | "40P01" => ServiceError::conflict("the transaction lost a race; retry")
             .reason("TRANSACTION_CONFLICT"),
-        "53300" | "57P01" | "57P02" | "57P03" => away(),
+        "25P03" | "53300" | "57P01" | "57P02" | "57P03" => away(),
         "53100" | "13" => ServiceError::exhausted("the database's disk is full; free some space")
             .reason("DATABASE_FULL"),
         "XX001" | "XX002" => damaged(),

@@ -16,6 +16,8 @@ use service_error::ServiceError;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A caller waits this long for a connection before it hears that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
+/// No transaction of ours waits for anything but the database, let alone so long.
+const IDLE_IN_TRANSACTION: &str = "60s";
 
 pub(crate) async fn open(
     url: &str,
@@ -26,13 +28,17 @@ pub(crate) async fn open(
         options_of(url)?.application_name(&format!("quarry-{schema}")).disable_statement_logging();
     probe(&options).await?;
     // public stays in the path: extensions such as pgvector live there.
-    let search_path = format!("SET search_path = \"{schema}\",public");
+    // A process that stops within a transaction would hold its row locks against all others.
+    let session = format!(
+        "SET search_path = \"{schema}\",public; \
+         SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION}'"
+    );
     let pool = PgPoolOptions::new()
         .max_connections(max_connections.max(2))
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(move |connection, _| {
-            let search_path = search_path.clone();
-            Box::pin(async move { connection.execute(AssertSqlSafe(search_path)).await.map(drop) })
+            let session = session.clone();
+            Box::pin(async move { connection.execute(AssertSqlSafe(session)).await.map(drop) })
         })
         .connect_with(options.clone())
         .await

@@ -282,6 +282,31 @@ async fn readers_see_the_last_commit_while_a_writer_is_open_and_cannot_write() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_somebody_stopped_in_lets_go_of_its_rows() {
+    on_each(async |settings: SqlSettings| {
+        if settings.database_url.is_none() {
+            return;
+        }
+        let store = migrated(&settings).await;
+        let show = "SHOW idle_in_transaction_session_timeout";
+        let row = store.read().query_one_raw(Statement::from_string(store.backend(), show));
+        let shown: String = row.await.unwrap().unwrap().try_get_by_index(0).unwrap();
+        assert_eq!(shown, "1min");
+        store.write(async |tx| add(tx, 1, "one").await).await.unwrap();
+        let stopped = store.begin().await.unwrap();
+        add(&stopped, 2, "two").await.unwrap();
+        let soon = "SET LOCAL idle_in_transaction_session_timeout = '50ms'";
+        stopped.execute_unprepared(soon).await.unwrap();
+        // The other's insert waits for the lock on the same unique value.
+        store.write(async |tx| add(tx, 2, "two").await).await.unwrap();
+        let error = add(&stopped, 3, "three").await.unwrap_err();
+        assert_eq!(error.reason_text(), "DATABASE_AWAY");
+        assert_eq!(count(&store).await, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_file_is_its_owners_alone_and_a_bad_place_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("made/by/us");
