@@ -52,10 +52,10 @@ fn answer(mut socket: TcpStream, denies: impl Fn(&str) -> bool) {
         read.extend_from_slice(&piece[..bytes]);
         let text = String::from_utf8_lossy(&read).into_owned();
         let Some(head) = text.find("\r\n\r\n") else { continue };
-        let lengths = text[..head].lines().filter_map(|line| {
+        let mut lengths = text[..head].lines().filter_map(|line| {
             line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
         });
-        let length: usize = lengths.last().unwrap_or(0);
+        let length: usize = lengths.next().unwrap_or(0);
         break (text.lines().next().unwrap_or_default().to_owned(), length, head + 4);
     };
     while read.len() < head + length {
