@@ -76,7 +76,7 @@ pub async fn run(context: &Context<'_>, args: ImportArgs) -> Result<(), Failure>
     let client = context.client();
     let bar = Progress::new("versions", None);
     let mut unwritten = None;
-    let done = model_import::run(&client, &source, &options, |row| {
+    let done = model_import::run(client, &source, &options, |row| {
         bar.add(1);
         if row.state == State::Failed {
             bar.note(&format!("{}: {}", named(row), row.message));
