@@ -85,7 +85,8 @@ def test_a_bucket_that_is_not_there_is_named(bucket):
 
 
 def test_a_model_is_signed_by_the_bucket_itself(in_bucket, namespace, tmp_path):
-    (tmp_path / "model.bin").write_bytes(bytes(range(256)) * 100)
+    # Larger than what is kept in rows.
+    (tmp_path / "model.bin").write_bytes(bytes(range(256)) * 400)
     in_bucket.cli("namespaces", "create", namespace)
     in_bucket.cli("models", "register", f"{namespace}/m", tmp_path / "model.bin")
     signed = in_bucket.json("models", "sign", f"{namespace}/m", "--seconds", "60")["files"]

@@ -42,7 +42,7 @@ pub struct Neighbours {
 }
 
 /// Opens and migrates the database and builds the service; its jobs end when
-/// `shutdown` fires.
+/// `shutdown` fires, and agents are told to come again when `draining` does.
 ///
 /// # Errors
 /// A database that is away or can't be migrated.
@@ -51,6 +51,7 @@ pub async fn build(
     paths: Paths,
     sql: &SqlSettings,
     neighbours: Neighbours,
+    draining: CancellationToken,
     shutdown: CancellationToken,
 ) -> Result<Service, ServiceError> {
     let store = Store::open(sql).await?;
@@ -68,7 +69,7 @@ pub async fn build(
     background.extend(crate::jobs::all(&indexer, &shutdown));
     let readiness = vec![database_readiness(store), grants.readiness()];
     let needs = grpc::needs()?;
-    let routes = grpc::routes(&indexer);
+    let routes = grpc::routes(&indexer, draining);
     let guarded = caller::guard(routes, ROLE, keys, needs, Arc::new(grants));
     let transport = service_channel::local(measured(ROLE, guarded));
     Ok(Service { name: ROLE, transport, http: None, jobs: background, readiness })

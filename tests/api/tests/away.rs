@@ -69,6 +69,10 @@ async fn a_role_that_was_killed_is_missed_and_found_again() {
         })
         .await;
     }
-    let list = admin.namespaces().list_namespaces(ListNamespacesRequest::default()).await;
-    assert!(list.unwrap().into_inner().namespaces.len() >= 2);
+    // The catalog's knowledge of the grants may still be on its way back.
+    let list = eventually("a list", SOON, async || {
+        admin.namespaces().list_namespaces(ListNamespacesRequest::default()).await.ok()
+    })
+    .await;
+    assert!(list.into_inner().namespaces.len() >= 2);
 }

@@ -24,12 +24,7 @@ use harness::{
 
 /// A client's own patience: longer than a role needs to come back.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between the beginnings of two restarts: a platform is rolled, not shaken.
-const TURN: Duration = Duration::from_secs(4);
 const AT_ONCE: Duration = Duration::from_millis(1);
-
-/// Cases that promise something which a restart takes away, and why. They run after it.
-const STANDING: [(&str, &str); 0] = [];
 
 /// Each role in a process of its own, on Postgres, objects in `bucket`.
 async fn split(bucket: &Bucket) -> Stage {
@@ -63,27 +58,6 @@ async fn roll(stage: &Stage, apart: Duration, stop: &AtomicBool) -> usize {
             }
         }
     }
-}
-
-/// All that the platform promises holds while it is rolled: every case of the table, but
-/// those that need standing roles, which run afterwards.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_case_while_each_role_is_restarted() {
-    let bucket = Bucket::start();
-    let stage = split(&bucket).await;
-    let wanted = std::env::var("QUARRY_TEST_CASE").unwrap_or_default();
-    let stands = |name: &str| STANDING.iter().any(|(case, _)| *case == name);
-    let stop = AtomicBool::new(false);
-    let cases = async {
-        let outcome = api::run_cases(&stage, |name| name.contains(&wanted) && !stands(name));
-        let failures = outcome.await;
-        stop.store(true, Ordering::SeqCst);
-        failures
-    };
-    let (mut failures, turns) = tokio::join!(cases, roll(&stage, TURN, &stop));
-    println!("{turns} restarts");
-    failures.extend(api::run_cases(&stage, |name| name.contains(&wanted) && stands(name)).await);
-    assert!(failures.is_empty(), "while roles were restarted:\n  {}", failures.join("\n  "));
 }
 
 /// Calls that may be repeated, made all the time: none fails, whoever is restarted.

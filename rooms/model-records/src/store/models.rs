@@ -227,10 +227,10 @@ impl Store {
         let place = lock_model(&tx, id).await?;
         let sql = "UPDATE model SET deleted_at = $1 WHERE id = $2";
         execute(&tx, sql, [now_micros().into(), id.uuid().into()]).await?;
-        events::append(&tx, &place, Change::of_model(EventKind::ModelDeleted), actor).await?;
         // In the trash it lies in no namespace, and keeps its grants.
         let nowhere = NamespaceId::from_uuid(Uuid::nil());
         let told = outbox::append(&tx, id, nowhere, Some(actor)).await?;
+        events::append(&tx, &place, Change::of_model(EventKind::ModelDeleted), actor).await?;
         tx.commit().await.map_err(db_error)?;
         Ok(told)
     }
@@ -253,8 +253,8 @@ impl Store {
             return Err(ServiceError::not_found("deleted model", model.id));
         }
         let place = place_of(model);
-        events::append(&tx, &place, Change::of_model(EventKind::ModelRestored), actor).await?;
         let told = outbox::append(&tx, model.id, model.namespace_id, Some(actor)).await?;
+        events::append(&tx, &place, Change::of_model(EventKind::ModelRestored), actor).await?;
         tx.commit().await.map_err(db_error)?;
         Ok(told)
     }

@@ -83,7 +83,8 @@ impl Store {
     }
 }
 
-/// Adds an event to the transaction of its change.
+/// Adds an event to the transaction of its change. Its counter is taken before the one of the
+/// change's own event, everywhere: else two changes could wait for each other.
 pub async fn append(
     tx: &DatabaseTransaction,
     model: ModelId,

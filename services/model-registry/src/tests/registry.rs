@@ -121,6 +121,26 @@ async fn a_deleted_model_frees_its_name_and_comes_back() {
 }
 
 #[tokio::test]
+async fn models_made_deleted_and_restored_at_once_wait_in_no_circle() {
+    in_each_house(async |house| {
+        let (ana, house) = (house.ana().await, &house);
+        let lives = (0..12).map(async |number| {
+            let name = format!("m{number}");
+            for life in 0..3 {
+                house.model(&ana, &format!("{name}-{life}")).await;
+                let name = format!("{name}-{life}");
+                let delete = wire::DeleteModelRequest { namespace: "ml".into(), name };
+                let gone = house.models().delete_model(house.by(&ana, delete)).await.unwrap();
+                let restore = wire::RestoreModelRequest { id: gone.into_inner().id };
+                house.models().restore_model(house.by(&ana, restore)).await.unwrap();
+            }
+        });
+        futures::future::join_all(lives).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn versions_carry_what_they_were_given() {
     in_each_house(async |house| {
         let ana = house.ana().await;

@@ -245,9 +245,10 @@ impl House<'_> {
             closed: self.settings.data_dir.clone(),
         };
         let sql = self.settings.sql();
-        let shutdown = self.ends.stopped.clone();
+        let Ends { draining, stopped } = self.ends.clone();
         let settings = self.settings.files.clone();
-        let service = file_indexer::build(settings, paths, &sql, neighbours, shutdown).await?;
+        let service =
+            file_indexer::build(settings, paths, &sql, neighbours, draining, stopped).await?;
         self.add(Role::FileIndexer, service).await
     }
 
