@@ -1,9 +1,15 @@
-//! Members of tar archives by their headers: names, sizes, ranges.
+//! Members of archives: of tars their ranges, of tars (compressed or not) and
+//! zips their bytes, read forwards and within limits.
 
+mod bounded;
+mod forward;
+mod reading;
 mod tar;
+mod zip;
 
 use std::io;
 
+pub use reading::{Format, Limits, Offered, Passed, read_archive};
 pub use tar::tar_members;
 
 /// Bytes of a member's path.
@@ -27,7 +33,7 @@ pub struct Member {
 /// Why an archive can't be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The disk's.
+    /// The disk's, or the decompressor's.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It is cut off, or no archive at all.
@@ -51,6 +57,19 @@ pub enum ArchiveError {
     /// More members than the caller takes.
     #[error("more than {0} members")]
     TooMany(u64),
+    /// It would unpack to far more than it is.
+    #[error(
+        "it unpacks to more than {0} bytes, which is more than is read of an archive of its size"
+    )]
+    Bomb(u64),
+    /// Two members lie in the same bytes.
+    #[error("the members {a:?} and {b:?} overlap: no program writes that, bombs are made so")]
+    Overlap {
+        /// The first of them.
+        a: String,
+        /// The second.
+        b: String,
+    },
 }
 
 /// A member's path without `.` parts; nothing for one that is refused.
@@ -75,5 +94,12 @@ fn plain_path(path: &[u8]) -> Option<Vec<u8>> {
     (!plain.is_empty()).then_some(plain)
 }
 
+/// A name for people.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(200).collect()
+}
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_reading;

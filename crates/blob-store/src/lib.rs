@@ -32,6 +32,23 @@ pub use writer::{BlobWriter, Written};
 /// How long a store may take to answer the first write before it counts as away.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// A bucket that is only read, and what stands before the keys that a URL names
+/// in it. Nothing is written there, not even to try. Credentials and endpoint are
+/// those of the process.
+///
+/// # Errors
+/// `InvalidArgument` for a URL that names no bucket.
+pub fn read_only(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), ServiceError> {
+    let place = location::parse(url)?;
+    if !matches!(place, location::Place::Bucket { .. }) {
+        let message = format!("{url:?} names no bucket");
+        return Err(ServiceError::invalid("object_store_url", message)
+            .reason("INVALID_OBJECT_STORE_URL"));
+    }
+    let opened = location::connect(&place, url)?;
+    Ok((opened.store, opened.path))
+}
+
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobMeta {

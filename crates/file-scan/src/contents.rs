@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{FileType, Mode, OFlags, Statx};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use crate::entry::Mark;
@@ -14,7 +14,7 @@ use crate::root::{Dir, Root, nanos, split, stat_fd};
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// What is kept of a file's beginning, for its kind and the facts of its header.
-pub(crate) const HEAD_BYTES: usize = 64 << 10;
+pub const HEAD_BYTES: usize = 64 << 10;
 
 /// Why a file has no hash.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ impl Hasher {
     /// It is gone, replaced, changing or unreadable.
     pub fn hash(&mut self, root: &Root, relative: &[u8], ino: u64) -> Result<Content, HashError> {
         let (mut file, before) = self.open(root, relative, ino)?;
-        let (hash, size) = self.read(&mut file)?;
+        let (hash, size) = self.hash_bytes(&mut file)?;
         let after = mark(&stat_fd(&file.into())?);
         if before != after || after.size != size {
             return Err(HashError::Changed);
@@ -126,12 +126,16 @@ impl Hasher {
         opened
     }
 
-    fn read(&mut self, file: &mut File) -> io::Result<([u8; 32], i64)> {
+    /// Hashes what a reader gives, to its end; answers how much it was.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn hash_bytes(&mut self, reader: &mut impl Read) -> io::Result<([u8; 32], i64)> {
         self.head.clear();
         let mut hash = blake3::Hasher::new();
         let mut size = 0_i64;
         loop {
-            let count = file.read(&mut self.buffer)?;
+            let count = reader.read(&mut self.buffer)?;
             if count == 0 {
                 return Ok((hash.finalize().into(), size));
             }
@@ -171,25 +175,25 @@ fn mark(stat: &Statx) -> Mark {
     }
 }
 
-/// Whether two files hold the same bytes, read side by side.
+/// What an open file is now.
 ///
 /// # Errors
-/// As [`Hasher::hash`], for either of them.
-pub fn same_bytes(
-    root_a: &Root,
-    (path_a, ino_a): (&[u8], u64),
-    root_b: &Root,
-    (path_b, ino_b): (&[u8], u64),
-) -> Result<bool, HashError> {
-    let (mut a, mark_a) = Hasher::default().open(root_a, path_a, ino_a)?;
-    let (mut b, mark_b) = Hasher::default().open(root_b, path_b, ino_b)?;
-    if mark_a.size != mark_b.size {
-        return Ok(false);
-    }
+/// The system's.
+pub fn mark_of(file: &File) -> io::Result<Mark> {
+    let wanted = StatxFlags::BASIC_STATS;
+    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, wanted)?;
+    Ok(mark(&stat))
+}
+
+/// Whether two readers give the same bytes, read side by side.
+///
+/// # Errors
+/// Those of either.
+pub fn same_bytes(a: &mut impl Read, b: &mut impl Read) -> io::Result<bool> {
     let (mut of_a, mut of_b) = (vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]);
     loop {
-        let count = fill(&mut a, &mut of_a)?;
-        if count != fill(&mut b, &mut of_b)? || of_a[..count] != of_b[..count] {
+        let count = fill(a, &mut of_a)?;
+        if count != fill(b, &mut of_b)? || of_a[..count] != of_b[..count] {
             return Ok(false);
         }
         if count < BUFFER_BYTES {
@@ -198,10 +202,10 @@ pub fn same_bytes(
     }
 }
 
-fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match file.read(&mut buffer[filled..])? {
+        match reader.read(&mut buffer[filled..])? {
             0 => break,
             count => filled += count,
         }

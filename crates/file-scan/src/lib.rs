@@ -9,13 +9,13 @@ mod root;
 mod rules;
 mod walk;
 
-pub use contents::{Content, HashError, Hasher, same_bytes};
+pub use contents::{Content, HEAD_BYTES, HashError, Hasher, mark_of, same_bytes};
 pub use entry::{Entry, Kind, Listing, Mark, Times};
 pub use kinds::{ContentKind, mime_type, sniff};
-pub use media::{MediaFacts, MediaLimits, media_facts, similarity};
+pub use media::{MediaFacts, MediaLimits, media_facts, similarity, similarity_of};
 pub use root::{Dir, Identity, Root, RootError};
 pub use rules::Rules;
-pub use walk::{WalkOptions, WalkSummary, walk};
+pub use walk::{Lister, Task, WalkOptions, WalkSummary, walk, walk_by};
 
 #[cfg(test)]
 mod tests;

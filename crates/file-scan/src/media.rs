@@ -97,15 +97,21 @@ pub fn similarity(file: &mut File, limits: &MediaLimits) -> std::io::Result<Opti
     if bytes.len() as u64 > limits.file_bytes_max {
         return Ok(media_facts(&bytes[..crate::contents::HEAD_BYTES.min(bytes.len())]));
     }
-    let Some(mut facts) = media_facts(&bytes) else {
+    Ok(similarity_of(&bytes, limits))
+}
+
+/// The same of an image whose bytes are there, all of them.
+#[must_use]
+pub fn similarity_of(bytes: &[u8], limits: &MediaLimits) -> Option<MediaFacts> {
+    let Some(mut facts) = media_facts(bytes) else {
         // Of a kind that is read here, and no image all the same.
-        let is_read = image::guess_format(&bytes).is_ok_and(|format| format.reading_enabled());
-        return Ok(is_read.then(|| MediaFacts { broken: true, ..MediaFacts::default() }));
+        let is_read = image::guess_format(bytes).is_ok_and(|format| format.reading_enabled());
+        return is_read.then(|| MediaFacts { broken: true, ..MediaFacts::default() });
     };
     let mut allowed = Limits::default();
     allowed.max_alloc = Some(limits.pixels_bytes_max);
     let decoded = std::panic::catch_unwind(|| {
-        let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().ok()?;
+        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
         reader.limits(allowed);
         reader.decode().ok()
     });
@@ -113,7 +119,7 @@ pub fn similarity(file: &mut File, limits: &MediaLimits) -> std::io::Result<Opti
         Ok(Some(image)) => facts.likeness = Some(likeness(&image)),
         _ => facts.broken = true,
     }
-    Ok(Some(facts))
+    Some(facts)
 }
 
 /// Whether each of 8 × 8 fields is brighter than its right neighbour.

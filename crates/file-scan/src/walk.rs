@@ -1,5 +1,6 @@
 //! The walk: threads take directories from one stack, list them whole and hand
-//! them over, a parent before its children.
+//! them over, a parent before its children. What a directory is, a [`Lister`]
+//! says: one of this machine, or what else is a tree.
 
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
@@ -58,10 +59,28 @@ pub struct WalkSummary {
     pub stopped: bool,
 }
 
-struct Task {
-    path: Vec<u8>,
+/// A directory that is to be read.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Relative to the root, without `/` at either end.
+    pub path: Vec<u8>,
     /// What the parent's listing said it is; nothing for the start.
-    expected: Option<Identity>,
+    pub expected: Option<Identity>,
+}
+
+/// Reads directories.
+pub trait Lister: Sync {
+    /// What a thread uses again and again.
+    type Scratch;
+
+    /// Of a new thread.
+    fn scratch(&self) -> Self::Scratch;
+
+    /// A directory, whole or saying why it is not.
+    fn read(&self, task: &Task, scratch: &mut Self::Scratch) -> Listing;
+
+    /// The directories in it that are walked too.
+    fn children(&self, listing: &Listing) -> Vec<Task>;
 }
 
 struct State {
@@ -71,9 +90,8 @@ struct State {
     summary: WalkSummary,
 }
 
-struct Shared<'a, F> {
-    root: &'a Root,
-    options: &'a WalkOptions,
+struct Shared<'a, L, F> {
+    lister: &'a L,
     sink: F,
     state: Mutex<State>,
     changed: Condvar,
@@ -85,11 +103,20 @@ pub fn walk<F>(root: &Root, options: &WalkOptions, sink: F) -> WalkSummary
 where
     F: Fn(Listing) -> bool + Sync,
 {
-    let start = Task { path: options.below.clone(), expected: None };
+    walk_by(&OnDisk { root, options }, &options.below, options.threads, sink)
+}
+
+/// Walks any tree in the same way.
+pub fn walk_by<L, F>(lister: &L, below: &[u8], threads: usize, sink: F) -> WalkSummary
+where
+    L: Lister,
+    F: Fn(Listing) -> bool + Sync,
+{
+    let start = Task { path: below.to_vec(), expected: None };
     let state = State { stack: vec![start], busy: 0, summary: WalkSummary::default() };
-    let shared = Shared { root, options, sink, state: Mutex::new(state), changed: Condvar::new() };
+    let shared = Shared { lister, sink, state: Mutex::new(state), changed: Condvar::new() };
     std::thread::scope(|scope| {
-        for _ in 1..options.threads.clamp(1, THREADS_MAX) {
+        for _ in 1..threads.clamp(1, THREADS_MAX) {
             scope.spawn(|| shared.work());
         }
         shared.work();
@@ -97,12 +124,12 @@ where
     shared.state.into_inner().unwrap_or_else(PoisonError::into_inner).summary
 }
 
-impl<F: Fn(Listing) -> bool + Sync> Shared<'_, F> {
+impl<L: Lister, F: Fn(Listing) -> bool + Sync> Shared<'_, L, F> {
     fn work(&self) {
-        let mut buffer = vec![MaybeUninit::uninit(); READ_BUFFER_BYTES];
+        let mut scratch = self.lister.scratch();
         while let Some(task) = self.next() {
-            let listing = self.read(&task, &mut buffer);
-            let children = self.children(&listing);
+            let listing = self.lister.read(&task, &mut scratch);
+            let children = self.lister.children(&listing);
             let (entries, failed) = (listing.entries.len() as u64, !listing.is_complete());
             // Handed over before its children can be taken.
             let goes_on = (self.sink)(listing);
@@ -135,8 +162,22 @@ impl<F: Fn(Listing) -> bool + Sync> Shared<'_, F> {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
 
-    fn read(&self, task: &Task, buffer: &mut [MaybeUninit<u8>]) -> Listing {
+/// Directories of this machine.
+struct OnDisk<'a> {
+    root: &'a Root,
+    options: &'a WalkOptions,
+}
+
+impl Lister for OnDisk<'_> {
+    type Scratch = Vec<MaybeUninit<u8>>;
+
+    fn scratch(&self) -> Self::Scratch {
+        vec![MaybeUninit::uninit(); READ_BUFFER_BYTES]
+    }
+
+    fn read(&self, task: &Task, buffer: &mut Self::Scratch) -> Listing {
         let mut listing = Listing {
             path: task.path.clone(),
             dev: task.expected.map_or(0, |expected| expected.dev),
@@ -167,6 +208,22 @@ impl<F: Fn(Listing) -> bool + Sync> Shared<'_, F> {
         listing
     }
 
+    fn children(&self, listing: &Listing) -> Vec<Task> {
+        let dirs = listing.entries.iter().rev().filter(|entry| entry.kind == Kind::Dir);
+        dirs.filter(|entry| self.options.cross_devices || entry.dev == listing.dev)
+            .filter(|entry| {
+                let identity = Identity { dev: entry.dev, ino: entry.ino };
+                !self.options.closed.contains(&identity)
+            })
+            .map(|entry| Task {
+                path: join(&listing.path, &entry.name),
+                expected: Some(Identity { dev: entry.dev, ino: entry.ino }),
+            })
+            .collect()
+    }
+}
+
+impl OnDisk<'_> {
     fn fill(
         &self,
         dir: &Dir,
@@ -202,20 +259,6 @@ impl<F: Fn(Listing) -> bool + Sync> Shared<'_, F> {
         }
         let path = join(parent, name);
         self.options.rules.leaves_out(Path::new(OsStr::from_bytes(&path)), is_dir)
-    }
-
-    fn children(&self, listing: &Listing) -> Vec<Task> {
-        let dirs = listing.entries.iter().rev().filter(|entry| entry.kind == Kind::Dir);
-        dirs.filter(|entry| self.options.cross_devices || entry.dev == listing.dev)
-            .filter(|entry| {
-                let identity = Identity { dev: entry.dev, ino: entry.ino };
-                !self.options.closed.contains(&identity)
-            })
-            .map(|entry| Task {
-                path: join(&listing.path, &entry.name),
-                expected: Some(Identity { dev: entry.dev, ino: entry.ino }),
-            })
-            .collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use file_sources::Limits;
 use serde::{Deserialize, Serialize};
 
 /// The `[files]` section.
@@ -17,11 +18,42 @@ pub struct Settings {
     pub grant_wait_seconds: u64,
     /// How long a job stays with a process that says nothing.
     pub lease_seconds: u64,
+    /// What is read of archives.
+    pub archives: Archives,
+}
+
+/// The `[files.archives]` section: bounds of one archive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Archives {
+    /// Files and directories of one; of a larger one the first so many are known.
+    pub members_max: u64,
+    /// One may unpack to 256 MiB, or to so many times its own size.
+    pub ratio_max: u64,
+}
+
+impl Default for Archives {
+    fn default() -> Self {
+        let Limits { members_max, ratio_max, .. } = Limits::default();
+        Self { members_max, ratio_max }
+    }
+}
+
+impl Archives {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { members_max: self.members_max, ratio_max: self.ratio_max, ..Limits::default() }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { threads: 0, jobs_at_once: 2, grant_wait_seconds: 5, lease_seconds: 15 }
+        Self {
+            threads: 0,
+            jobs_at_once: 2,
+            grant_wait_seconds: 5,
+            lease_seconds: 15,
+            archives: Archives::default(),
+        }
     }
 }
 
@@ -55,4 +87,6 @@ pub struct Paths {
     pub any_for_admins: bool,
     /// Never read, whoever asks: it holds tokens and keys.
     pub closed: PathBuf,
+    /// The URL of the platform's own objects: never read either.
+    pub closed_objects: String,
 }

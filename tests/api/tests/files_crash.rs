@@ -67,6 +67,7 @@ async fn start_scan(platform: &Platform, location: &str) -> String {
         id: location.to_owned(),
         mode: wire::ScanMode::Content.into(),
         accept_removals: true,
+        ..Default::default()
     };
     platform.admin().locations().scan_location(request).await.unwrap().into_inner().job
 }

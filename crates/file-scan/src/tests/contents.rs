@@ -65,9 +65,14 @@ fn bytes_are_compared_to_the_end() {
         *bytes.last_mut().unwrap() = last;
         fs::write(dir.path().join(name), &bytes).unwrap();
     }
-    let of = |name: &'static str| (name.as_bytes(), ino(&dir.path().join(name)));
-    assert!(same_bytes(&root, of("a"), &root, of("b")).unwrap());
-    assert!(!same_bytes(&root, of("a"), &root, of("c")).unwrap());
+    fs::write(dir.path().join("d"), &bytes[..699_999]).unwrap();
+    let of = |name: &str| {
+        let ino = ino(&dir.path().join(name));
+        Hasher::default().open(&root, name.as_bytes(), ino).unwrap().0
+    };
+    assert!(same_bytes(&mut of("a"), &mut of("b")).unwrap());
+    assert!(!same_bytes(&mut of("a"), &mut of("c")).unwrap());
+    assert!(!same_bytes(&mut of("c"), &mut of("d")).unwrap());
 }
 
 #[test]

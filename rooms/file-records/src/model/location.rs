@@ -51,9 +51,18 @@ pub struct Location {
     pub created_at: i64,
     /// The newest change's number.
     pub change_seq: i64,
+    /// Archives in it are directories too.
+    pub archives: bool,
+    /// Files in its archives.
+    pub members: i64,
 }
 
 impl Location {
+    /// It is a prefix of a bucket.
+    pub fn is_bucket(&self) -> bool {
+        !self.path.starts_with('/')
+    }
+
     /// An absolute path of what lies in it.
     pub fn absolute(&self, relative: &str) -> String {
         match (self.path.as_str(), relative) {

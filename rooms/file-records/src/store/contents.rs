@@ -102,7 +102,7 @@ impl Store {
         let sql = format!(
             "SELECT e.id, e.dir_id, d.path, e.name, e.ino, e.size, e.modified, e.changed, e.content_id, c.hash
              FROM dir d JOIN entry e ON e.dir_id = d.id LEFT JOIN content c ON c.id = e.content_id
-             WHERE d.location_id = $1 AND e.kind = 1 AND {which} AND e.gone IS NULL
+             WHERE d.location_id = $1 AND d.archive IS NULL AND e.kind = 1 AND {which} AND e.gone IS NULL
                AND d.id >= $2 AND (d.id > $2 OR e.id > $3)
              ORDER BY d.id, e.id LIMIT $4"
         );

@@ -83,6 +83,8 @@ pub struct Changes {
     changed: EntryRows,
     pub missing: Vec<i64>,
     pub returned: Vec<i64>,
+    /// Directories that something else took the place of.
+    pub replaced: Vec<String>,
     /// Paths of new and of changed entries, unless nobody is told.
     paths: Option<(Vec<String>, Vec<String>)>,
 }
@@ -96,6 +98,7 @@ impl Changes {
             changed: EntryRows::default(),
             missing: Vec::new(),
             returned: Vec::new(),
+            replaced: Vec::new(),
             paths: is_told.then(Default::default),
         }
     }
@@ -126,6 +129,9 @@ impl Changes {
                     self.new.push(0, dir.id, name, entry);
                 }
                 Some(known) if !known.is(entry) => {
+                    if known.kind == Kind::Dir as i16 && entry.kind != Kind::Dir {
+                        self.replaced.push(path_in(&listed.path, &name));
+                    }
                     if let Some((_, changed)) = &mut self.paths {
                         changed.push(path_in(&listed.path, &name));
                     }

@@ -10,7 +10,8 @@ use super::{Store, execute, get};
 use crate::model::{Location, Mode};
 
 const COLUMNS: &str = "id, uuid, path, name, device, owner, mode, rules, guard_percent, root_dev, root_ino, generation, \
-    scanned_at, problem, watched, unhashed, entries, files, bytes, missing, created_at, change_seq";
+    scanned_at, problem, watched, unhashed, entries, files, bytes, missing, created_at, change_seq, \
+    archives, members";
 
 /// A scan's claim on a location: every write of it names the epoch.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,7 @@ pub struct NewLocation {
     pub guard_percent: i32,
     pub root: Option<(i64, i64)>,
     pub watched: bool,
+    pub archives: bool,
 }
 
 fn location_of(row: &QueryResult) -> Result<Location, ServiceError> {
@@ -73,6 +75,8 @@ fn location_of(row: &QueryResult) -> Result<Location, ServiceError> {
         missing: get(row, "missing")?,
         created_at: get(row, "created_at")?,
         change_seq: get(row, "change_seq")?,
+        archives: get(row, "archives")?,
+        members: get(row, "members")?,
     })
 }
 
@@ -86,7 +90,7 @@ impl Store {
         let id = next_number(&tx, "location").await?;
         let sql = format!(
             "INSERT INTO location (id, uuid, path, name, device, owner, mode, rules, guard_percent, root_dev, root_ino,
-             watched, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING {COLUMNS}"
+             watched, created_at, archives) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING {COLUMNS}"
         );
         let values: Vec<Value> = vec![
             id.into(),
@@ -102,6 +106,7 @@ impl Store {
             new.root.map(|root| root.1).into(),
             new.watched.into(),
             now_micros().into(),
+            new.archives.into(),
         ];
         use sea_orm::ConnectionTrait;
         let row = tx.query_one_raw(self.statement(&sql, values)).await.map_err(|error| {
@@ -261,9 +266,9 @@ impl Store {
         self.hold(&tx, scan).await?;
         let sql = "UPDATE location SET scanned_at = $2, root_dev = $3, root_ino = $4, missing = $5, problem = $6,
             scan_newest = -1,
-            entries = (SELECT COUNT(*) FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1),
-            files = COALESCE((SELECT CAST(SUM(files) AS bigint) FROM dir WHERE location_id = $1), 0),
-            bytes = COALESCE((SELECT CAST(SUM(bytes) AS bigint) FROM dir WHERE location_id = $1), 0)
+            entries = (SELECT COUNT(*) FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1 AND d.archive IS NULL),
+            files = COALESCE((SELECT CAST(SUM(files) AS bigint) FROM dir WHERE location_id = $1 AND archive IS NULL), 0),
+            bytes = COALESCE((SELECT CAST(SUM(bytes) AS bigint) FROM dir WHERE location_id = $1 AND archive IS NULL), 0)
             WHERE id = $1";
         let values = vec![
             scan.location.into(),
@@ -318,7 +323,12 @@ impl Store {
         Ok((gone, new.iter().map(location_of).collect::<Result<_, _>>()?))
     }
 
-    async fn set(&self, id: i64, set: &str, values: Vec<Value>) -> Result<(), ServiceError> {
+    pub(super) async fn set(
+        &self,
+        id: i64,
+        set: &str,
+        values: Vec<Value>,
+    ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
         let sql = format!("UPDATE location SET {set} WHERE id = $1");
         let values = std::iter::once(id.into()).chain(values).collect();

@@ -23,13 +23,15 @@ pub struct Listed {
     pub listing: Listing,
     /// Its fingerprint; none if it is not whole.
     pub print: Option<[u8; 16]>,
+    /// The entry of the archive that it lies in.
+    pub archive: Option<i64>,
 }
 
 impl From<Listing> for Listed {
     fn from(listing: Listing) -> Self {
         let path = names::text(&listing.path);
         let print = listing.is_complete().then(|| listing.fingerprint());
-        Self { path, listing, print }
+        Self { path, listing, print, archive: None }
     }
 }
 
@@ -71,10 +73,14 @@ struct Known {
     print: Option<Vec<u8>>,
     problem: Option<String>,
     identity: Identity,
+    archive: Option<i64>,
 }
 
 impl Listed {
     fn is_as_known(&self, known: &Known) -> bool {
+        if self.archive != known.archive {
+            return false;
+        }
         match &self.print {
             Some(print) => {
                 known.print.as_deref() == Some(&print[..])
@@ -173,7 +179,7 @@ impl Store {
         }
         let backend = self.backend();
         let sql = format!(
-            "SELECT id, path, print, problem, dev, ino FROM dir WHERE location_id = $1 AND {}",
+            "SELECT id, path, print, problem, dev, ino, archive FROM dir WHERE location_id = $1 AND {}",
             bulk::in_texts(backend, "path", 2)
         );
         let values = vec![scan.location.into(), bulk::texts(backend, paths)];
@@ -186,6 +192,7 @@ impl Store {
                 print: get(&row, "print")?,
                 problem: get(&row, "problem")?,
                 identity: Identity { dev: dev.cast_unsigned(), ino: ino.cast_unsigned() },
+                archive: get(&row, "archive")?,
             };
             known.insert(get(&row, "path")?, dir);
         }
@@ -365,6 +372,12 @@ impl Store {
         bulk::insert(tx, "entry", &new, "").await?;
         // Its content is another one, or at least has to be looked at again.
         bulk::update(tx, "entry", &changed, ", content_id = NULL, hashed = 0, gone = NULL").await?;
+        // It may turn out to have moved; if not, it goes with what is missing.
+        for path in &changes.replaced {
+            let sql =
+                "UPDATE dir SET dev = -1 WHERE location_id = $1 AND path = $2 AND archive IS NULL";
+            execute(tx, sql, vec![scan.location.into(), path.as_str().into()]).await?;
+        }
         let backend = self.backend();
         for (ids, set) in [
             (&changes.missing, format!("gone = {}", scan.generation)),
@@ -408,6 +421,7 @@ struct DirRows {
     problem: Vec<Option<String>>,
     files: Vec<i64>,
     bytes: Vec<i64>,
+    archive: Vec<Option<i64>>,
 }
 
 impl DirRows {
@@ -425,6 +439,7 @@ impl DirRows {
         self.problem.push(listing.error.clone());
         self.files.push(files);
         self.bytes.push(bytes);
+        self.archive.push(listed.archive);
     }
 
     fn columns(self, is_new: bool) -> Vec<(&'static str, Column)> {
@@ -441,6 +456,7 @@ impl DirRows {
         columns.push(("problem", Column::OptText(self.problem)));
         columns.push(("files", Column::I64(self.files)));
         columns.push(("bytes", Column::I64(self.bytes)));
+        columns.push(("archive", Column::OptI64(self.archive)));
         columns
     }
 }

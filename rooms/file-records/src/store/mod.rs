@@ -5,6 +5,7 @@
 //! scan finds each directory either done or as it was.
 
 mod agents;
+mod archives;
 mod bulk;
 mod changes;
 mod contents;
@@ -29,6 +30,7 @@ use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings, SqlStore, db_error};
 
 pub use agents::Wanted;
+pub use archives::{ArchiveFile, MemberRow};
 pub use changes::{Change, ChangeKind, Log};
 pub use contents::{Hashed, HashedBy, ToHash, Which};
 pub use duplicates::{Group, GroupKey, Totals};

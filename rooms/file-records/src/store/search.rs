@@ -26,6 +26,8 @@ pub struct Found {
     pub mode: i32,
     pub target: Option<String>,
     pub is_gone: bool,
+    /// The entry of the archive that it lies in.
+    pub archive: Option<i64>,
     pub content: Option<FoundContent>,
 }
 
@@ -50,7 +52,7 @@ impl Found {
 }
 
 pub(super) const FOUND: &str = "e.id, d.location_id, d.path, e.name, e.kind, e.size, e.modified, e.ino, e.ext, \
-    e.links, e.mode, e.target, e.gone, c.id AS content, c.hash, c.kind AS content_kind, c.width, c.height, \
+    e.links, e.mode, e.target, e.gone, d.archive, c.id AS content, c.hash, c.kind AS content_kind, c.width, c.height, \
     c.orientation, c.taken, c.camera, c.broken";
 
 pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
@@ -87,6 +89,7 @@ pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
         mode: get(row, "mode")?,
         target: get(row, "target")?,
         is_gone: get::<Option<i64>>(row, "gone")?.is_some(),
+        archive: get(row, "archive")?,
         content,
     })
 }

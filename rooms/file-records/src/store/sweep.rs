@@ -15,28 +15,38 @@ struct Missing {
     id: i64,
     path: String,
     is_dir: bool,
+    is_member: bool,
 }
 
 fn missing_of(row: &QueryResult) -> Result<Missing, ServiceError> {
     let (dir, name): (String, String) = (get(row, "path")?, get(row, "name")?);
     let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
-    Ok(Missing { id: get(row, "id")?, path, is_dir: get::<i16>(row, "kind")? == 2 })
+    Ok(Missing {
+        id: get(row, "id")?,
+        path,
+        is_dir: get::<i16>(row, "kind")? == 2,
+        is_member: get::<Option<i64>>(row, "archive")?.is_some(),
+    })
 }
 
 impl Store {
     /// Entries of a location, and how many a sweep would remove: the missing
-    /// ones, and all below missing directories.
+    /// ones, and all below missing directories. Members of archives do not count:
+    /// they are what their archive is.
     ///
     /// # Errors
     /// The database's.
     pub async fn missing(&self, location: i64) -> Result<(i64, i64), ServiceError> {
-        let total = "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1";
+        let total = "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1 AND d.archive IS NULL";
         let total = self.row(total, vec![location.into()]).await?;
         let total = total.as_ref().map_or(Ok(0), |row| sum(row, "n"))?;
         let (mut missing, mut after) = (0, 0);
+        for path in self.replaced_dirs(location).await? {
+            missing += self.entries_below(location, &path).await?;
+        }
         loop {
             let page = self.missing_page(location, after).await?;
-            for entry in &page {
+            for entry in page.iter().filter(|entry| !entry.is_member) {
                 missing += 1;
                 if entry.is_dir {
                     missing += self.entries_below(location, &entry.path).await?;
@@ -50,16 +60,23 @@ impl Store {
     }
 
     async fn missing_page(&self, location: i64, after: i64) -> Result<Vec<Missing>, ServiceError> {
-        let sql = "SELECT e.id, e.name, e.kind, d.path FROM entry e JOIN dir d ON d.id = e.dir_id
+        let sql = "SELECT e.id, e.name, e.kind, d.path, d.archive FROM entry e JOIN dir d ON d.id = e.dir_id
             WHERE e.gone IS NOT NULL AND e.id > $2 AND d.location_id = $1 ORDER BY e.id LIMIT $3";
         let values = vec![location.into(), after.into(), CHUNK.into()];
         self.rows(sql, values).await?.iter().map(missing_of).collect()
     }
 
+    /// Directories whose place something else has now.
+    async fn replaced_dirs(&self, location: i64) -> Result<Vec<String>, ServiceError> {
+        let sql = "SELECT path FROM dir WHERE location_id = $1 AND dev = -1 LIMIT $2";
+        let rows = self.rows(sql, vec![location.into(), CHUNK.into()]).await?;
+        rows.iter().map(|row| get(row, "path")).collect()
+    }
+
     async fn entries_below(&self, location: i64, path: &str) -> Result<i64, ServiceError> {
         let (from, to) = below(path);
         let sql = "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id
-            WHERE d.location_id = $1 AND (d.path = $2 OR (d.path >= $3 AND d.path < $4)) AND e.gone IS NULL";
+            WHERE d.location_id = $1 AND (d.path = $2 OR (d.path >= $3 AND d.path < $4)) AND e.gone IS NULL AND d.archive IS NULL";
         let values = vec![location.into(), path.into(), from.into(), to.into()];
         let row = self.row(sql, values).await?;
         row.as_ref().map_or(Ok(0), |row| sum(row, "n"))
@@ -73,6 +90,14 @@ impl Store {
     pub async fn sweep(&self, scan: ScanKey) -> Result<i64, ServiceError> {
         let page = self.missing_page(scan.location, 0).await?;
         let mut removed = 0;
+        for path in self.replaced_dirs(scan.location).await? {
+            removed += self.sweep_below(scan, &path).await?;
+            // What took its place is told as changed; what was below it is not.
+            let tx = self.sql.begin().await?;
+            self.hold(&tx, scan).await?;
+            self.log_unsaid(&tx, scan).await?;
+            tx.commit().await.map_err(db_error)?;
+        }
         let dirs: Vec<&Missing> = page.iter().filter(|entry| entry.is_dir).collect();
         for dir in dirs {
             removed += self.sweep_below(scan, &dir.path).await?;
@@ -92,7 +117,7 @@ impl Store {
         Ok(removed + i64::try_from(ids.len()).unwrap_or(0))
     }
 
-    async fn sweep_below(&self, scan: ScanKey, path: &str) -> Result<i64, ServiceError> {
+    pub(super) async fn sweep_below(&self, scan: ScanKey, path: &str) -> Result<i64, ServiceError> {
         let (from, to) = below(path);
         let mut removed = 0;
         loop {

@@ -22,7 +22,8 @@ impl Store {
     pub async fn usage(&self, location: i64, path: &str) -> Result<Option<UsageRow>, ServiceError> {
         let (from, to) = below(path);
         let sql = "SELECT CAST(SUM(files) AS bigint) AS files, CAST(SUM(bytes) AS bigint) AS bytes, COUNT(*) AS dirs
-            FROM dir WHERE location_id = $1 AND (path = $2 OR (path >= $3 AND path < $4))";
+            FROM dir WHERE location_id = $1 AND (path = $2 OR (path >= $3 AND path < $4))
+              AND (archive IS NULL OR archive = (SELECT archive FROM dir WHERE location_id = $1 AND path = $2))";
         let values = vec![location.into(), path.into(), from.into(), to.into()];
         let Some(row) = self.row(sql, values).await? else { return Ok(None) };
         let dirs: i64 = get(&row, "dirs")?;
@@ -54,6 +55,7 @@ impl Store {
         let sql = format!(
             "SELECT {first} AS child, CAST(SUM(files) AS bigint) AS files, CAST(SUM(bytes) AS bigint) AS bytes,
                COUNT(*) AS dirs FROM dir WHERE location_id = $1 AND path >= $2 AND path < $3 AND path <> ''
+               AND (archive IS NULL OR archive = (SELECT archive FROM dir WHERE location_id = $1 AND path = $6))
              GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT $4"
         );
         let values = vec![
@@ -62,6 +64,7 @@ impl Store {
             to.into(),
             i64::from(limit).into(),
             cut.into(),
+            path.into(),
         ];
         let rows = self.rows(&sql, values).await?;
         rows.iter()

@@ -1,13 +1,17 @@
 //! Files that are the same.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Seek;
 
 use caller::Caller;
-use file_scan::{Root, names, same_bytes};
+use file_scan::{names, same_bytes};
+use file_sources::{Limits, Source};
 use options_api::v1::Level;
 use service_error::ServiceError;
 
+use super::archives::open_member;
+use super::locations::blocking;
 use super::{Indexer, Shown};
 use crate::model::{Location, likeness};
 use crate::store::{Found, Group, GroupKey, Totals};
@@ -87,7 +91,7 @@ impl Indexer {
         if verify {
             let mut groups = Vec::with_capacity(page.groups.len());
             for group in page.groups {
-                groups.extend(verified(group).await?);
+                groups.extend(self.verified(group).await?);
             }
             page.groups = groups;
         }
@@ -129,7 +133,7 @@ impl Indexer {
     ) -> Result<DuplicatePage, ServiceError> {
         let images = self.store.likenesses(ids, LIKENESSES_MAX).await?;
         let values: Vec<i64> = images.iter().map(|(_, likeness, _)| *likeness).collect();
-        let groups = super::locations::blocking(move || Ok(likeness::groups(&values))).await?;
+        let groups = blocking(move || Ok(likeness::groups(&values))).await?;
         let first = |group: &[usize]| group.first().map_or(0, |at| images[*at].0);
         let mut totals = Totals::default();
         let mut shown = Vec::new();
@@ -170,47 +174,67 @@ fn hash_of(files: &[Found]) -> Option<Vec<u8>> {
     files.first().and_then(|file| file.content.as_ref()).map(|content| content.hash.clone())
 }
 
-/// Reads the files of a group again: those whose bytes are those of the first
-/// one; nothing if no two are.
-async fn verified(group: ShownGroup) -> Result<Option<ShownGroup>, ServiceError> {
-    let ShownGroup { mut group, content, files, .. } = group;
-    let files = super::locations::blocking(move || {
-        // What lies on another device is never opened here.
-        let open = |shown: &Shown| {
-            let location = &shown.location;
-            if !location.device.is_empty() {
-                return None;
+/// Opens a file of a group, wherever it is.
+fn open(sources: &HashMap<i64, Source>, shown: &Shown, limits: &Limits) -> Option<File> {
+    let source = sources.get(&shown.location.id)?;
+    let path = shown.found.path();
+    match &shown.archive {
+        Some((archive, ino)) => open_member(source, (archive, *ino), &path, limits),
+        None => {
+            let opened =
+                source.reader().open(&names::bytes(&path), shown.found.ino.cast_unsigned());
+            opened.ok().map(|(file, _)| file)
+        }
+    }
+}
+
+/// Those whose bytes are the first one's.
+fn same_as_first(files: Vec<Shown>, sources: &HashMap<i64, Source>, limits: &Limits) -> Vec<Shown> {
+    let mut same: Vec<Shown> = Vec::new();
+    let mut first: Option<File> = None;
+    for file in files {
+        let Some(mut opened) = open(sources, &file, limits) else { continue };
+        let is_same = match &mut first {
+            None => {
+                first = Some(opened);
+                true
             }
-            Root::open(&PathBuf::from(&location.path)).ok()
+            Some(first) => {
+                let rewound = first.rewind();
+                rewound.is_ok() && same_bytes(first, &mut opened).unwrap_or(false)
+            }
         };
-        let at =
-            |shown: &Shown| (names::bytes(&shown.found.path()), shown.found.ino.cast_unsigned());
-        let mut files = files.into_iter();
-        let mut same: Vec<Shown> = Vec::new();
-        for file in files.by_ref() {
-            let Some(first) = same.first() else {
-                if open(&file).is_some() {
-                    same.push(file);
-                }
-                continue;
-            };
-            let (Some(root_a), Some(root_b)) = (open(first), open(&file)) else { continue };
-            let ((path_a, ino_a), (path_b, ino_b)) = (at(first), at(&file));
-            let compared = same_bytes(&root_a, (&path_a, ino_a), &root_b, (&path_b, ino_b));
-            if compared.unwrap_or(false) {
-                same.push(file);
+        if is_same {
+            same.push(file);
+        }
+    }
+    same
+}
+
+impl Indexer {
+    /// Reads the files of a group again: those whose bytes are those of the first
+    /// one; nothing if no two are. What lies on another device is never opened here.
+    async fn verified(&self, group: ShownGroup) -> Result<Option<ShownGroup>, ServiceError> {
+        let ShownGroup { mut group, content, files, .. } = group;
+        let mut sources = HashMap::new();
+        for file in &files {
+            let location = &file.location;
+            if !sources.contains_key(&location.id)
+                && let Ok(source) = self.source(location).await
+            {
+                sources.insert(location.id, source);
             }
         }
-        Ok(same)
-    })
-    .await?;
-    if files.len() < 2 {
-        return Ok(None);
+        let limits = self.settings.archives.limits();
+        let files = blocking(move || Ok(same_as_first(files, &sources, &limits))).await?;
+        if files.len() < 2 {
+            return Ok(None);
+        }
+        group.count = i64::try_from(files.len()).unwrap_or(0);
+        let mut inodes: Vec<i64> = files.iter().map(|file| file.found.ino).collect();
+        inodes.sort_unstable();
+        inodes.dedup();
+        group.wasted = (i64::try_from(inodes.len()).unwrap_or(1) - 1) * group.size;
+        Ok(Some(ShownGroup { group, content, files, verified: true }))
     }
-    group.count = i64::try_from(files.len()).unwrap_or(0);
-    let mut inodes: Vec<i64> = files.iter().map(|file| file.found.ino).collect();
-    inodes.sort_unstable();
-    inodes.dedup();
-    group.wasted = (i64::try_from(inodes.len()).unwrap_or(1) - 1) * group.size;
-    Ok(Some(ShownGroup { group, content, files, verified: true }))
 }

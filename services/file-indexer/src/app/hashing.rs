@@ -4,21 +4,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use file_scan::{
-    ContentKind, HashError, Hasher, MediaLimits, Root, media_facts, names, similarity,
-};
+use file_scan::{ContentKind, HashError, MediaLimits, media_facts, names, similarity};
+use file_sources::{Reader, Source};
 use jobs::{Interrupt, JobResult, Work};
 use service_error::ServiceError;
 
 use super::Indexer;
-use super::scan::{Pace, SharedRoot, VerifyArguments};
+use super::archives::SharedSource;
+use super::scan::{Pace, VerifyArguments};
 use crate::model::{Location, Mode};
 use crate::store::{Hashed, HashedBy, ScanKey, ToHash, Which};
 
 const CHUNK_FILES: u32 = 8_192;
 /// A time that is this fresh may be borne by a later change too: clocks of
 /// file systems move in steps.
-const FRESH_NANOS: i64 = 20_000_000;
+pub(super) const FRESH_NANOS: i64 = 20_000_000;
 
 /// What became of one file.
 enum Outcome {
@@ -35,18 +35,18 @@ impl Indexer {
         work: &Work,
         location: &Location,
         scan: ScanKey,
-        root: &Root,
+        source: &Source,
         mode: Mode,
     ) -> Result<i64, Interrupt> {
         work.phase("hashing", "files");
-        let root: SharedRoot = Arc::new(root.clone());
+        let source: SharedSource = Arc::new(source.clone());
         let mut pace = Pace::new(work, scan.generation);
         let which = if mode == Mode::Deep { Which::UnhashedOrUnseen } else { Which::Unhashed };
         let (mut after, mut done, mut left) = ((0, 0), 0_i64, false);
         let mut chunk = self.store.to_hash(location.id, which, after, CHUNK_FILES).await?;
         while let Some(last) = chunk.last() {
             after = (last.dir, last.id);
-            let reading = self.read_all(chunk, &root, mode);
+            let reading = self.read_all(chunk, &source, mode);
             let next = self.store.to_hash(location.id, which, after, CHUNK_FILES);
             let (outcomes, next) = futures::join!(reading, next);
             let mut hashed = Vec::new();
@@ -76,11 +76,11 @@ impl Indexer {
     async fn read_all(
         &self,
         files: Vec<ToHash>,
-        root: &SharedRoot,
+        source: &SharedSource,
         mode: Mode,
     ) -> Result<Vec<(ToHash, Outcome)>, ServiceError> {
-        let (threads, root) = (self.settings.threads(), Arc::clone(root));
-        super::locations::blocking(move || Ok(read_in_threads(files, &root, mode, threads))).await
+        let (threads, source) = (source.threads(self.settings.threads()), Arc::clone(source));
+        super::locations::blocking(move || Ok(read_in_threads(files, &source, mode, threads))).await
     }
 
     /// Runs a verification: every hashed file is read again.
@@ -92,7 +92,7 @@ impl Indexer {
         let found = self.store.location(arguments.location).await?;
         let location =
             found.ok_or_else(|| ServiceError::not_found("location", work.job().title.as_str()))?;
-        let root: SharedRoot = Arc::new(self.root(&location).await?);
+        let source: SharedSource = Arc::new(self.source(&location).await?);
         let scan = self.store.begin_scan(location.id, location.mode).await?;
         work.phase("verifying", "files");
         let mut pace = Pace::new(&work, scan.generation);
@@ -102,7 +102,7 @@ impl Indexer {
             let Some(last) = chunk.last() else { break };
             after = (last.dir, last.id);
             let (mut rot, mut drift) = (Vec::new(), Vec::new());
-            for (file, outcome) in self.read_all(chunk, &root, Mode::Content).await? {
+            for (file, outcome) in self.read_all(chunk, &source, Mode::Content).await? {
                 let known = file.content.as_ref().map(|(_, hash)| hash.as_slice());
                 match outcome {
                     Outcome::Hashed(now) if known == Some(&now.content.hash[..]) => sound += 1,
@@ -134,6 +134,10 @@ impl Indexer {
             work.progress(done, Some(location.files.max(done)));
             pace.step().await?;
         }
+        let of_members = self.verify_members(&work, &location, scan, &source).await?;
+        sound += of_members.0;
+        rotten += of_members.1;
+        unreadable += of_members.2;
         Ok([("sound", sound), ("rotten", rotten), ("drifted", drifted), ("unreadable", unreadable)]
             .map(|(name, number)| (name.to_owned(), number))
             .into())
@@ -143,7 +147,7 @@ impl Indexer {
 /// Threads take files in runs, so that each stays in one directory.
 fn read_in_threads(
     files: Vec<ToHash>,
-    root: &Root,
+    source: &Source,
     mode: Mode,
     threads: usize,
 ) -> Vec<(ToHash, Outcome)> {
@@ -153,7 +157,7 @@ fn read_in_threads(
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                let mut hasher = Hasher::default();
+                let mut reader = source.reader();
                 loop {
                     let from = next.fetch_add(RUN, Ordering::Relaxed);
                     let Some(run) = files.get(from..files.len().min(from + RUN)) else { break };
@@ -163,7 +167,7 @@ fn read_in_threads(
                     let read: Vec<(usize, Outcome)> = run
                         .iter()
                         .enumerate()
-                        .map(|(at, file)| (from + at, read_one(&mut hasher, file, root, mode)))
+                        .map(|(at, file)| (from + at, read_one(&mut reader, file, mode)))
                         .collect();
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).extend(read);
                 }
@@ -175,9 +179,9 @@ fn read_in_threads(
     files.into_iter().zip(outcomes.into_iter().map(|(_, outcome)| outcome)).collect()
 }
 
-fn read_one(hasher: &mut Hasher, file: &ToHash, root: &Root, mode: Mode) -> Outcome {
+fn read_one(reader: &mut Reader<'_>, file: &ToHash, mode: Mode) -> Outcome {
     let path = names::bytes(&file.path);
-    let content = match hasher.hash(root, &path, file.ino.cast_unsigned()) {
+    let content = match reader.hash(&path, file.ino.cast_unsigned()) {
         Ok(content) => content,
         Err(HashError::Gone | HashError::Replaced | HashError::Changed) => return Outcome::Moved,
         Err(HashError::Unreadable(err)) => return Outcome::Failed(err.to_string()),
@@ -190,12 +194,12 @@ fn read_one(hasher: &mut Hasher, file: &ToHash, root: &Root, mode: Mode) -> Outc
     }
     let media = match (content.kind, mode) {
         (ContentKind::Image, Mode::Deep) => {
-            let opened = hasher.open(root, &path, file.ino.cast_unsigned());
+            let opened = reader.open(&path, file.ino.cast_unsigned());
             opened
                 .ok()
                 .and_then(|(mut file, _)| similarity(&mut file, &MediaLimits::default()).ok()?)
         }
-        (ContentKind::Image, _) => media_facts(hasher.head()),
+        (ContentKind::Image, _) => media_facts(reader.head()),
         _ => None,
     };
     let is_fresh = content.mark.changed >= now_nanos() - FRESH_NANOS;
@@ -208,7 +212,7 @@ fn read_one(hasher: &mut Hasher, file: &ToHash, root: &Root, mode: Mode) -> Outc
     }))
 }
 
-fn now_nanos() -> i64 {
+pub(super) fn now_nanos() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX)
 }

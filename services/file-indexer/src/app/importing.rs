@@ -6,7 +6,8 @@ use std::fs::File;
 use std::io;
 
 use dataset_layouts::{FileFacts, FindingKind, Layout, Limits, Recognised, recognise};
-use file_scan::{Hasher, Root, names};
+use file_scan::names;
+use file_sources::Source;
 use jobs::{Interrupt, JobResult, Work};
 use service_error::ServiceError;
 use uuid::Uuid;
@@ -49,12 +50,12 @@ impl Indexer {
             let done = [("unchanged", 1), ("samples", import.samples), ("version", import.version)];
             return Ok(done.map(|(name, number)| (name.to_owned(), number)).into());
         }
-        let root = self.root(&location).await?;
+        let source = self.source(&location).await?;
         work.phase("listing", "files");
         let mut pace = Pace::new(&work, location.generation);
         let listed = self.list(&mut pace, &location, &arguments).await?;
         work.phase("recognising", "files");
-        let recognised = recognised(&listed, &root, &arguments).await?;
+        let recognised = recognised(&listed, &source, &arguments).await?;
         let listed = listed.files;
         let mut result = tell(&work, &mut pace, &recognised, &arguments.path).await?;
         result.insert("samples".to_owned(), count(recognised.samples.len()));
@@ -65,7 +66,7 @@ impl Indexer {
             &import,
             &arguments,
             &location,
-            (&root, listed.as_slice()),
+            (&source, listed.as_slice()),
             rows,
             seq,
             &mut result,
@@ -163,7 +164,7 @@ impl Indexer {
         import: &Import,
         arguments: &ImportArguments,
         location: &Location,
-        disk: (&Root, &[ListedFile]),
+        disk: (&Source, &[ListedFile]),
         rows: Vec<Row>,
         seq: i64,
         result: &mut BTreeMap<String, i64>,
@@ -267,11 +268,11 @@ fn facts_of(file: &ListedFile, below: &str) -> FileFacts {
 
 async fn recognised(
     listed: &Listed,
-    root: &Root,
+    source: &Source,
     arguments: &ImportArguments,
 ) -> Result<Recognised, ServiceError> {
     let facts = listed.facts.clone();
-    let root = root.clone();
+    let source = source.clone();
     let layout = Layout::named(&arguments.layout);
     let at: HashMap<String, (Vec<u8>, u64)> = listed
         .facts
@@ -285,7 +286,7 @@ async fn recognised(
     blocking(move || {
         let open = |path: &str| -> io::Result<File> {
             let (path, ino) = at.get(path).ok_or(io::ErrorKind::NotFound)?;
-            let opened = Hasher::default().open(&root, path, *ino);
+            let opened = source.reader().open(path, *ino);
             opened.map(|(file, _)| file).map_err(|error| io::Error::other(error.to_string()))
         };
         recognise(&facts, layout, &open, Limits::default())

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use caller::Caller;
 use file_scan::{Root, RootError, Rules};
+use file_sources::{Bucket, SCHEME, Source};
 use jobs::{NewJob, Owner};
 use options_api::v1::{Level, Role};
 use service_error::ServiceError;
@@ -29,6 +30,18 @@ pub struct CreateLocation {
     pub watched: bool,
     /// Whose agent reads it; empty: the server.
     pub device: String,
+    /// Archives in it are directories too.
+    pub archives: bool,
+}
+
+/// What a scan shall do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ScanAsked {
+    /// As before, if nothing.
+    pub mode: Option<Mode>,
+    pub accept_removals: bool,
+    /// As before, if nothing.
+    pub archives: Option<bool>,
 }
 
 impl CreateLocation {
@@ -53,6 +66,9 @@ impl CreateLocation {
             let why = format!("at most {DEVICE_CHARS_MAX} letters, digits, '-', '_' and '.'");
             return Err(ServiceError::invalid("device", why));
         }
+        if self.archives {
+            archives_are_read(&self.path, &self.device)?;
+        }
         Rules::new(&self.rules).map(drop).map_err(|why| ServiceError::invalid("rules", why))
     }
 
@@ -68,6 +84,7 @@ impl CreateLocation {
             guard_percent: if self.guard_percent == 0 { GUARD_PERCENT } else { self.guard_percent },
             root,
             watched: self.watched,
+            archives: self.archives,
         }
     }
 }
@@ -85,6 +102,10 @@ impl Indexer {
     ) -> Result<(Location, bool), ServiceError> {
         asked.check()?;
         let path = absolute("path", &asked.path)?;
+        if path.starts_with(SCHEME) {
+            let made = self.create_bucket(caller, asked, path).await?;
+            return Ok((made, false));
+        }
         if !asked.device.is_empty() {
             // A path of another device is a name to the server, never opened.
             for other in self.store.locations_holding(&path).await? {
@@ -97,8 +118,7 @@ impl Indexer {
             return Ok((made, false));
         }
         let (path, root) = self.open_allowed(caller, &path).await?;
-        let identity = root.identity();
-        let root = (identity.dev.cast_signed(), identity.ino.cast_signed());
+        let root = Source::Directory(root).identity();
         for other in self.store.locations_beside(&path, root).await? {
             if !other.device.is_empty() {
                 continue;
@@ -128,6 +148,53 @@ impl Indexer {
             self.store.create_location(asked.into_location(path, caller, Some(root))).await?;
         self.announce(&made).await?;
         Ok((made, false))
+    }
+
+    /// A prefix of a bucket becomes a location. Whether there is one is told only
+    /// to those who may name it.
+    async fn create_bucket(
+        &self,
+        caller: &Caller,
+        asked: CreateLocation,
+        path: String,
+    ) -> Result<Location, ServiceError> {
+        if !asked.device.is_empty() {
+            let why = "a bucket is read by the server, by no device's agent";
+            return Err(ServiceError::invalid("device", why));
+        }
+        self.allow_bucket(caller, &path)?;
+        let source = Source::Bucket(Bucket::open(&path, &self.paths.closed_objects).await?);
+        let root = source.identity();
+        let mut others = self.store.locations_beside(&path, root).await?;
+        others.extend(self.store.locations_holding(&path).await?);
+        for other in others {
+            if other.path == path {
+                return Err(ServiceError::already_exists("location", &path));
+            }
+            refuse_overlap(&asked, &path, &other.path)?;
+        }
+        let made =
+            self.store.create_location(asked.into_location(path, caller, Some(root))).await?;
+        self.announce(&made).await?;
+        Ok(made)
+    }
+
+    /// As [`Self::open_allowed`], by the same settings: `paths.allowed` names
+    /// prefixes of buckets too.
+    fn allow_bucket(&self, caller: &Caller, path: &str) -> Result<(), ServiceError> {
+        let any = caller.role == Role::Admin && self.paths.any_for_admins;
+        let is_below = |prefix: &str| relative_to(prefix.trim_end_matches('/'), path).is_some();
+        let mut allowed = self.paths.allowed.iter().filter_map(|allowed| allowed.to_str());
+        if !any && !allowed.any(is_below) {
+            return Err(not_allowed(path));
+        }
+        let own = self.paths.closed_objects.replacen("s3a://", SCHEME, 1);
+        if !own.is_empty() && is_below(&own) {
+            let message =
+                format!("path: {path} lies in the platform's own objects, which are never read");
+            return Err(ServiceError::denied(message).reason("PATH_CLOSED").field("path"));
+        }
+        Ok(())
     }
 
     async fn announce(&self, location: &Location) -> Result<(), ServiceError> {
@@ -276,15 +343,20 @@ impl Indexer {
         &self,
         caller: &Caller,
         id: &str,
-        mode: Option<Mode>,
-        accept_removals: bool,
+        asked: ScanAsked,
     ) -> Result<uuid::Uuid, ServiceError> {
         let action = "quarry.files.v1.LocationsService/ScanLocation";
         let location = self.location_for(caller, Level::Write, id, action).await?;
+        if let Some(archives) = asked.archives.filter(|archives| *archives != location.archives) {
+            if archives {
+                archives_are_read(&location.path, &location.device)?;
+            }
+            self.store.set_archives(location.id, archives).await?;
+        }
         let arguments = ScanArguments {
             location: location.id,
-            mode: mode.unwrap_or(location.mode) as i32,
-            accept_removals,
+            mode: asked.mode.unwrap_or(location.mode) as i32,
+            accept_removals: asked.accept_removals,
         };
         let job = NewJob::new("scan", Owner::of(caller))
             .title(&location.path)
@@ -326,6 +398,18 @@ impl Indexer {
         );
         Err(ServiceError::conflict(message).reason("JOB_KEY_TAKEN"))
     }
+}
+
+/// Refuses to look into archives that are not on a disk of the server.
+fn archives_are_read(path: &str, device: &str) -> Result<(), ServiceError> {
+    let why = if !device.is_empty() {
+        "are looked into by the server alone, not by a device's agent"
+    } else if path.starts_with(SCHEME) {
+        "in a bucket are not looked into; they are objects like others"
+    } else {
+        return Ok(());
+    };
+    Err(ServiceError::invalid("archives", why).reason("ARCHIVES_NOT_READ"))
 }
 
 fn refuse_overlap(asked: &CreateLocation, path: &str, other: &str) -> Result<(), ServiceError> {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod announce;
+mod archives;
 mod changes;
 mod datasets;
 mod duplicates;
@@ -35,7 +36,7 @@ pub use changes::Changed;
 pub use datasets::Datasets;
 pub use duplicates::{DuplicateMode, ShownGroup};
 pub use imports::{ImportAsked, ImportQuery};
-pub use locations::CreateLocation;
+pub use locations::{CreateLocation, ScanAsked};
 pub use marks::{MarkScope, Marking};
 pub use scan::{ScanArguments, VerifyArguments};
 pub use search::{QueryText, Shown};
@@ -110,7 +111,10 @@ impl Indexer {
         let found = match Uuid::try_parse(id) {
             Ok(uuid) => self.store.find_location(uuid).await?,
             Err(_) => {
-                let path = format!("/{}", id.trim_matches('/'));
+                let path = match file_sources::bucket_path(id) {
+                    Some(path) => path.unwrap_or_default(),
+                    None => format!("/{}", id.trim_matches('/')),
+                };
                 let holding = self.store.locations_holding(&path).await?;
                 holding.into_iter().find(|location| location.path == path)
             }
@@ -170,12 +174,17 @@ fn elsewhere(location: &Location, done: &str) -> Result<(), ServiceError> {
     Err(ServiceError::precondition(message).reason("LOCATION_ELSEWHERE"))
 }
 
-/// An absolute path without `.`, `..`, doubled or trailing slashes.
+/// An absolute path without `.`, `..`, doubled or trailing slashes, or a bucket's.
 fn absolute(field: &str, path: &str) -> Result<String, ServiceError> {
     const PATH_BYTES_MAX: usize = 4_095;
     let wrong = |why: &str| Err(ServiceError::invalid(field, format!("{path:?} {why}")));
+    if path.len() <= PATH_BYTES_MAX
+        && let Some(bucket) = file_sources::bucket_path(path)
+    {
+        return bucket.or_else(wrong);
+    }
     if !path.starts_with('/') {
-        return wrong("is no absolute path");
+        return wrong("is no absolute path, and no s3://bucket/prefix");
     }
     if path.contains('\0') || path.len() > PATH_BYTES_MAX {
         return wrong("holds a NUL or is longer than 4,095 bytes");

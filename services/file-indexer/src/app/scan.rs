@@ -1,10 +1,10 @@
 //! A scan: walk and merge, match moves, sweep with a guard, hash, index names.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use file_scan::{Identity, Listing, Root, Rules, WalkOptions, WalkSummary, names, walk};
+use file_scan::{Identity, Listing, Root, Rules, WalkOptions, WalkSummary, names};
+use file_sources::{Bucket, Source};
 use jobs::{Interrupt, JobResult, Work};
 use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
@@ -92,8 +92,8 @@ impl Indexer {
             return self.run_agent_scan(&work, &location, &arguments).await;
         }
         let mode = Mode::of(arguments.mode);
-        let root = match self.root(&location).await {
-            Ok(root) => root,
+        let source = match self.source(&location).await {
+            Ok(source) => source,
             Err(error) => {
                 self.store.set_problem(location.id, error.message()).await?;
                 return Err(error.into());
@@ -101,13 +101,16 @@ impl Indexer {
         };
         let scan = self.store.begin_scan(location.id, mode).await?;
         work.step(&Checkpoint { generation: scan.generation }).await?;
-        let (merged, summary) = self.walk_and_merge(&work, &location, scan, &root).await?;
+        let (merged, summary) = self.walk_and_merge(&work, &location, scan, &source).await?;
         let moved = self.store.match_moves(scan).await?;
-        let removed = self.sweep(&work, &location, scan, &root, arguments.accept_removals).await?;
-        let mut hashed = 0;
+        let archives = self.read_archives(&work, &location, scan, &source, mode).await?;
+        let removed =
+            self.sweep(&work, &location, scan, &source, arguments.accept_removals).await?;
+        self.forget_members(&location, scan).await?;
+        let mut hashed = archives.hashed;
         let is_unhashed = self.store.location(location.id).await?.is_some_and(|now| now.unhashed);
         if mode > Mode::Metadata && is_unhashed {
-            hashed = self.hash_files(&work, &location, scan, &root, mode).await?;
+            hashed += self.hash_files(&work, &location, scan, &source, mode).await?;
         }
         self.index_names(&work, scan).await?;
         self.store.forget_contents().await?;
@@ -123,16 +126,23 @@ impl Indexer {
             ("moved", merged.moved + moved),
             ("removed", removed),
             ("hashed", hashed),
+            ("archives", archives.archives),
+            ("archives_read", archives.read),
         ]
         .map(|(name, number)| (name.to_owned(), number))
         .into())
     }
 
-    /// Opens the location's root. Another directory under its name is not it.
-    pub(super) async fn root(&self, location: &Location) -> Result<Root, ServiceError> {
+    /// Opens what the location is read from.
+    pub(super) async fn source(&self, location: &Location) -> Result<Source, ServiceError> {
         elsewhere(location, "read by the server")?;
+        if location.is_bucket() {
+            let opened = Bucket::open(&location.path, &self.paths.closed_objects).await?;
+            return Ok(Source::Bucket(opened));
+        }
         let path = PathBuf::from(&location.path);
-        blocking(move || Root::open(&path).map_err(|error| offline(&error))).await
+        let opened = move || Root::open(&path).map_err(|error| offline(&error));
+        blocking(opened).await.map(Source::Directory)
     }
 
     fn walk_options(&self, location: &Location) -> Result<WalkOptions, ServiceError> {
@@ -152,17 +162,21 @@ impl Indexer {
         work: &Work,
         location: &Location,
         scan: ScanKey,
-        root: &Root,
+        source: &Source,
     ) -> Result<(Merged, WalkSummary), Interrupt> {
         work.phase("walking", "entries");
         let options = self.walk_options(location)?;
-        let (send, mut listings) = mpsc::channel::<Listed>(QUEUE);
-        let walked = root.clone();
+        let (send, mut listings) = mpsc::channel::<Walked>(QUEUE);
+        let walked = source.clone();
         let stopping = work.stopping();
         let walking = tokio::task::spawn_blocking(move || {
-            walk(&walked, &options, |listing: Listing| {
+            let told = |path: &[u8], why: &str| {
+                drop(send.blocking_send(Walked::Told(names::text(path), why.to_owned())));
+            };
+            walked.walk(&options, &told, |listing: Listing| {
                 // The fingerprint is made here, in the walk's threads.
-                !stopping.is_cancelled() && send.blocking_send(Listed::from(listing)).is_ok()
+                let listed = Walked::Listed(Box::new(Listed::from(listing)));
+                !stopping.is_cancelled() && send.blocking_send(listed).is_ok()
             })
         });
         let (mut merged, mut done) = (Merged::default(), 0_i64);
@@ -175,7 +189,7 @@ impl Indexer {
             }
             done +=
                 batch.listed.iter().map(|listed| listed.listing.entries.len() as i64).sum::<i64>();
-            let now = root.clone();
+            let now = source.clone();
             merged +=
                 self.store.merge(scan, batch, |path| now.inode_at(&names::bytes(path))).await?;
             work.progress(done, expected.map(|expected| expected.max(done)));
@@ -199,11 +213,10 @@ impl Indexer {
         work: &Work,
         location: &Location,
         scan: ScanKey,
-        root: &Root,
+        source: &Source,
         accepted: bool,
     ) -> Result<i64, Interrupt> {
-        let identity = root.identity();
-        let now = (identity.dev.cast_signed(), identity.ino.cast_signed());
+        let now = source.identity();
         let Some(missing) = self.guarded(location, scan, now, accepted).await? else {
             return Ok(0);
         };
@@ -265,12 +278,26 @@ impl Indexer {
     }
 }
 
+/// What the walk hands over.
+enum Walked {
+    Listed(Box<Listed>),
+    /// What can't be an entry, and why.
+    Told(String, String),
+}
+
 /// As many listings as are there, up to a batch; empty at the end of the walk.
-async fn next_batch(listings: &mut mpsc::Receiver<Listed>, work: &Work) -> Batch {
+async fn next_batch(listings: &mut mpsc::Receiver<Walked>, work: &Work) -> Batch {
     let mut batch = Batch::default();
     let mut entries = 0;
     while entries < BATCH_ENTRIES && batch.listed.len() < BATCH_DIRS {
-        let Some(listed) = listings.recv().await else { break };
+        let listed = match listings.recv().await {
+            Some(Walked::Listed(listed)) => *listed,
+            Some(Walked::Told(path, why)) => {
+                work.item_failed(&names::shown(&path), &why);
+                continue;
+            }
+            None => break,
+        };
         entries += listed.listing.entries.len() + 1;
         if let Some(error) = &listed.listing.error {
             let path = if listed.path.is_empty() { "." } else { listed.path.as_str() };
@@ -280,6 +307,3 @@ async fn next_batch(listings: &mut mpsc::Receiver<Listed>, work: &Work) -> Batch
     }
     batch
 }
-
-/// A root that several threads read.
-pub(super) type SharedRoot = Arc<Root>;

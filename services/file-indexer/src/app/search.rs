@@ -30,6 +30,8 @@ pub struct Shown {
     pub found: Found,
     pub location: Location,
     pub said: Said,
+    /// Path and inode of the archive that it lies in.
+    pub archive: Option<(String, i64)>,
 }
 
 /// A page, and the key it ends with if there may be more.
@@ -160,10 +162,15 @@ impl Indexer {
         locations: &HashMap<i64, Location>,
     ) -> Result<Vec<Shown>, ServiceError> {
         let mut said = self.store.said_of(&found).await?;
+        let mut within: Vec<i64> = found.iter().filter_map(|found| found.archive).collect();
+        within.sort_unstable();
+        within.dedup();
+        let archives = self.store.archives_at(&within).await?;
         let shown = found.into_iter().filter_map(|found| {
             let location = locations.get(&found.location)?.clone();
             let said = said.remove(&found.id).unwrap_or_default();
-            Some(Shown { found, location, said })
+            let archive = found.archive.and_then(|id| archives.get(&id)).cloned();
+            Some(Shown { found, location, said, archive })
         });
         Ok(shown.collect())
     }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
 
 use dataset_layouts::Bytes;
-use file_scan::{Hasher, Root, names};
+use file_scan::names;
+use file_sources::{Reader, Source};
 use items_api::v1::upload_media_request::Part;
 use items_api::v1::{MediaHeader, UploadMediaRequest};
 use jobs::{Interrupt, Work};
@@ -49,14 +50,14 @@ pub(super) async fn put(
     work: &Work,
     arguments: &ImportArguments,
     location: &Location,
-    (root, listed): (&Root, &[ListedFile]),
+    (source, listed): (&Source, &[ListedFile]),
     fresh: &mut Vec<Row>,
 ) -> Result<(Option<i64>, HashSet<Uuid>), Interrupt> {
     let mut upload = String::new();
     let mut failed = HashSet::new();
     if !arguments.by_reference {
         upload = indexer.datasets.begin_upload(&arguments.namespace, &arguments.dataset).await?;
-        match send(indexer, work, &upload, (root, listed), fresh).await {
+        match send(indexer, work, &upload, (source, listed), fresh).await {
             Ok(unread) => failed = unread,
             Err(interrupt) => {
                 if let Err(error) = indexer.datasets.abort_upload(&upload).await {
@@ -93,7 +94,7 @@ async fn send(
     indexer: &Indexer,
     work: &Work,
     upload: &str,
-    (root, listed): (&Root, &[ListedFile]),
+    (source, listed): (&Source, &[ListedFile]),
     fresh: &[Row],
 ) -> Result<HashSet<Uuid>, Interrupt> {
     work.phase("sending", "files");
@@ -117,15 +118,15 @@ async fn send(
         .collect();
     let total = i64::try_from(files.len()).unwrap_or(i64::MAX);
     let (parts, taken) = mpsc::channel(QUEUE);
-    let (root, upload, stopping) = (root.clone(), upload.to_owned(), work.stopping());
+    let (source, upload, stopping) = (source.clone(), upload.to_owned(), work.stopping());
     let reading = tokio::task::spawn_blocking(move || {
         let mut unread = Vec::new();
-        let mut hasher = Hasher::default();
+        let mut reader = source.reader();
         for file in files {
             if stopping.is_cancelled() {
                 break;
             }
-            match send_one(&mut hasher, &root, &upload, &file, &parts) {
+            match send_one(&mut reader, &upload, &file, &parts) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(why) => unread.push((file.content, names::shown(&file.file.found.path()), why)),
@@ -150,16 +151,15 @@ async fn send(
 
 /// Reads a file and hands it over; false when nobody takes it any more.
 fn send_one(
-    hasher: &mut Hasher,
-    root: &Root,
+    reader: &mut Reader<'_>,
     upload: &str,
     file: &ToSend,
     parts: &mpsc::Sender<UploadMediaRequest>,
 ) -> Result<bool, String> {
     let found = &file.file.found;
     let path = names::bytes(&found.path());
-    let (mut opened, mark) = hasher
-        .open(root, &path, found.ino.cast_unsigned())
+    let (mut opened, mark) = reader
+        .open(&path, found.ino.cast_unsigned())
         .map_err(|error| format!("can't be read: {error}"))?;
     let is_as_listed = mark.size == found.size
         && mark.modified == found.modified

@@ -57,6 +57,12 @@ impl Indexer {
 
     async fn watch_one(&self, location: Location) {
         loop {
+            if location.is_bucket() {
+                // Nothing tells of it: it is looked at by the clock.
+                self.scan_for_watch(&location).await;
+                tokio::time::sleep(WITHOUT_HINTS).await;
+                continue;
+            }
             let path = PathBuf::from(&location.path);
             let begun = blocking(move || {
                 Watch::begin(&path).map_err(|error| {
@@ -86,7 +92,7 @@ impl Indexer {
 
     /// A root that is away has lost its watches: they are begun anew.
     async fn is_sound(&self, location: &Location) -> bool {
-        self.root(location).await.is_ok()
+        self.source(location).await.is_ok()
     }
 
     /// One scan at a time: a hint while one is under way asks for another when

@@ -162,7 +162,7 @@ fn group_to_wire(shown: ShownGroup) -> wire::DuplicateGroup {
 }
 
 fn to_wire(shown: Shown) -> wire::FileEntry {
-    let Shown { found, location, said } = shown;
+    let Shown { found, location, said, archive } = shown;
     let path = location.absolute(&found.path());
     let path_raw = if names::is_plain(&path) { Vec::new() } else { names::bytes(&path) };
     let content = found.content.as_ref();
@@ -200,6 +200,9 @@ fn to_wire(shown: Shown) -> wire::FileEntry {
         missing: found.is_gone,
         path_raw,
         link_target: found.target.as_deref().map(names::shown).unwrap_or_default(),
+        archive: archive
+            .map(|(path, _)| names::shown(&location.absolute(&path)))
+            .unwrap_or_default(),
     }
 }
 

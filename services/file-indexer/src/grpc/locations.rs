@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{answer, timestamp};
 use crate::ROLE;
-use crate::app::{CreateLocation, Indexer};
+use crate::app::{CreateLocation, Indexer, ScanAsked};
 use crate::model::{Location, Mode};
 
 const LIST: &str = "locations";
@@ -35,6 +35,7 @@ impl LocationsService for Locations {
             nested: asked.nested,
             watched: asked.watched,
             device: asked.device,
+            archives: asked.archives,
         };
         let made = self.0.create_location(&caller, create).await;
         answer(made.map(|(location, relocated)| wire::CreateLocationResponse {
@@ -85,7 +86,9 @@ impl LocationsService for Locations {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let mode = mode(asked.mode)?;
-        let job = self.0.scan_location(&caller, &asked.id, mode, asked.accept_removals).await;
+        let asked_for =
+            ScanAsked { mode, accept_removals: asked.accept_removals, archives: asked.archives };
+        let job = self.0.scan_location(&caller, &asked.id, asked_for).await;
         answer(job.map(|id| wire::ScanLocationResponse { job: format!("{ROLE}/{id}") }))
     }
 
@@ -128,5 +131,7 @@ fn to_wire(location: Location) -> wire::Location {
         problem: location.problem,
         guard_percent: location.guard_percent,
         watched: location.watched,
+        archives: location.archives,
+        member_count: location.members,
     }
 }

@@ -118,6 +118,28 @@ async fn a_moved_file_is_the_same_entry_and_a_new_one_in_its_inode_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_takes_a_directorys_place_takes_all_below_it_along() {
+    on_each(|house| async move {
+        for n in 0..8 {
+            house.write(&format!("stays/{n}"), "s");
+        }
+        house.write("a/b/c", "c");
+        house.write("moves/d/e", "e");
+        house.scanned().await;
+        std::fs::remove_dir_all(house.path("a")).unwrap();
+        house.write("a", "now a file");
+        // One that moved away is not lost with its place.
+        std::fs::rename(house.path("moves"), house.path("stays/moved")).unwrap();
+        std::os::unix::fs::symlink("..", house.path("moves")).unwrap();
+        house.scanned().await;
+        std::fs::remove_file(house.path("a")).unwrap();
+        house.write("a/b", "a directory again");
+        house.scanned().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edit_whose_time_was_put_back_is_seen() {
     on_each(|house| async move {
         house.write("file", "aaaa");

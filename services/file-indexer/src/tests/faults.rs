@@ -217,7 +217,8 @@ async fn a_scan_that_is_stopped_anywhere_goes_on_to_the_same_end() {
         }
         for _ in 0..4 {
             let id = house.location.uuid.to_string();
-            let scan = house.indexer.scan_location(&house.caller, &id, None, false).await.unwrap();
+            let scan =
+                house.indexer.scan_location(&house.caller, &id, Default::default()).await.unwrap();
             house.indexer.jobs().pause(scan).await.unwrap();
             let paused = async {
                 loop {

@@ -1,6 +1,7 @@
 //! Real trees, both databases, the real runner.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod archives;
 mod changes;
 mod edits;
 mod faults;
@@ -24,7 +25,7 @@ use sql_store::testing;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Announcer, Datasets, Indexer};
+use crate::app::{Announcer, Datasets, Indexer, ScanAsked};
 use crate::model::{Location, Mode, Query, Sort, SortBy};
 use crate::settings::{Paths, Settings};
 use crate::store::{Found, NewLocation, Store};
@@ -70,8 +71,7 @@ impl House {
         let tokens = TokenSource::new(nobody.clone(), Secret::new("secret"));
         let shutdown = CancellationToken::new();
         let (grants, _) = GrantReplica::new(nobody.clone(), tokens.clone(), shutdown.clone());
-        let paths =
-            Paths { allowed: Vec::new(), any_for_admins: true, closed: data_dir.to_owned() };
+        let paths = Paths { any_for_admins: true, closed: data_dir.to_owned(), ..Paths::default() };
         let indexer = Indexer::new(
             store.clone(),
             grants,
@@ -106,7 +106,11 @@ impl House {
         let id = self.location.uuid.to_string();
         let job = self
             .indexer
-            .scan_location(&self.caller, &id, Some(mode), accept_removals)
+            .scan_location(
+                &self.caller,
+                &id,
+                ScanAsked { mode: Some(mode), accept_removals, archives: None },
+            )
             .await
             .unwrap();
         self.ended(job).await
@@ -179,6 +183,7 @@ async fn locate(store: &Store, path: &Path) -> Location {
         guard_percent: 50,
         root: Some((identity.dev.cast_signed(), identity.ino.cast_signed())),
         watched: false,
+        archives: false,
     };
     let made = store.create_location(new).await.unwrap();
     store.mark_announced(made.id).await.unwrap();

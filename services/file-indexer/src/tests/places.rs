@@ -17,6 +17,7 @@ fn create(path: &Path) -> CreateLocation {
         nested: false,
         watched: false,
         device: String::new(),
+        archives: false,
     }
 }
 
@@ -76,6 +77,7 @@ async fn a_path_is_allowed_or_refused_before_it_is_looked_at() {
         allowed: vec![inside.path().to_owned()],
         any_for_admins: true,
         closed: data.path().to_owned(),
+        ..Paths::default()
     };
     let indexer = house.indexer.with_paths(paths);
     let refused = async |caller: &Caller, path: PathBuf| {
@@ -101,7 +103,7 @@ async fn the_data_directory_within_a_location_is_not_read() {
     let closed = house.path("secrets");
     house.write("secrets/admin-token", "x");
     house.write("open/file", "x");
-    let paths = Paths { allowed: Vec::new(), any_for_admins: true, closed };
+    let paths = Paths { any_for_admins: true, closed, ..Paths::default() };
     let indexer = house.indexer.with_paths(paths);
     let shutdown = CancellationToken::new();
     house.shutdown.cancel();
@@ -109,7 +111,7 @@ async fn the_data_directory_within_a_location_is_not_read() {
         tokio::spawn(job.run);
     }
     let id = house.location.uuid.to_string();
-    let job = indexer.scan_location(&house.caller, &id, None, false).await.unwrap();
+    let job = indexer.scan_location(&house.caller, &id, Default::default()).await.unwrap();
     house.ended(job).await;
     let found = house.index().await;
     assert!(found.contains_key(&b"open/file"[..]));

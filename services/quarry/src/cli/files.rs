@@ -84,8 +84,11 @@ impl FilesCommand {
 }
 
 /// A path as the server has it: absolute, its symlinks resolved where it is
-/// there.
+/// there; or a bucket's, as it is.
 fn server_path(path: &Path) -> Result<String, Failure> {
+    if let Some(bucket) = path.to_str().filter(|path| path.starts_with("s3://")) {
+        return Ok(bucket.to_owned());
+    }
     let absolute = std::fs::canonicalize(path)
         .or_else(|_| std::path::absolute(path))
         .map_err(|err| ServiceError::invalid("path", format!("{}: {err}", path.display())))?;

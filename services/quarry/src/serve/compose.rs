@@ -243,6 +243,7 @@ impl House<'_> {
             allowed: self.settings.paths.allowed.clone(),
             any_for_admins: is_loopback,
             closed: self.settings.data_dir.clone(),
+            closed_objects: self.settings.objects(),
         };
         let sql = self.settings.sql();
         let Ends { draining, stopped } = self.ends.clone();

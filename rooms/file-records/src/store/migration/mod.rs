@@ -2,6 +2,7 @@
 
 mod m0001_files;
 mod m0002_changes;
+mod m0003_archives;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
             Box::new(jobs::Migration),
             Box::new(sql_store::SystemMetrics),
             Box::new(m0002_changes::Migration),
+            Box::new(m0003_archives::Migration),
         ]
     }
 }

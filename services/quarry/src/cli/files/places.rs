@@ -46,9 +46,9 @@ impl From<ModeArg> for wire::ScanMode {
 
 #[derive(Debug, Subcommand)]
 pub enum LocationCommand {
-    /// Make a directory of the server a location
+    /// Make a directory of the server, or s3://bucket/prefix, a location
     Add {
-        /// The directory
+        /// The directory, or s3://bucket/prefix
         path: PathBuf,
         /// What to call it [default: its last name]
         #[arg(long, default_value = "")]
@@ -71,6 +71,9 @@ pub enum LocationCommand {
         /// More than so many percent missing are not removed unasked
         #[arg(long, value_name = "PERCENT", default_value_t = 0)]
         guard: i32,
+        /// Look into .zip, .tar, .tar.gz and .tar.zst: their members are found as files below them
+        #[arg(long)]
+        archives: bool,
     },
     /// The locations that you may see
     List(Page),
@@ -95,7 +98,7 @@ impl LocationCommand {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         match self {
-            Self::Add { path, name, mode, rules, nested, device, watch, guard } => {
+            Self::Add { path, name, mode, rules, nested, device, watch, guard, archives } => {
                 let request = wire::CreateLocationRequest {
                     // A path elsewhere means nothing here: it is taken as it is.
                     path: if device.is_empty() { server_path(&path)? } else { plain_path(&path)? },
@@ -106,6 +109,7 @@ impl LocationCommand {
                     nested,
                     watched: watch,
                     device,
+                    archives,
                 };
                 let answer = client.locations().create_location(request).await?.into_inner();
                 let json = message_json("quarry.files.v1.CreateLocationResponse", &answer)?;
@@ -145,6 +149,9 @@ pub struct ScanCommand {
     /// What is missing is removed, however much it is
     #[arg(long)]
     accept_removals: bool,
+    /// Look into archives from now on, or no more [default: as before]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    archives: Option<bool>,
 }
 
 impl ScanCommand {
@@ -155,6 +162,7 @@ impl ScanCommand {
             id: location.id,
             mode: self.mode.map_or(wire::ScanMode::Unspecified, Into::into).into(),
             accept_removals: self.accept_removals,
+            archives: self.archives,
         };
         let job = client.locations().scan_location(request).await?.into_inner().job;
         queued(context, &job, self.wait).await?;
@@ -180,7 +188,7 @@ pub(super) async fn scanned(
     mode: Option<ModeArg>,
 ) -> Result<(), Failure> {
     let mode = mode.map_or(wire::ScanMode::Unspecified, Into::into).into();
-    let request = wire::ScanLocationRequest { id, mode, accept_removals: false };
+    let request = wire::ScanLocationRequest { id, mode, accept_removals: false, archives: None };
     let job = client.locations().scan_location(request).await?.into_inner().job;
     outcome(&follow(context, client, &job).await?)
 }
