@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 };
 
 use crate::Kernels;
-use crate::prefetch::prefetch;
+use crate::prefetch::each_row;
 use crate::scalar;
 
 /// The set, where the processor has all of it.
@@ -52,27 +52,11 @@ const KERNELS: Kernels = Kernels {
     l1_f16: checked!(|a, b| l1_f16),
 };
 
-/// How many rows ahead of the one in work are asked for.
-const AHEAD: usize = 3;
-
 macro_rules! rows {
     ($name:ident, $element:ty, $of:ident) => {
         #[target_feature(enable = "avx2,fma,f16c,popcnt")]
         fn $name(query: &[$element], table: &[$element], rows: &[u32], out: &mut [i32]) {
-            let width = query.len();
-            let row = |number: u32| {
-                let begin = number as usize * width;
-                &table[begin..begin + width]
-            };
-            for &ahead in rows.iter().take(AHEAD) {
-                prefetch(row(ahead));
-            }
-            for (at, (&number, out)) in rows.iter().zip(out).enumerate() {
-                if let Some(&ahead) = rows.get(at + AHEAD) {
-                    prefetch(row(ahead));
-                }
-                *out = $of(query, row(number));
-            }
+            each_row(query, table, rows, out, |query, row| $of(query, row));
         }
     };
 }

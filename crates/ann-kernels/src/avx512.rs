@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 };
 
 use crate::Kernels;
-use crate::prefetch::prefetch;
+use crate::prefetch::each_row;
 
 /// The set, where the processor has all of it.
 pub fn kernels() -> Option<Kernels> {
@@ -43,43 +43,15 @@ pub fn kernels() -> Option<Kernels> {
     })
 }
 
-/// How many rows ahead of the one in work are asked for.
-const AHEAD: usize = 3;
-
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn dot_rows(query: &[i8], table: &[i8], rows: &[u32], out: &mut [i32]) {
     let surplus = surplus(query);
-    each(query, table, rows, out, |query, row| dot(query, row).wrapping_sub(surplus));
+    each_row(query, table, rows, out, |query, row| dot(query, row).wrapping_sub(surplus));
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn l1_rows(query: &[i8], table: &[i8], rows: &[u32], out: &mut [i32]) {
-    each(query, table, rows, out, |query, row| l1(query, row));
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn each(
-    query: &[i8],
-    table: &[i8],
-    rows: &[u32],
-    out: &mut [i32],
-    of: impl Fn(&[i8], &[i8]) -> i32,
-) {
-    let width = query.len();
-    let row = |number: u32| {
-        let begin = number as usize * width;
-        &table[begin..begin + width]
-    };
-    for &ahead in rows.iter().take(AHEAD) {
-        prefetch(row(ahead));
-    }
-    for (at, (&number, out)) in rows.iter().zip(out).enumerate() {
-        if let Some(&ahead) = rows.get(at + AHEAD) {
-            prefetch(row(ahead));
-        }
-        *out = of(query, row(number));
-    }
+    each_row(query, table, rows, out, |query, row| l1(query, row));
 }
 
 #[inline]

@@ -10,17 +10,17 @@ use std::arch::aarch64::{
 
 use half::f16;
 
-use crate::prefetch::prefetch;
+use crate::prefetch::each_row;
 use crate::{Kernels, scalar};
 
 /// The set.
 pub const KERNELS: Kernels = Kernels {
     name: "neon",
-    dot_codes_rows: |query, table, rows, out| each(query, table, rows, out, dot_i8),
-    l1_codes_rows: |query, table, rows, out| each(query, table, rows, out, l1_i8),
-    dot_i8_rows: |query, table, rows, out| each(query, table, rows, out, dot_i8),
-    hamming_rows: |query, table, rows, out| each(query, table, rows, out, hamming),
-    and_rows: |query, table, rows, out| each(query, table, rows, out, and),
+    dot_codes_rows: |query, table, rows, out| each_row(query, table, rows, out, dot_i8),
+    l1_codes_rows: |query, table, rows, out| each_row(query, table, rows, out, l1_i8),
+    dot_i8_rows: |query, table, rows, out| each_row(query, table, rows, out, dot_i8),
+    hamming_rows: |query, table, rows, out| each_row(query, table, rows, out, hamming),
+    and_rows: |query, table, rows, out| each_row(query, table, rows, out, and),
     dot_i8,
     l2_i8,
     l1_i8,
@@ -31,33 +31,6 @@ pub const KERNELS: Kernels = Kernels {
     l2_f16: |a, b| lanes(a, b, widened, squared),
     l1_f16: |a, b| lanes(a, b, widened, absolute),
 };
-
-/// How many rows ahead of the one in work are asked for.
-const AHEAD: usize = 3;
-
-#[inline(always)]
-fn each<T>(
-    query: &[T],
-    table: &[T],
-    rows: &[u32],
-    out: &mut [i32],
-    of: impl Fn(&[T], &[T]) -> i32,
-) {
-    let width = query.len();
-    let row = |number: u32| {
-        let begin = number as usize * width;
-        &table[begin..begin + width]
-    };
-    for &ahead in rows.iter().take(AHEAD) {
-        prefetch(row(ahead));
-    }
-    for (at, (&number, out)) in rows.iter().zip(out).enumerate() {
-        if let Some(&ahead) = rows.get(at + AHEAD) {
-            prefetch(row(ahead));
-        }
-        *out = of(query, row(number));
-    }
-}
 
 #[inline(always)]
 fn bytes(from: &[i8; 16]) -> int8x16_t {

@@ -1,4 +1,33 @@
-//! Asking for memory before it is needed.
+//! Rows of a table one after another, their memory asked for before it is needed.
+
+/// How many rows ahead of the one in work are asked for.
+const AHEAD: usize = 3;
+
+/// Writes the number that `of` gives for the query and each of some rows of a table, whose rows
+/// are as wide as the query. Always inlined, so `of` may use what the caller may.
+#[inline(always)]
+pub fn each_row<T>(
+    query: &[T],
+    table: &[T],
+    rows: &[u32],
+    out: &mut [i32],
+    of: impl Fn(&[T], &[T]) -> i32,
+) {
+    let width = query.len();
+    let row = |number: u32| {
+        let begin = number as usize * width;
+        &table[begin..begin + width]
+    };
+    for &ahead in rows.iter().take(AHEAD) {
+        prefetch(row(ahead));
+    }
+    for (at, (&number, out)) in rows.iter().zip(out).enumerate() {
+        if let Some(&ahead) = rows.get(at + AHEAD) {
+            prefetch(row(ahead));
+        }
+        *out = of(query, row(number));
+    }
+}
 
 /// Begins to load the cache lines of a slice; changes nothing else.
 #[inline(always)]

@@ -6,15 +6,16 @@
 use half::f16;
 
 use crate::Kernels;
+use crate::prefetch::each_row;
 
 /// The set that runs everywhere.
 pub const KERNELS: Kernels = Kernels {
     name: "scalar",
-    dot_codes_rows: |query, table, rows, out| each(query, table, rows, out, dot_i8),
-    l1_codes_rows: |query, table, rows, out| each(query, table, rows, out, l1_i8),
-    dot_i8_rows: |query, table, rows, out| each(query, table, rows, out, dot_i8),
-    hamming_rows: |query, table, rows, out| each(query, table, rows, out, hamming),
-    and_rows: |query, table, rows, out| each(query, table, rows, out, and),
+    dot_codes_rows: |query, table, rows, out| each_row(query, table, rows, out, dot_i8),
+    l1_codes_rows: |query, table, rows, out| each_row(query, table, rows, out, l1_i8),
+    dot_i8_rows: |query, table, rows, out| each_row(query, table, rows, out, dot_i8),
+    hamming_rows: |query, table, rows, out| each_row(query, table, rows, out, hamming),
+    and_rows: |query, table, rows, out| each_row(query, table, rows, out, and),
     dot_i8,
     l2_i8,
     l1_i8,
@@ -27,14 +28,6 @@ pub const KERNELS: Kernels = Kernels {
 };
 
 const LANES: usize = 32;
-
-fn each<T>(query: &[T], table: &[T], rows: &[u32], out: &mut [i32], of: fn(&[T], &[T]) -> i32) {
-    let width = query.len();
-    for (&row, out) in rows.iter().zip(out) {
-        let begin = row as usize * width;
-        *out = of(query, &table[begin..begin + width]);
-    }
-}
 
 /// The inner product of bytes.
 #[must_use]
