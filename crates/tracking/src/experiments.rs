@@ -6,10 +6,10 @@ use mlflow_wire::proto::{
 };
 use mlflow_wire::search::{Comparator, EXPERIMENTS, Entity, Operand, order_by, parse};
 use mlflow_wire::{ErrorCode, MlflowError, Result, names};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Statement};
+use sea_orm::{DatabaseTransaction, FromQueryResult};
 use sql_store::{db_error, is_unique_violation, next_number, now_micros};
 
-use crate::search::{Column, Kind, Paged, compare, page, token_key, whole};
+use crate::search::{Column, Kind, Listing, Paged, compare, whole};
 use crate::sql::{Values, all, execute, one, try_execute};
 use crate::{ACTIVE, DELETED, Scope, Tracking, commit, stage};
 
@@ -280,26 +280,24 @@ impl Tracking {
             lifecycles("e", asked.view_type()).to_owned(),
         ];
         self.conditions(asked.filter(), &mut conditions, &mut values)?;
-        let paged = Paged { columns: orders(&asked.order_by)? };
-        let list =
-            format!("experiments:{}:{}:{:?}", scope.namespace, asked.filter(), asked.order_by);
-        if let Some(key) = token_key(&list, asked.page_token())? {
-            conditions.push(paged.after(&key, &mut |value| values.add(value))?);
-        }
-        let sql = format!(
-            "SELECT {COLUMNS}{} FROM experiment e WHERE {}{} LIMIT {}",
-            paged.select(),
-            conditions.join(" AND "),
-            paged.order(),
-            values.add(i64::from(size) + 1)
-        );
-        let statement = Statement::from_sql_and_values(self.sql.backend(), sql, values.all);
-        let rows = self.sql.read().query_all_raw(statement).await.map_err(db_error)?;
-        let (rows, token) = page(rows, size, &list, &paged)?;
-        let rows: std::result::Result<Vec<_>, _> =
-            rows.iter().map(|row| ExperimentRow::from_query_result(row, "")).collect();
-        let experiments = self.with_tags(scope, rows.map_err(db_error)?).await?;
-        Ok(search_experiments::Response { experiments, next_page_token: token })
+        let listing = Listing {
+            name: format!(
+                "experiments:{}:{}:{:?}",
+                scope.namespace,
+                asked.filter(),
+                asked.order_by
+            ),
+            token: asked.page_token(),
+            size,
+            columns: COLUMNS,
+            from: "experiment e".to_owned(),
+            conditions,
+            values,
+            paged: Paged { columns: orders(&asked.order_by)? },
+        };
+        let (rows, next_page_token) = listing.read::<ExperimentRow>(&self.sql).await?;
+        let experiments = self.with_tags(scope, rows).await?;
+        Ok(search_experiments::Response { experiments, next_page_token })
     }
 
     fn conditions(

@@ -5,12 +5,11 @@ use mlflow_wire::proto::{
     get_metric_history_bulk_interval,
 };
 use mlflow_wire::{MlflowError, Result};
-use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
-use sql_store::db_error;
+use sea_orm::FromQueryResult;
 
 use crate::run_data::value_of;
 use crate::runs::either;
-use crate::search::{Column, Kind, Paged, page, token_key};
+use crate::search::{Column, Kind, Listing, Paged};
 use crate::sql::{Values, all};
 use crate::{Scope, Tracking};
 
@@ -50,34 +49,30 @@ impl Tracking {
         };
         let id = either(asked.run_id(), asked.run_uuid());
         self.run_row(scope, id).await?;
-        let list = format!("history:{id}:{}", asked.metric_key());
         let columns = [
             ("at_ms", Kind::Integer),
             ("step", Kind::Integer),
             ("value", Kind::Real),
             ("nan", Kind::Integer),
         ];
-        let paged =
-            Paged { columns: columns.map(|(sql, kind)| Column::new(sql, true, kind)).to_vec() };
+        let columns = columns.map(|(sql, kind)| Column::new(sql, true, kind)).to_vec();
         let mut values = Values::default();
-        let mut condition =
-            format!("run_id = {} AND key = {}", values.add(id), values.add(asked.metric_key()));
-        if let Some(key) = token_key(&list, asked.page_token())? {
-            condition
-                .push_str(&format!(" AND {}", paged.after(&key, &mut |value| values.add(value))?));
-        }
-        let sql = format!(
-            "SELECT value, nan, at_ms, step{} FROM run_metric WHERE {condition}{} LIMIT {}",
-            paged.select(),
-            paged.order(),
-            values.add(i64::from(size) + 1)
-        );
-        let statement = Statement::from_sql_and_values(self.sql.backend(), sql, values.all);
-        let rows = self.sql.read().query_all_raw(statement).await.map_err(db_error)?;
-        let (rows, next_page_token) = page(rows, size, &list, &paged)?;
-        let rows: std::result::Result<Vec<PointRow>, _> =
-            rows.iter().map(|row| PointRow::from_query_result(row, "")).collect();
-        let metrics = rows.map_err(db_error)?.into_iter().map(|row| Metric {
+        let conditions = vec![
+            format!("run_id = {}", values.add(id)),
+            format!("key = {}", values.add(asked.metric_key())),
+        ];
+        let listing = Listing {
+            name: format!("history:{id}:{}", asked.metric_key()),
+            token: asked.page_token(),
+            size,
+            columns: "value, nan, at_ms, step",
+            from: "run_metric".to_owned(),
+            conditions,
+            values,
+            paged: Paged { columns },
+        };
+        let (rows, next_page_token) = listing.read::<PointRow>(&self.sql).await?;
+        let metrics = rows.into_iter().map(|row| Metric {
             key: asked.metric_key.clone(),
             value: Some(value_of(row.value, row.nan)),
             timestamp: Some(row.at_ms),

@@ -4,13 +4,11 @@ use mlflow_wire::proto::search_logged_models::OrderBy;
 use mlflow_wire::proto::{SearchLoggedModels, search_logged_models};
 use mlflow_wire::search::{Clause, Entity, LOGGED_MODELS, Operand, parse};
 use mlflow_wire::{MlflowError, Result, names};
-use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
-use sql_store::db_error;
 
 use crate::experiments::results_max;
 use crate::logged_models::{MODEL_COLUMNS, MODEL_PARAMS, MODEL_TAGS, ModelRow};
 use crate::run_search::real;
-use crate::search::{Column, Kind, Paged, compare, page, text_exists, token_key, whole};
+use crate::search::{Column, Kind, Listing, Paged, compare, text_exists, whole};
 use crate::sql::Values;
 use crate::{Scope, Tracking};
 
@@ -56,31 +54,25 @@ impl Tracking {
                 "EXISTS (SELECT 1 FROM logged_model_metric m WHERE m.model_id = l.id{on_datasets})"
             ));
         }
-        let paged = Paged { columns };
-        let list = format!(
-            "logged-models:{}:{:?}:{}:{:?}:{:?}",
-            scope.namespace,
-            asked.experiment_ids,
-            asked.filter(),
-            asked.order_by,
-            asked.datasets
-        );
-        if let Some(key) = token_key(&list, asked.page_token())? {
-            conditions.push(paged.after(&key, &mut |value| values.add(value))?);
-        }
-        let sql = format!(
-            "SELECT {MODEL_COLUMNS}{} FROM logged_model l{joins} WHERE {}{} LIMIT {}",
-            paged.select(),
-            conditions.join(" AND "),
-            paged.order(),
-            values.add(i64::from(size) + 1)
-        );
-        let statement = Statement::from_sql_and_values(self.sql.backend(), sql, values.all);
-        let rows = self.sql.read().query_all_raw(statement).await.map_err(db_error)?;
-        let (rows, next_page_token) = page(rows, size, &list, &paged)?;
-        let rows: std::result::Result<Vec<_>, _> =
-            rows.iter().map(|row| ModelRow::from_query_result(row, "")).collect();
-        let models = self.whole_models(rows.map_err(db_error)?).await?;
+        let listing = Listing {
+            name: format!(
+                "logged-models:{}:{:?}:{}:{:?}:{:?}",
+                scope.namespace,
+                asked.experiment_ids,
+                asked.filter(),
+                asked.order_by,
+                asked.datasets
+            ),
+            token: asked.page_token(),
+            size,
+            columns: MODEL_COLUMNS,
+            from: format!("logged_model l{joins}"),
+            conditions,
+            values,
+            paged: Paged { columns },
+        };
+        let (rows, next_page_token) = listing.read::<ModelRow>(&self.sql).await?;
+        let models = self.whole_models(rows).await?;
         Ok(search_logged_models::Response { models, next_page_token })
     }
 

@@ -5,12 +5,10 @@ use mlflow_wire::search::{
     Clause, Comparator, Entity, Operand, Order, RUNS, order_by, parse, python_list,
 };
 use mlflow_wire::{ErrorCode, MlflowError, Result, names};
-use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
-use sql_store::db_error;
 
 use crate::experiments::{lifecycles, results_max};
 use crate::runs::{RUN_COLUMNS, RUN_TAGS, RunRow};
-use crate::search::{Column, Kind, Paged, compare, page, text_exists, token_key, whole};
+use crate::search::{Column, Kind, Listing, Paged, compare, text_exists, whole};
 use crate::sql::Values;
 use crate::{Scope, Tracking};
 
@@ -43,30 +41,24 @@ impl Tracking {
         for clause in &clauses {
             conditions.push(self.run_condition(clause, &mut values)?);
         }
-        let paged = Paged { columns };
-        let list = format!(
-            "runs:{}:{:?}:{}:{:?}",
-            scope.namespace,
-            asked.experiment_ids,
-            asked.filter(),
-            asked.order_by
-        );
-        if let Some(key) = token_key(&list, asked.page_token())? {
-            conditions.push(paged.after(&key, &mut |value| values.add(value))?);
-        }
-        let sql = format!(
-            "SELECT {RUN_COLUMNS}{} FROM run r{joins} WHERE {}{} LIMIT {}",
-            paged.select(),
-            conditions.join(" AND "),
-            paged.order(),
-            values.add(i64::from(size) + 1)
-        );
-        let statement = Statement::from_sql_and_values(self.sql.backend(), sql, values.all);
-        let rows = self.sql.read().query_all_raw(statement).await.map_err(db_error)?;
-        let (rows, next_page_token) = page(rows, size, &list, &paged)?;
-        let rows: std::result::Result<Vec<_>, _> =
-            rows.iter().map(|row| RunRow::from_query_result(row, "")).collect();
-        let runs = self.whole_runs(rows.map_err(db_error)?).await?;
+        let listing = Listing {
+            name: format!(
+                "runs:{}:{:?}:{}:{:?}",
+                scope.namespace,
+                asked.experiment_ids,
+                asked.filter(),
+                asked.order_by
+            ),
+            token: asked.page_token(),
+            size,
+            columns: RUN_COLUMNS,
+            from: format!("run r{joins}"),
+            conditions,
+            values,
+            paged: Paged { columns },
+        };
+        let (rows, next_page_token) = listing.read::<RunRow>(&self.sql).await?;
+        let runs = self.whole_runs(rows).await?;
         Ok(search_runs::Response { runs, next_page_token })
     }
 

@@ -3,9 +3,9 @@
 
 use mlflow_wire::search::{Clause, Comparator, Operand};
 use mlflow_wire::{MlflowError, Result};
-use sea_orm::{DbBackend, QueryResult, Value};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult, Statement, Value};
 use serde::{Deserialize, Serialize};
-use sql_store::db_error;
+use sql_store::{SqlStore, db_error};
 
 use crate::sql::Values;
 
@@ -95,6 +95,12 @@ impl Paged {
                 format!("({sql} {sign} {value} OR ({sql} = {value} AND {condition}))")
             };
         }
+        // Said once more of the first column alone: a range that an index begins at.
+        if let ([first, _, ..], [key, ..]) = (self.columns.as_slice(), key) {
+            let sign = if first.ascending { ">=" } else { "<=" };
+            let value = add(value_of(first.kind, key)?);
+            condition = format!("{} {sign} {value} AND {condition}", first.sql);
+        }
         Ok(condition)
     }
 
@@ -130,6 +136,58 @@ fn value_of(kind: Kind, key: &Key) -> Result<Value> {
 /// A page token that is not of this search.
 pub fn invalid_token() -> MlflowError {
     MlflowError::invalid("Invalid page token: it is not one of this search; begin without a token")
+}
+
+/// A list in pages.
+#[derive(Debug)]
+pub struct Listing<'a> {
+    /// Names the list and whatever it is narrowed by.
+    pub name: String,
+    /// The page's token; empty: the first page.
+    pub token: &'a str,
+    /// Rows of the page.
+    pub size: u32,
+    /// The columns of a row.
+    pub columns: &'a str,
+    /// The table and what is joined to it.
+    pub from: String,
+    /// All of them hold.
+    pub conditions: Vec<String>,
+    /// Their values.
+    pub values: Values,
+    /// The order.
+    pub paged: Paged,
+}
+
+impl Listing<'_> {
+    /// The rows of the page, and the token of the next one.
+    ///
+    /// # Errors
+    /// A token of another list; the database's.
+    pub async fn read<T: FromQueryResult>(
+        mut self,
+        store: &SqlStore,
+    ) -> Result<(Vec<T>, Option<String>)> {
+        let (paged, values) = (&self.paged, &mut self.values);
+        if let Some(key) = token_key(&self.name, self.token)? {
+            self.conditions.push(paged.after(&key, &mut |value| values.add(value))?);
+        }
+        let sql = format!(
+            "SELECT {}{} FROM {} WHERE {}{} LIMIT {}",
+            self.columns,
+            paged.select(),
+            self.from,
+            self.conditions.join(" AND "),
+            paged.order(),
+            values.add(i64::from(self.size) + 1)
+        );
+        let statement = Statement::from_sql_and_values(store.backend(), sql, self.values.all);
+        let rows = store.read().query_all_raw(statement).await.map_err(db_error)?;
+        let (rows, next_page_token) = page(rows, self.size, &self.name, &self.paged)?;
+        let rows: std::result::Result<Vec<_>, _> =
+            rows.iter().map(|row| T::from_query_result(row, "")).collect();
+        Ok((rows.map_err(db_error)?, next_page_token))
+    }
 }
 
 /// The key in a page token.
