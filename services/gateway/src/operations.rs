@@ -147,6 +147,27 @@ impl Outward {
 
 type Answer<T> = Result<Response<T>, Status>;
 
+/// One entry a process with all its roles: what roles of one process said separately is put
+/// together.
+fn by_process<T>(
+    said: Vec<T>,
+    named: impl for<'a> Fn(&'a mut T) -> (&'a String, &'a mut Vec<String>),
+) -> Vec<T> {
+    let mut processes: Vec<T> = Vec::new();
+    for mut one in said {
+        let (instance, roles) = named(&mut one);
+        let known = processes.iter_mut().map(&named).find(|(known, _)| *known == instance);
+        match known {
+            Some((_, known)) => known.append(roles),
+            None => processes.push(one),
+        }
+    }
+    for process in &mut processes {
+        named(process).1.sort();
+    }
+    processes
+}
+
 #[tonic::async_trait]
 impl Ops for Outward {
     async fn get_info(
@@ -158,20 +179,11 @@ impl Ops for Outward {
                 async move { client.get_info(request).await }.boxed()
             })
             .await?;
-        let mut processes: Vec<wire::ProcessInfo> = Vec::new();
         let mut all: Vec<_> = said.answers.into_iter().flat_map(|one| one.processes).collect();
         if let Some(mut own) = self.own() {
             all.extend(own.get_info(wire::GetInfoRequest {}).await?.into_inner().processes);
         }
-        for one in all {
-            match processes.iter_mut().find(|known| known.instance == one.instance) {
-                Some(known) => known.roles.extend(one.roles),
-                None => processes.push(one),
-            }
-        }
-        for process in &mut processes {
-            process.roles.sort();
-        }
+        let mut processes = by_process(all, |one| (&one.instance, &mut one.roles));
         processes.sort_by(|a, b| a.roles.cmp(&b.roles));
         Ok(Response::new(wire::GetInfoResponse { processes, unreachable: said.unreachable }))
     }
@@ -191,16 +203,7 @@ impl Ops for Outward {
                 own.list_settings(wire::ListSettingsRequest {}).await?.into_inner().processes,
             );
         }
-        let mut processes: Vec<wire::ProcessSettings> = Vec::new();
-        for one in all {
-            match processes.iter_mut().find(|known| known.instance == one.instance) {
-                Some(known) => known.roles.extend(one.roles),
-                None => processes.push(one),
-            }
-        }
-        for process in &mut processes {
-            process.roles.sort();
-        }
+        let mut processes = by_process(all, |one| (&one.instance, &mut one.roles));
         processes.sort_by(|a, b| a.roles.cmp(&b.roles));
         Ok(Response::new(wire::ListSettingsResponse { processes, unreachable: said.unreachable }))
     }
