@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "quarry/items/v1/sql.proto",
         ],
         externs: &[
-            (".google.api.HttpBody", "crate::http_body::HttpBody"),
+            (".google.api.HttpBody", "::options_api::http_body::HttpBody"),
             (".quarry.catalog.v1", "::catalog_api::v1"),
             (".quarry.options.v1", "::options_api::v1"),
         ],

@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "quarry/models/v1/versions.proto",
         ],
         externs: &[
-            (".google.api.HttpBody", "crate::http_body::HttpBody"),
+            (".google.api.HttpBody", "::options_api::http_body::HttpBody"),
             (".quarry.options.v1", "::options_api::v1"),
         ],
     })

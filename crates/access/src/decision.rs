@@ -174,10 +174,7 @@ impl GrantReplica {
         chain: &[Resource],
     ) -> Result<CheckAccessResponse, ServiceError> {
         let bearer = self.inner.tokens.for_self(IDENTITY).await?;
-        let resources = chain.iter().map(|resource| identity_api::v1::Resource {
-            kind: resource.kind as i32,
-            id: resource.id.to_string(),
-        });
+        let resources = chain.iter().map(|resource| (*resource).into());
         let request = CheckAccessRequest {
             principal_id: caller.principal.to_string(),
             resources: resources.collect(),

@@ -60,6 +60,12 @@ impl Resource {
     }
 }
 
+impl From<Resource> for identity_api::v1::Resource {
+    fn from(of: Resource) -> Self {
+        Self { kind: of.kind.into(), id: of.id.to_string() }
+    }
+}
+
 /// As in the audit: `dataset/<id>`.
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,159 +1,21 @@
-//! The replica against an identity made of channels.
+//! The replica against an identity in memory.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use caller::{Caller, Refused, Secret, TokenSource};
-use futures::stream::BoxStream;
+use caller::{Caller, Refused, Secret};
 use identity_api::v1 as api;
-use identity_api::v1::audit_service_server::{AuditService, AuditServiceServer};
-use identity_api::v1::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use identity_api::v1::grant_change::Change;
-use identity_api::v1::replica_service_server::{ReplicaService, ReplicaServiceServer};
 use ids::{GrantId, PrincipalId, TokenId};
+use neighbours::Identity;
 use options_api::v1::{Level, ResourceKind, Role};
 use service_error::Code;
-use tokio::sync::{broadcast, watch};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::replica::Patience;
 
 use super::*;
-
-type Answer<T> = Result<Response<T>, Status>;
-
-/// Identity, as far as a replica meets it.
-#[derive(Clone)]
-struct Identity {
-    state: Arc<Mutex<Vec<api::GrantChange>>>,
-    changes: broadcast::Sender<api::WatchGrantsResponse>,
-    revision: Arc<AtomicI64>,
-    away: Arc<AtomicBool>,
-    asked: Arc<AtomicI64>,
-    answer: Arc<Mutex<api::CheckAccessResponse>>,
-    denials: watch::Sender<Vec<api::Denial>>,
-}
-
-impl Identity {
-    fn new() -> Self {
-        Self {
-            state: Arc::default(),
-            changes: broadcast::Sender::new(64),
-            revision: Arc::new(AtomicI64::new(1)),
-            away: Arc::default(),
-            asked: Arc::default(),
-            answer: Arc::default(),
-            denials: watch::Sender::default(),
-        }
-    }
-
-    fn publish(&self, change: Change) -> i64 {
-        let revision = self.revision.fetch_add(1, Ordering::SeqCst) + 1;
-        let changes = vec![api::GrantChange { change: Some(change) }];
-        self.state.lock().unwrap().extend(changes.clone());
-        let message = api::WatchGrantsResponse { revision, changes, ..Default::default() };
-        let _ = self.changes.send(message);
-        revision
-    }
-
-    fn present(&self) -> Result<(), Status> {
-        if self.away.load(Ordering::SeqCst) { Err(Status::unavailable("away")) } else { Ok(()) }
-    }
-}
-
-#[tonic::async_trait]
-impl ReplicaService for Identity {
-    type WatchGrantsStream = BoxStream<'static, Result<api::WatchGrantsResponse, Status>>;
-
-    async fn watch_grants(
-        &self,
-        _: Request<api::WatchGrantsRequest>,
-    ) -> Answer<Self::WatchGrantsStream> {
-        self.present()?;
-        // Subscribed first: what is published in between comes twice, not never.
-        let later = BroadcastStream::new(self.changes.subscribe());
-        let first = api::WatchGrantsResponse {
-            revision: self.revision.load(Ordering::SeqCst),
-            reset: true,
-            changes: self.state.lock().unwrap().clone(),
-            partial: false,
-        };
-        let later = later.map(|message| message.map_err(|_| Status::aborted("behind")));
-        Ok(Response::new(Box::pin(tokio_stream::once(Ok(first)).chain(later))))
-    }
-
-    async fn get_revision(
-        &self,
-        _: Request<api::GetRevisionRequest>,
-    ) -> Answer<api::GetRevisionResponse> {
-        self.present()?;
-        let revision = self.revision.load(Ordering::SeqCst);
-        Ok(Response::new(api::GetRevisionResponse { revision }))
-    }
-
-    async fn check_access(
-        &self,
-        _: Request<api::CheckAccessRequest>,
-    ) -> Answer<api::CheckAccessResponse> {
-        self.present()?;
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        Ok(Response::new(*self.answer.lock().unwrap()))
-    }
-
-    async fn put_resource(
-        &self,
-        _: Request<api::PutResourceRequest>,
-    ) -> Answer<api::PutResourceResponse> {
-        Err(Status::unimplemented("not asked here"))
-    }
-}
-
-#[tonic::async_trait]
-impl ExchangeService for Identity {
-    async fn exchange_token(
-        &self,
-        _: Request<api::ExchangeTokenRequest>,
-    ) -> Answer<api::ExchangeTokenResponse> {
-        Err(Status::unimplemented("not asked here"))
-    }
-
-    async fn issue_token(
-        &self,
-        _: Request<api::IssueTokenRequest>,
-    ) -> Answer<api::IssueTokenResponse> {
-        let expire_time = Some(in_seconds(60));
-        Ok(Response::new(api::IssueTokenResponse { jwt: "token".into(), expire_time }))
-    }
-
-    async fn get_keys(&self, _: Request<api::GetKeysRequest>) -> Answer<api::GetKeysResponse> {
-        Err(Status::unimplemented("not asked here"))
-    }
-}
-
-#[tonic::async_trait]
-impl AuditService for Identity {
-    async fn list_audit_events(
-        &self,
-        _: Request<api::ListAuditEventsRequest>,
-    ) -> Answer<api::ListAuditEventsResponse> {
-        Err(Status::unimplemented("not asked here"))
-    }
-
-    async fn record_denials(
-        &self,
-        request: Request<api::RecordDenialsRequest>,
-    ) -> Answer<api::RecordDenialsResponse> {
-        self.present()?;
-        self.denials.send_modify(|all| all.extend(request.into_inner().denials));
-        Ok(Response::new(api::RecordDenialsResponse {}))
-    }
-}
 
 struct House {
     identity: Identity,
@@ -172,14 +34,9 @@ async fn house() -> House {
 }
 
 async fn house_with(patience: Patience) -> House {
-    let identity = Identity::new();
-    let mut routes = tonic::service::Routes::builder();
-    routes.add_service(ReplicaServiceServer::new(identity.clone()));
-    routes.add_service(ExchangeServiceServer::new(identity.clone()));
-    routes.add_service(AuditServiceServer::new(identity.clone()));
-    let transport = service_channel::local(routes.routes().prepare());
+    let identity = Identity::new("item-store");
     let end = CancellationToken::new();
-    let tokens = TokenSource::new(transport.clone(), Secret::new("secret"));
+    let (transport, tokens) = (identity.transport(), identity.tokens());
     let (replica, jobs) = GrantReplica::with_patience(transport, tokens, end.clone(), patience);
     for job in jobs {
         tokio::spawn(job.run);
@@ -220,7 +77,7 @@ fn grant(caller: &Caller, resource: Resource, level: Level, expires_in: Option<i
     api::Grant {
         id: GrantId::new().to_string(),
         user_id: caller.principal.to_string(),
-        resource: Some(api::Resource { kind: resource.kind as i32, id: resource.id.to_string() }),
+        resource: Some(resource.into()),
         level: level as i32,
         expire_time: expires_in.map(in_seconds),
         ..Default::default()
@@ -288,7 +145,7 @@ async fn what_may_not_be_seen_is_not_found_and_recorded() {
     assert_eq!(require(Level::Write).await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(require(Level::Read).await.unwrap(), Level::Read);
 
-    let mut denials = house.identity.denials.subscribe();
+    let mut denials = house.identity.denials();
     let whole = |all: &Vec<api::Denial>| all.iter().map(|denial| denial.count).sum::<i64>() == 4;
     let all = tokio::time::timeout(Duration::from_secs(10), denials.wait_for(whole)).await;
     let all = all.unwrap().unwrap();
@@ -323,15 +180,19 @@ async fn a_stale_replica_asks_and_without_an_answer_goes_on_for_a_while() {
     let house = house_with(patience).await;
     let (ana, dataset) = (user(Role::User), Resource::dataset(Uuid::now_v7()));
     house.publish(Change::Grant(grant(&ana, dataset, Level::Read, None))).await;
-    house.identity.answer.lock().unwrap().level = Level::Write as i32;
+    // What the replica has not heard of tells who decided.
+    let identity = &house.identity;
+    let write = grant(&ana, dataset, Level::Write, None);
+    identity.publish_past_open_streams(Change::Grant(write));
     assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Write));
-    assert_eq!(house.identity.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(identity.calls.count("CheckAccess"), 1);
 
-    house.identity.answer.lock().unwrap().refused = true;
+    let disabled = Change::DisabledPrincipalId(ana.principal.to_string());
+    identity.publish_past_open_streams(disabled);
     let refused = house.replica.level(&ana, &[dataset], false).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
 
-    house.identity.away.store(true, Ordering::SeqCst);
+    identity.calls.set_away(true);
     assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Read));
 }
 
@@ -339,7 +200,7 @@ async fn a_stale_replica_asks_and_without_an_answer_goes_on_for_a_while() {
 async fn a_replica_out_of_patience_denies() {
     let patience = Patience { ask_after: Duration::ZERO, deny_after: Duration::ZERO };
     let house = house_with(patience).await;
-    house.identity.away.store(true, Ordering::SeqCst);
+    house.identity.calls.set_away(true);
     let dataset = Resource::dataset(Uuid::now_v7());
     let error = house.replica.level(&user(Role::Admin), &[dataset], true).await.unwrap_err();
     assert!(error.reason_is("IDENTITY_AWAY"), "{error}");
@@ -351,10 +212,8 @@ async fn a_replica_out_of_patience_denies() {
 async fn a_stream_that_brings_nothing_is_opened_anew() {
     let house = house().await;
     let (ana, dataset) = (user(Role::User), Resource::dataset(Uuid::now_v7()));
-    // In the state, but never sent on the open stream.
     let change = Change::Grant(grant(&ana, dataset, Level::Read, None));
-    house.identity.state.lock().unwrap().push(api::GrantChange { change: Some(change) });
-    let revision = house.identity.revision.fetch_add(1, Ordering::SeqCst) + 1;
+    let revision = house.identity.publish_past_open_streams(change);
     house.replica.wait_for(revision, Duration::from_secs(20)).await.unwrap();
     assert_eq!(house.replica.level(&ana, &[dataset], false).await.unwrap(), Some(Level::Read));
 }

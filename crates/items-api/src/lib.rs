@@ -17,4 +17,4 @@ pub mod v1 {
 /// and options.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-pub mod http_body;
+pub use options_api::http_body;

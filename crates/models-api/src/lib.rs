@@ -1,7 +1,7 @@
 //! The contract of the model registry: models, versions, artifacts, lineage,
 //! events.
 
-pub mod http_body;
+pub use options_api::http_body;
 
 /// Messages, clients and servers of `quarry.models.v1`.
 #[allow(

@@ -1,11 +1,10 @@
 //! `quarry.ops.v1.Ops` of one role.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ops_api::v1 as wire;
 use ops_api::v1::ops_server::Ops;
-use prost_types::Timestamp;
 use service_error::ServiceError;
 use sql_store::now_micros;
 use tonic::{Request, Response, Status};
@@ -41,10 +40,10 @@ impl Ops for Surface {
             instance: process.instance().to_owned(),
             version: process.version().to_owned(),
             roles: vec![self.0.role.to_owned()],
-            start_time: Some(timestamp(process.started_at())),
+            start_time: Some(time(process.started_at()).into()),
             host: process.host().to_owned(),
             pid: std::process::id(),
-            time: Some(timestamp(now_micros())),
+            time: Some(time(now_micros()).into()),
         };
         Ok(Response::new(wire::GetInfoResponse { processes: vec![info], unreachable: Vec::new() }))
     }
@@ -161,7 +160,7 @@ fn to_wire(
 
 fn series_to_wire(component: &str, series: Series) -> wire::MetricSeries {
     let point = |point: Point| wire::MetricPoint {
-        time: Some(timestamp(point.at)),
+        time: Some(time(point.at).into()),
         sample_count: point.count,
         mean: point.mean,
         min: point.min,
@@ -175,7 +174,7 @@ fn series_to_wire(component: &str, series: Series) -> wire::MetricSeries {
     }
 }
 
-fn timestamp(micros: i64) -> Timestamp {
-    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
-    Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
+/// A time that was taken here; the message's own type is made of it.
+fn time(micros: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(micros.max(0).cast_unsigned())
 }

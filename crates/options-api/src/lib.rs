@@ -16,6 +16,7 @@ pub mod v1 {
 /// and options.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+pub mod http_body;
 mod needs;
 
 pub use needs::{NeedError, NeedTable};

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use percent_encoding::percent_decode_str;
+
 /// Folders, resolved.
 #[derive(Debug, Clone, Default)]
 pub struct Roots(Vec<PathBuf>);
@@ -82,21 +84,5 @@ pub fn local(location: &str) -> Option<PathBuf> {
 }
 
 fn unescaped(path: &str) -> String {
-    let bytes = path.as_bytes();
-    let mut read = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
-        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(byte) if bytes[at] == b'%' => {
-                read.push(byte);
-                at += 3;
-            }
-            _ => {
-                read.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&read).into_owned()
+    percent_decode_str(path).decode_utf8_lossy().into_owned()
 }

@@ -1,6 +1,7 @@
 //! Files: their paths, digests and parts.
 
 use ids::{NamespaceId, PrincipalId, UploadId};
+use percent_encoding::percent_decode_str;
 use service_error::ServiceError;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -159,33 +160,13 @@ pub fn check_path(field: &str, path: &str) -> Result<(), ServiceError> {
 fn decoded(word: &str) -> String {
     let mut word = word.to_owned();
     for _ in 0..4 {
-        let next = decoded_once(&word);
+        let next = percent_decode_str(&word).decode_utf8_lossy().into_owned();
         if next == word {
             break;
         }
         word = next;
     }
     word
-}
-
-fn decoded_once(word: &str) -> String {
-    let bytes = word.as_bytes();
-    let mut read = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
-        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(byte) if bytes[at] == b'%' => {
-                read.push(byte);
-                at += 3;
-            }
-            _ => {
-                read.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&read).into_owned()
 }
 
 /// A SHA-256 in hex.

@@ -6,7 +6,7 @@ use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
 use crate::app::Catalog;
-use crate::grpc::{answer, parse_id};
+use crate::grpc::{answer, parse};
 use crate::model::{ListedObject, Verdict};
 
 /// The service over the use cases.
@@ -24,7 +24,7 @@ impl GarbageService for Garbage {
             let size = paging::page_size(asked.page_size, paging::PAGE_SIZE_MAX)?;
             let after = match asked.after_dataset_id.as_str() {
                 "" => None,
-                id => Some(parse_id("after_dataset_id", id)?),
+                id => Some(parse("after_dataset_id", id)?),
             };
             let (last, expired) = self.0.expire_snapshots(&caller, after, size).await?;
             Ok::<_, ServiceError>(wire::ExpireSnapshotsResponse {
@@ -73,7 +73,7 @@ impl GarbageService for Garbage {
             let datasets = asked
                 .dataset_ids
                 .iter()
-                .map(|id| parse_id("dataset_ids", id))
+                .map(|id| parse("dataset_ids", id))
                 .collect::<Result<Vec<_>, _>>()?;
             self.0.confirm_gone(&caller, &asked.object_keys, &datasets).await
         };
@@ -102,8 +102,8 @@ impl GarbageService for Garbage {
 
 fn object_from_wire(object: wire::ListedObject) -> Result<ListedObject, ServiceError> {
     Ok(ListedObject {
-        dataset: parse_id("objects.dataset_id", &object.dataset_id)?,
-        upload: parse_id("objects.upload_id", &object.upload_id)?,
+        dataset: parse("objects.dataset_id", &object.dataset_id)?,
+        upload: parse("objects.upload_id", &object.upload_id)?,
         object_key: object.object_key,
     })
 }

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use crate::app::{BlockPage, Catalog, CommitRequest, CreateInCommit};
 use crate::grpc::datasets::{dataset_to_wire, profile_from_wire, version_to_wire};
-use crate::grpc::{answer, parse_id, timestamp, value};
+use crate::grpc::{answer, parse, timestamp, value};
 use crate::model::commit::Idempotency;
 use crate::model::deletion::read_positions;
 use crate::model::{
@@ -59,7 +59,7 @@ impl ManifestService for Manifest {
                 format!("blocks:{}:{}:{}", asked.dataset_id, asked.snapshot, asked.added_after);
             let cursor: Option<BlockCursor> = paging::key(&list, &asked.page_token)?;
             let page = BlockPage {
-                dataset: parse_id("dataset_id", &asked.dataset_id)?,
+                dataset: parse("dataset_id", &asked.dataset_id)?,
                 snapshot: asked.snapshot,
                 added_after: asked.added_after,
                 with_statistics: asked.with_statistics,
@@ -86,7 +86,7 @@ impl ManifestService for Manifest {
             let opened = self.0.open_upload(&caller, &reference(asked.dataset)?).await?;
             Ok::<_, ServiceError>(wire::OpenUploadResponse {
                 upload_id: opened.id.to_string(),
-                expire_time: timestamp(opened.expires_at),
+                expire_time: Some(timestamp(opened.expires_at)),
                 head: opened.head.map(head_to_wire).transpose()?,
                 dataset_id: opened.dataset.to_string(),
             })
@@ -99,12 +99,11 @@ impl ManifestService for Manifest {
         request: Request<wire::RenewUploadRequest>,
     ) -> Result<Response<wire::RenewUploadResponse>, Status> {
         let caller = caller::of(&request)?;
-        let id = parse_id("upload_id", &request.into_inner().upload_id)?;
+        let id = parse("upload_id", &request.into_inner().upload_id)?;
         let renewed = self.0.renew_upload(&caller, id).await;
-        answer(
-            renewed
-                .map(|expires_at| wire::RenewUploadResponse { expire_time: timestamp(expires_at) }),
-        )
+        answer(renewed.map(|expires_at| wire::RenewUploadResponse {
+            expire_time: Some(timestamp(expires_at)),
+        }))
     }
 
     async fn commit_version(
@@ -125,7 +124,7 @@ impl ManifestService for Manifest {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let found = async {
-            let dataset = parse_id("dataset_id", &asked.dataset_id)?;
+            let dataset = parse("dataset_id", &asked.dataset_id)?;
             let key = Idempotency::of(&asked.idempotency_key, &asked.body_hash)?;
             let found = self.0.find_commit(&caller, dataset, key).await?;
             Ok::<_, ServiceError>(wire::FindCommitResponse { commit: found.map(committed_to_wire) })
@@ -138,7 +137,7 @@ impl ManifestService for Manifest {
         request: Request<wire::AbortUploadRequest>,
     ) -> Result<Response<wire::AbortUploadResponse>, Status> {
         let caller = caller::of(&request)?;
-        let id = parse_id("upload_id", &request.into_inner().upload_id)?;
+        let id = parse("upload_id", &request.into_inner().upload_id)?;
         let aborted = self.0.abort_upload(&caller, id).await;
         answer(aborted.map(|()| wire::AbortUploadResponse {}))
     }
@@ -148,7 +147,7 @@ impl ManifestService for Manifest {
         request: Request<wire::SettleUploadRequest>,
     ) -> Result<Response<wire::SettleUploadResponse>, Status> {
         let caller = caller::of(&request)?;
-        let id = parse_id("upload_id", &request.into_inner().upload_id)?;
+        let id = parse("upload_id", &request.into_inner().upload_id)?;
         let settled = self.0.settle_upload(&caller, id).await;
         answer(settled.map(|upload| wire::SettleUploadResponse {
             committed: upload.state == UploadState::Committed,
@@ -184,7 +183,7 @@ impl ManifestService for Manifest {
                 return Err(ServiceError::invalid("upload_ids", message));
             }
             let ids =
-                asked.iter().map(|id| parse_id("upload_ids", id)).collect::<Result<Vec<_>, _>>()?;
+                asked.iter().map(|id| parse("upload_ids", id)).collect::<Result<Vec<_>, _>>()?;
             self.0.confirm_swept(&caller, &ids).await
         };
         answer(confirmed.await.map(|()| wire::ConfirmSweptResponse {}))
@@ -206,7 +205,7 @@ fn reference(dataset: Option<wire::DatasetRef>) -> Result<DatasetRef, ServiceErr
     if named.dataset_id.is_empty() {
         return DatasetRef::named(&named.namespace, ("name", &named.name));
     }
-    Ok(DatasetRef::Id(parse_id("dataset_id", &named.dataset_id)?))
+    Ok(DatasetRef::Id(parse("dataset_id", &named.dataset_id)?))
 }
 
 fn head_to_wire(head: Head) -> Result<wire::Head, ServiceError> {
@@ -272,7 +271,7 @@ fn commit_from_wire(asked: wire::CommitVersionRequest) -> Result<CommitRequest, 
     };
     let watermark = asked.watermark.map(|moved| WatermarkMove { from: moved.from, to: moved.to });
     Ok(CommitRequest {
-        upload: parse_id("upload_id", &asked.upload_id)?,
+        upload: parse("upload_id", &asked.upload_id)?,
         mode,
         create,
         blocks: asked.blocks.into_iter().map(block_from_wire).collect::<Result<_, _>>()?,
@@ -292,20 +291,20 @@ fn commit_from_wire(asked: wire::CommitVersionRequest) -> Result<CommitRequest, 
 
 fn deletion_from_wire(deletion: &wire::BlockDeletion) -> Result<BlockDeletion, ServiceError> {
     Ok(BlockDeletion {
-        block: parse_id("deletions.block_id", &deletion.block_id)?,
+        block: parse("deletions.block_id", &deletion.block_id)?,
         revision: deletion.deletion_revision,
         positions: read_positions(&deletion.positions)?,
     })
 }
 
 fn removal_from_wire(removal: &wire::BlockRemoval) -> Result<BlockRemoval, ServiceError> {
-    let block = parse_id("removals.block_id", &removal.block_id)?;
+    let block = parse("removals.block_id", &removal.block_id)?;
     Ok(BlockRemoval { block, revision: removal.deletion_revision })
 }
 
 fn block_from_wire(block: wire::Block) -> Result<Block, ServiceError> {
     Ok(Block {
-        id: parse_id("blocks.id", &block.id)?,
+        id: parse("blocks.id", &block.id)?,
         object_key: block.object_key,
         row_count: block.row_count,
         byte_count: block.byte_count,

@@ -67,7 +67,7 @@ fn to_wire(namespace: Namespace) -> wire::Namespace {
         id: namespace.id.to_string(),
         name: namespace.name,
         description: namespace.description,
-        create_time: timestamp(namespace.created_at),
+        create_time: Some(timestamp(namespace.created_at)),
         created_by: namespace.created_by.to_string(),
     }
 }

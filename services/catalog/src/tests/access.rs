@@ -126,12 +126,12 @@ async fn roles_tokens_and_platform_calls_are_kept_apart() {
         let refused = house.manifest().get_head(house.by(&ana, head)).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
         // Nor can the item store sweep in a user's name.
-        let sweep = house.by(&ana.via_item_store(), wire::SweepUploadsRequest::default());
+        let sweep = house.by(&ana.via(ITEM_STORE), wire::SweepUploadsRequest::default());
         assert_eq!(
             house.manifest().sweep_uploads(sweep).await.unwrap_err().code(),
             tonic::Code::PermissionDenied
         );
-        let sweep = house.by(&Who::item_store(), wire::SweepUploadsRequest::default());
+        let sweep = house.by(&Who::service(ITEM_STORE), wire::SweepUploadsRequest::default());
         house.manifest().sweep_uploads(sweep).await.unwrap();
     })
     .await;

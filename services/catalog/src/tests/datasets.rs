@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use identity_api::v1::{PutResourceRequest, Resource};
+use options_api::v1::ResourceKind;
 use service_error::Code;
 
 use super::*;
@@ -168,8 +170,14 @@ async fn a_namespace_that_holds_models_is_not_deleted() {
     in_each_house(async |house| {
         let ana = Who::user();
         let id = house.namespace(&ana, "vision").await.id;
-        let model = uuid::Uuid::now_v7();
-        house.identity.put_model(model, &id, true);
+        let of = |kind: ResourceKind, id: &str| Resource { kind: kind.into(), id: id.to_owned() };
+        let model = of(ResourceKind::Model, &uuid::Uuid::now_v7().to_string());
+        let lies_in = |parent| PutResourceRequest {
+            resource: Some(model.clone()),
+            parent,
+            ..Default::default()
+        };
+        house.identity.put_resource(lies_in(Some(of(ResourceKind::Namespace, &id))));
         let delete = wire::DeleteNamespaceRequest { name: "vision".into() };
         let delete = async || -> Result<(), ServiceError> {
             house.namespaces().delete_namespace(house.by(&ana, delete.clone())).await?;
@@ -178,7 +186,7 @@ async fn a_namespace_that_holds_models_is_not_deleted() {
         let used = delete().await.unwrap_err();
         assert_eq!(used.reason_text(), "NAMESPACE_NOT_EMPTY");
         assert!(used.message().contains("1 models"), "{used}");
-        house.identity.put_model(model, &id, false);
+        house.identity.put_resource(lies_in(None));
         delete().await.unwrap();
     })
     .await;
@@ -241,14 +249,14 @@ async fn what_identity_missed_is_told_later_in_order() {
     in_each_house(async |house| {
         let ana = Who::user();
         house.namespace(&ana, "vision").await;
-        house.identity.set_away(true);
+        house.identity.calls.refuse("PutResource", true);
         let request = wire::CreateNamespaceRequest { name: "later".into(), ..Default::default() };
         let pending: ServiceError =
             house.namespaces().create_namespace(house.by(&ana, request)).await.unwrap_err().into();
         assert_eq!((pending.code(), pending.reason_text()), (Code::Unavailable, "GRANT_PENDING"));
         assert!(!house.namespaces_of(&ana).await.unwrap().contains(&"later".to_owned()));
 
-        house.identity.set_away(false);
+        house.identity.calls.refuse("PutResource", false);
         let arrived = async {
             while !house.namespaces_of(&ana).await.unwrap().contains(&"later".to_owned()) {
                 tokio::task::yield_now().await;

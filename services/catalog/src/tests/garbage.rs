@@ -14,7 +14,7 @@ impl House {
         let (mut after, mut total) = (String::new(), (0, 0));
         loop {
             let request = wire::ExpireSnapshotsRequest { after_dataset_id: after, page_size: 1 };
-            let request = self.by(&Who::item_store(), request);
+            let request = self.by(&Who::service(ITEM_STORE), request);
             let expired = self.garbage().expire_snapshots(request).await.unwrap().into_inner();
             total = (total.0 + expired.snapshots, total.1 + expired.blocks);
             after = expired.last_dataset_id;
@@ -25,23 +25,23 @@ impl House {
     }
 
     async fn doomed(&self) -> (Vec<String>, Vec<String>) {
-        let request = self.by(&Who::item_store(), wire::ListDoomedRequest::default());
+        let request = self.by(&Who::service(ITEM_STORE), wire::ListDoomedRequest::default());
         let doomed = self.garbage().list_doomed(request).await.unwrap().into_inner();
         (doomed.object_keys, doomed.dataset_ids)
     }
 
     async fn gone(&self, (object_keys, dataset_ids): (Vec<String>, Vec<String>)) {
         let request = wire::ConfirmGoneRequest { object_keys, dataset_ids };
-        self.garbage().confirm_gone(self.by(&Who::item_store(), request)).await.unwrap();
+        self.garbage().confirm_gone(self.by(&Who::service(ITEM_STORE), request)).await.unwrap();
     }
 
     async fn purge(&self) -> Vec<String> {
-        let request = self.by(&Who::item_store(), wire::PurgeDatasetsRequest::default());
+        let request = self.by(&Who::service(ITEM_STORE), wire::PurgeDatasetsRequest::default());
         self.garbage().purge_datasets(request).await.unwrap().into_inner().dataset_ids
     }
 
     async fn judge(&self, objects: Vec<wire::ListedObject>) -> Vec<wire::Verdict> {
-        let request = self.by(&Who::item_store(), wire::JudgeObjectsRequest { objects });
+        let request = self.by(&Who::service(ITEM_STORE), wire::JudgeObjectsRequest { objects });
         let judged = self.garbage().judge_objects(request).await.unwrap().into_inner();
         assert_eq!(judged.upload_lease_seconds, 600);
         judged.verdicts().collect()
@@ -58,7 +58,7 @@ impl House {
             idempotency_key: key.into(),
             body_hash: body.to_vec(),
         };
-        let found = self.manifest().find_commit(self.by(&who.via_item_store(), request)).await?;
+        let found = self.manifest().find_commit(self.by(&who.via(ITEM_STORE), request)).await?;
         Ok(found.into_inner().commit)
     }
 }

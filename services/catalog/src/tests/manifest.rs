@@ -18,7 +18,7 @@ async fn a_head_is_read_by_id_name_version_and_snapshot() {
 
         let read = async |at| {
             let request = wire::GetHeadRequest { dataset: Some(by_name("vision", "icons")), at };
-            let head = house.manifest().get_head(house.by(&ana.via_item_store(), request)).await;
+            let head = house.manifest().get_head(house.by(&ana.via(ITEM_STORE), request)).await;
             head.map(|head| head.into_inner().head.unwrap()).map_err(ServiceError::from)
         };
         use wire::get_head_request::At;
@@ -76,7 +76,7 @@ async fn blocks_come_in_storage_order_with_their_first_rows() {
             wire::ListBlocksRequest { dataset_id: dataset, snapshot: 9, ..Default::default() };
         let beyond = house
             .manifest()
-            .list_blocks(house.by(&ana.via_item_store(), request))
+            .list_blocks(house.by(&ana.via(ITEM_STORE), request))
             .await
             .unwrap_err();
         assert_eq!(beyond.code(), tonic::Code::NotFound);
@@ -100,7 +100,7 @@ async fn a_token_of_one_snapshot_is_no_token_of_another() {
         };
         let page = house
             .manifest()
-            .list_blocks(house.by(&ana.via_item_store(), request.clone()))
+            .list_blocks(house.by(&ana.via(ITEM_STORE), request.clone()))
             .await
             .unwrap();
         let page_token = page.into_inner().next_page_token;
@@ -108,7 +108,7 @@ async fn a_token_of_one_snapshot_is_no_token_of_another() {
         let other = wire::ListBlocksRequest { snapshot: 2, page_token, ..request };
         let refused: ServiceError = house
             .manifest()
-            .list_blocks(house.by(&ana.via_item_store(), other))
+            .list_blocks(house.by(&ana.via(ITEM_STORE), other))
             .await
             .unwrap_err()
             .into();

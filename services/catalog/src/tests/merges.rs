@@ -214,7 +214,7 @@ async fn a_settled_upload_has_committed_or_never_will() {
         let (ana, dataset) = with_rows(&house, &[10]).await;
         let settle = async |upload: &str| {
             let request = wire::SettleUploadRequest { upload_id: upload.into() };
-            let by_item_store = house.by(&Who::item_store(), request);
+            let by_item_store = house.by(&Who::service(ITEM_STORE), request);
             house.manifest().settle_upload(by_item_store).await.unwrap().into_inner()
         };
         let upload = house.open_upload(&ana, by_id(&dataset)).await.unwrap().upload_id;
@@ -237,7 +237,7 @@ async fn a_settled_upload_has_committed_or_never_will() {
         let again = house.commit(&ana, request).await.unwrap();
         assert_eq!((again.snapshot, again.affected_rows, again.replayed), (2, 2, true));
         let theirs =
-            house.by(&ana.via_item_store(), wire::SettleUploadRequest { upload_id: upload });
+            house.by(&ana.via(ITEM_STORE), wire::SettleUploadRequest { upload_id: upload });
         let refused = house.manifest().settle_upload(theirs).await.unwrap_err();
         assert_eq!(ServiceError::from(refused).code(), Code::PermissionDenied);
     })

@@ -1,11 +1,10 @@
-//! The service over its in-memory transport, with an identity made of channels,
+//! The service over its in-memory transport, with an identity in memory,
 //! on every database that this machine offers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod access;
 mod commits;
 mod datasets;
-mod fake_identity;
 mod garbage;
 mod manifest;
 mod merges;
@@ -17,12 +16,12 @@ use std::future::Future;
 use std::time::Duration;
 
 use ::access::{GrantReplica, Resource};
-use caller::{Keys, Secret, TokenSource};
 use catalog_api::v1 as wire;
 use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
 use catalog_api::v1::garbage_service_client::GarbageServiceClient;
 use catalog_api::v1::manifest_service_client::ManifestServiceClient;
 use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
+use neighbours::{Identity, Who};
 use options_api::v1::Level;
 use service_channel::Transport;
 use service_error::ServiceError;
@@ -32,11 +31,12 @@ use tokio_util::sync::CancellationToken;
 use crate::store::Store;
 use crate::{Neighbours, Settings};
 
-use fake_identity::{FakeIdentity, Who};
+/// The role that calls for users.
+const ITEM_STORE: &str = "item-store";
 
 /// A running catalog and everybody around it.
 struct House {
-    identity: FakeIdentity,
+    identity: Identity,
     transport: Transport,
     /// Its database, to look at and to age.
     store: Store,
@@ -64,10 +64,9 @@ async fn in_each_house_with<F: Future<Output = ()>>(settings: Settings, case: im
 
 impl House {
     async fn open(settings: Settings, sql: &SqlSettings) -> Self {
-        let identity = FakeIdentity::new();
+        let identity = Identity::new(crate::ROLE);
         let end = CancellationToken::new();
-        let tokens = TokenSource::new(identity.transport(), Secret::new("secret"));
-        let keys = Keys::fixed(&identity.jwks()).unwrap();
+        let (tokens, keys) = (identity.tokens(), identity.keys());
         let neighbours =
             Neighbours { identity: identity.transport(), tokens: tokens.clone(), keys };
         let service = crate::build(settings, sql, neighbours, end.clone()).await.unwrap();
@@ -103,10 +102,7 @@ impl House {
 
     /// A request by somebody.
     fn by<T>(&self, who: &Who, message: T) -> tonic::Request<T> {
-        let mut request = tonic::Request::new(message);
-        let header = format!("Bearer {}", self.identity.token(who));
-        request.metadata_mut().insert("authorization", header.parse().unwrap());
-        request
+        self.identity.request(who, message)
     }
 
     async fn grant(&self, who: &Who, resource: Resource, level: Level) {
@@ -171,7 +167,7 @@ impl House {
             dataset: Some(by_id(dataset)),
             at: at.map(wire::get_head_request::At::Snapshot),
         };
-        let head = self.manifest().get_head(self.by(&who.via_item_store(), request)).await?;
+        let head = self.manifest().get_head(self.by(&who.via(ITEM_STORE), request)).await?;
         Ok(head.into_inner().head.unwrap())
     }
 
@@ -181,7 +177,7 @@ impl House {
         dataset: wire::DatasetRef,
     ) -> Result<wire::OpenUploadResponse, ServiceError> {
         let request = wire::OpenUploadRequest { dataset: Some(dataset) };
-        Ok(self.manifest().open_upload(self.by(&who.via_item_store(), request)).await?.into_inner())
+        Ok(self.manifest().open_upload(self.by(&who.via(ITEM_STORE), request)).await?.into_inner())
     }
 
     async fn commit(
@@ -189,7 +185,7 @@ impl House {
         who: &Who,
         request: wire::CommitVersionRequest,
     ) -> Result<wire::CommitVersionResponse, ServiceError> {
-        let request = self.by(&who.via_item_store(), request);
+        let request = self.by(&who.via(ITEM_STORE), request);
         Ok(self.manifest().commit_version(request).await?.into_inner())
     }
 
@@ -225,7 +221,7 @@ impl House {
                 page_token,
             };
             let page =
-                self.manifest().list_blocks(self.by(&who.via_item_store(), request)).await.unwrap();
+                self.manifest().list_blocks(self.by(&who.via(ITEM_STORE), request)).await.unwrap();
             let page = page.into_inner();
             all.extend(page.blocks);
             page_token = page.next_page_token;

@@ -13,20 +13,20 @@ async fn with_upload(house: &House) -> (Who, String, String) {
 }
 
 async fn sweep(house: &House) -> Vec<String> {
-    let request = house.by(&Who::item_store(), wire::SweepUploadsRequest::default());
+    let request = house.by(&Who::service(ITEM_STORE), wire::SweepUploadsRequest::default());
     let swept = house.manifest().sweep_uploads(request).await.unwrap().into_inner();
     swept.uploads.into_iter().map(|upload| upload.upload_id).collect()
 }
 
 async fn renew(house: &House, who: &Who, upload: &str) -> Result<(), ServiceError> {
     let request = wire::RenewUploadRequest { upload_id: upload.into() };
-    house.manifest().renew_upload(house.by(&who.via_item_store(), request)).await?;
+    house.manifest().renew_upload(house.by(&who.via(ITEM_STORE), request)).await?;
     Ok(())
 }
 
 async fn abort(house: &House, who: &Who, upload: &str) -> Result<(), ServiceError> {
     let request = wire::AbortUploadRequest { upload_id: upload.into() };
-    house.manifest().abort_upload(house.by(&who.via_item_store(), request)).await?;
+    house.manifest().abort_upload(house.by(&who.via(ITEM_STORE), request)).await?;
     Ok(())
 }
 
@@ -44,7 +44,7 @@ async fn an_expired_upload_is_swept_and_its_late_commit_fails() {
         // Named until its objects are gone.
         assert_eq!(sweep(&house).await, std::slice::from_ref(&upload));
         let gone = wire::ConfirmSweptRequest { upload_ids: vec![upload] };
-        house.manifest().confirm_swept(house.by(&Who::item_store(), gone)).await.unwrap();
+        house.manifest().confirm_swept(house.by(&Who::service(ITEM_STORE), gone)).await.unwrap();
         assert!(sweep(&house).await.is_empty());
     })
     .await;
@@ -67,7 +67,7 @@ async fn an_upload_within_its_lease_is_left_alone_and_a_committed_one_for_good()
             "UPLOAD_COMMITTED"
         );
         let confirm = wire::ConfirmSweptRequest { upload_ids: vec![upload.clone()] };
-        house.manifest().confirm_swept(house.by(&Who::item_store(), confirm)).await.unwrap();
+        house.manifest().confirm_swept(house.by(&Who::service(ITEM_STORE), confirm)).await.unwrap();
         let found = house.store.find_upload(upload.parse().unwrap()).await.unwrap();
         assert_eq!(found.state, crate::model::UploadState::Committed);
     })

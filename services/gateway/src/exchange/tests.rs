@@ -20,20 +20,27 @@ struct Identity {
     answer: Arc<Mutex<Result<i64, Status>>>,
 }
 
+impl Identity {
+    fn issue(&self, audience: &str) -> Result<(String, Timestamp), Status> {
+        let number = self.asked.fetch_add(1, Ordering::SeqCst);
+        let life = self.answer.lock().unwrap().clone()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let expire_time = Timestamp { seconds: i64::try_from(now).unwrap() + life, nanos: 0 };
+        Ok((format!("jwt-{audience}-{number}"), expire_time))
+    }
+}
+
 #[tonic::async_trait]
 impl ExchangeService for Identity {
     async fn exchange_token(
         &self,
         request: Request<ExchangeTokenRequest>,
     ) -> Result<Response<ExchangeTokenResponse>, Status> {
-        let number = self.asked.fetch_add(1, Ordering::SeqCst);
         assert_eq!(request.get_ref().service_secret, "qsvc_gateway");
+        let issued = self.issue(&request.get_ref().audience);
         // Long enough that calls at once meet here.
         tokio::task::yield_now().await;
-        let life = self.answer.lock().unwrap().clone()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let expire_time = Timestamp { seconds: i64::try_from(now).unwrap() + life, nanos: 0 };
-        let jwt = format!("jwt-{}-{number}", request.get_ref().audience);
+        let (jwt, expire_time) = issued?;
         Ok(Response::new(ExchangeTokenResponse {
             jwt,
             expire_time: Some(expire_time),
@@ -43,9 +50,10 @@ impl ExchangeService for Identity {
 
     async fn issue_token(
         &self,
-        _: Request<IssueTokenRequest>,
+        request: Request<IssueTokenRequest>,
     ) -> Result<Response<IssueTokenResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let (jwt, expire_time) = self.issue(&request.get_ref().audience)?;
+        Ok(Response::new(IssueTokenResponse { jwt, expire_time: Some(expire_time) }))
     }
 
     async fn get_keys(

@@ -40,6 +40,15 @@ impl Seen {
     }
 }
 
+fn unknown_token() -> Status {
+    ServiceError::unauthenticated("the token is unknown").reason("TOKEN_UNKNOWN").into()
+}
+
+fn in_a_minute() -> prost_types::Timestamp {
+    let then = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(60);
+    prost_types::Timestamp { seconds: i64::try_from(then.as_secs()).unwrap(), nanos: 0 }
+}
+
 /// Knows one token, `qpat_good`, of `ada`.
 #[derive(Clone)]
 pub struct Identity;
@@ -58,25 +67,25 @@ impl ExchangeService for Identity {
             None => false,
         };
         if !good || request.service_secret != "qsvc_gateway" {
-            return Err(ServiceError::unauthenticated("the token is unknown")
-                .reason("TOKEN_UNKNOWN")
-                .into());
+            return Err(unknown_token());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(60);
-        let expire_time =
-            prost_types::Timestamp { seconds: i64::try_from(now.as_secs()).unwrap(), nanos: 0 };
         Ok(Response::new(identity::ExchangeTokenResponse {
             jwt: format!("jwt-for-{}", request.audience),
-            expire_time: Some(expire_time),
+            expire_time: Some(in_a_minute()),
             ..identity::ExchangeTokenResponse::default()
         }))
     }
 
     async fn issue_token(
         &self,
-        _: Request<identity::IssueTokenRequest>,
+        request: Request<identity::IssueTokenRequest>,
     ) -> Answer<identity::IssueTokenResponse> {
-        Err(Status::unimplemented("not asked by the gateway"))
+        let request = request.into_inner();
+        if request.service_secret != "qsvc_gateway" {
+            return Err(unknown_token());
+        }
+        let jwt = format!("jwt-for-{}", request.audience);
+        Ok(Response::new(identity::IssueTokenResponse { jwt, expire_time: Some(in_a_minute()) }))
     }
 
     async fn get_keys(
@@ -248,12 +257,16 @@ impl FlightService for Flight {
         Ok(Response::new(FlightInfo { total_records: 5, ..FlightInfo::default() }))
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        Err(Status::unimplemented("not used here"))
+    /// Done at once.
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        let info = Some(self.get_flight_info(request).await?.into_inner());
+        Ok(Response::new(PollInfo { info, progress: Some(1.0), ..PollInfo::default() }))
     }
 
-    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        Err(Status::unimplemented("not used here"))
+    /// The command's own bytes.
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        self.0.note(&request);
+        Ok(Response::new(SchemaResult { schema: request.into_inner().cmd }))
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
@@ -290,8 +303,10 @@ impl FlightService for Flight {
         Ok(Response::new(request.into_inner().boxed()))
     }
 
-    async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {
-        Err(Status::unimplemented("not used here"))
+    /// The action's own bytes.
+    async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+        let answer = FlightResult { body: request.into_inner().body };
+        Ok(Response::new(stream::iter([Ok(answer)]).boxed()))
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {

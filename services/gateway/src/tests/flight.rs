@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arrow_flight::{BasicAuth, FlightDescriptor, HandshakeRequest, Ticket};
+use arrow_flight::{Action, BasicAuth, FlightDescriptor, HandshakeRequest, Ticket};
 use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
 use service_error::ServiceError;
@@ -26,6 +26,24 @@ async fn streams_come_whole_and_say_how_they_ended() {
         assert!(torn.message().await.unwrap().is_some());
         let error = ServiceError::from_status(&torn.message().await.unwrap_err());
         assert_eq!(error.reason_text(), "BLOCK_TORN");
+    }
+}
+
+#[tokio::test]
+async fn questions_about_a_flight_go_through() {
+    for rig in Rig::both().await {
+        let asked = || known(FlightDescriptor::new_cmd("as it is"));
+        let polled = rig.flight().poll_flight_info(asked()).await.unwrap().into_inner();
+        assert_eq!(polled.info.unwrap().total_records, 5);
+        let schema = rig.flight().get_schema(asked()).await.unwrap().into_inner();
+        assert_eq!(schema.schema, "as it is");
+        let action = Action { r#type: "any".to_owned(), body: "as it is".into() };
+        let answers = rig.flight().do_action(known(action)).await.unwrap().into_inner();
+        let answers: Vec<_> = answers.try_collect().await.unwrap();
+        assert_eq!(
+            answers.iter().map(|answer| &answer.body[..]).collect::<Vec<_>>(),
+            [b"as it is"]
+        );
     }
 }
 

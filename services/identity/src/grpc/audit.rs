@@ -11,7 +11,7 @@ use paging::PAGE_SIZE_MAX;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::{micros, parse, reply, timestamp};
+use super::{answer, micros, parse, timestamp};
 use crate::app::{Identity, ReportedDenial};
 use crate::model::{AuditEvent, Outcome};
 
@@ -32,7 +32,7 @@ impl AuditService for Audit {
         };
         let page =
             self.0.list_audit_events(&request.principal, outcome, size, &request.page_token).await;
-        reply(page.map(|page| ListAuditEventsResponse {
+        answer(page.map(|page| ListAuditEventsResponse {
             events: page.entries.into_iter().map(message).collect(),
             next_page_token: page.next_page_token,
         }))
@@ -45,7 +45,7 @@ impl AuditService for Audit {
         let caller = caller::of(&request)?;
         let denials =
             request.into_inner().denials.into_iter().map(reported).collect::<Result<_, _>>()?;
-        reply(self.0.record_denials(&caller, denials).await.map(|()| RecordDenialsResponse {}))
+        answer(self.0.record_denials(&caller, denials).await.map(|()| RecordDenialsResponse {}))
     }
 }
 

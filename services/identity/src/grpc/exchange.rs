@@ -13,7 +13,7 @@ use prost_types::Timestamp;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::reply;
+use super::answer;
 use crate::app::{Credential, Identity, Issued};
 
 pub struct Exchange(pub Arc<Identity>);
@@ -36,7 +36,7 @@ impl ExchangeService for Exchange {
             .0
             .exchange(&Secret::new(request.service_secret), &request.audience, &credential)
             .await;
-        reply(exchanged.map(|exchanged| ExchangeTokenResponse {
+        answer(exchanged.map(|exchanged| ExchangeTokenResponse {
             jwt: exchanged.issued.jwt.expose().to_owned(),
             expire_time: Some(expiry(&exchanged.issued)),
             principal_id: exchanged.principal.to_string(),
@@ -53,7 +53,7 @@ impl ExchangeService for Exchange {
             .0
             .issue(&Secret::new(request.service_secret), &request.audience, &request.subject_token)
             .await;
-        reply(issued.map(|issued| IssueTokenResponse {
+        answer(issued.map(|issued| IssueTokenResponse {
             jwt: issued.jwt.expose().to_owned(),
             expire_time: Some(expiry(&issued)),
         }))
@@ -64,7 +64,7 @@ impl ExchangeService for Exchange {
         _: Request<GetKeysRequest>,
     ) -> Result<Response<GetKeysResponse>, Status> {
         let admin_claimed = self.0.is_claimed();
-        reply(self.0.jwks().await.map(|jwks_json| GetKeysResponse { jwks_json, admin_claimed }))
+        answer(self.0.jwks().await.map(|jwks_json| GetKeysResponse { jwks_json, admin_claimed }))
     }
 }
 

@@ -12,7 +12,7 @@ use paging::PAGE_SIZE_MAX;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::{micros, parse, reply, resource, resource_message, timestamp};
+use super::{answer, micros, parse, resource, resource_message, timestamp};
 use crate::app::{GrantQuery, Identity, NamedGrant, NewGrant};
 use crate::model::{Grant, Level};
 
@@ -27,7 +27,7 @@ impl GrantsService for Grants {
         let caller = caller::of(&request)?;
         let new = new_grant(request.into_inner())?;
         let given = self.0.add_grant(&caller, new).await;
-        reply(
+        answer(
             given.map(|(grant, revision)| AddGrantResponse { grant: Some(named(grant)), revision }),
         )
     }
@@ -42,7 +42,7 @@ impl GrantsService for Grants {
         let of = request.resource.as_ref().map(|of| resource("resource", of)).transpose()?;
         let query = GrantQuery { resource: of, user: request.user };
         let page = self.0.list_grants(&caller, query, size, &request.page_token).await;
-        reply(page.map(|page| ListGrantsResponse {
+        answer(page.map(|page| ListGrantsResponse {
             grants: page.entries.into_iter().map(named).collect(),
             next_page_token: page.next_page_token,
         }))
@@ -54,7 +54,7 @@ impl GrantsService for Grants {
     ) -> Result<Response<RemoveGrantResponse>, Status> {
         let caller = caller::of(&request)?;
         let id = parse("id", &request.get_ref().id)?;
-        reply(
+        answer(
             self.0.remove_grant(&caller, id).await.map(|revision| RemoveGrantResponse { revision }),
         )
     }

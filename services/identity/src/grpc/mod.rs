@@ -10,6 +10,7 @@ mod users;
 
 use std::sync::Arc;
 
+use grpc_room::{answer, micros, parse, timestamp};
 use identity_api::v1::audit_service_server::AuditServiceServer;
 use identity_api::v1::exchange_service_server::ExchangeServiceServer;
 use identity_api::v1::grants_service_server::GrantsServiceServer;
@@ -18,10 +19,8 @@ use identity_api::v1::resources_service_server::ResourcesServiceServer;
 use identity_api::v1::tokens_service_server::TokensServiceServer;
 use identity_api::v1::users_service_server::UsersServiceServer;
 use options_api::v1 as options;
-use prost_types::Timestamp;
 use service_error::ServiceError;
 use tonic::service::Routes;
-use tonic::{Response, Status};
 
 use crate::app::Identity;
 use crate::model::{Resource, ResourceKind, Role};
@@ -41,31 +40,6 @@ pub fn routes(identity: &Arc<Identity>) -> Routes {
 /// Only what asks for keys, for identity's own guard.
 pub fn key_routes(identity: &Arc<Identity>) -> Routes {
     Routes::new(ExchangeServiceServer::new(exchange::Exchange(Arc::clone(identity)))).prepare()
-}
-
-/// An answer, or its error.
-fn reply<T>(result: Result<T, ServiceError>) -> Result<Response<T>, Status> {
-    Ok(Response::new(result?))
-}
-
-fn timestamp(micros: i64) -> Timestamp {
-    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or_default();
-    Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
-}
-
-fn micros(field: &str, time: &Timestamp) -> Result<i64, ServiceError> {
-    let micros = time
-        .seconds
-        .checked_mul(1_000_000)
-        .and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1_000));
-    micros.ok_or_else(|| ServiceError::invalid(field, "is no time that can be stored"))
-}
-
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
-    field: &str,
-    text: &str,
-) -> Result<T, ServiceError> {
-    text.parse().map_err(|error| ServiceError::invalid(field, error))
 }
 
 fn resource(field: &str, resource: &identity_api::v1::Resource) -> Result<Resource, ServiceError> {
@@ -109,14 +83,6 @@ const fn role_message(role: Role) -> options::Role {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-
-    #[test]
-    fn times_round_trip_to_the_microsecond() {
-        for time in [0, 1, -1, 1_700_000_000_123_456, -62_135_596_800_000_000] {
-            assert_eq!(micros("t", &timestamp(time)).unwrap(), time);
-        }
-        assert!(micros("t", &Timestamp { seconds: i64::MAX, nanos: 0 }).is_err());
-    }
 
     #[test]
     fn a_resource_needs_kind_and_id() {

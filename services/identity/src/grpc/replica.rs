@@ -16,7 +16,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::grants::{level_message, message};
-use super::{parse, reply, resource, role_message, timestamp};
+use super::{answer, parse, resource, role_message, timestamp};
 use crate::app::{Identity, PutResource};
 use crate::model::{Batch, Change};
 
@@ -44,7 +44,7 @@ impl ReplicaService for Replica {
         &self,
         _: Request<GetRevisionRequest>,
     ) -> Result<Response<GetRevisionResponse>, Status> {
-        reply(self.0.newest_revision().await.map(|revision| GetRevisionResponse { revision }))
+        answer(self.0.newest_revision().await.map(|revision| GetRevisionResponse { revision }))
     }
 
     async fn check_access(
@@ -68,7 +68,7 @@ impl ReplicaService for Replica {
         };
         let access =
             self.0.check_access(parse("principal_id", &request.principal_id)?, &chain, token).await;
-        reply(access.map(|access| CheckAccessResponse {
+        answer(access.map(|access| CheckAccessResponse {
             level: access.level.map(level_message).unwrap_or_default() as i32,
             refused: access.refused,
         }))
@@ -80,7 +80,7 @@ impl ReplicaService for Replica {
     ) -> Result<Response<PutResourceResponse>, Status> {
         let caller = caller::of(&request)?;
         let put = put(request.get_ref())?;
-        reply(
+        answer(
             self.0
                 .put_resource(&caller, put)
                 .await

@@ -8,7 +8,7 @@ use options_api::v1 as options;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::{reply, resource};
+use super::{answer, resource};
 use crate::app::Identity;
 use crate::model::ResourceKind;
 
@@ -23,7 +23,7 @@ impl ResourcesService for Resources {
         let parent = request.into_inner().parent;
         let parent = parent.ok_or_else(|| ServiceError::invalid("parent", "must be set"))?;
         let counts = self.0.child_counts(resource("parent", &parent)?).await;
-        reply(counts.map(|counts| {
+        answer(counts.map(|counts| {
             CountChildrenResponse {
                 counts: counts
                     .into_iter()

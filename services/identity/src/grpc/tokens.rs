@@ -10,7 +10,7 @@ use identity_api::v1::{
 use paging::PAGE_SIZE_MAX;
 use tonic::{Request, Response, Status};
 
-use super::{parse, reply, timestamp};
+use super::{answer, parse, timestamp};
 use crate::app::{Identity, NamedToken, NewToken};
 use crate::model::Scope;
 
@@ -35,7 +35,7 @@ impl TokensService for Tokens {
             lifetime_seconds: request.lifetime_seconds,
         };
         let made = self.0.create_token(&caller, new).await;
-        reply(made.map(|(token, secret)| CreateTokenResponse {
+        answer(made.map(|(token, secret)| CreateTokenResponse {
             token: Some(message(token)),
             secret: secret.expose().to_owned(),
         }))
@@ -49,7 +49,7 @@ impl TokensService for Tokens {
         let request = request.into_inner();
         let size = paging::page_size(request.page_size, PAGE_SIZE_MAX)?;
         let page = self.0.list_tokens(&caller, &request.user, size, &request.page_token).await;
-        reply(page.map(|page| ListTokensResponse {
+        answer(page.map(|page| ListTokensResponse {
             tokens: page.entries.into_iter().map(message).collect(),
             next_page_token: page.next_page_token,
         }))
@@ -61,7 +61,7 @@ impl TokensService for Tokens {
     ) -> Result<Response<RevokeTokenResponse>, Status> {
         let caller = caller::of(&request)?;
         let id = parse("id", &request.get_ref().id)?;
-        reply(self.0.revoke_token(&caller, id).await.map(|()| RevokeTokenResponse {}))
+        answer(self.0.revoke_token(&caller, id).await.map(|()| RevokeTokenResponse {}))
     }
 }
 

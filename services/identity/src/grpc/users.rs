@@ -13,7 +13,7 @@ use paging::PAGE_SIZE_MAX;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::{reply, role_message, timestamp};
+use super::{answer, role_message, timestamp};
 use crate::app::{Identity, Me, NewUser, UserChange};
 use crate::model::{Kind, Principal, Role};
 
@@ -28,7 +28,7 @@ impl UsersService for Users {
         let caller = caller::of(&request)?;
         let new = new_user(request.into_inner())?;
         let user = self.0.create_user(&caller, new).await;
-        reply(user.map(|user| CreateUserResponse { user: Some(message(user)) }))
+        answer(user.map(|user| CreateUserResponse { user: Some(message(user)) }))
     }
 
     async fn get_user(
@@ -37,7 +37,7 @@ impl UsersService for Users {
     ) -> Result<Response<GetUserResponse>, Status> {
         let caller = caller::of(&request)?;
         let user = self.0.get_user(&caller, &request.get_ref().name).await;
-        reply(user.map(|user| GetUserResponse { user: Some(message(user)) }))
+        answer(user.map(|user| GetUserResponse { user: Some(message(user)) }))
     }
 
     async fn list_users(
@@ -47,7 +47,7 @@ impl UsersService for Users {
         let request = request.into_inner();
         let size = paging::page_size(request.page_size, PAGE_SIZE_MAX)?;
         let page = self.0.list_users(size, &request.page_token).await;
-        reply(page.map(|page| ListUsersResponse {
+        answer(page.map(|page| ListUsersResponse {
             users: page.entries.into_iter().map(message).collect(),
             next_page_token: page.next_page_token,
         }))
@@ -70,7 +70,7 @@ impl UsersService for Users {
             revision: request.revision,
         };
         let user = self.0.update_user(&caller, &request.name, change).await;
-        reply(user.map(|user| UpdateUserResponse { user: Some(message(user)) }))
+        answer(user.map(|user| UpdateUserResponse { user: Some(message(user)) }))
     }
 
     async fn who_am_i(
@@ -88,7 +88,7 @@ impl UsersService for Users {
                 ..User::default()
             },
         });
-        reply(me.map(|user| WhoAmIResponse { user: Some(user), read_only: caller.read_only }))
+        answer(me.map(|user| WhoAmIResponse { user: Some(user), read_only: caller.read_only }))
     }
 }
 

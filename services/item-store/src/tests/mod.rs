@@ -2,8 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod analysis;
-mod fake_catalog;
-mod fake_identity;
 mod faults;
 mod media;
 mod ordered;
@@ -24,10 +22,10 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, FlightDescriptor, FlightInfo};
 use blob_store::BlobStore;
-use caller::{Keys, Secret, TokenSource};
 use futures::{StreamExt, TryStreamExt};
 use items_api::v1::items_service_client::ItemsServiceClient;
 use items_api::v1::media_service_client::MediaServiceClient;
+use neighbours::{Catalog, Identity, Who};
 use options_api::v1::Level;
 use service_channel::Transport;
 use service_error::ServiceError;
@@ -38,13 +36,10 @@ use crate::app::App;
 use crate::store::Store;
 use crate::{Neighbours, Settings};
 
-use fake_catalog::FakeCatalog;
-use fake_identity::{FakeIdentity, Who};
-
 /// A running item store and everybody around it.
 struct House {
-    identity: FakeIdentity,
-    catalog: FakeCatalog,
+    identity: Identity,
+    catalog: Catalog,
     transport: Transport,
     /// Use cases on the same stores, for what no caller asks.
     app: App,
@@ -77,8 +72,8 @@ impl House {
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (identity, catalog, end) =
-            (FakeIdentity::new(), FakeCatalog::new(), CancellationToken::new());
-        let tokens = TokenSource::new(identity.transport(), Secret::new("secret"));
+            (Identity::new(crate::ITEM_STORE), Catalog::new(), CancellationToken::new());
+        catalog.namespace("vision");
         let mut settings = Settings {
             sql: Some(SqlSettings::sqlite(dir.path())),
             object_store_url: format!("file://{}", dir.path().join("objects").display()),
@@ -94,8 +89,8 @@ impl House {
         let neighbours = Neighbours {
             identity: identity.transport(),
             catalog: catalog.transport(),
-            tokens,
-            keys: Keys::fixed(identity.jwks()).unwrap(),
+            tokens: identity.tokens(),
+            keys: identity.keys(),
         };
         let (service, app, grants) =
             crate::assemble_over(store.clone(), settings, neighbours, end.clone()).await.unwrap();
@@ -124,14 +119,12 @@ impl House {
 
     /// A request by somebody.
     fn by<T>(&self, who: &Who, message: T) -> tonic::Request<T> {
-        let mut request = tonic::Request::new(message);
-        let header = format!("Bearer {}", self.identity.token(who));
-        request.metadata_mut().insert("authorization", header.parse().unwrap());
-        request
+        self.identity.request(who, message)
     }
 
     async fn grant(&self, who: &Who, level: Level) {
-        let revision = self.identity.grant(who, Resource::namespace(self.catalog.namespace), level);
+        let on = Resource::namespace(self.catalog.namespace("vision").uuid());
+        let revision = self.identity.grant(who, on, level);
         self.grants.wait_for(revision, std::time::Duration::from_secs(5)).await.unwrap();
     }
 

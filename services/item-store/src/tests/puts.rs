@@ -117,9 +117,12 @@ async fn a_client_that_goes_away_leaves_nothing() {
     while house.catalog.open_uploads() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!((house.catalog.commits(), house.catalog.abandoned()), (0, 1));
+    assert_eq!(
+        (house.catalog.calls.count("CommitVersion"), house.catalog.abandoned_uploads()),
+        (0, 1)
+    );
     assert_eq!(house.app.collector().sweep().await.unwrap(), 1);
-    assert_eq!(house.catalog.abandoned(), 0);
+    assert_eq!(house.catalog.abandoned_uploads(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,9 +143,12 @@ async fn a_repeated_put_is_one_put_and_another_one_is_refused() {
 async fn a_lost_answer_of_the_catalog_is_asked_for_again() {
     let house = House::new().await;
     let who = Who::admin();
-    house.catalog.lose_answers(1);
+    house.catalog.calls.lose_answers("CommitVersion", 1);
     let done = house.put(&who, path("t"), &[rows(0..10)]).await.unwrap();
-    assert_eq!((done["version"].clone(), house.catalog.commits()), (json!(1), 2));
+    assert_eq!(
+        (done["version"].clone(), house.catalog.calls.count("CommitVersion")),
+        (json!(1), 2)
+    );
     assert_eq!(house.get(&who, path("t")).await.unwrap().num_rows(), 10);
 }
 

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::versions::place;
-use super::{answer, parse_id, timestamp};
+use super::{answer, parse, timestamp};
 use crate::app::{FileProgress, IncomingPart, Registry};
 use crate::model::artifact::{PART_BYTES, parse_digest};
 use crate::model::{UploadState, VersionRef};
@@ -68,7 +68,7 @@ impl ArtifactsService for Artifacts {
             let present = opened.files.iter().filter(|file| file.present);
             Ok::<_, ServiceError>(wire::BeginUploadResponse {
                 upload_id: opened.upload.id.to_string(),
-                expire_time: timestamp(opened.upload.expires_at),
+                expire_time: Some(timestamp(opened.upload.expires_at)),
                 part_bytes: PART_BYTES,
                 present: present.map(|file| small(file.ordinal)).collect(),
                 resumed: opened.resumed,
@@ -96,7 +96,7 @@ impl ArtifactsService for Artifacts {
     ) -> Result<Response<wire::GetUploadStatusResponse>, Status> {
         let caller = caller::of(&request)?;
         let found = async {
-            let id = parse_id("upload_id", &request.into_inner().upload_id)?;
+            let id = parse("upload_id", &request.into_inner().upload_id)?;
             self.0.upload_status(&caller, id).await
         };
         answer(found.await.map(|(upload, files)| {
@@ -110,7 +110,7 @@ impl ArtifactsService for Artifacts {
                     UploadState::Aborted => wire::UploadState::Aborted,
                 }
                 .into(),
-                expire_time: timestamp(upload.expires_at),
+                expire_time: Some(timestamp(upload.expires_at)),
                 part_bytes: PART_BYTES,
                 files: files.into_iter().map(progress_to_wire).collect(),
             }
@@ -123,7 +123,7 @@ impl ArtifactsService for Artifacts {
     ) -> Result<Response<wire::CommitUploadResponse>, Status> {
         let caller = caller::of(&request)?;
         let done = async {
-            let id = parse_id("upload_id", &request.into_inner().upload_id)?;
+            let id = parse("upload_id", &request.into_inner().upload_id)?;
             self.0.commit_upload(&caller, id).await
         };
         answer(done.await.map(|done| wire::CommitUploadResponse {
@@ -139,7 +139,7 @@ impl ArtifactsService for Artifacts {
     ) -> Result<Response<wire::AbortUploadResponse>, Status> {
         let caller = caller::of(&request)?;
         let done = async {
-            let id = parse_id("upload_id", &request.into_inner().upload_id)?;
+            let id = parse("upload_id", &request.into_inner().upload_id)?;
             self.0.abort_upload(&caller, id).await
         };
         answer(done.await.map(|()| wire::AbortUploadResponse {}))
@@ -206,7 +206,7 @@ impl ArtifactsService for Artifacts {
         };
         answer(signed.await.map(|signed| wire::SignDownloadResponse {
             url: if signed.direct { signed.address } else { origin + &signed.address },
-            expire_time: timestamp(signed.expires_at),
+            expire_time: Some(timestamp(signed.expires_at)),
             direct: signed.direct,
             digest: hex::encode(signed.entry.digest),
             byte_count: signed.entry.byte_count,
@@ -221,7 +221,7 @@ impl ArtifactsService for Artifacts {
         let origin = origin(&request);
         let asked = request.into_inner();
         let signed = async {
-            let id = parse_id("upload_id", &asked.upload_id)?;
+            let id = parse("upload_id", &asked.upload_id)?;
             let file = i64::from(asked.file);
             self.0.sign_parts(&caller, id, file, &asked.parts, asked.seconds).await
         };
@@ -232,7 +232,7 @@ impl ArtifactsService for Artifacts {
             };
             wire::SignPartsResponse {
                 parts: parts.into_iter().map(signed).collect(),
-                expire_time: timestamp(expires_at),
+                expire_time: Some(timestamp(expires_at)),
             }
         }))
     }
@@ -317,7 +317,7 @@ async fn take_piece(
             return Err(ServiceError::invalid("last", message));
         }
         None => {
-            let id: UploadId = parse_id("upload_id", &piece.upload_id)?;
+            let id: UploadId = parse("upload_id", &piece.upload_id)?;
             let begun = registry.begin_part(caller, id, piece.file.into(), piece.part.into());
             Open { key, part: begun.await? }
         }

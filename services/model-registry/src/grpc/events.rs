@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{answer, parse_id, timestamp};
+use super::{answer, parse, timestamp};
 use crate::app::{EventScope, Registry, UpdateWebhook};
 use crate::model::{Delivery, Event, EventKind, Webhook};
 
@@ -114,7 +114,7 @@ impl EventsService for Events {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let found = async {
-            let id = parse_id("id", &asked.id)?;
+            let id = parse("id", &asked.id)?;
             self.registry.get_webhook(&caller, &asked.namespace, id).await
         };
         answer(found.await.map(|found| wire::GetWebhookResponse { webhook: Some(to_wire(found)) }))
@@ -138,7 +138,7 @@ impl EventsService for Events {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let changed = async {
-            let id = parse_id("id", &asked.id)?;
+            let id = parse("id", &asked.id)?;
             let kinds = kinds(&asked.kinds)?;
             let update = UpdateWebhook {
                 name: asked.name,
@@ -161,7 +161,7 @@ impl EventsService for Events {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let deleted = async {
-            let id = parse_id("id", &asked.id)?;
+            let id = parse("id", &asked.id)?;
             self.registry.delete_webhook(&caller, &asked.namespace, id).await
         };
         answer(deleted.await.map(|()| wire::DeleteWebhookResponse {}))
@@ -177,7 +177,7 @@ impl EventsService for Events {
             let size = paging::page_size(asked.page_size, paging::PAGE_SIZE_MAX)?;
             let list = format!("deliveries:{}", asked.id);
             let before: Option<i64> = paging::key(&list, &asked.page_token)?;
-            let id = parse_id("id", &asked.id)?;
+            let id = parse("id", &asked.id)?;
             let found =
                 self.registry.list_deliveries(&caller, &asked.namespace, id, before, size + 1);
             let found = found.await?;
@@ -195,8 +195,8 @@ impl EventsService for Events {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let done = async {
-            let id = parse_id("id", &asked.id)?;
-            let delivery = parse_id("delivery_id", &asked.delivery_id)?;
+            let id = parse("id", &asked.id)?;
+            let delivery = parse("delivery_id", &asked.delivery_id)?;
             self.registry.retry_delivery(&caller, &asked.namespace, id, delivery).await
         };
         answer(done.await.map(|()| wire::RetryDeliveryResponse {}))
@@ -262,7 +262,7 @@ fn event_to_wire(event: Event) -> wire::Event {
         before: event.change.before,
         after: event.change.after,
         actor: event.actor.to_string(),
-        time: timestamp(event.at),
+        time: Some(timestamp(event.at)),
     }
 }
 
@@ -276,8 +276,8 @@ fn to_wire(webhook: Webhook) -> wire::Webhook {
         kinds: webhook.kinds.into_iter().map(|kind| kind as i32).collect(),
         active: webhook.active,
         has_secret: !webhook.secret.is_empty(),
-        create_time: timestamp(webhook.created_at),
-        update_time: timestamp(webhook.updated_at),
+        create_time: Some(timestamp(webhook.created_at)),
+        update_time: Some(timestamp(webhook.updated_at)),
     }
 }
 
@@ -288,9 +288,9 @@ fn delivery_to_wire(delivery: Delivery) -> wire::Delivery {
         event: delivery.event,
         state: delivery.state as i32,
         attempts: small(delivery.attempts),
-        next_time: timestamp(delivery.next_at),
+        next_time: Some(timestamp(delivery.next_at)),
         last_status: small(delivery.last_status),
         last_error: delivery.last_error,
-        end_time: delivery.ended_at.and_then(timestamp),
+        end_time: delivery.ended_at.map(timestamp),
     }
 }

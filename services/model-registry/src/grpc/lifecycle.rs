@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::models::alias_to_wire;
 use super::versions::{place, to_wire};
-use super::{answer, micros, parse_id, timestamp};
+use super::{answer, micros, parse, timestamp};
 use crate::app::{ListDeployments, Registry, Related, SetAlias};
 use crate::model::{
     Comparison, Deployment, DeploymentState, Gate, ModelPath, Stage, Transition, TransitionState,
@@ -69,7 +69,7 @@ impl LifecycleService for Lifecycle {
             let steps = found.into_iter().map(|step| wire::AliasStep {
                 seq: step.seq,
                 version: step.number,
-                set_time: timestamp(step.set_at),
+                set_time: Some(timestamp(step.set_at)),
                 set_by: step.set_by.to_string(),
             });
             let steps = steps.collect();
@@ -156,7 +156,7 @@ impl LifecycleService for Lifecycle {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let decided = async {
-            let id = parse_id("id", &asked.id)?;
+            let id = parse("id", &asked.id)?;
             self.0.decide_transition(&caller, id, asked.approve, &asked.comment).await
         };
         answer(decided.await.map(|(decided, required)| wire::DecideTransitionResponse {
@@ -304,7 +304,7 @@ impl LineageService for Lifecycle {
                         name: row.source_name,
                         version: row.source_version,
                         context: row.context,
-                        time: timestamp(row.at),
+                        time: Some(timestamp(row.at)),
                     })
                     .collect(),
                 base_models: found.base_models.into_iter().map(related_to_wire).collect(),
@@ -405,8 +405,8 @@ fn transition_to_wire(transition: Transition, approvals_required: i64) -> wire::
         state: state.into(),
         comment: transition.comment,
         requested_by: transition.requested_by.to_string(),
-        request_time: timestamp(transition.requested_at),
-        decide_time: transition.decided_at.and_then(timestamp),
+        request_time: Some(timestamp(transition.requested_at)),
+        decide_time: transition.decided_at.map(timestamp),
         approvals: transition
             .approvals
             .into_iter()
@@ -414,7 +414,7 @@ fn transition_to_wire(transition: Transition, approvals_required: i64) -> wire::
                 by: said.by.to_string(),
                 approved: said.approved,
                 comment: said.comment,
-                time: timestamp(said.at),
+                time: Some(timestamp(said.at)),
             })
             .collect(),
         approvals_required: small(approvals_required),
@@ -447,8 +447,8 @@ fn deployment_to_wire(deployment: Deployment) -> wire::Deployment {
         replicas: small(deployment.replicas),
         ready_replicas: small(deployment.ready_replicas),
         message: deployment.message,
-        create_time: timestamp(deployment.created_at),
-        update_time: timestamp(deployment.updated_at),
+        create_time: Some(timestamp(deployment.created_at)),
+        update_time: Some(timestamp(deployment.updated_at)),
         created_by: deployment.created_by.to_string(),
     }
 }

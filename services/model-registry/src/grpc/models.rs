@@ -6,7 +6,7 @@ use models_api::v1::models_service_server::ModelsService;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::{answer, filter, order_by, parse_id, timestamp};
+use super::{answer, filter, order_by, parse, timestamp};
 use crate::app::{CreateModel, ModelOrder, Registry, SearchModels, model_key};
 use crate::model::{Alias, Model, ModelPath};
 
@@ -101,7 +101,7 @@ impl ModelsService for Models {
         request: Request<wire::RestoreModelRequest>,
     ) -> Result<Response<wire::RestoreModelResponse>, Status> {
         let caller = caller::of(&request)?;
-        let id = parse_id("id", &request.into_inner().id)?;
+        let id = parse("id", &request.into_inner().id)?;
         let restored = self.0.restore_model(&caller, id).await;
         answer(restored.map(|found| wire::RestoreModelResponse { model: Some(to_wire(found)) }))
     }
@@ -139,7 +139,7 @@ impl ModelsService for Models {
         let found = self.0.get_card(&caller, &path, asked.version).await;
         let to_card = |card: crate::model::Card| wire::Card {
             markdown: card.markdown,
-            update_time: timestamp(card.updated_at),
+            update_time: Some(timestamp(card.updated_at)),
             updated_by: card.updated_by.to_string(),
         };
         answer(found.map(|card| wire::GetCardResponse { card: card.map(to_card) }))
@@ -203,10 +203,10 @@ pub fn to_wire(model: Model) -> wire::Model {
             .collect(),
         version_count: model.version_count,
         byte_count: model.byte_count,
-        create_time: timestamp(model.created_at),
-        update_time: timestamp(model.updated_at),
+        create_time: Some(timestamp(model.created_at)),
+        update_time: Some(timestamp(model.updated_at)),
         created_by: model.created_by.to_string(),
-        delete_time: model.deleted_at.and_then(timestamp),
+        delete_time: model.deleted_at.map(timestamp),
     }
 }
 
@@ -216,7 +216,7 @@ pub fn alias_to_wire(alias: Alias) -> wire::Alias {
         name: alias.name,
         version: alias.number,
         protected: alias.protected,
-        set_time: timestamp(alias.set_at),
+        set_time: Some(timestamp(alias.set_at)),
         set_by: alias.set_by.to_string(),
     }
 }

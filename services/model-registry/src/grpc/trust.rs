@@ -225,7 +225,7 @@ fn file_to_wire(of: FileScan) -> wire::FileScan {
         digest: hex::encode(of.file.digest),
         verdict,
         scanner_version: if scan.is_some() { SCANNER_VERSION } else { 0 },
-        scan_time: scan.as_ref().and_then(|scan| timestamp(scan.at)),
+        scan_time: scan.as_ref().map(|scan| timestamp(scan.at)),
         format: scan.as_ref().map(|scan| scan.format.clone()).unwrap_or_default(),
         findings: scan
             .into_iter()
@@ -253,7 +253,7 @@ fn key_to_wire(key: SigningKey) -> wire::SigningKey {
         name: key.name,
         kind: kind.into(),
         pem: key.pem,
-        create_time: timestamp(key.at),
+        create_time: Some(timestamp(key.at)),
     }
 }
 
@@ -264,7 +264,7 @@ fn signature_to_wire(signature: Signature, with_bundle: bool) -> wire::Signature
         key_fingerprint: signature.standing.key_fingerprint,
         message: signature.standing.message,
         bundle: if with_bundle { signature.bundle } else { Vec::new() },
-        create_time: timestamp(signature.at),
+        create_time: Some(timestamp(signature.at)),
         added_by: signature.added_by.to_string(),
     }
 }

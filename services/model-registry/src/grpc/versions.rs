@@ -6,7 +6,7 @@ use models_api::v1::versions_service_server::VersionsService;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::{answer, filter, micros, order_by, parse_id, timestamp};
+use super::{answer, filter, micros, order_by, parse, timestamp};
 use crate::app::{
     CreateVersion, Registry, SearchVersions, VersionOrder, VersionWithData, version_key,
 };
@@ -263,7 +263,7 @@ pub fn named(name: wire::VersionName) -> Result<(ModelPath, VersionRef), Service
 fn new_version(asked: wire::CreateVersionRequest) -> Result<CreateVersion, ServiceError> {
     let upload = match asked.upload_id.as_str() {
         "" => None,
-        id => Some(parse_id("upload_id", id)?),
+        id => Some(parse("upload_id", id)?),
     };
     let datasets = asked.datasets.into_iter();
     let base_models = asked.base_models.into_iter().map(|base| {
@@ -308,7 +308,12 @@ fn points(metrics: Vec<wire::Metric>) -> Result<Vec<MetricPoint>, ServiceError> 
 }
 
 fn point_to_wire(point: MetricPoint) -> wire::Metric {
-    wire::Metric { key: point.key, value: point.value, step: point.step, time: timestamp(point.at) }
+    wire::Metric {
+        key: point.key,
+        value: point.value,
+        step: point.step,
+        time: Some(timestamp(point.at)),
+    }
 }
 
 fn order_of(text: &str, of_one_model: bool) -> Result<(VersionOrder, bool), ServiceError> {
@@ -379,10 +384,10 @@ pub fn to_wire(version: ModelVersion) -> wire::ModelVersion {
         digest: version.digest.map(hex::encode).unwrap_or_default(),
         scan: verdict_to_wire(version.scan).into(),
         signed: version.signed,
-        create_time: timestamp(version.created_at),
-        update_time: timestamp(version.updated_at),
+        create_time: Some(timestamp(version.created_at)),
+        update_time: Some(timestamp(version.updated_at)),
         created_by: version.created_by.to_string(),
-        delete_time: version.deleted_at.and_then(timestamp),
+        delete_time: version.deleted_at.map(timestamp),
         metrics: Vec::new(),
         params: std::collections::HashMap::new(),
     }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 
 /// A file of a test.
-fn file(path: &str, bytes: &[u8]) -> wire::UploadFile {
+pub(super) fn file(path: &str, bytes: &[u8]) -> wire::UploadFile {
     wire::UploadFile {
         path: path.into(),
         digest: hex::encode(Sha256::digest(bytes)),

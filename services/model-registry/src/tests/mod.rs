@@ -1,11 +1,9 @@
-//! The service over its in-memory transport, with neighbours made of channels,
+//! The service over its in-memory transport, with neighbours in memory,
 //! on every database that this machine offers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod artifacts;
 mod events;
-mod fake_catalog;
-mod fake_identity;
 mod lifecycle;
 mod moving;
 mod registry;
@@ -18,7 +16,6 @@ use std::future::Future;
 use std::time::Duration;
 
 use ::access::{GrantReplica, Resource};
-use caller::{Keys, Secret, TokenSource};
 use models_api::v1 as wire;
 use models_api::v1::artifacts_service_client::ArtifactsServiceClient;
 use models_api::v1::events_service_client::EventsServiceClient;
@@ -26,6 +23,7 @@ use models_api::v1::lifecycle_service_client::LifecycleServiceClient;
 use models_api::v1::lineage_service_client::LineageServiceClient;
 use models_api::v1::models_service_client::ModelsServiceClient;
 use models_api::v1::versions_service_client::VersionsServiceClient;
+use neighbours::{Catalog, Identity, Who};
 use options_api::v1::Level;
 use service_channel::Transport;
 use service_error::ServiceError;
@@ -35,13 +33,10 @@ use tokio_util::sync::CancellationToken;
 use crate::store::Store;
 use crate::{Neighbours, Platform, Settings};
 
-use fake_catalog::FakeCatalog;
-use fake_identity::{FakeIdentity, Who};
-
 /// A running registry and everybody around it.
 struct House {
-    identity: FakeIdentity,
-    catalog: FakeCatalog,
+    identity: Identity,
+    catalog: Catalog,
     transport: Transport,
     store: Store,
     grants: GrantReplica,
@@ -71,15 +66,14 @@ impl House {
     }
 
     async fn open_with(sql: &SqlSettings, settings: Settings) -> Self {
-        let (identity, catalog) = (FakeIdentity::new(), FakeCatalog::default());
+        let (identity, catalog) = (Identity::new(crate::ROLE), Catalog::new());
         let end = CancellationToken::new();
-        let tokens = TokenSource::new(identity.transport(), Secret::new("secret"));
-        let keys = Keys::fixed(&identity.jwks()).unwrap();
+        let tokens = identity.tokens();
         let neighbours = Neighbours {
             identity: identity.transport(),
             catalog: catalog.transport(),
             tokens: tokens.clone(),
-            keys,
+            keys: identity.keys(),
         };
         let objects = tempfile::tempdir().unwrap();
         let platform = Platform {
@@ -129,10 +123,7 @@ impl House {
 
     /// A request by somebody.
     fn by<T>(&self, who: &Who, message: T) -> tonic::Request<T> {
-        let mut request = tonic::Request::new(message);
-        let header = format!("Bearer {}", self.identity.token(who));
-        request.metadata_mut().insert("authorization", header.parse().unwrap());
-        request
+        self.identity.request(who, message)
     }
 
     async fn grant(&self, who: &Who, resource: Resource, level: Level) {

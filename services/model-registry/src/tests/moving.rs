@@ -1,20 +1,11 @@
 //! Uploads that go on, signed addresses, numbers that are brought along, and what the
 //! namespace of a model does to it.
 
-use model_operations::app::{Catalog, Outbox, Registry};
+use model_operations::app::{self, Outbox, Registry};
 use models_api::v1::trust_service_client::TrustServiceClient;
 use service_error::Code;
-use sha2::{Digest as _, Sha256};
-
+use super::artifacts::file;
 use super::*;
-
-fn file(path: &str, bytes: &[u8]) -> wire::UploadFile {
-    wire::UploadFile {
-        path: path.into(),
-        digest: hex::encode(Sha256::digest(bytes)),
-        byte_count: bytes.len().try_into().unwrap(),
-    }
-}
 
 impl House {
     async fn open_upload(
@@ -40,9 +31,9 @@ impl House {
 
     /// The use cases without a wire, over the same rows.
     pub(super) fn registry(&self) -> Registry {
-        let tokens = TokenSource::new(self.identity.transport(), Secret::new("secret"));
+        let tokens = self.identity.tokens();
         let outbox = Outbox::new(self.store.clone(), self.identity.transport(), tokens.clone());
-        let catalog = Catalog::new(self.catalog.transport(), tokens);
+        let catalog = app::Catalog::new(self.catalog.transport(), tokens);
         let settings = Settings::default();
         Registry::new(self.store.clone(), self.grants.clone(), outbox, catalog, settings).unwrap()
     }
@@ -178,7 +169,7 @@ async fn models_do_not_outlive_their_namespace() {
         let registry = house.registry();
         assert_eq!(registry.leave_gone_namespaces().await.unwrap(), 0);
         // The name is given anew: it is another namespace.
-        house.catalog.forget("ml");
+        house.catalog.drop_namespace("ml");
         house.catalog.namespace("ml");
         assert_eq!(registry.leave_gone_namespaces().await.unwrap(), 1);
         assert_eq!(registry.leave_gone_namespaces().await.unwrap(), 0);
@@ -204,7 +195,7 @@ async fn keys_do_not_outlive_their_namespace() {
         let (id, registry) = (house.catalog.namespace("ml"), house.registry());
         assert_eq!(registry.leave_gone_keys().await.unwrap(), 0);
         assert_eq!(house.store.signing_keys(id).await.unwrap().len(), 1);
-        house.catalog.forget("ml");
+        house.catalog.drop_namespace("ml");
         house.catalog.namespace("ml");
         assert_eq!(registry.leave_gone_keys().await.unwrap(), 1);
         assert!(house.store.signing_keys(id).await.unwrap().is_empty());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use caller::Caller;
+use caller::{Caller, Secret};
 use futures::StreamExt;
 use futures::future::join_all;
 use model_operations::app::Registry;

@@ -267,9 +267,9 @@ fn to_wire(made: Generation) -> wire::Generation {
         retrieved_examples: made.examples.into_iter().map(example_to_wire).collect(),
         status: status_to_wire(made.status).into(),
         error_message: made.error_message,
-        create_time: timestamp(made.created_at),
+        create_time: Some(timestamp(made.created_at)),
         created_by: made.created_by.to_string(),
-        finish_time: made.finished_at.and_then(timestamp),
+        finish_time: made.finished_at.map(timestamp),
     }
 }
 
@@ -298,7 +298,7 @@ fn model_to_wire(model: CachedModel) -> wire::CachedModel {
         cache_path: model.cache_path,
         size_bytes: model.size_bytes,
         access_count: model.access_count,
-        last_accessed: timestamp(model.last_accessed),
-        create_time: timestamp(model.created_at),
+        last_accessed: Some(timestamp(model.last_accessed)),
+        create_time: Some(timestamp(model.created_at)),
     }
 }

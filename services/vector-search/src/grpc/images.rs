@@ -124,6 +124,6 @@ fn to_wire(namespace: &str, made: Image) -> wire::Image {
         item_id: made.item_id,
         content_hash: made.content_hash,
         thumbnail_path,
-        create_time: timestamp(made.created_at),
+        create_time: Some(timestamp(made.created_at)),
     }
 }

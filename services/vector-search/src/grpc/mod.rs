@@ -9,10 +9,8 @@ mod question;
 mod search;
 mod spaces;
 
-use prost_types::Timestamp;
-use service_error::{Code, ServiceError};
+use grpc_room::{answer, timestamp};
 use tonic::service::Routes;
-use tonic::{Response, Status};
 use vectors_api::v1::generations_service_server::GenerationsServiceServer;
 use vectors_api::v1::images_service_server::ImagesServiceServer;
 use vectors_api::v1::loading_service_server::LoadingServiceServer;
@@ -47,23 +45,6 @@ pub fn routes(app: &App, durable: ::jobs::Jobs) -> Routes {
     routes.add_service(LoadingServiceServer::new(loading::Loading(app.clone())));
     routes.add_service(::jobs::service(durable));
     routes.routes().prepare()
-}
-
-/// Answers an outcome. A defect of ours is logged here, once, with its cause.
-fn answer<T>(outcome: Result<T, ServiceError>) -> Result<Response<T>, Status> {
-    outcome.map(Response::new).map_err(|error| {
-        if matches!(error.code(), Code::Internal | Code::DataLoss) {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(%error, cause, "a call failed");
-        }
-        Status::from(error)
-    })
-}
-
-/// A microsecond time as the wire has it.
-fn timestamp(micros: i64) -> Option<Timestamp> {
-    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
-    Some(Timestamp { seconds: micros.div_euclid(1_000_000), nanos })
 }
 
 /// A count as the wire has it.

@@ -99,7 +99,7 @@ pub fn value_to_wire(value: &Value) -> cell::Value {
         Value::Int(n) => Kind::IntValue(*n),
         Value::Float(n) => Kind::DoubleValue(*n),
         Value::Text(text) => Kind::StringValue(text.clone()),
-        Value::Time(micros) => Kind::TimestampValue(timestamp(*micros).unwrap_or_default()),
+        Value::Time(micros) => Kind::TimestampValue(timestamp(*micros)),
         Value::Date(days) => {
             let date =
                 NaiveDate::default().checked_add_signed(chrono::Duration::days(i64::from(*days)));
@@ -138,7 +138,7 @@ mod tests {
             Kind::IntValue(-5),
             Kind::DoubleValue(1.5),
             Kind::StringValue("é".into()),
-            Kind::TimestampValue(timestamp(-1).unwrap()),
+            Kind::TimestampValue(timestamp(-1)),
             Kind::DateValue("1969-12-31".into()),
             list(vec![of(Kind::StringValue("a".into())), of(Kind::StringValue("b".into()))]),
         ] {

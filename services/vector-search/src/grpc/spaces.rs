@@ -154,7 +154,7 @@ fn space_to_wire(space: Space) -> wire::Space {
         element: element_to_wire(space.vectors.element()).into(),
         embedder: space.embedder,
         point_count: space.points,
-        create_time: timestamp(space.created_at),
+        create_time: Some(timestamp(space.created_at)),
         created_by: space.created_by.to_string(),
         token: space.seq,
     }

@@ -178,7 +178,7 @@ async fn images_are_linked_to_items_that_the_caller_may_read() {
     everywhere(async |sql, dir| {
         let house = House::new(sql, dir).await;
         refused(add(&house, cat()).await, Code::NotFound);
-        house.catalog.add("photos", false);
+        house.catalog.dataset("ns/photos", 0);
         let added = add(&house, cat()).await.unwrap();
         let expected = "/v1/namespaces/ns/datasets/photos/media/abc/thumbnail";
         assert_eq!(added.thumbnail_path, expected);
@@ -271,7 +271,7 @@ async fn counts_are_exact() {
         logged(&house, failed).await.unwrap();
         let running = api::GenerationStatus::Running.into();
         logged(&house, api::Generation { status: running, ..log("x") }).await.unwrap();
-        house.catalog.add("photos", false);
+        house.catalog.dataset("ns/photos", 0);
         add(&house, cat()).await.unwrap();
         house.create("s", 2, api::Metric::L2).await.unwrap();
         house.upsert("s", vec![point("a", &[1.0, 0.0], &[])]).await.unwrap();

@@ -2,8 +2,6 @@
 //! on every database that this machine offers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-mod fake_catalog;
-mod fake_identity;
 mod follow;
 mod generations;
 mod images;
@@ -15,8 +13,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use access::{GrantReplica, Resource};
-use caller::{Keys, Secret, TokenSource};
 use catalog_api::v1 as cell;
+use neighbours::{Catalog, Identity, Who};
 use options_api::v1::Level;
 use service_channel::Transport;
 use service_error::{Code, ServiceError};
@@ -32,13 +30,10 @@ use vectors_api::v1::spaces_service_client::SpacesServiceClient;
 use crate::app::App;
 use crate::{Neighbours, Settings};
 
-use fake_catalog::FakeCatalog;
-use fake_identity::{FakeIdentity, Who};
-
 /// A running vector search and everybody around it.
 pub struct House {
-    pub identity: FakeIdentity,
-    pub catalog: FakeCatalog,
+    pub identity: Identity,
+    pub catalog: Catalog,
     pub transport: Transport,
     pub app: App,
     pub grants: GrantReplica,
@@ -70,7 +65,8 @@ impl House {
     }
 
     pub async fn with(sql: SqlSettings, dir: &Path, change: impl FnOnce(&mut Settings)) -> Self {
-        let (identity, catalog) = (FakeIdentity::new(), FakeCatalog::new());
+        let (identity, catalog) = (Identity::new(crate::VECTOR_SEARCH), Catalog::new());
+        catalog.namespace("ns");
         Self::beside(sql, dir, change, identity, catalog).await
     }
 
@@ -79,11 +75,10 @@ impl House {
         sql: SqlSettings,
         dir: &Path,
         change: impl FnOnce(&mut Settings),
-        identity: FakeIdentity,
-        catalog: FakeCatalog,
+        identity: Identity,
+        catalog: Catalog,
     ) -> Self {
         let end = CancellationToken::new();
-        let tokens = TokenSource::new(identity.transport(), Secret::new("secret"));
         let mut settings = Settings {
             sql: Some(sql),
             object_store_url: format!("file://{}", dir.join("objects").display()),
@@ -96,8 +91,8 @@ impl House {
             identity: identity.transport(),
             catalog: catalog.transport(),
             items: catalog.transport(),
-            tokens,
-            keys: Keys::fixed(identity.jwks()).unwrap(),
+            tokens: identity.tokens(),
+            keys: identity.keys(),
         };
         let (service, app, grants) =
             crate::assemble(settings, neighbours, end.clone()).await.unwrap();
@@ -116,7 +111,8 @@ impl House {
     }
 
     pub async fn grant(&self, who: &Who, level: Level) {
-        let revision = self.identity.grant(who, Resource::namespace(self.catalog.namespace), level);
+        let on = Resource::namespace(self.catalog.namespace("ns").uuid());
+        let revision = self.identity.grant(who, on, level);
         self.grants.wait_for(revision, std::time::Duration::from_secs(5)).await.unwrap();
     }
 
@@ -134,10 +130,7 @@ impl House {
 
     /// A request by somebody.
     pub fn by<T>(&self, who: &Who, message: T) -> tonic::Request<T> {
-        let mut request = tonic::Request::new(message);
-        let header = format!("Bearer {}", self.identity.token(who));
-        request.metadata_mut().insert("authorization", header.parse().unwrap());
-        request
+        self.identity.request(who, message)
     }
 
     pub fn own<T>(&self, message: T) -> tonic::Request<T> {

@@ -6,7 +6,7 @@ use super::*;
 async fn a_space_is_made_listed_and_deleted() {
     everywhere(async |sql, dir| {
         let house = House::new(sql, dir).await;
-        house.catalog.add("icons", false);
+        house.catalog.dataset("ns/icons", 0);
         let made = house.create("clip", 3, api::Metric::Cosine).await.unwrap();
         assert_eq!((made.namespace.as_str(), made.dataset.as_str()), ("ns", ""));
         refused(house.create("clip", 3, api::Metric::L2).await, Code::AlreadyExists);
@@ -101,7 +101,7 @@ async fn what_a_caller_may_not_see_is_not_there() {
 async fn a_deleted_dataset_takes_its_spaces_along() {
     everywhere(async |sql, dir| {
         let house = House::new(sql, dir).await;
-        house.catalog.add("icons", false);
+        house.catalog.dataset("ns/icons", 0);
         let create = api::CreateSpaceRequest {
             namespace: "ns".into(),
             dataset: "icons".into(),
@@ -119,11 +119,11 @@ async fn a_deleted_dataset_takes_its_spaces_along() {
         };
         house.points().upsert_points(house.own(write)).await.unwrap();
         assert_eq!(house.app.cascade().await.unwrap(), 0);
-        house.catalog.remove("icons");
+        house.catalog.drop_dataset("ns/icons");
         // The job may have been there first.
         house.app.cascade().await.unwrap();
         house.app.purge_deleted().await.unwrap();
-        house.catalog.add("icons", false);
+        house.catalog.dataset("ns/icons", 0);
         let list = house.spaces().list_spaces(house.own(Default::default())).await;
         assert!(list.unwrap().into_inner().spaces.is_empty());
     })
@@ -136,7 +136,7 @@ async fn many_owners_are_looked_for_in_one_list() {
         let house = House::new(sql, dir).await;
         let names: Vec<String> = (0..12).map(|n| format!("d{n}")).collect();
         for name in &names {
-            house.catalog.add(name, false);
+            house.catalog.dataset(&format!("ns/{name}"), 0);
             let create = api::CreateSpaceRequest {
                 namespace: "ns".into(),
                 dataset: name.clone(),
@@ -153,13 +153,13 @@ async fn many_owners_are_looked_for_in_one_list() {
         };
         let mut logs = GenerationsServiceClient::new(house.transport.clone());
         logs.touch_model(house.own(log)).await.unwrap();
-        let heads = || house.catalog.heads.load(std::sync::atomic::Ordering::Relaxed);
+        let heads = || house.catalog.calls.count("GetHead");
         let before = heads();
         house.app.cascade().await.unwrap();
         // A sweep that began when there were few owners may still be asking.
         assert!(heads() - before < names.len(), "they were asked for one by one");
-        assert!(house.catalog.lists.load(std::sync::atomic::Ordering::Relaxed) > 0);
-        house.catalog.remove("d3");
+        assert!(house.catalog.calls.count("ListDatasets") > 0);
+        house.catalog.drop_dataset("ns/d3");
         house.app.cascade().await.unwrap();
         let list = house.spaces().list_spaces(house.own(Default::default())).await;
         let left: Vec<String> =
