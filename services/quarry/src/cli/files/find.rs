@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use files_api::v1 as wire;
+use prost_types::Timestamp;
 use serde_json::Value as Json;
 
 use super::super::{Context, Page};
@@ -79,6 +80,12 @@ pub struct SearchCommand {
     /// At most so many bytes
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     size_max: i64,
+    /// Changed at this time or later, e.g. 2024-05-01 or 2024-05-01T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    modified_after: Option<Timestamp>,
+    /// Changed before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    modified_before: Option<Timestamp>,
     /// Only files whose content is there more than once
     #[arg(long)]
     duplicates_only: bool,
@@ -116,6 +123,8 @@ impl SearchCommand {
             content_kinds: self.content_kind,
             size_min: self.size_min,
             size_max: self.size_max,
+            modified_after: self.modified_after,
+            modified_before: self.modified_before,
             tags: self.tag,
             labels: self.label,
             path: self.path.as_deref().map(server_path).transpose()?.unwrap_or_default(),
@@ -142,6 +151,12 @@ impl SearchCommand {
         without_raw(&mut json["entries"]);
         context.output.message(&json, "entries", &COLUMNS)
     }
+}
+
+/// A date or a time, in UTC unless it says its zone.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let wrong = |_| format!("{text:?} is no time; write e.g. 2024-05-01 or 2024-05-01T12:00:00Z");
+    text.parse().map_err(wrong)
 }
 
 /// Empty raw paths say nothing.

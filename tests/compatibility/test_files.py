@@ -1,0 +1,161 @@
+"""Archives that other programs wrote, found and hashed as directories of files."""
+
+import io
+import tarfile
+import time
+import zipfile
+
+import pyarrow as pa
+import pytest
+import quarry_server
+import requests
+
+FILES = {
+    "photos/cat.png": b"\x89PNG\r\n\x1a\n" + bytes(2_000),
+    "photos/deep/notes.txt": "naïve notes".encode(),
+    "photos/ünïcode/ß.txt": b"umlauts",
+    "large.bin": bytes(range(256)) * 4_096,
+    "empty": b"",
+}
+
+
+def as_zip(path, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in FILES.items():
+            archive.writestr(name, content)
+
+
+def as_tar(path, mode):
+    with tarfile.open(path, mode, format=tarfile.PAX_FORMAT) as archive:
+        for name, content in FILES.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), 1_700_000_000
+            archive.addfile(info, io.BytesIO(content))
+
+
+def as_zst(path):
+    plain = path.with_suffix("")
+    as_tar(plain, "w")
+    # pyarrow has the codec; the format's own program may not be there.
+    with pa.OSFile(str(path), "wb") as raw, pa.CompressedOutputStream(raw, "zstd") as out:
+        out.write(plain.read_bytes())
+    plain.unlink()
+
+
+WRITERS = {
+    "stored.zip": lambda path: as_zip(path, zipfile.ZIP_STORED),
+    "deflated.zip": as_zip,
+    "plain.tar": lambda path: as_tar(path, "w"),
+    "packed.tar.gz": lambda path: as_tar(path, "w:gz"),
+    "packed.tgz": lambda path: as_tar(path, "w:gz"),
+    "packed.tar.zst": as_zst,
+}
+
+
+def entries(server, *args):
+    found, token = [], None
+    while True:
+        page = ["--page-token", token] if token else []
+        answer = server.json("files", "search", *args, "--limit", "1000", *page)
+        found += answer["entries"]
+        token = answer.get("next_page_token")
+        if not token:
+            return found
+
+
+def scan(server, path, *args):
+    return server.json("files", "scan", path, "--wait", *args)["job"]
+
+
+def item_errors(server, job):
+    bearer = {"authorization": f"Bearer {server.token}"}
+    answer = requests.get(f"{server.url}/v1/jobs/{job['name']}", headers=bearer, timeout=30)
+    return {error["item"]: error["message"] for error in answer.json()["item_errors"]}
+
+
+@pytest.fixture
+def tree(ground, tmp_path):
+    (tmp_path / "cat.png").write_bytes(FILES["photos/cat.png"])
+    for name, write in WRITERS.items():
+        write(tmp_path / name)
+    # As fresh as the scan they would be looked at twice.
+    time.sleep(0.1)
+    ground.cli("files", "location", "add", tmp_path, "--mode", "content", "--archives")
+    scan(ground, tmp_path)
+    yield tmp_path
+    ground.cli("files", "location", "remove", tmp_path)
+
+
+def test_every_member_is_an_entry_with_its_bytes(ground, tree):
+    found = {entry["path"]: entry for entry in entries(ground, "--path", tree, "--kind", "file")}
+    expected = {str(tree / "cat.png")} | {str(tree / name) for name in WRITERS}
+    for archive in WRITERS:
+        for name, content in FILES.items():
+            path = str(tree / archive / name)
+            expected.add(path)
+            entry = found[path]
+            assert entry["size"] == len(content), path
+            assert entry["archive"] == str(tree / archive)
+            assert len(entry["content"]) == 64
+    assert set(found) == expected
+    assert found[str(tree / "cat.png")]["archive"] == ""
+    contents = {found[str(tree / archive / "large.bin")]["content"] for archive in WRITERS}
+    assert len(contents) == 1, "the same bytes in every format"
+    cats = {found[str(tree / archive / "photos/cat.png")]["content"] for archive in WRITERS}
+    assert cats == {found[str(tree / "cat.png")]["content"]}, "and those of the plain file"
+    assert found[str(tree / "plain.tar/photos/cat.png")]["content_kind"] == "image"
+    # Members bear the times of their archive: 2023 in the tars, today in the zips.
+    old = entries(ground, "--path", tree, "--kind", "file", "--modified-before", "2023-12-01")
+    assert {entry["archive"] for entry in old} == {str(tree / name) for name in WRITERS if ".t" in name}
+    new = entries(ground, "--path", tree, "--kind", "file", "--modified-after", "2023-12-01T00:00:00Z")
+    assert len(old) + len(new) == len(found)
+
+
+def test_duplicates_are_those_of_the_members(ground, tree):
+    answer = ground.json("files", "duplicates", "--location", tree, "--verify")
+    groups = {group["size"]: group for group in answer["groups"]}
+    copies = {len(content): len(WRITERS) for content in FILES.values() if content}
+    copies[len(FILES["photos/cat.png"])] += 1
+    assert {size: group["entry_count"] for size, group in groups.items() if size in copies} == copies
+    assert all(group["verified"] for group in groups.values())
+    usage = ground.json("files", "du", tree / "deflated.zip")["total"]
+    assert usage["byte_count"] == sum(map(len, FILES.values()))
+    assert usage["file_count"] == len(FILES)
+    [location] = [
+        location for location in ground.json("files", "location", "list")["locations"]
+        if location["path"] == str(tree)
+    ]
+    assert location["file_count"] == len(WRITERS) + 1
+    assert location["member_count"] == len(WRITERS) * len(FILES)
+
+
+def test_unchanged_archives_are_not_opened_and_changed_ones_are(ground, tree):
+    result = scan(ground, tree)["result"]
+    assert (result["archives"], result["archives_read"], result["hashed"]) == (len(WRITERS), 0, 0)
+    with zipfile.ZipFile(tree / "deflated.zip", "a") as archive:
+        archive.writestr("photos/new.txt", "new")
+    result = scan(ground, tree)["result"]
+    assert result["archives_read"] == 1 and result["added"] == 0, "members are no files of the disk"
+    [new] = entries(ground, "new.txt", "--path", tree)
+    assert new["path"] == str(tree / "deflated.zip/photos/new.txt")
+    ground.cli("files", "tag", "kept", new["path"])
+    assert [entry["path"] for entry in entries(ground, "--tag", "kept", "--path", tree)] == [new["path"]]
+    (tree / "deflated.zip").unlink()
+    scan(ground, tree)
+    found = {entry["path"] for entry in entries(ground, "--path", tree)}
+    assert not [path for path in found if "deflated.zip" in path]
+
+
+def test_archives_are_looked_into_only_where_they_can_be(server, tmp_path):
+    refused = server.cli(
+        "files", "location", "add", "/far/away", "--device", "other", "--archives", check=False,
+    )
+    assert refused.returncode == 7 and "archives" in refused.stderr, refused
+    as_zip(tmp_path / "a.zip")
+    server.cli("files", "location", "add", tmp_path)
+    scan(server, tmp_path)
+    assert [entry["name"] for entry in entries(server, "--path", tmp_path)] == ["a.zip"]
+    scan(server, tmp_path, "--archives")
+    assert len(entries(server, "--path", tmp_path / "a.zip", "--kind", "file")) == len(FILES)
+    scan(server, tmp_path, "--archives=false")
+    assert [entry["name"] for entry in entries(server, "--path", tmp_path)] == ["a.zip"]
