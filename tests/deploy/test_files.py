@@ -42,6 +42,17 @@ def test_the_image_runs_as_nobody_in_particular():
     assert any(line.startswith("HEALTHCHECK") and '"quarry", "health"' in line for line in lines)
 
 
+def test_a_mounted_volume_belongs_to_the_images_user():
+    """A new volume has the owner of the place where it is mounted: without one it is root's."""
+    image = (DEPLOY / "Dockerfile").read_text()
+    [made] = re.findall(r"install -d -o quarry -g quarry -m 0700 (.+)", image)
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    for name in ROLES:
+        for volume in compose["services"][name]["volumes"]:
+            source, place = volume.split(":")[:2]
+            assert source in compose["volumes"] and place in made.split(), (name, volume)
+
+
 def test_example_settings_are_settings():
     """Every key is one of the program's own struct."""
     source = (ROOT / "services/quarry/src/serve/settings.rs").read_text()

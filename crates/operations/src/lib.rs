@@ -14,7 +14,7 @@ use std::time::Duration;
 use caller::{Keys, Refused, guard};
 use ops_api::v1::ops_server::OpsServer;
 use options_api::NeedTable;
-use service_channel::{Job, Readiness, Transport, local};
+use service_channel::{Applied, Job, Readiness, Transport, local};
 use service_error::ServiceError;
 use sql_store::{SqlSettings, now_micros};
 use telemetry::{Counted, Telemetry};
@@ -93,11 +93,12 @@ impl Operations {
         local(Routes::new(OpsServer::new(grpc::Surface(Arc::clone(&self.0)))).prepare())
     }
 
-    /// Whether the role's database has the schema of this program.
+    /// Whether the role's database, asked over the role's own connections, has the
+    /// schema of this program.
     #[must_use]
-    pub fn readiness(&self) -> Option<Readiness> {
+    pub fn readiness(&self, applied: Option<Applied>) -> Option<Readiness> {
         let database = self.0.database.clone()?;
-        Some(schema::readiness(self.0.role, Arc::new(database)))
+        Some(schema::readiness(self.0.role, Arc::new(database), applied?))
     }
 
     /// A role's transport with these RPCs beside its own. Nobody needs to be looked

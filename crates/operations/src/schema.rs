@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use service_channel::Readiness;
+use service_channel::{Applied, Readiness};
 
-use crate::{Database, store};
+use crate::Database;
 
 /// Asked for more often, the same is said again.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -14,16 +14,17 @@ type Verdict = Result<Option<String>, String>;
 
 /// Ready unless a migration has not run. A schema that is newer is told: migrations
 /// expand first and contract a release later, so an older program goes on.
-pub fn readiness(role: &str, database: Arc<Database>) -> Readiness {
+pub fn readiness(role: &str, database: Arc<Database>, applied: Applied) -> Readiness {
     let last: Arc<Mutex<Option<(Instant, Verdict)>>> = Arc::default();
     Readiness::telling(name(role), move || {
         let (database, last) = (Arc::clone(&database), Arc::clone(&last));
+        let applied = applied.clone();
         async move {
             let kept = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some((_, verdict)) = kept.filter(|(at, _)| at.elapsed() < LOOK_EVERY) {
                 return verdict;
             }
-            let applied = store::applied(&database).await.map_err(|error| error.to_string())?;
+            let applied = applied.names().await.map_err(|error| error.to_string())?;
             let verdict = verdict(database.schema, &database.migrations, &applied);
             let mut place = last.lock().unwrap_or_else(PoisonError::into_inner);
             *place = Some((Instant::now(), verdict.clone()));

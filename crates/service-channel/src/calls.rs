@@ -1,5 +1,5 @@
 //! The calls of one connection, counted, to find the moment at which it may be
-//! told to go.
+//! told to go. Those that last (a watch) do not count: they would never give one.
 //!
 //! GOAWAY is safe by the protocol at any time, but not with every client: one
 //! that is built on hyper's connections, as tonic's channel is, fails the next
@@ -21,6 +21,8 @@ use tonic::body::Body;
 
 /// How long a connection without calls counts as left alone.
 const QUIET: Duration = Duration::from_millis(20);
+/// How long the first call of a connection that was just made is waited for.
+const FIRST_CALL_WITHIN: Duration = Duration::from_secs(1);
 
 /// The calls of one connection. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -33,19 +35,22 @@ struct Count {
 }
 
 impl Calls {
-    /// A call has come in; it is open until the answer is dropped.
-    pub fn begin(&self) -> Open {
+    /// A call has come in; unless it lasts, it is open until the answer is dropped.
+    pub fn begin(&self, lasts: bool) -> Option<Open> {
         self.0.send_modify(|count| {
-            count.open += 1;
+            count.open += usize::from(!lasts);
             count.begun += 1;
         });
-        Open(self.clone())
+        (!lasts).then(|| Open(self.clone()))
     }
 
     /// Waits for a good moment to end the connection: one that is left alone,
     /// after `patience` one without calls, after `patience` again any. A
-    /// connection that was just made is given the same time for its first call.
+    /// connection that was just made is given [`FIRST_CALL_WITHIN`] for its first
+    /// call: one that ends before may have one on its way.
     pub async fn moment(&self, patience: Duration) {
+        let mut count = self.0.subscribe();
+        drop(timeout(FIRST_CALL_WITHIN, count.wait_for(|count| count.begun > 0)).await);
         if timeout(patience, self.quiet(QUIET)).await.is_err() {
             drop(timeout(patience, self.quiet(Duration::ZERO)).await);
         }
@@ -54,7 +59,7 @@ impl Calls {
     async fn quiet(&self, time: Duration) {
         let mut count = self.0.subscribe();
         loop {
-            if count.wait_for(|count| count.open == 0 && count.begun > 0).await.is_err() {
+            if count.wait_for(|count| count.open == 0).await.is_err() {
                 return;
             }
             if time.is_zero() || timeout(time, count.changed()).await.is_err() {
@@ -77,12 +82,12 @@ impl Drop for Open {
 /// The body of an answer; the call is over when it is.
 pub struct Answer {
     body: Body,
-    _open: Open,
+    _open: Option<Open>,
 }
 
 impl Answer {
     /// Keeps the call open as long as its answer.
-    pub const fn new(body: Body, open: Open) -> Self {
+    pub const fn new(body: Body, open: Option<Open>) -> Self {
         Self { body, _open: open }
     }
 }

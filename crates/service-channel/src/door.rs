@@ -2,9 +2,9 @@
 //! windows, and a shutdown that lets streams finish.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::time::Duration;
 
-use futures::FutureExt;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
@@ -19,6 +19,7 @@ use tower::ServiceExt;
 
 use crate::Transport;
 use crate::calls::{Answer, Calls};
+use crate::lasting::lasts;
 use crate::lingering::Lingering;
 use crate::remote::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, STREAM_WINDOW_BYTES};
 
@@ -32,6 +33,9 @@ pub struct DoorSettings {
     /// Of it, how long a moment without calls is looked for on each connection
     /// before it is told to go.
     pub parting: Duration,
+    /// Fires once every connection has been told to go. What lasts on them may
+    /// end then: whoever calls again does so on another connection.
+    pub parted: CancellationToken,
 }
 
 impl Default for DoorSettings {
@@ -40,6 +44,7 @@ impl Default for DoorSettings {
             concurrent_streams_max: 10_000,
             grace: Duration::from_secs(25),
             parting: Duration::from_secs(1),
+            parted: CancellationToken::new(),
         }
     }
 }
@@ -54,7 +59,8 @@ pub async fn serve(
     settings: DoorSettings,
     shutdown: CancellationToken,
 ) {
-    let door = Door { builder: builder(&settings), app, settings, shutdown };
+    let builder = builder(&settings);
+    let door = Door { builder, app, settings, shutdown, staying: TaskTracker::new() };
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -71,16 +77,39 @@ pub async fn serve(
             }
         }
     }
-    // To their clients these are open already, and closing the listener would
-    // reset them.
-    while let Some(Ok((socket, _))) = listener.accept().now_or_never() {
+    for socket in waiting(listener) {
         connections.spawn(door.connection(socket));
     }
-    drop(listener);
+    door.staying.close();
+    let (staying, parted) = (door.staying.clone(), door.settings.parted.clone());
+    connections.spawn(async move {
+        staying.wait().await;
+        parted.cancel();
+    });
     connections.close();
     if tokio::time::timeout(door.settings.grace, connections.wait()).await.is_err() {
         tracing::warn!(grace = ?door.settings.grace, "streams were still open when the grace ended");
     }
+}
+
+/// Closes a listener; answers who had connected and was not accepted yet. To their
+/// clients these are open already, and closing the listener would reset them. The
+/// kernel is asked itself: what the runtime knows of a listener may be old.
+fn waiting(listener: TcpListener) -> Vec<TcpStream> {
+    let mut sockets = Vec::new();
+    match listener.into_std() {
+        Ok(listener) => {
+            while let Ok((socket, _)) = listener.accept() {
+                sockets.push(socket);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "a listener could not be closed in order"),
+    }
+    let ours = |socket: std::net::TcpStream| {
+        socket.set_nonblocking(true)?;
+        TcpStream::from_std(socket)
+    };
+    sockets.into_iter().filter_map(|socket| ours(socket).ok()).collect()
 }
 
 /// What every connection of a door shares.
@@ -89,6 +118,8 @@ struct Door {
     app: Transport,
     settings: DoorSettings,
     shutdown: CancellationToken,
+    /// The connections that have not been told to go.
+    staying: TaskTracker,
 }
 
 impl Door {
@@ -100,7 +131,7 @@ impl Door {
         let socket = TokioIo::new(Lingering::new(socket, self.settings.grace));
         let (app, calls, shutdown) = (self.app.clone(), Calls::default(), self.shutdown.clone());
         let (parting, counted) = (self.settings.parting, calls.clone());
-        let told = shutdown.clone();
+        let (told, stays) = (shutdown.clone(), self.staying.token());
         let service = service_fn(move |request: Request<Incoming>| {
             answer(app.clone(), request, counted.clone(), told.clone())
         });
@@ -115,7 +146,14 @@ impl Door {
                 ended = connection.as_mut() => ended,
                 () = moment => {
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    // The GOAWAY is written before anybody hears of it.
+                    let mut stays = Some(stays);
+                    poll_fn(|cx| {
+                        let ended = connection.as_mut().poll(cx);
+                        stays = None;
+                        ended
+                    })
+                    .await
                 }
             };
             if let Err(error) = ended {
@@ -141,13 +179,19 @@ fn builder(settings: &DoorSettings) -> Builder<TokioExecutor> {
     builder
 }
 
+/// Whether a call says nothing of the moment at which a connection may go.
+fn stays_open(path: &str) -> bool {
+    // Watching health ends by itself when the door closes.
+    lasts(path) || path == "/grpc.health.v1.Health/Watch"
+}
+
 async fn answer(
     app: Transport,
     request: Request<Incoming>,
     calls: Calls,
     shutdown: CancellationToken,
 ) -> Result<Response<Body>, Infallible> {
-    let open = calls.begin();
+    let open = calls.begin(stays_open(request.uri().path()));
     let is_single = request.version() < Version::HTTP_2;
     let answer = app.oneshot(request.map(Body::new)).await;
     let mut response = answer.unwrap_or_else(|status| status.into_http());

@@ -4,11 +4,13 @@
 mod calls;
 mod deadline;
 mod door;
+mod lasting;
 mod lingering;
 mod panics;
 mod patience;
 mod remote;
 mod service;
+mod unheard;
 mod unsent;
 
 use std::convert::Infallible;
@@ -21,8 +23,9 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service as TowerService, ServiceExt};
 
 pub use door::{DoorSettings, serve};
+pub use lasting::{ending, is_going};
 pub use remote::{NEIGHBOUR_PATIENCE, neighbour, remote, remote_within};
-pub use service::{Job, Readiness, Service};
+pub use service::{Applied, Job, Readiness, Service};
 pub use unsent::resending;
 
 /// What a generated client is made from: the callee's own routes, or a

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
+
+use crate::unheard::Unheard;
 
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
-type Connected = <HttpConnector as Service<Uri>>::Response;
+type Connected = TokioIo<Unheard>;
 type Refused = <HttpConnector as Service<Uri>>::Error;
 
 /// Since when a callee takes no connections; shared by all that call it. Whoever
@@ -71,7 +74,7 @@ impl Service<Uri> for Patient {
                 let refused = match connector.clone().oneshot(uri.clone()).await {
                     Ok(connected) => {
                         absence.over();
-                        return Ok(connected);
+                        return Ok(TokioIo::new(Unheard::new(connected.into_inner())));
                     }
                     Err(refused) => refused,
                 };

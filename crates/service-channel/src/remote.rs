@@ -192,5 +192,7 @@ fn client(absence: &Absence) -> HttpClient {
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(20))
         .http2_keep_alive_while_idle(false)
+        // None before the callee has said how many it takes: see `unheard`.
+        .http2_initial_max_send_streams(0)
         .build(Patient::new(connector, absence.clone()))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use service_error::ServiceError;
 
 use crate::Transport;
 
@@ -20,6 +21,8 @@ pub struct Service {
     pub jobs: Vec<Job>,
     /// What must hold before traffic is sent to it.
     pub readiness: Vec<Readiness>,
+    /// Which migrations its database has; none for a role without rows.
+    pub applied: Option<Applied>,
 }
 
 impl fmt::Debug for Service {
@@ -28,6 +31,38 @@ impl fmt::Debug for Service {
             .field("name", &self.name)
             .field("jobs", &self.jobs)
             .finish_non_exhaustive()
+    }
+}
+
+type Names = dyn Fn() -> BoxFuture<'static, Result<Vec<String>, ServiceError>> + Send + Sync;
+
+/// Asks a role's database, over the role's own connections, for the names of the
+/// migrations that have run, those of other programs too, in order.
+#[derive(Clone)]
+pub struct Applied(Arc<Names>);
+
+impl Applied {
+    /// As `ask` answers.
+    pub fn new<F, Fut>(ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<String>, ServiceError>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(ask())))
+    }
+
+    /// The names, now.
+    ///
+    /// # Errors
+    /// A database that is away.
+    pub async fn names(&self) -> Result<Vec<String>, ServiceError> {
+        (self.0)().await
+    }
+}
+
+impl fmt::Debug for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Applied")
     }
 }
 

@@ -11,6 +11,7 @@ use tonic::Code;
 
 use super::*;
 
+mod going;
 mod turns;
 
 /// A callee whose path says how it behaves.

@@ -3,11 +3,13 @@
 //! A connection may be told to go (GOAWAY) while a call is given to it. Of what
 //! was not sent yet hyper says "canceled", which tonic's channel turns into
 //! CANCELLED; what was sent and names a stream beyond the last one that the
-//! callee will answer ends with the GOAWAY itself. Either way the callee has not
-//! begun, so the call may be made again, whether it may be repeated or not.
+//! callee will answer ends with the GOAWAY itself. And a connection may end
+//! before its peer has said anything ([`crate::unheard`]). Each way the callee
+//! has not begun, so the call may be made again, whether it may be repeated or not.
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::io;
 use std::mem::take;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,12 +19,14 @@ use bytes::Bytes;
 use h2::Reason;
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
+use hyper_util::client::legacy;
 use tonic::Status;
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
 use crate::Transport;
+use crate::unheard::is_silence;
 
 /// A door that closes gives way to the next one; many in a row are no restart.
 pub const ATTEMPTS_MAX: usize = 4;
@@ -95,22 +99,44 @@ fn locked(place: &Place) -> MutexGuard<'_, Lent> {
 enum Fate {
     /// The connection was given up before the call was sent.
     Unsent,
-    /// The callee said that it will not look at it.
+    /// The callee said that it will not look at it, or never spoke.
     Refused,
 }
 
 impl Fate {
     fn of(error: &(dyn Error + 'static)) -> Option<Self> {
-        std::iter::successors(Some(error), |&error| error.source()).find_map(|error| {
-            if let Some(error) = error.downcast_ref::<h2::Error>() {
-                let goes = error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
-                let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-                return (error.is_remote() && (goes || refused)).then_some(Self::Refused);
-            }
-            let canceled = error.downcast_ref::<hyper::Error>()?.is_canceled();
-            canceled.then_some(Self::Unsent)
-        })
+        let mut causes = std::iter::successors(Some(error), |&error| error.source());
+        causes.find_map(Self::of_one).or_else(|| Self::of_place(error))
     }
+
+    fn of_one(error: &(dyn Error + 'static)) -> Option<Self> {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let goes = error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
+            let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+            let silent = error.get_io().is_some_and(is_silence);
+            return (silent || (error.is_remote() && (goes || refused))).then_some(Self::Refused);
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return is_silence(error).then_some(Self::Refused);
+        }
+        let error = error.downcast_ref::<hyper::Error>()?;
+        let unsent = error.is_canceled() || error.is_closed() || is_left(error);
+        unsent.then_some(Self::Unsent)
+    }
+
+    /// A call that waited for a connection which another one was making, and gave
+    /// up: it got none, but nobody refused one either.
+    fn of_place(error: &(dyn Error + 'static)) -> Option<Self> {
+        let waited = error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect);
+        let mut causes = std::iter::successors(Some(error), |&error| error.source());
+        (waited && !causes.any(|cause| cause.is::<io::Error>())).then_some(Self::Unsent)
+    }
+}
+
+/// A call that was waiting for the callee's leave to open a stream when the
+/// connection ended. Hyper has no question for it but its words.
+fn is_left(error: &hyper::Error) -> bool {
+    error.is_user() && error.to_string() == "dispatch task is gone"
 }
 
 struct Loan(Place);

@@ -17,7 +17,7 @@ use catalog_api::v1::garbage_service_server::GarbageServiceServer;
 use catalog_api::v1::manifest_service_server::ManifestServiceServer;
 use catalog_api::v1::namespaces_service_server::NamespacesServiceServer;
 use options_api::NeedTable;
-use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Readiness, Service, Transport};
+use service_channel::{Applied, CONTROL_MESSAGE_BYTES_MAX, Readiness, Service, Transport};
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings};
 use telemetry::measured;
@@ -64,9 +64,10 @@ pub async fn build(
     let outbox = Outbox::new(store.clone(), identity, tokens);
     let catalog = Catalog::new(store.clone(), grants.clone(), outbox, settings);
     jobs.extend(jobs::jobs(&catalog, &shutdown));
+    let applied = Some(applied(&store));
     let readiness = vec![database_readiness(store), grants.readiness()];
     let transport = transport(catalog, keys, grants)?;
-    Ok(Service { name: ROLE, transport, http: None, jobs, readiness })
+    Ok(Service { name: ROLE, transport, http: None, jobs, readiness, applied })
 }
 
 /// Brings the database's schema up to date.
@@ -120,6 +121,15 @@ fn transport(
     );
     let guarded = caller::guard(routes.routes().prepare(), ROLE, keys, needs, Arc::new(grants));
     Ok(service_channel::local(measured(ROLE, guarded)))
+}
+
+/// Asks the database over the service's own connections.
+fn applied(store: &Store) -> Applied {
+    let store = store.clone();
+    Applied::new(move || {
+        let store = store.clone();
+        async move { store.applied_migrations().await }
+    })
 }
 
 fn database_readiness(store: Store) -> Readiness {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use access::GrantReplica;
 use caller::{Keys, TokenSource};
-use service_channel::{Readiness, Service, Transport};
+use service_channel::{Applied, Readiness, Service, Transport};
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings};
 use telemetry::measured;
@@ -42,7 +42,7 @@ pub struct Neighbours {
 }
 
 /// Opens and migrates the database and builds the service; its jobs end when
-/// `shutdown` fires, and agents are told to come again when `draining` does.
+/// `shutdown` fires.
 ///
 /// # Errors
 /// A database that is away or can't be migrated.
@@ -51,7 +51,6 @@ pub async fn build(
     paths: Paths,
     sql: &SqlSettings,
     neighbours: Neighbours,
-    draining: CancellationToken,
     shutdown: CancellationToken,
 ) -> Result<Service, ServiceError> {
     let store = Store::open(sql).await?;
@@ -67,12 +66,13 @@ pub async fn build(
         paths,
     );
     background.extend(crate::jobs::all(&indexer, &shutdown));
+    let applied = Some(applied(&store));
     let readiness = vec![database_readiness(store), grants.readiness()];
     let needs = grpc::needs()?;
-    let routes = grpc::routes(&indexer, draining);
+    let routes = grpc::routes(&indexer);
     let guarded = caller::guard(routes, ROLE, keys, needs, Arc::new(grants));
     let transport = service_channel::local(measured(ROLE, guarded));
-    Ok(Service { name: ROLE, transport, http: None, jobs: background, readiness })
+    Ok(Service { name: ROLE, transport, http: None, jobs: background, readiness, applied })
 }
 
 /// Brings the database's schema up to date.
@@ -89,6 +89,15 @@ pub async fn migrate(sql: &SqlSettings) -> Result<(), ServiceError> {
 /// A database that is away.
 pub async fn migration_status(sql: &SqlSettings) -> Result<Vec<MigrationStatus>, ServiceError> {
     store::migration_status(sql).await
+}
+
+/// Asks the database over the service's own connections.
+fn applied(store: &Store) -> Applied {
+    let store = store.clone();
+    Applied::new(move || {
+        let store = store.clone();
+        async move { store.applied_migrations().await }
+    })
 }
 
 fn database_readiness(store: Store) -> Readiness {

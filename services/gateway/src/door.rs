@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
-use ops_door::Drain;
 use service_channel::{Transport, local};
 use service_error::ServiceError;
 use tokio_util::sync::CancellationToken;
@@ -102,7 +101,7 @@ impl Door {
         let methods = Methods::read(&upstreams)?;
         let routes = RouteTable::new(methods.pool(), |method| methods.exposure(method))
             .map_err(|error| ServiceError::internal(format!("the HTTP routes: {error}")))?;
-        let own = own::services(&upstreams, &methods, settings.reflection, Drain::from(draining))?;
+        let own = own::services(&upstreams, &methods, settings.reflection, draining)?;
         let openapi = documents::openapi(&routes);
         let load = Load::new(settings.in_flight_max);
         let open_load = Load::new(settings.in_flight_max / OPEN_SHARE);

@@ -94,6 +94,7 @@ pub async fn build(
         http: None,
         jobs: Vec::new(),
         readiness,
+        applied: None,
     })
 }
 

@@ -1,8 +1,9 @@
 //! The gRPC services that the door answers itself: health and reflection.
 
 use ops_door::{Drain, health};
-use service_channel::{Transport, local};
+use service_channel::{Transport, ending, local};
 use service_error::ServiceError;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_reflection::server::Builder;
 
@@ -39,16 +40,17 @@ pub fn services(
     upstreams: &[Upstream],
     methods: &Methods,
     reflection: bool,
-    drain: Drain,
+    draining: CancellationToken,
 ) -> Result<Transport, ServiceError> {
-    let mut routes = Routes::new(health(methods.services(), Vec::new(), drain));
+    let health = health(methods.services(), Vec::new(), Drain::from(draining.clone()));
+    let mut routes = Routes::new(health);
     if reflection {
         let broken = |error| ServiceError::internal(format!("reflection: {error}"));
         routes = routes
             .add_service(describe(upstreams, methods).build_v1().map_err(broken)?)
             .add_service(describe(upstreams, methods).build_v1alpha().map_err(broken)?);
     }
-    Ok(local(routes.prepare()))
+    Ok(ending(local(routes.prepare()), draining))
 }
 
 fn describe<'a>(upstreams: &[Upstream], methods: &Methods) -> Builder<'a> {

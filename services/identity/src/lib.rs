@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use caller::{Keys, Refused, guard};
 use options_api::NeedTable;
-use service_channel::{Readiness, Service, local};
+use service_channel::{Applied, Readiness, Service, local};
 use service_error::ServiceError;
 use telemetry::measured;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,11 @@ pub async fn build(
         let identity = Arc::clone(&database);
         async move { identity.ping().await.map_err(|error| error.to_string()) }
     });
+    let asked = Arc::clone(&identity);
+    let applied = Applied::new(move || {
+        let identity = Arc::clone(&asked);
+        async move { identity.applied_migrations().await }
+    });
     let refused: Arc<dyn Refused> = Arc::clone(&identity) as _;
     Ok(Built {
         admin_claimed: identity.is_claimed(),
@@ -72,6 +77,7 @@ pub async fn build(
             http: None,
             jobs: jobs::all(&identity, &shutdown),
             readiness: vec![readiness],
+            applied: Some(applied),
         },
     })
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use settings::Secret;
 use sql_store::SqlSettings;
-use tokio_util::sync::CancellationToken;
 
 /// The section `[identity]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,9 +52,6 @@ pub struct Platform {
     pub admin_token_file: Option<PathBuf>,
     /// The platform's roles and their secrets, e.g. `("catalog", …)`.
     pub service_secrets: Vec<(String, Secret)>,
-    /// Endless streams end when it fires; work and jobs go on until the
-    /// shutdown that `build` is given.
-    pub draining: CancellationToken,
 }
 
 impl fmt::Debug for Platform {

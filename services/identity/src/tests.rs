@@ -64,7 +64,6 @@ fn platform(sql: &SqlSettings, data_dir: &Path) -> Platform {
             secret("catalog", CATALOG_SECRET),
             secret("item-store", "qsvc_the-item-store's-own-secret-in-tests"),
         ],
-        draining: CancellationToken::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use access::GrantReplica;
 use caller::{Keys, TokenSource, guard};
-use service_channel::{Readiness, Service, Transport, local};
+use service_channel::{Applied, Readiness, Service, Transport, local};
 use service_error::ServiceError;
 use telemetry::measured;
 use tokio_util::sync::CancellationToken;
@@ -101,8 +101,18 @@ async fn assemble_over(
         http: None,
         jobs,
         readiness: vec![grants.readiness(), database(&store), objects(&store)],
+        applied: Some(applied(&store)),
     };
     Ok((service, app, grants))
+}
+
+/// Asks the database over the service's own connections.
+fn applied(store: &Store) -> Applied {
+    let store = store.clone();
+    Applied::new(move || {
+        let store = store.clone();
+        async move { store.applied_migrations().await }
+    })
 }
 
 fn database(store: &Store) -> Readiness {

@@ -15,7 +15,7 @@ use models_api::v1::models_service_server::ModelsServiceServer;
 use models_api::v1::trust_service_server::TrustServiceServer;
 use models_api::v1::versions_service_server::VersionsServiceServer;
 use options_api::NeedTable;
-use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Readiness, Service, Transport};
+use service_channel::{Applied, CONTROL_MESSAGE_BYTES_MAX, Readiness, Service, Transport};
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings};
 use telemetry::measured;
@@ -75,12 +75,13 @@ pub async fn build(
     let registry = Registry::new(store.clone(), grants.clone(), outbox, catalog, settings)?;
     jobs.extend(jobs::jobs(&registry, &shutdown));
     jobs.push(jobs::runner(&registry).start(shutdown.clone()));
+    let applied = Some(applied(&store));
     let readiness = vec![database_readiness(&store), objects_readiness(&store), grants.readiness()];
     let gate = Gate::new(ROLE, keys.clone(), Arc::new(grants.clone()));
     let surface = mlflow_surface::Surface::new(registry.clone(), store.tracking(), gate);
     let transport = transport(registry, keys, grants)?;
     let http = Some(surface.router());
-    Ok(Service { name: ROLE, transport, http, jobs, readiness })
+    Ok(Service { name: ROLE, transport, http, jobs, readiness, applied })
 }
 
 /// Brings the database's schema up to date.
@@ -132,6 +133,15 @@ fn transport(
     );
     let guarded = caller::guard(routes.routes().prepare(), ROLE, keys, needs, Arc::new(grants));
     Ok(service_channel::local(measured(ROLE, guarded)))
+}
+
+/// Asks the database over the service's own connections.
+fn applied(store: &Store) -> Applied {
+    let store = store.clone();
+    Applied::new(move || {
+        let store = store.clone();
+        async move { store.applied_migrations().await }
+    })
 }
 
 fn database_readiness(store: &Store) -> Readiness {

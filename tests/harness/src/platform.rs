@@ -153,6 +153,8 @@ async fn split(
     mut variables: BTreeMap<String, String>,
 ) -> (Vec<Process>, BTreeMap<String, String>) {
     let mut parts = Vec::new();
+    let secrets = dir.join("service-tokens").display().to_string();
+    variables.insert("QUARRY_SERVICE_TOKENS_DIR".into(), secrets);
     for role in Role::ALL {
         let process = role_process(dir, role, role.name(), &variables).await;
         // Nobody calls the gateway.
@@ -176,12 +178,7 @@ pub(crate) async fn role_process(
     name: &str,
     variables: &BTreeMap<String, String>,
 ) -> Process {
-    let mut own = variables.clone();
-    if role != Role::Identity {
-        let file = dir.join(Role::Identity.name()).join("service-tokens").join(role.name());
-        own.insert("QUARRY_SERVICE_TOKEN_FILE".into(), file.display().to_string());
-    }
-    let mut launch = launch(dir, name, own);
+    let mut launch = launch(dir, name, variables.clone());
     launch.args.extend(["--roles".into(), role.name().into()]);
     let mut process = Process::spawn(launch);
     process.ready().await;
@@ -236,6 +233,11 @@ impl Platform {
     /// A session without a token.
     pub fn anonymous(&self) -> Session {
         Session::new(self.process(Role::Gateway).listen(), None)
+    }
+
+    /// What its processes are given, whichever role they have.
+    pub const fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
     }
 
     /// The first admin's token, from its file.

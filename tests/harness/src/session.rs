@@ -34,7 +34,6 @@ use service_channel::Transport;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Endpoint;
 use tonic::{Request, Status};
 use vectors_api::v1::points_service_client::PointsServiceClient;
 use vectors_api::v1::search_service_client::SearchServiceClient;
@@ -90,10 +89,9 @@ impl Session {
     pub fn new(address: SocketAddr, token: Option<&str>) -> Self {
         let wait = crate::doors::patience();
         let url = format!("http://{address}");
-        let endpoint = Endpoint::from_shared(url.clone()).expect("an address");
         let bearer = token.map(|token| format!("Bearer {token}").parse().expect("ASCII"));
         Self {
-            channel: crate::doors::connect(endpoint, wait),
+            channel: crate::doors::connect(&url, wait),
             bearer: Bearer(bearer),
             url,
             http: reqwest::Client::new(),
@@ -102,9 +100,8 @@ impl Session {
 
     /// The same caller on a connection of its own.
     pub fn apart(&self) -> Self {
-        let endpoint = Endpoint::from_shared(self.url.clone()).expect("an address");
         let wait = crate::doors::patience();
-        Self { channel: crate::doors::connect(endpoint, wait), ..self.clone() }
+        Self { channel: crate::doors::connect(&self.url, wait), ..self.clone() }
     }
 
     /// The connection with the token, for clients that have no method here.

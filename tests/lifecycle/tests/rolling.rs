@@ -1,5 +1,5 @@
-//! A rolling restart: each role in a process of its own is ended and started again, one
-//! after another, while clients go on. No call that may be repeated fails, no stream is cut.
+//! A rolling restart: each role in a process of its own gives way to the next one, one role
+//! after another, while clients go on. No call fails, no stream that has an end is cut.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,20 +33,100 @@ async fn split(bucket: &Bucket) -> Stage {
         setup = setup.variable(name, &value);
     }
     let platform = setup.variable("QUARRY_START__SHARE_PORTS", "true").start().await;
+    for name in composed() {
+        assert!(platform.variables().contains_key(name), "compose.yaml sets {name} as well");
+    }
     let admin = platform.admin();
     Stage { platform, admin }
 }
 
-/// Restarts role after role, each once. The public door is handed over from process to
-/// process, every other role is away until it is there again.
-async fn roll(stage: &Stage) {
+/// What `deploy/compose.yaml` sets for every role, but for the address, which is a flag here.
+fn composed() -> impl Iterator<Item = &'static str> {
+    let text = include_str!("../../../deploy/compose.yaml");
+    let settings = text.split("environment: &settings").nth(1).expect("settings");
+    let lines = settings.lines().skip(1).take_while(|line| line.starts_with("    "));
+    let names = lines.filter_map(|line| line.trim().split_once(": ").map(|(name, _)| name));
+    names.filter(|name| *name != "QUARRY_LISTEN")
+}
+
+/// Between the beginnings of two restarts: a platform is rolled, not shaken.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Cases that speak on a raw stream of an agent, message by message, and whom else they
+/// speak through: a role that goes ends the stream, and an agent comes again, as the
+/// other cases' agents do. Beside these all other roles are restarted.
+const RAW: [&str; 3] = [
+    "agent: a hostile one is refused",
+    "agent: its own locations alone",
+    "agent: goes on after each message",
+];
+const RAW_PATH: [Role; 2] = [Role::FileIndexer, Role::Gateway];
+
+/// The next process of a role takes over: ready before the one before it is told to go, as
+/// in a cluster (`maxUnavailable: 0`).
+async fn hand_over(stage: &Stage, role: Role) {
+    let status = stage.platform.process(role).hand_over().await;
+    assert!(status.success(), "{role:?} ended with {status}");
+}
+
+/// Hands over role after role until it is told to stop, each at least once.
+async fn roll(stage: &Stage, roles: &[Role], stop: &AtomicBool) -> usize {
+    let mut tick = tokio::time::interval(TURN);
+    let mut turns = 0;
+    for role in roles.iter().cycle() {
+        tick.tick().await;
+        hand_over(stage, *role).await;
+        turns += 1;
+        if stop.load(Ordering::SeqCst) && turns >= roles.len() {
+            break;
+        }
+    }
+    turns
+}
+
+/// Runs the wanted cases while roles are restarted; answers what failed.
+async fn cases_while_rolled(
+    stage: &Stage,
+    roles: &[Role],
+    wanted: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let stop = AtomicBool::new(false);
+    let cases = async {
+        let failures = api::run_cases(stage, wanted).await;
+        stop.store(true, Ordering::SeqCst);
+        failures
+    };
+    let (failures, turns) = tokio::join!(cases, roll(stage, roles, &stop));
+    println!("{turns} restarts");
+    failures
+}
+
+/// All that the platform promises holds while it is rolled: every case of the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_case_while_each_role_is_restarted() {
+    let bucket = Bucket::start();
+    let stage = split(&bucket).await;
+    let wanted = std::env::var("QUARRY_TEST_CASE").unwrap_or_default();
+    let is_raw = |name: &str| RAW.contains(&name);
+    let most = |name: &str| name.contains(&wanted) && !is_raw(name);
+    let mut failures = cases_while_rolled(&stage, &Role::ALL, most).await;
+    let others: Vec<_> = Role::ALL.into_iter().filter(|role| !RAW_PATH.contains(role)).collect();
+    let rest = |name: &str| name.contains(&wanted) && is_raw(name);
+    failures.extend(cases_while_rolled(&stage, &others, rest).await);
+    assert!(failures.is_empty(), "while roles were restarted:\n  {}", failures.join("\n  "));
+}
+
+/// Restarts role after role, each once, as plain processes: the public door is handed over,
+/// every other role is away until it is there again.
+async fn restart_in_place(stage: &Stage) {
     for role in Role::ALL {
-        let process = stage.platform.process(role);
-        let status = match role {
-            Role::Gateway => process.hand_over().await,
-            _ => process.cycle().await,
-        };
-        assert!(status.success(), "{role:?} ended with {status}");
+        match role {
+            Role::Gateway => hand_over(stage, role).await,
+            _ => {
+                let status = stage.platform.process(role).cycle().await;
+                assert!(status.success(), "{role:?} ended with {status}");
+            }
+        }
     }
 }
 
@@ -65,7 +145,7 @@ async fn no_call_fails_under_load() {
         async move { calls(&session, namespace, worker, stop).await }
     }));
     let rolled = async {
-        roll(&stage).await;
+        restart_in_place(&stage).await;
         stop.store(true, Ordering::SeqCst);
     };
     let (made, ()) = tokio::join!(load, rolled);

@@ -17,17 +17,6 @@ async fn open(database: &Database) -> Result<SqlStore, ServiceError> {
     SqlStore::open(&database.sql, database.schema).await
 }
 
-/// The migrations that have run, of this program and of others, in order.
-///
-/// # Errors
-/// A database that is away.
-pub async fn applied(database: &Database) -> Result<Vec<String>, ServiceError> {
-    let store = open(database).await?;
-    let applied = store.applied_migrations().await;
-    store.close().await?;
-    applied
-}
-
 fn get<T: sea_orm::TryGetable>(row: &QueryResult, name: &str) -> Result<T, ServiceError> {
     row.try_get("", name).map_err(db_error)
 }

@@ -84,6 +84,14 @@ impl Store {
         self.sql.ping().await
     }
 
+    /// The migrations that have run, those of other programs too, in order.
+    ///
+    /// # Errors
+    /// A database that is away.
+    pub async fn applied_migrations(&self) -> Result<Vec<String>, ServiceError> {
+        self.sql.applied_migrations().await
+    }
+
     fn read(&self) -> &DatabaseConnection {
         self.sql.read()
     }

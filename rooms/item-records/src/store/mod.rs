@@ -77,6 +77,14 @@ impl Store {
         self.sql.ping().await
     }
 
+    /// The migrations that have run, those of other programs too, in order.
+    ///
+    /// # Errors
+    /// A database that is away.
+    pub async fn applied_migrations(&self) -> Result<Vec<String>, ServiceError> {
+        self.sql.applied_migrations().await
+    }
+
     /// The row delta, keeping about so many bytes of it in memory.
     #[must_use]
     pub fn delta(&self, cache_bytes: u64) -> RowDelta {

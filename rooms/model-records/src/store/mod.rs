@@ -105,6 +105,14 @@ impl Store {
         self.sql.ping().await
     }
 
+    /// The migrations that have run, those of other programs too, in order.
+    ///
+    /// # Errors
+    /// A database that is away.
+    pub async fn applied_migrations(&self) -> Result<Vec<String>, ServiceError> {
+        self.sql.applied_migrations().await
+    }
+
     /// Experiments, runs and logged models, in the same database.
     #[must_use]
     pub fn tracking(&self) -> tracking::Tracking {

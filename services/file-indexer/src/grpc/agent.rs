@@ -10,7 +10,6 @@ use futures::StreamExt;
 use service_error::ServiceError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::app::{AgentOutcome, CREDITS, Hello, Indexer, Part, Said, ToHash, Told};
@@ -21,11 +20,7 @@ const TEXT_CHARS_MAX: usize = 100;
 const ERROR_CHARS_MAX: usize = 500;
 
 /// The service over the use cases.
-pub struct Agents {
-    pub indexer: Indexer,
-    /// Fires when the process goes: a stream that lives as long as its agent would hold it.
-    pub draining: CancellationToken,
-}
+pub struct Agents(pub Indexer);
 
 #[tonic::async_trait]
 impl AgentService for Agents {
@@ -38,7 +33,7 @@ impl AgentService for Agents {
         let caller = caller::of(&request)?;
         let said = request.into_inner().map(|message| said(message.map_err(broken)?));
         let (tell, told) = mpsc::channel(WAITING);
-        let (indexer, draining) = (self.indexer.clone(), self.draining.clone());
+        let indexer = self.0.clone();
         let end = tell.clone();
         // The two halves of the stream run apart: neither waits for the other
         // but for its messages.
@@ -46,7 +41,6 @@ impl AgentService for Agents {
             let ended = tokio::select! {
                 ended = indexer.serve_agent(caller, said, tell) => ended,
                 () = end.closed() => Ok(()),
-                () = draining.cancelled() => Err(going()),
             };
             if let Err(error) = ended {
                 drop(end.send(Err(error)).await);
@@ -55,12 +49,6 @@ impl AgentService for Agents {
         let told = ReceiverStream::new(told).map(|told| told.map(to_wire).map_err(Status::from));
         Ok(Response::new(told.boxed()))
     }
-}
-
-/// What an agent takes for a broken connection: it comes again and goes on.
-fn going() -> ServiceError {
-    ServiceError::unavailable("the file indexer is being restarted: connect again")
-        .reason("GOING_AWAY")
 }
 
 /// A message over the limit is the agent's fault, and says so.

@@ -16,7 +16,6 @@ use files_api::v1::marks_service_server::MarksServiceServer;
 use options_api::NeedTable;
 use prost_types::Timestamp;
 use service_error::ServiceError;
-use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Response, Status};
 
@@ -37,7 +36,7 @@ pub fn needs() -> Result<NeedTable, ServiceError> {
 }
 
 /// Every service of the role.
-pub fn routes(indexer: &Indexer, draining: CancellationToken) -> Routes {
+pub fn routes(indexer: &Indexer) -> Routes {
     let mut routes = Routes::builder();
     routes.add_service(LocationsServiceServer::new(locations::Locations(indexer.clone())));
     routes.add_service(FilesServiceServer::new(files::Files(indexer.clone())));
@@ -45,7 +44,7 @@ pub fn routes(indexer: &Indexer, draining: CancellationToken) -> Routes {
     routes.add_service(ImportsServiceServer::new(imports::Imports(indexer.clone())));
     routes.add_service(ChangesServiceServer::new(changes::Changes(indexer.clone())));
     // Columns of numbers take eight times their bytes in memory: small messages.
-    let agents = AgentServiceServer::new(agent::Agents { indexer: indexer.clone(), draining })
+    let agents = AgentServiceServer::new(agent::Agents(indexer.clone()))
         .max_decoding_message_size(AGENT_MESSAGE_BYTES_MAX);
     routes.add_service(agents);
     routes.add_service(jobs::service(indexer.jobs().clone()));

@@ -39,7 +39,6 @@ impl Identity {
         let identity = Arc::clone(self);
         tokio::spawn(async move {
             let ended = tokio::select! {
-                () = identity.draining.cancelled() => return,
                 () = sender.closed() => return,
                 ended = identity.send_changes(since, &sender) => ended,
             };

@@ -25,7 +25,6 @@ use service_error::ServiceError;
 use settings::Secret;
 use sql_store::now_micros;
 use tokio::sync::{Mutex, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::model::{AuditEvent, Outcome, fingerprint};
 use crate::settings::{Platform, Settings};
@@ -67,7 +66,6 @@ pub struct Identity {
     revision: watch::Sender<i64>,
     catching_up: Mutex<()>,
     claimed: AtomicBool,
-    draining: CancellationToken,
 }
 
 /// By what a platform role is recognised.
@@ -102,7 +100,6 @@ impl Identity {
             revision: watch::Sender::new(0),
             catching_up: Mutex::default(),
             claimed: AtomicBool::new(claimed),
-            draining: platform.draining.clone(),
             store,
         };
         identity.load_refusals().await?;
@@ -120,6 +117,14 @@ impl Identity {
     /// UNAVAILABLE.
     pub async fn ping(&self) -> Result<(), ServiceError> {
         self.store.ping().await
+    }
+
+    /// The migrations that have run, those of other programs too, in order.
+    ///
+    /// # Errors
+    /// UNAVAILABLE.
+    pub async fn applied_migrations(&self) -> Result<Vec<String>, ServiceError> {
+        self.store.applied_migrations().await
     }
 
     /// Microseconds after a revocation until no internal token made before it

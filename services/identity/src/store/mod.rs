@@ -86,6 +86,14 @@ impl Store {
     pub async fn ping(&self) -> Result<(), ServiceError> {
         self.sql.ping().await
     }
+
+    /// The migrations that have run, those of other programs too, in order.
+    ///
+    /// # Errors
+    /// As [`db_error`].
+    pub async fn applied_migrations(&self) -> Result<Vec<String>, ServiceError> {
+        self.sql.applied_migrations().await
+    }
 }
 
 impl Deref for Store {

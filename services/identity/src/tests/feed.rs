@@ -126,18 +126,6 @@ async fn another_process_on_the_same_database_tells_it_within_a_second() {
 }
 
 #[tokio::test]
-async fn streams_end_when_the_process_drains() {
-    let root = tempfile::tempdir().unwrap();
-    let platform = platform(&SqlSettings::sqlite(root.path()), root.path());
-    let draining = platform.draining.clone();
-    let server = start(platform).await;
-    let mut stream = watch(&server, 0).await;
-    next(&mut stream).await;
-    draining.cancel();
-    assert!(timeout(Duration::from_secs(1), stream.message()).await.unwrap().unwrap().is_none());
-}
-
-#[tokio::test]
 async fn a_lagging_role_asks_and_is_told_the_same() {
     on_each(|server, admin, _, _| async move {
         let (ana, as_ana) = admin.new_user("ana", Role::User).await;

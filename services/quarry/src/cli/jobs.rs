@@ -10,7 +10,9 @@ use crate::client::Client;
 use crate::client::progress::Progress;
 use crate::failure::{Exit, Failure};
 use crate::output::{Column, Format, column, message_json};
+use service_channel::is_going;
 use service_error::ServiceError;
+use tonic::Status;
 
 const COLUMNS: [Column; 8] = [
     column("name", "name"),
@@ -167,18 +169,32 @@ async fn list(
 
 /// Shows a job's progress until it ends, and answers how it ended.
 pub async fn follow(context: &Context, client: &Client, name: &str) -> Result<wire::Job, Failure> {
+    let bar = (context.output.format == Format::Table).then(|| Progress::new(name, None));
+    loop {
+        match follow_once(client, name, bar.as_ref()).await {
+            // The server is being restarted: the next one knows the job as well.
+            Err(status) if is_going(&status) => {}
+            last => return last?.ok_or_else(|| ServiceError::not_found("job", name).into()),
+        }
+    }
+}
+
+async fn follow_once(
+    client: &Client,
+    name: &str,
+    bar: Option<&Progress>,
+) -> Result<Option<wire::Job>, Status> {
     let request = wire::JobsWatchRequest { name: name.to_owned() };
     let mut changes = client.jobs().watch(request).await?.into_inner();
-    let bar = (context.output.format == Format::Table).then(|| Progress::new(name, None));
     let mut last = None;
     while let Some(change) = changes.message().await? {
         let Some(job) = change.job else { continue };
-        if let (Some(bar), Some(progress)) = (&bar, &job.progress) {
+        if let (Some(bar), Some(progress)) = (bar, &job.progress) {
             bar.told(&progress.phase, progress.done, progress.total);
         }
         last = Some(job);
     }
-    last.ok_or_else(|| ServiceError::not_found("job", name).into())
+    Ok(last)
 }
 
 /// A job that did not complete is a failure of the command.

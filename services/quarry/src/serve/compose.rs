@@ -8,7 +8,9 @@ use std::time::Duration;
 use caller::{Keys, Refused, RoleSecret, Secret, TokenSource};
 use http::{HeaderMap, Request};
 use operations::{Database, OfRole, Operations, Process};
-use service_channel::{Job, Readiness, Service, Transport, from_router, is_grpc_path, neighbour};
+use service_channel::{
+    Job, Readiness, Service, Transport, ending, from_router, is_grpc_path, neighbour,
+};
 use service_error::ServiceError;
 use telemetry::{InjectLayer, Telemetry};
 use tokio_util::sync::CancellationToken;
@@ -92,10 +94,12 @@ pub struct Composed {
 }
 
 /// When parts of a process end.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Ends {
-    /// The process drains: endless streams end, so that the doors can close.
+    /// The process drains: health says so.
     pub draining: CancellationToken,
+    /// The doors' connections have been told to go: streams that last end.
+    pub parted: CancellationToken,
     /// The doors are closed: background work ends.
     pub stopped: CancellationToken,
 }
@@ -172,7 +176,6 @@ impl House<'_> {
             service_secrets: secrets
                 .map(|(role, secret)| (role.name().to_owned(), secret.clone()))
                 .collect(),
-            draining: self.ends.draining.clone(),
         };
         let built =
             identity::build(self.settings.identity.clone(), platform, self.ends.stopped.clone())
@@ -246,10 +249,9 @@ impl House<'_> {
             closed_objects: self.settings.objects(),
         };
         let sql = self.settings.sql();
-        let Ends { draining, stopped } = self.ends.clone();
+        let stopped = self.ends.stopped.clone();
         let settings = self.settings.files.clone();
-        let service =
-            file_indexer::build(settings, paths, &sql, neighbours, draining, stopped).await?;
+        let service = file_indexer::build(settings, paths, &sql, neighbours, stopped).await?;
         self.add(Role::FileIndexer, service).await
     }
 
@@ -277,7 +279,8 @@ impl House<'_> {
                 prefixes: callee.prefixes,
                 descriptors: callee.descriptors,
                 surfaces: callee.surfaces,
-                transport: self.neighbour(callee.role, Role::Gateway)?,
+                // Behind the door's own forms (JSON, gRPC-Web), which say the end in their way.
+                transport: self.ending(self.neighbour(callee.role, Role::Gateway)?),
             });
         }
         let neighbours = gateway::Neighbours {
@@ -314,16 +317,21 @@ impl House<'_> {
         };
         let operations = self.operations(role).await?;
         self.jobs.push(operations.sampler(self.ends.stopped.clone()));
-        self.readiness.extend(operations.readiness());
+        self.readiness.extend(operations.readiness(service.applied));
         let grpc = operations.beside(service.transport, Keys::new(identity), refused)?;
         let transport = match service.http {
             Some(router) => beside(grpc, from_router(router)),
             None => grpc,
         };
-        self.local.insert(role, transport);
+        self.local.insert(role, self.ending(transport));
         self.jobs.extend(service.jobs);
         self.readiness.extend(service.readiness);
         Ok(())
+    }
+
+    /// A callee whose lasting streams end with this process.
+    fn ending(&self, callee: Transport) -> Transport {
+        ending(callee, self.ends.parted.clone())
     }
 
     /// What a role tells operators.
@@ -445,7 +453,7 @@ mod tests {
     #[tokio::test]
     async fn a_missing_neighbour_is_named_with_its_variable() {
         let settings = Settings::default();
-        let ends = Ends { draining: CancellationToken::new(), stopped: CancellationToken::new() };
+        let ends = Ends::default();
         let telemetry = telemetry::start(&settings.telemetry, "test").unwrap();
         let process = Arc::new(Process::new("0", Vec::new(), Vec::new()));
         let told = Told { process, telemetry };

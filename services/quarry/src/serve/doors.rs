@@ -152,28 +152,33 @@ pub fn open(
     settings: &Settings,
     public: bool,
     shutdown: &CancellationToken,
-) -> Result<Vec<JoinHandle<()>>, ServiceError> {
+) -> Result<Vec<Open>, ServiceError> {
     let grace = settings.drain.grace();
-    let door = |public| match public {
-        true => DoorSettings {
-            concurrent_streams_max: PUBLIC_STREAMS_MAX,
-            grace,
-            parting: PUBLIC_PARTING,
-        },
-        false => DoorSettings {
-            concurrent_streams_max: INTERNAL_STREAMS_MAX,
-            grace,
-            parting: INTERNAL_PARTING,
-        },
+    let door = |listener, app, public| {
+        let (concurrent_streams_max, parting) = match public {
+            true => (PUBLIC_STREAMS_MAX, PUBLIC_PARTING),
+            false => (INTERNAL_STREAMS_MAX, INTERNAL_PARTING),
+        };
+        let parted = CancellationToken::new();
+        let settings =
+            DoorSettings { concurrent_streams_max, grace, parting, parted: parted.clone() };
+        let served = tokio::spawn(serve(listener, app, settings, shutdown.clone()));
+        Open { served, parted }
     };
     let (main, internal) = listeners;
-    let mut doors =
-        vec![tokio::spawn(serve(main.listen()?, apps.main, door(public), shutdown.clone()))];
+    let mut doors = vec![door(main.listen()?, apps.main, public)];
     if let (Some(internal), Some(app)) = (internal, apps.internal) {
-        let listener = internal.listen()?;
-        doors.push(tokio::spawn(serve(listener, app, door(false), shutdown.clone())));
+        doors.push(door(internal.listen()?, app, false));
     }
     Ok(doors)
+}
+
+/// A door that serves.
+pub struct Open {
+    /// Ends when the door has drained.
+    pub served: JoinHandle<()>,
+    /// Fires once all of its connections have been told to go.
+    pub parted: CancellationToken,
 }
 
 /// The listen rule: while nobody has claimed the admin account, the gateway

@@ -24,7 +24,7 @@ use ::operations::Process as ThisProcess;
 use caller::Secret;
 use compose::{Composed, Ends, Told, compose};
 use data_dir::Reachable;
-use doors::{Apps, Listeners, bound, open};
+use doors::{Apps, Listeners, Open, bound, open};
 use operations::OperationsDoor;
 use settings::{Role, Settings};
 
@@ -128,7 +128,7 @@ pub async fn start(args: ServeArgs, shutdown: CancellationToken) -> Result<Runni
 
     // Alive before it is ready: migrations may take a while.
     let door = OperationsDoor::open(listeners.operations, &telemetry);
-    let ends = Ends { draining: CancellationToken::new(), stopped: CancellationToken::new() };
+    let ends = Ends::default();
     let secrets = secrets::of_roles(&settings, &roles).await?;
     let names = roles.iter().map(ToString::to_string).collect();
     let listed = origins.list(&settings).unwrap_or_else(|error| {
@@ -241,7 +241,7 @@ struct Process {
     ends: Ends,
     /// The doors stop taking connections.
     closing: CancellationToken,
-    open_doors: Vec<JoinHandle<()>>,
+    open_doors: Vec<Open>,
     jobs: JoinSet<()>,
 }
 
@@ -268,16 +268,20 @@ impl Process {
         Ok(())
     }
 
-    /// Not ready → load balancers notice → doors finish their streams → jobs
-    /// end → telemetry is flushed.
+    /// Not ready → load balancers notice → connections are told to go → what lasts
+    /// on them ends → doors finish their other streams → jobs end → telemetry is flushed.
     async fn stop(mut self) {
         tracing::info!("draining");
         self.door.drain();
-        tokio::time::sleep(self.settings.drain.delay()).await;
         self.ends.draining.cancel();
+        tokio::time::sleep(self.settings.drain.delay()).await;
         self.closing.cancel();
+        for door in &self.open_doors {
+            door.parted.cancelled().await;
+        }
+        self.ends.parted.cancel();
         for door in self.open_doors.drain(..) {
-            if let Err(error) = door.await {
+            if let Err(error) = door.served.await {
                 tracing::error!(%error, "a door ended by a defect");
             }
         }

@@ -43,6 +43,7 @@ impl OperationsDoor {
             concurrent_streams_max: 100,
             grace: Duration::from_secs(1),
             parting: Duration::from_millis(100),
+            ..DoorSettings::default()
         };
         let served = tokio::spawn(serve(
             listener,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use catalog_api::v1::GetDatasetRequest;
 use files_api::v1 as wire;
+use harness::is_going;
 use options_api::v1::{Level, ResourceKind, Role};
 use serde_json::Value;
 use tonic::Code;
@@ -155,11 +156,21 @@ pub async fn changes(stage: &Stage) {
     let first = list(0).await;
     assert!(first.reset && first.next == first.newest && first.next > 0, "{first:?}");
     let request = wire::WatchChangesRequest { location_id: id.clone(), after: first.next };
-    let mut watched =
-        stage.admin.changes().watch_changes(request).await.expect("a stream").into_inner();
+    let watch = async || stage.admin.changes().watch_changes(request.clone()).await;
+    let mut watched = watch().await;
     std::fs::rename(tree.join("train/dog"), tree.join("train/wolf")).expect("renamed");
     scan().await;
-    let message = watched.message().await.expect("a message").expect("changes");
+    let message = loop {
+        let said = match watched {
+            Ok(answer) => answer.into_inner().message().await,
+            Err(status) => Err(status),
+        };
+        match said {
+            // Its server was restarted: the next one has the changes.
+            Err(status) if is_going(&status) => watched = watch().await,
+            said => break said.expect("a message").expect("changes"),
+        }
+    };
     let change = &message.changes[0];
     assert_eq!(change.kind(), wire::ChangeKind::Moved, "{message:?}");
     assert_eq!(change.path, tree.join("train/wolf").display().to_string());

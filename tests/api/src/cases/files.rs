@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use files_api::v1 as wire;
-use harness::{Session, eventually};
+use harness::{Session, eventually, is_going};
 use ops_api::v1::{JobState, JobsGetRequest, JobsListRequest, JobsWatchRequest};
 use options_api::v1::{Level, ResourceKind, Role};
 use tonic::Code;
@@ -41,15 +41,25 @@ async fn location(session: &Session, path: &Path) -> Result<wire::Location, toni
 async fn scan(session: &Session, location: &wire::Location) -> ops_api::v1::Job {
     let request = wire::ScanLocationRequest { id: location.id.clone(), ..Default::default() };
     let name = session.locations().scan_location(request).await.expect("a job").into_inner().job;
-    let mut changes =
-        session.jobs().watch(JobsWatchRequest { name }).await.expect("a stream").into_inner();
-    let mut last = None;
-    while let Some(change) = changes.message().await.expect("a change") {
-        last = change.job;
-    }
-    let job = last.expect("a job");
+    let job = loop {
+        match ended(session, &name).await {
+            Err(status) if is_going(&status) => {}
+            job => break job.expect("a job"),
+        }
+    };
     assert_eq!(job.state(), JobState::Completed, "{job:?}");
     job
+}
+
+/// Follows a job to its end.
+async fn ended(session: &Session, name: &str) -> Result<ops_api::v1::Job, tonic::Status> {
+    let request = JobsWatchRequest { name: name.to_owned() };
+    let mut changes = session.jobs().watch(request).await?.into_inner();
+    let mut last = None;
+    while let Some(change) = changes.message().await? {
+        last = change.job;
+    }
+    Ok(last.expect("a job"))
 }
 
 async fn search(session: &Session, query: wire::FileQuery) -> BTreeSet<String> {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::Session;
 use harness::bytes_codec::BytesCodec;
+use harness::{Session, is_going};
 use http::uri::PathAndQuery;
 use options_api::NeedTable;
 use options_api::v1::{Authz, Role};
@@ -24,8 +24,18 @@ const SETS: [&[u8]; 7] = [
     models_api::FILE_DESCRIPTOR_SET,
 ];
 
-/// Calls a method with an empty message, whatever its shape; an answer is `Ok`.
+/// Calls a method with an empty message, whatever its shape; an answer is `Ok`. A watch
+/// whose server was restarted meanwhile is called again, as its clients do.
 async fn call(session: &Session, path: &str) -> Result<(), Status> {
+    loop {
+        match call_once(session, path).await {
+            Err(status) if is_going(&status) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn call_once(session: &Session, path: &str) -> Result<(), Status> {
     let mut grpc = Grpc::new(session.authed());
     grpc.ready().await.map_err(|err| Status::unavailable(err.to_string()))?;
     let path: PathAndQuery = path.parse().expect("a path");

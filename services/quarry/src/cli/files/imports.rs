@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use files_api::v1 as wire;
+use service_channel::is_going;
+use tonic::Status;
 
 use super::super::Context;
 use super::places::{ModeArg, queued, scanned};
 use super::{location_of, server_path};
+use crate::client::Client;
 use crate::client::version::DatasetName;
 use crate::failure::Failure;
 use crate::output::{Column, column, message_json};
@@ -145,7 +148,7 @@ pub async fn watch(
 ) -> Result<(), Failure> {
     let client = context.client()?;
     let location_id = location_of(&client, path).await?.id;
-    let after = match after {
+    let mut after = match after {
         Some(after) => after,
         None => {
             let request = wire::ListChangesRequest {
@@ -156,9 +159,34 @@ pub async fn watch(
             client.changes().list_changes(request).await?.into_inner().newest
         }
     };
-    let request = wire::WatchChangesRequest { location_id, after };
-    let mut changes = client.changes().watch_changes(request).await?.into_inner();
-    while let Some(message) = changes.message().await? {
+    loop {
+        match watch_on(context, &client, &location_id, &mut after).await? {
+            // The server is being restarted: the next one goes on from there.
+            Err(status) if is_going(&status) => {}
+            ended => return Ok(ended?),
+        }
+    }
+}
+
+/// Prints what comes after a change; the outer failure is that of the output.
+async fn watch_on(
+    context: &Context,
+    client: &Client,
+    location: &str,
+    after: &mut i64,
+) -> Result<Result<(), Status>, Failure> {
+    let request = wire::WatchChangesRequest { location_id: location.to_owned(), after: *after };
+    let mut changes = match client.changes().watch_changes(request).await {
+        Ok(changes) => changes.into_inner(),
+        Err(status) => return Ok(Err(status)),
+    };
+    loop {
+        let message = match changes.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(Ok(())),
+            Err(status) => return Ok(Err(status)),
+        };
+        *after = message.next;
         if message.reset {
             context.output.text(&format!("{}\treset", message.next))?;
         }
@@ -173,5 +201,4 @@ pub async fn watch(
             context.output.text(&format!("{}\t{kind}\t{}{before}", change.seq, change.path))?;
         }
     }
-    Ok(())
 }
