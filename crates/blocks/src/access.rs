@@ -4,8 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::concat_batches;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use roaring::RoaringBitmap;
 use service_error::ServiceError;
@@ -160,25 +160,26 @@ impl Access {
         if let Rows::All(_) = rows {
             return self.whole(group, schema);
         }
-        let ranges = rows.ranges();
-        let wanted: usize = ranges.iter().map(ExactSizeIterator::len).sum();
-        if wanted == 0 {
+        if rows.is_empty() {
             return Ok(RecordBatch::new_empty(Arc::clone(schema)));
         }
+        if self.is_whole(group, schema) {
+            let whole = self.whole(group, schema)?;
+            return pick(group, &whole, rows);
+        }
+        let ranges = rows.ranges();
+        let wanted: usize = ranges.iter().map(ExactSizeIterator::len).sum();
         let pieces = pieces_of(&ranges);
         let dense = wanted >= pieces.len() * PIECE_ROWS_WANTED_MIN || pieces.len() <= 2;
         let few = pieces.len() * PIECE_ROWS * 2 <= group.rows;
-        if self.is_whole(group, schema) {
-            let whole = self.whole(group, schema)?;
-            return pick(group, &whole, &ranges, rows);
-        }
         if dense && few {
             return self.by_piece(group, &ranges, &pieces, schema);
         }
         self.scattered(group, rows, &ranges, schema)
     }
 
-    /// Rows far apart: of small columns out of the whole, of others by ranges.
+    /// Rows far apart: out of whole columns what is small, in memory, or read
+    /// like this again and again; of others by ranges.
     fn scattered(
         &self,
         group: &Group,
@@ -187,18 +188,22 @@ impl Access {
         schema: &SchemaRef,
     ) -> Result<RecordBatch, ServiceError> {
         let columns = group.own(schema);
-        let (small, large): (Vec<usize>, Vec<usize>) = columns
-            .iter()
-            .partition(|column| ranges.len() > SCATTERED_RANGES && group.is_small(**column));
+        let wide = ranges.len() > SCATTERED_RANGES;
+        let all_over = wide && pieces_of(ranges).len() * 2 > group.rows / PIECE_ROWS;
+        let (whole, parts): (Vec<usize>, Vec<usize>) = columns.iter().partition(|column| {
+            let place = group.place(**column);
+            (wide && group.is_small(**column))
+                || self.hot.whole(place).is_some()
+                || (all_over && self.hot.touched(place))
+        });
         let mut arrays: Vec<(usize, ArrayRef)> = Vec::with_capacity(columns.len());
-        if !small.is_empty() {
-            let whole = self.whole(group, &group.own_schema(&small))?;
-            let found = pick(group, &whole, ranges, rows)?;
-            arrays.extend(small.into_iter().zip(found.columns().iter().cloned()));
+        if !whole.is_empty() {
+            let found = pick(group, &self.whole(group, &group.own_schema(&whole))?, rows)?;
+            arrays.extend(whole.into_iter().zip(found.columns().iter().cloned()));
         }
-        if !large.is_empty() {
-            let found = self.decode(group, &large, Some(ranges))?;
-            arrays.extend(large.into_iter().zip(found.columns().iter().cloned()));
+        if !parts.is_empty() {
+            let found = self.decode(group, &parts, Some(ranges))?;
+            arrays.extend(parts.into_iter().zip(found.columns().iter().cloned()));
         }
         let place = |column: usize| columns.iter().position(|own| *own == column);
         arrays.sort_by_key(|(column, _)| place(*column));
@@ -283,7 +288,7 @@ impl Access {
     }
 
     /// Decodes columns of the file's own for some rows, or all.
-    fn decode(
+    pub fn decode(
         &self,
         group: &Group,
         columns: &[usize],
@@ -337,16 +342,22 @@ fn pieces_of(ranges: &[Range<usize>]) -> Vec<usize> {
 }
 
 /// Rows of a whole group.
-fn pick(
+pub(crate) fn pick(
     group: &Group,
     whole: &RecordBatch,
-    ranges: &[Range<usize>],
     rows: &Rows,
 ) -> Result<RecordBatch, ServiceError> {
-    match ranges {
-        [only] => Ok(whole.slice(only.start, only.len())),
-        _ => {
-            take_rows(whole, &rows.numbers()).map_err(|error| arrow_error(group.file.key(), error))
-        }
+    let failed = |error| arrow_error(group.file.key(), error);
+    match rows {
+        Rows::All(_) => Ok(whole.clone()),
+        Rows::Range(range) => Ok(whole.slice(range.start, range.len())),
+        Rows::Mask(mask) => match mask.set_slices().take(2).collect::<Vec<_>>().as_slice() {
+            [(start, end)] => Ok(whole.slice(*start, end - start)),
+            _ => {
+                let mask = BooleanArray::new(mask.clone(), None);
+                filter_record_batch(whole, &mask).map_err(failed)
+            }
+        },
+        Rows::Set(_) => take_rows(whole, &rows.numbers()).map_err(failed),
     }
 }

@@ -12,6 +12,7 @@ use service_error::ServiceError;
 
 use crate::access::{Access, Group};
 use crate::adapt::conform;
+use crate::coded::Coded;
 use crate::error::arrow_error;
 use crate::find::judge_of;
 use crate::hot::Place;
@@ -32,7 +33,9 @@ pub struct Keep<'a, T> {
 
 impl BlockReader {
     /// What `look` makes of the passing rows of each row group, the tail last;
-    /// where all rows of a group pass that are not deleted, of what was kept.
+    /// where all rows of a group pass that are not deleted, of what was kept. A
+    /// first column that was asked for as a dictionary ([`crate::first_coded`]) comes as
+    /// its plain values where they are many.
     ///
     /// # Errors
     /// As `look`, `DataLoss` for a damaged block, or as the object store fails.
@@ -57,7 +60,7 @@ impl BlockReader {
         reading.tally.blocks(chosen.len() as u64, (blocks.len() - chosen.len()) as u64);
         let steps = self.steps(blocks, &chosen, reading).await?;
         let (access, judge) = (self.access(&reading.tally), judge_of(reading)?);
-        let wanted = Arc::clone(schema);
+        let wanted = Coded::new(schema);
         let kept = keep.map(|keep| (name_of(keep.name, schema), keep.bytes));
         let look = Arc::new(look);
         let looking = Arc::clone(&look);
@@ -105,7 +108,7 @@ fn looked<T, F>(
     access: &Access,
     group: &Group,
     rows: &Rows,
-    schema: &SchemaRef,
+    wanted: &Coded,
     kept: Option<&(Arc<str>, BytesOf<T>)>,
     look: &F,
 ) -> Result<Vec<Arc<T>>, ServiceError>
@@ -125,8 +128,8 @@ where
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
-    for step in access.steps(group, rows, schema, STEP_BYTES) {
-        found.push(Arc::new(look(&access.rows(group, &step, schema)?)?));
+    for step in access.steps(group, rows, wanted.schema(), STEP_BYTES) {
+        found.push(Arc::new(look(&wanted.rows(access, group, &step)?)?));
     }
     if let Some((name, bytes)) = kept {
         let size: usize = found.iter().map(|one| bytes(one)).sum();

@@ -36,6 +36,10 @@ enum Key {
     Piece(Place, usize),
     Index(Place),
     Hashes(Place),
+    /// All rows of the group, as a dictionary.
+    Codes(Place),
+    /// A column of which rows all over the group were read.
+    Touched(Place),
     /// What somebody made of a group's columns, by name.
     Kept(Place, Arc<str>),
 }
@@ -49,6 +53,9 @@ enum Value {
     Index(Indexed),
     /// `None`: values repeat too much for a table.
     Hashes(Option<Arc<RowHashes>>),
+    /// `None`: there are too many values.
+    Codes(Option<ArrayRef>),
+    Touched,
     Kept(Arc<dyn Any + Send + Sync>, usize),
 }
 
@@ -69,7 +76,8 @@ impl Value {
             Self::Bloom(bloom) => bloom.num_blocks() * 32,
             Self::Array(array) => array.get_array_memory_size(),
             Self::Index(Indexed::Ready(index)) => index.memory_bytes(),
-            Self::Index(_) => 0,
+            Self::Index(_) | Self::Touched => 0,
+            Self::Codes(codes) => codes.as_ref().map_or(0, |codes| codes.get_array_memory_size()),
             Self::Kept(_, bytes) => *bytes,
             Self::Hashes(hashes) => hashes.as_ref().map_or(0, |hashes| hashes.memory_bytes()),
         }
@@ -130,6 +138,16 @@ impl Hot {
     kept!(whole, put_whole, Key::Whole, Array, ArrayRef);
     kept!(index, put_index, Key::Index, Index, Indexed);
     kept!(hashes, put_hashes, Key::Hashes, Hashes, Option<Arc<RowHashes>>);
+    kept!(codes, put_codes, Key::Codes, Codes, Option<ArrayRef>);
+
+    /// Whether rows all over a group were read of a column before.
+    pub fn touched(&self, place: Place) -> bool {
+        let before = self.cache.contains_key(&Key::Touched(place));
+        if !before {
+            self.put(Key::Touched(place), Value::Touched);
+        }
+        before
+    }
 
     pub fn piece(&self, place: Place, piece: usize) -> Option<ArrayRef> {
         match self.cache.get(&Key::Piece(place, piece)) {

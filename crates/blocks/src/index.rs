@@ -1,7 +1,7 @@
 //! Indexes of a column in a row group, made in memory when it is asked about
 //! again: rows by value where values are few, rows by hash where each is rare.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -19,6 +19,9 @@ use crate::rows::Rows;
 const VALUES_MAX: usize = 4_096;
 /// Rows that a value has on average at least.
 const ROWS_PER_VALUE_MIN: usize = 8;
+/// Rows that are looked at to guess whether a column has few values.
+const SAMPLE_ROWS: usize = 16_384;
+const SAMPLE_VALUES_MAX: usize = 1_024;
 
 /// The rows of each value.
 #[derive(Debug)]
@@ -37,6 +40,14 @@ pub(crate) fn indexable(data_type: &DataType) -> bool {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean => true,
         other => other.is_integer() || other.is_temporal(),
     }
+}
+
+/// Whether the first values of a column, and so most likely all, are few.
+pub(crate) fn has_few_values(column: &ArrayRef) -> Result<bool, ArrowError> {
+    let sample = column.slice(0, column.len().min(SAMPLE_ROWS));
+    let rows = KeyCodec::new(column.data_type())?.rows(&sample)?;
+    let values: HashSet<&[u8]> = (0..sample.len()).map(|row| rows.row(row).data()).collect();
+    Ok(values.len() <= SAMPLE_VALUES_MAX.min(sample.len() / 2))
 }
 
 impl ValueIndex {

@@ -17,6 +17,7 @@ use crate::access::{Access, Group};
 use crate::error::{arrow_error, decoding, parquet_error};
 use crate::footer::{BlockFile, BlockLocation};
 use crate::hot::{Hot, Place};
+use crate::memory;
 use crate::plan::GroupPlan;
 use crate::rows::BlockRows;
 use crate::tally::Tally;
@@ -30,7 +31,8 @@ const OPENED_AT_ONCE: usize = 8;
 #[derive(Debug, Clone)]
 pub struct ReaderSettings {
     /// Bytes of all that is kept of blocks: footers, page indexes, bloom
-    /// filters, decoded columns, indexes.
+    /// filters, decoded columns, indexes. By default an eighth of the memory
+    /// that the process may use, at least 512 MiB.
     pub cache_bytes: u64,
     /// Threads that decode at once.
     pub decoders: usize,
@@ -39,7 +41,7 @@ pub struct ReaderSettings {
 impl Default for ReaderSettings {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Self { cache_bytes: 512 << 20, decoders: cores * 2 }
+        Self { cache_bytes: memory::cache_bytes(), decoders: cores * 2 }
     }
 }
 

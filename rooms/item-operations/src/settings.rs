@@ -69,7 +69,7 @@ pub struct BlockSettings {
     pub arrow_bytes_max: usize,
     /// Rows of a row group.
     pub row_group_rows: usize,
-    /// `snappy`, `zstd` or `none`.
+    /// `lz4`, `snappy`, `zstd` or `none`.
     pub compression: Compression,
     /// Bytes of rows that all writers may hold at once.
     pub buffer_bytes_max: usize,

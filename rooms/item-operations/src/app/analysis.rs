@@ -282,9 +282,10 @@ impl App {
 
     async fn grouped_rows(&self, look: &Look, schema: &SchemaRef) -> Result<Facets, ServiceError> {
         let keep = Keep { name: "facets", bytes: Facets::memory_bytes };
+        let coded = blocks::first_coded(schema);
         let parts = self
             .reader
-            .each_group(look.blocks(), &look.reading, look.prune(), schema, Some(keep), |batch| {
+            .each_group(look.blocks(), &look.reading, look.prune(), &coded, Some(keep), |batch| {
                 Facets::of(batch).map_err(unreadable)
             })
             .await?;
