@@ -16,6 +16,9 @@ use service_error::ServiceError;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A caller waits this long for a connection before it hears that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
+/// Whether the database still answers is asked of a connection that nobody used for so long;
+/// asked each time, it would be every other message to the database.
+const RESTED: Duration = Duration::from_secs(1);
 /// No transaction of ours waits for anything but the database, let alone so long.
 const IDLE_IN_TRANSACTION: &str = "60s";
 
@@ -36,6 +39,10 @@ pub(crate) async fn open(
     let pool = PgPoolOptions::new()
         .max_connections(max_connections.max(2))
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move { Ok(used.idle_for < RESTED || connection.ping().await.is_ok()) })
+        })
         .after_connect(move |connection, _| {
             let session = session.clone();
             Box::pin(async move { connection.execute(AssertSqlSafe(session)).await.map(drop) })

@@ -39,6 +39,8 @@ pub(crate) async fn open(
         .disable_statement_logging();
     let write = SqlitePoolOptions::new()
         .max_connections(1)
+        // A file does not go away, and to ask is a turn with the connection's thread.
+        .test_before_acquire(false)
         .acquire_timeout(QUEUE_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
@@ -47,6 +49,7 @@ pub(crate) async fn open(
         .map_err(|err| unusable(&file, err))?;
     let read = SqlitePoolOptions::new()
         .max_connections(readers.max(1))
+        .test_before_acquire(false)
         .acquire_timeout(QUEUE_TIMEOUT)
         .connect_with(options.read_only(true))
         .await
