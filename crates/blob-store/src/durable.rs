@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +24,9 @@ use object_store::{
     Result, UploadPart,
 };
 use service_error::ServiceError;
+
+/// After so many bytes an upload in parts flushes what it has written.
+const FLUSHED_BYTES: u64 = 32 << 20;
 
 /// A directory as an object store.
 #[derive(Debug)]
@@ -111,9 +114,12 @@ impl ObjectStore for DurableFiles {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         self.present().await?;
-        let upload = self.files.put_multipart_opts(location, opts).await?;
-        let file = self.files.path_to_filesystem(location)?;
-        Ok(Box::new(DurableUpload { upload, file, root: Arc::clone(&self.root) }))
+        if !opts.attributes.is_empty() {
+            return self.files.put_multipart_opts(location, opts).await;
+        }
+        let dest = self.files.path_to_filesystem(location)?;
+        let root = Arc::clone(&self.root);
+        Ok(Box::new(blocking(move || DurableUpload::begin(root, dest)).await?))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -153,33 +159,84 @@ impl ObjectStore for DurableFiles {
     }
 }
 
-/// An object in parts; flushed before `complete` answers.
+/// An object in parts. What has come is flushed while more comes, so that little is
+/// left to wait for at the end: a disk that is told late is idle before.
 #[derive(Debug)]
 struct DurableUpload {
-    upload: Box<dyn MultipartUpload>,
-    file: PathBuf,
+    file: Arc<File>,
+    staged: Option<PathBuf>,
+    dest: PathBuf,
     root: Arc<FsPath>,
+    /// Bytes of all parts so far.
+    end: u64,
+    /// Of them those that no part has flushed.
+    unflushed: u64,
+}
+
+impl DurableUpload {
+    fn begin(root: Arc<FsPath>, dest: PathBuf) -> io::Result<Self> {
+        if let Some(parent) = dest.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let staged = staged_name(&dest);
+        let file = OpenOptions::new().write(true).create_new(true).open(&staged)?;
+        let file = Arc::new(file);
+        Ok(Self { file, staged: Some(staged), dest, root, end: 0, unflushed: 0 })
+    }
 }
 
 #[async_trait]
 impl MultipartUpload for DurableUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.upload.put_part(data)
+        let (file, begin) = (Arc::clone(&self.file), self.end);
+        let bytes = data.content_length() as u64;
+        self.end += bytes;
+        self.unflushed += bytes;
+        let flush = self.unflushed >= FLUSHED_BYTES;
+        if flush {
+            self.unflushed = 0;
+        }
+        Box::pin(blocking(move || {
+            let mut at = begin;
+            for piece in &data {
+                file.write_all_at(piece, at)?;
+                at += piece.len() as u64;
+            }
+            if flush { file.sync_data() } else { Ok(()) }
+        }))
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let result = self.upload.complete().await?;
-        let (root, file) = (Arc::clone(&self.root), self.file.clone());
+        let ended = || io::Error::other("the upload was completed or given up before");
+        let staged = self.staged.take().ok_or_else(ended);
+        let (file, root, dest) =
+            (Arc::clone(&self.file), Arc::clone(&self.root), self.dest.clone());
         blocking(move || {
-            File::open(&file)?.sync_all()?;
-            sync_dirs(&root, &file)
+            let staged = staged?;
+            let placed = file.sync_all().and_then(|()| std::fs::rename(&staged, &dest));
+            if placed.is_err() {
+                // Of an error the first is told.
+                drop(std::fs::remove_file(&staged));
+            }
+            placed?;
+            sync_dirs(&root, &dest)
         })
         .await?;
-        Ok(result)
+        Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.upload.abort().await
+        let Some(staged) = self.staged.take() else { return Ok(()) };
+        blocking(move || std::fs::remove_file(staged)).await
+    }
+}
+
+impl Drop for DurableUpload {
+    fn drop(&mut self) {
+        if let Some(staged) = self.staged.take() {
+            // Best effort: a staged name is hidden from listings, and swept with its directory.
+            drop(std::fs::remove_file(staged));
+        }
     }
 }
 
