@@ -58,7 +58,7 @@ pub struct SearchVersions {
 pub fn version_key(version: &ModelVersion, order: VersionOrder) -> (i64, String, i64, Uuid) {
     let ordered = match order {
         VersionOrder::Created => version.created_at,
-        VersionOrder::Updated | VersionOrder::UpdatedNameNumber => version.updated_at,
+        VersionOrder::Updated => version.updated_at,
         VersionOrder::Size => version.byte_count,
         VersionOrder::Number | VersionOrder::Name => version.number,
     };

@@ -9,6 +9,7 @@ mod blobs;
 mod codes;
 mod data;
 mod deployments;
+mod details;
 mod events;
 mod files;
 mod garbage;

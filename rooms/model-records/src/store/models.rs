@@ -1,7 +1,5 @@
 //! Rows of models.
 
-use std::collections::BTreeMap;
-
 use ids::{Id, ModelId, NamespaceId, PrincipalId};
 use model_query::Expr;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
@@ -10,8 +8,8 @@ use sql_store::{db_error, is_unique_violation, now_micros};
 use uuid::Uuid;
 
 use super::events::{self, Place};
-use super::rows::{AliasRow, MODEL_COLUMNS, ModelRow, StageRow};
-use super::sql::{OwnedText, Values, all, by_owner, execute, execute_or, number, one};
+use super::rows::{IdRow, MODEL_COLUMNS, ModelRow};
+use super::sql::{Values, all, execute, execute_or, number, one};
 use super::{OutboxEvent, Store, VisibleRows, outbox, search, tags};
 use crate::model::{Change, EventKind, Model, Statistics};
 
@@ -143,42 +141,6 @@ impl Store {
         Ok(found)
     }
 
-    /// Adds tags, aliases and stages to models: three statements, however many.
-    pub(super) async fn fill_models(&self, models: &mut [Model]) -> Result<(), ServiceError> {
-        if models.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<Uuid> = models.iter().map(|model| model.id.uuid()).collect();
-        let mut values = Values::new(self.sql.backend());
-        let of_these = values.is_one_of("model_id", ids);
-        let values = values.all;
-        let sql = format!("SELECT model_id AS owner, key, value FROM model_tag WHERE {of_these}");
-        let mut tags = by_owner(all::<OwnedText, _>(self.read(), &sql, values.clone()).await?);
-        let sql = format!(
-            "SELECT model_id, name, number, protected, set_at, set_by FROM alias \
-             WHERE {of_these} ORDER BY name"
-        );
-        let mut aliases: BTreeMap<Uuid, Vec<AliasRow>> = BTreeMap::new();
-        for row in all::<AliasRow, _>(self.read(), &sql, values.clone()).await? {
-            aliases.entry(row.model_id).or_default().push(row);
-        }
-        let sql = format!(
-            "SELECT model_id, stage, number FROM stage_latest WHERE {of_these} ORDER BY stage"
-        );
-        let mut stages: BTreeMap<Uuid, Vec<(String, i64)>> = BTreeMap::new();
-        for row in all::<StageRow, _>(self.read(), &sql, values).await? {
-            stages.entry(row.model_id).or_default().push((row.stage, row.number));
-        }
-        for model in models {
-            let id = model.id.uuid();
-            model.tags = tags.remove(&id).unwrap_or_default();
-            model.aliases =
-                aliases.remove(&id).unwrap_or_default().into_iter().map(Into::into).collect();
-            model.latest_by_stage = stages.remove(&id).unwrap_or_default();
-        }
-        Ok(())
-    }
-
     /// Changes a model's description, its name, or both.
     ///
     /// # Errors
@@ -291,13 +253,9 @@ impl Store {
         namespace: NamespaceId,
         limit: u32,
     ) -> Result<Vec<ModelId>, ServiceError> {
-        #[derive(FromQueryResult)]
-        struct Row {
-            id: Uuid,
-        }
         let sql = "SELECT id FROM model WHERE deleted_at IS NULL AND namespace_id = $1 LIMIT $2";
         let values = [namespace.uuid().into(), i64::from(limit).into()];
-        let rows: Vec<Row> = all(self.read(), sql, values).await?;
+        let rows: Vec<IdRow> = all(self.read(), sql, values).await?;
         Ok(rows.into_iter().map(|row| ModelId::from_uuid(row.id)).collect())
     }
 

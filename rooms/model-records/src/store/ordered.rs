@@ -6,10 +6,11 @@ use model_query::Expr;
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement};
 use sql_store::db_error;
 use tracking::search::{Column, Kind, Paged, page, token_key};
+use uuid::Uuid;
 
-use super::rows::{MODEL_COLUMNS, ModelRow, VERSION_COLUMNS, VersionRow};
+use super::rows::{IdRow, MODEL_COLUMNS, ModelRow, VERSION_COLUMNS, VersionRow};
 use super::search;
-use super::sql::{Values, all};
+use super::sql::{Values, all, one};
 use super::{Store, VisibleRows};
 use crate::model::{Model, ModelVersion};
 
@@ -96,6 +97,21 @@ impl Store {
         if columns.is_empty() {
             columns.push(Column::new("v.updated_at", false, Kind::Integer));
         }
+        // An index has the versions of a model, and those of a namespace, in the order of their
+        // changes. It is only gone by if the column it begins with is compared itself.
+        match (asked.namespace, search::named(&asked.filter)) {
+            (Some(namespace), Some(name)) => match self.model_id(namespace, name).await? {
+                Some(id) => conditions.push(format!("v.model_id = {}", values.add(id))),
+                None => return Ok((Vec::new(), None)),
+            },
+            // What another index looks up would be scanned for.
+            (Some(namespace), None)
+                if columns[0].sql == "v.updated_at" && !search::is_looked_up(&asked.filter) =>
+            {
+                conditions.push(format!("v.namespace_id = {}", values.add(namespace.uuid())));
+            }
+            _ => {}
+        }
         for (sql, ascending, kind) in
             [("m.name", true, Kind::Text), ("v.number", false, Kind::Integer)]
         {
@@ -113,6 +129,14 @@ impl Store {
         let mut found = found.collect::<std::result::Result<Vec<_>, _>>()?;
         self.fill_versions(&mut found).await?;
         Ok((found, token))
+    }
+
+    async fn model_id(&self, namespace: NamespaceId, name: &str) -> Result<Option<Uuid>> {
+        let sql = "SELECT id FROM model WHERE namespace_id = $1 AND name = $2 \
+                   AND deleted_at IS NULL";
+        let row: Option<IdRow> =
+            one(self.read(), sql, [namespace.uuid().into(), name.into()]).await?;
+        Ok(row.map(|row| row.id))
     }
 
     async fn ordered(

@@ -53,8 +53,12 @@ impl ModelRow {
 }
 
 #[derive(Debug, FromQueryResult)]
+pub struct IdRow {
+    pub id: Uuid,
+}
+
+#[derive(Debug, FromQueryResult)]
 pub struct AliasRow {
-    pub model_id: Uuid,
     pub name: String,
     pub number: i64,
     pub protected: bool,
@@ -72,13 +76,6 @@ impl From<AliasRow> for Alias {
             set_by: Id::from_uuid(row.set_by),
         }
     }
-}
-
-#[derive(Debug, FromQueryResult)]
-pub struct StageRow {
-    pub model_id: Uuid,
-    pub stage: String,
-    pub number: i64,
 }
 
 pub const VERSION_COLUMNS: &str = "v.id, v.model_id, m.namespace_id, m.namespace, m.name AS model, \

@@ -20,8 +20,6 @@ pub enum VersionOrder {
     #[default]
     Updated,
     Size,
-    /// Last change first, then model, then newest number: MLflow's own.
-    UpdatedNameNumber,
     /// Namespace and model, then number.
     Name,
 }
@@ -155,13 +153,6 @@ fn order_columns(order: VersionOrder) -> Vec<(&'static str, bool)> {
         VersionOrder::Created => vec![("v.created_at", false), ("v.id", false)],
         VersionOrder::Updated => vec![("v.updated_at", false), ("v.id", false)],
         VersionOrder::Size => vec![("v.byte_count", false), ("v.id", false)],
-        VersionOrder::UpdatedNameNumber => vec![
-            ("v.updated_at", false),
-            ("m.namespace", true),
-            ("m.name", true),
-            ("v.number", false),
-            ("v.id", false),
-        ],
         VersionOrder::Name => {
             vec![("m.namespace", false), ("m.name", false), ("v.number", false), ("v.id", false)]
         }
@@ -373,6 +364,26 @@ fn source(kind: i16, test: &Test, values: &mut Values) -> String {
     format!(
         "{not}EXISTS (SELECT 1 FROM lineage t WHERE t.version_id = v.id AND t.kind = {kind} AND {name})"
     )
+}
+
+/// The one model that a filter names, if it names one.
+pub fn named(filter: &Expr) -> Option<&str> {
+    match filter {
+        Expr::And(all) => all.iter().find_map(named),
+        Expr::Test(Test { field: Field::Name, op: Op::Eq, value: Value::Text(name) }) => Some(name),
+        Expr::Test(_) | Expr::Or(_) | Expr::Not(_) => None,
+    }
+}
+
+/// Whether a filter asks for versions by a value that few have and an index knows.
+pub fn is_looked_up(filter: &Expr) -> bool {
+    match filter {
+        Expr::And(all) => all.iter().any(is_looked_up),
+        Expr::Test(test) => {
+            test.op == Op::Eq && matches!(test.field, Field::RunId | Field::Source | Field::Digest)
+        }
+        Expr::Or(_) | Expr::Not(_) => false,
+    }
 }
 
 fn compare(column: &str, test: &Test, values: &mut Values) -> String {

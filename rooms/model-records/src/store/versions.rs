@@ -1,7 +1,5 @@
 //! Rows of versions.
 
-use std::collections::BTreeMap;
-
 use ids::{ModelId, ModelVersionId, PrincipalId};
 use jobs::{NewJob, Owner};
 use sea_orm::{DatabaseTransaction, FromQueryResult, Value};
@@ -12,9 +10,7 @@ use uuid::Uuid;
 use super::events::{self, Place};
 use super::models::{lock_model, recount};
 use super::rows::{VERSION_COLUMNS, VersionRow};
-use super::sql::{
-    OwnedText, Values, all, by_owner, execute, execute_or, head, insert_all, number, one,
-};
+use super::sql::{execute, execute_or, head, insert_all, number, one};
 use super::{Store, blobs, data, files, tags, uploads};
 use crate::model::version::STAGE_NONE;
 use crate::model::{
@@ -55,13 +51,6 @@ impl Counted {
             model: self.name,
         }
     }
-}
-
-#[derive(Debug, FromQueryResult)]
-struct AliasOf {
-    model_id: Uuid,
-    number: i64,
-    name: String,
 }
 
 impl Store {
@@ -165,43 +154,6 @@ impl Store {
             row.into_iter().map(VersionRow::into_version).collect::<Result<_, _>>()?;
         self.fill_versions(&mut found).await?;
         Ok(found.pop())
-    }
-
-    /// Adds tags, flavors and aliases to versions: three statements, however many.
-    pub(super) async fn fill_versions(
-        &self,
-        versions: &mut [ModelVersion],
-    ) -> Result<(), ServiceError> {
-        if versions.is_empty() {
-            return Ok(());
-        }
-        let mut values = Values::new(self.sql.backend());
-        let of_these = values.is_one_of("version_id", versions.iter().map(|v| v.id.uuid()));
-        let sql =
-            format!("SELECT version_id AS owner, key, value FROM version_tag WHERE {of_these}");
-        let rows: Vec<OwnedText> = all(self.read(), &sql, values.all.clone()).await?;
-        let mut tags = by_owner(rows);
-        let sql = format!(
-            "SELECT version_id AS owner, flavor AS key, '' AS value FROM version_flavor WHERE {of_these}"
-        );
-        let rows: Vec<OwnedText> = all(self.read(), &sql, values.all).await?;
-        let mut flavors = by_owner(rows);
-        let mut values = Values::new(self.sql.backend());
-        let of_these = values.is_one_of("model_id", versions.iter().map(|v| v.model_id.uuid()));
-        let sql =
-            format!("SELECT model_id, number, name FROM alias WHERE {of_these} ORDER BY name");
-        let mut aliases: BTreeMap<(Uuid, i64), Vec<String>> = BTreeMap::new();
-        for row in all::<AliasOf, _>(self.read(), &sql, values.all).await? {
-            aliases.entry((row.model_id, row.number)).or_default().push(row.name);
-        }
-        for version in versions {
-            let id = version.id.uuid();
-            version.tags = tags.remove(&id).unwrap_or_default();
-            version.flavors = flavors.remove(&id).unwrap_or_default().into_keys().collect();
-            let key = (version.model_id.uuid(), version.number);
-            version.aliases = aliases.remove(&key).unwrap_or_default();
-        }
-        Ok(())
     }
 
     /// Changes a version's description or label.
@@ -441,9 +393,9 @@ async fn insert_row(
     let status = if new.pending { VersionStatus::Pending } else { VersionStatus::Ready };
     let sql = "INSERT INTO version (id, model_id, number, label, description, status, \
                status_message, stage, source, source_head, run_id, run_link, logged_model_id, \
-               byte_count, file_count, scan, signed, created_at, updated_at, created_by) \
-               VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10, $11, $12, 0, 0, $13, $14, \
-               $15, $15, $16)";
+               byte_count, file_count, scan, signed, created_at, updated_at, created_by, \
+               namespace_id) VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, $10, $11, $12, 0, 0, \
+               $13, $14, $15, $15, $16, $17)";
     let values = [
         row.id.uuid().into(),
         place.model_id.into(),
@@ -461,6 +413,7 @@ async fn insert_row(
         false.into(),
         row.now.into(),
         row.author.uuid().into(),
+        place.namespace_id.into(),
     ];
     let label = new.label.clone().unwrap_or_default();
     execute_or(tx, sql, values, |error| label_taken(error, place, &label)).await?;

@@ -1,14 +1,12 @@
-//! Small files are kept in the rows of their pieces; a key knows the name of its
-//! namespace, by which the catalog is asked whether it is still there. `scan` and
-//! `finding`, which knew bytes without the ending of their name, go: nothing ever
-//! wrote them.
+//! Small files are kept in the rows of their pieces; a key knows the name of its namespace, by
+//! which the catalog is asked for it. `scan` and `finding`, which nothing ever wrote, go.
 
 use sea_orm::{ConnectionTrait, Statement};
 use sea_orm_migration::prelude::{
     DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait,
 };
 
-use super::in_words_of;
+use super::run;
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -54,13 +52,4 @@ impl MigrationTrait for Migration {
         }
         run(manager, DOWN).await
     }
-}
-
-async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
-    let db = manager.get_connection();
-    for statement in statements {
-        let statement = in_words_of(manager.get_database_backend(), statement);
-        db.execute_unprepared(&statement).await?;
-    }
-    Ok(())
 }

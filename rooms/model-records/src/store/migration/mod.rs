@@ -4,8 +4,12 @@
 mod m0001_models;
 mod m0002_trust;
 mod m0003_small_files;
+mod m0004_version_namespace;
 
-use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
+use sea_orm::ConnectionTrait;
+use sea_orm_migration::prelude::{
+    DbErr, MigrationTrait, MigratorTrait, SchemaManager, async_trait,
+};
 
 /// The migrations of schema `models`.
 pub struct Migrator;
@@ -20,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_trust::Migration),
             Box::new(jobs::Migration),
             Box::new(m0003_small_files::Migration),
+            Box::new(m0004_version_namespace::Migration),
         ]
     }
 }
@@ -32,4 +37,13 @@ pub(super) fn in_words_of(backend: sea_orm::DbBackend, statement: &str) -> Strin
         _ => ("blob", "blob", "text"),
     };
     statement.replace("{uuid}", uuid).replace("{bytes}", bytes).replace("{name}", name)
+}
+
+/// Runs statements in the words of the database.
+async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    for statement in statements {
+        let statement = in_words_of(manager.get_database_backend(), statement);
+        manager.get_connection().execute_unprepared(&statement).await?;
+    }
+    Ok(())
 }
