@@ -143,6 +143,7 @@ pub const CASES: &[Case] = &[
     case("models: who may", |s| Box::pin(models::permissions(s))),
     case("models: command line", |s| Box::pin(models::command_line(s))),
     case("models: what loading would run", |s| Box::pin(model_trust::scans(s))),
+    case("models: a cancelled scan", |s| Box::pin(model_trust::cancelled(s))),
     case("models: headers", |s| Box::pin(model_trust::inspects(s))),
     case("models: signatures", |s| Box::pin(model_trust::signatures(s))),
     case("models: signed addresses", |s| Box::pin(model_doors::signed(s))),

@@ -9,6 +9,8 @@ use serde_json::{Value as Json, json};
 use crate::stage::{Stage, unique};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Of a pickle that takes seconds to look through.
+const LONG_BYTES: usize = 24 << 20;
 /// Runs `id` when it is loaded.
 const HOSTILE: &[u8] = b"\x80\x02cos\nsystem\nX\x02\0\0\0id\x85R.";
 /// What PyPI's `model-signing` made of the files below.
@@ -76,6 +78,37 @@ pub async fn scans(stage: &Stage) {
     assert!(moved.text.contains("STAGE_GATE") && moved.text.contains("dangerous"), "{moved:?}");
     let viewer = stage.user(options_api::v1::Role::Viewer).await.1;
     assert_eq!(viewer.get(&format!("{base}/scan")).await.status, 404);
+}
+
+/// A scan is cancelled by its job, within a file; it is made when it is asked for again.
+pub async fn cancelled(stage: &Stage) {
+    let (admin, ns) = (&stage.admin, stage.namespace().await);
+    // Long enough to be met at work: None is pushed and popped again.
+    let mut long = b"\x80\x02".to_vec();
+    long.resize(LONG_BYTES, b'N');
+    long.iter_mut().skip(3).step_by(2).for_each(|byte| *byte = b'0');
+    long.extend(b"N.");
+    let model = format!("{ns}/net");
+    cli(stage, &["register", &model, &folder(stage, &[("long.pkl", &long)])]).await;
+    let title = format!("{ns}/net/1");
+    let of_version = async || {
+        let jobs = admin.get("/v1/jobs?page_size=100").await.json();
+        let jobs = jobs["jobs"].as_array().cloned().unwrap_or_default();
+        jobs.into_iter().find(|job| job["title"] == title).expect("the job of the registration")
+    };
+    let name = of_version().await["name"].as_str().expect("a name").to_owned();
+    let cancelled = admin.post(&format!("/v1/jobs/{name}:cancel"), &json!({})).await;
+    assert_eq!(cancelled.status, 200, "{cancelled:?}");
+    harness::eventually("the job ends", PATIENCE, async || {
+        (of_version().await["state"] == "JOB_STATE_CANCELLED").then_some(())
+    })
+    .await;
+    let base = format!("/v1/namespaces/{ns}/models/net/versions/1");
+    let shown = admin.get(&base).await.json();
+    assert_eq!(shown["version"]["scan"], "SCAN_VERDICT_NONE", "{shown}");
+    let again = cli(stage, &["scan", &format!("{model}@1")]).await;
+    assert_eq!(again["scanned_count"], 1, "nothing was kept of half a file: {again}");
+    assert_eq!(admin.get(&base).await.json()["version"]["scan"], "SCAN_VERDICT_CLEAN");
 }
 
 /// A file's tensors by pages; what is no header is a typed error.
