@@ -146,6 +146,45 @@ def test_unchanged_archives_are_not_opened_and_changed_ones_are(ground, tree):
     assert not [path for path in found if "deflated.zip" in path]
 
 
+def test_bombs_and_lies_are_told_and_the_rest_is_scanned(server, tmp_path):
+    (tmp_path / "fine.txt").write_text("fine")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        with archive.open("zeros", "w", force_zip64=True) as member:
+            for _ in range(300):
+                member.write(bytes(1 << 20))
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("zeros")
+        info.size = 300 << 20
+        archive.addfile(info, open("/dev/zero", "rb"))
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+        archive.writestr("../../outside", "x")
+        archive.writestr("/etc/passwd", "x")
+        archive.writestr("inside", "inside")
+    as_tar(tmp_path / "whole.tar.gz", "w:gz")
+    packed = (tmp_path / "whole.tar.gz").read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(packed[: len(packed) // 2])
+    server.cli("files", "location", "add", tmp_path, "--mode", "content", "--archives")
+    quarry_server.reset_memory_peak(server.pid())
+    began = time.monotonic()
+    job = scan(server, tmp_path)
+    took = time.monotonic() - began
+    errors = item_errors(server, job)
+    assert "unpacks to more than" in errors["bomb.zip"], errors
+    assert "unpacks to more than" in errors["bomb.tar.gz"], errors
+    assert "refused" in errors["out.zip"], errors
+    assert any(item.startswith("cut.tar.gz") for item in errors), errors
+    found = {entry["path"]: entry for entry in entries(server, "--path", tmp_path)}
+    assert str(tmp_path / "out.zip/inside") in found
+    assert str(tmp_path / "fine.txt") in found
+    assert not [path for path in found if "outside" in path or "passwd" in path]
+    # A zip tells before its members, a tar while they are read.
+    assert str(tmp_path / "bomb.zip/zeros") not in found
+    assert found[str(tmp_path / "bomb.tar.gz/zeros")]["content"] == ""
+    assert quarry_server.memory_peak_bytes(server.pid()) < 1_000 << 20
+    assert took < 60
+    server.cli("files", "location", "remove", tmp_path)
+
+
 def test_archives_are_looked_into_only_where_they_can_be(server, tmp_path):
     refused = server.cli(
         "files", "location", "add", "/far/away", "--device", "other", "--archives", check=False,

@@ -180,10 +180,10 @@ impl Indexer {
             let why = format!("{untold} more of its members are not told one by one");
             work.item_failed(&names::shown(&archive.path), &why);
         }
-        let problem = problem.or_else(|| summary(&told, untold));
-        if let Some(problem) = problem.as_deref().filter(|_| told.is_empty()) {
+        if let Some(problem) = &problem {
             work.item_failed(&names::shown(&archive.path), problem);
         }
+        let problem = problem.or_else(|| summary(&told, untold));
         // A later change may bear so fresh a time too.
         let is_fresh = mark.changed >= now_nanos() - FRESH_NANOS;
         let print = (!is_fresh).then(|| archive.print(level(mode)));
