@@ -42,8 +42,9 @@ pub fn read_only(url: &str) -> Result<(Arc<dyn ObjectStore>, Path), ServiceError
     let place = location::parse(url)?;
     if !matches!(place, location::Place::Bucket { .. }) {
         let message = format!("{url:?} names no bucket");
-        return Err(ServiceError::invalid("object_store_url", message)
-            .reason("INVALID_OBJECT_STORE_URL"));
+        return Err(
+            ServiceError::invalid("object_store_url", message).reason("INVALID_OBJECT_STORE_URL")
+        );
     }
     let opened = location::connect(&place, url)?;
     Ok((opened.store, opened.path))

@@ -1,11 +1,11 @@
 //! Uploads that go on, signed addresses, numbers that are brought along, and what the
 //! namespace of a model does to it.
 
+use super::artifacts::file;
+use super::*;
 use model_operations::app::{self, Outbox, Registry};
 use models_api::v1::trust_service_client::TrustServiceClient;
 use service_error::Code;
-use super::artifacts::file;
-use super::*;
 
 impl House {
     async fn open_upload(
