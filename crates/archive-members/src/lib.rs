@@ -101,5 +101,3 @@ fn shown(name: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_reading;

@@ -5,6 +5,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 
 use super::*;
 
+mod reading;
+
 fn archive(members: &[(&str, &[u8])]) -> std::fs::File {
     let mut builder = ::tar::Builder::new(tempfile::tempfile().unwrap());
     for (name, bytes) in members {
