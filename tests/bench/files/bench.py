@@ -1,64 +1,44 @@
-"""Scan, rescan, search and duplicates beside updatedb, plocate, b3sum and jdupes, in one run.
+"""The file indexer beside updatedb, plocate, b3sum, jdupes, fclones, czkawka and du, in one run.
 
-All read the same frozen tree, in turns, warm; the medians of the rounds are compared. The groups
-of duplicates must be those of b3sum and of jdupes. Prints one Markdown table.
+All read the same frozen tree, in turns, warm; medians of the rounds are compared. What a search, a count of files and the
+groups of duplicates answer must be what the peers and a walk of the benchmark's own say, or the run fails.
 """
 
 import argparse
-import collections
-import http.client
-import json
 import os
 import pathlib
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1] / "harness/python"))
-import quarry_server  # noqa: E402
+sys.path[:0] = [str(HERE.parents[1] / "harness/python")]
+import many  # noqa: E402
+import peers  # noqa: E402
+import trees  # noqa: E402
+from ours import Ours  # noqa: E402
+from report import Report  # noqa: E402
 
-PEERS = ["updatedb", "plocate", "b3sum", "jdupes"]
 NEEDLES = ["numpy", "config", "test_", "main", ".json", "readme"]
+PAGE = 100
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", required=True, help="the release binary")
-    parser.add_argument("--tree", help="a tree to copy and freeze [default: the Rust toolchain's]")
+    parser.add_argument("--tree", help="a tree to copy and freeze [default: this machine's toolchains and sources]")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
+    parser.add_argument("--entries", type=int, default=0,
+                        help="nothing but so many entries, told by an agent's stream; e.g. 10000000")
+    parser.add_argument("--install-peers", action="store_true", help="builds fclones and czkawka first; minutes")
+    parser.add_argument("--copy", help="where the copy of the tree is kept for the next run [default: nowhere]")
+    parser.add_argument("--scratch", help="where the copy and the databases are [default: the system's]")
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
     chosen = parser.parse_args()
     if chosen.quick:
-        chosen.rounds = 2
+        chosen.rounds = min(chosen.rounds, 2)
     return chosen
-
-
-def frozen(chosen, into):
-    """A copy that nobody changes; hard links become files of their own."""
-    tree = into / "tree"
-    if chosen.quick:
-        for n in range(3_000):
-            path = tree / f"d{n % 41}" / f"e{n % 7}" / f"test_{n}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes([n % 251]) * (n % 900))
-        return tree
-    source = chosen.tree or str(pathlib.Path.home() / ".rustup")
-    shutil.copytree(source, tree, symlinks=True, ignore_dangling_symlinks=True)
-    return tree
-
-
-def files_of(tree):
-    found = []
-    for parent, _, names in os.walk(tree):
-        for name in names:
-            path = os.path.join(parent, name)
-            if not os.path.islink(path) and os.path.isfile(path):
-                found.append(path)
-    return found
 
 
 def timed(work):
@@ -67,162 +47,243 @@ def timed(work):
     return time.perf_counter() - begin, result
 
 
-def run(*args, **more):
-    return subprocess.run([str(arg) for arg in args], check=True, capture_output=True, **more).stdout
-
-
-class Ours:
-    """A Quarry with an empty data directory."""
-
-    def __init__(self, binary, tree):
-        self.server = quarry_server.Server(executable=binary)
-        self.tree = tree
-        self.door = http.client.HTTPConnection(self.server.address)
-        self.headers = {"authorization": f"Bearer {self.server.token}", "content-type": "application/json"}
-        self.location = self.call("POST", "/v1/files/locations", {"path": str(tree)})["location"]["id"]
-
-    def call(self, method, path, body=None):
-        self.door.request(method, path, json.dumps(body) if body is not None else None, self.headers)
-        answer = self.door.getresponse()
-        text = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"{path}: {answer.status} {text}")
-        return json.loads(text)
-
-    def scan(self, mode):
-        """Seconds of the job itself, from its first start to its end, with its numbers."""
-        job = self.call("POST", f"/v1/files/locations/{self.location}:scan", {"mode": f"SCAN_MODE_{mode}"})["job"]
-        begin = time.perf_counter()
-        while True:
-            now = self.call("GET", f"/v1/jobs/{job}")["job"]
-            if now["state"] in ("JOB_STATE_COMPLETED", "JOB_STATE_FAILED"):
-                break
-            time.sleep(0.002)
-        if now["state"] != "JOB_STATE_COMPLETED":
-            raise RuntimeError(now)
-        return time.perf_counter() - begin, {name: int(n) for name, n in now["result"].items()}
-
-    def search(self, text):
-        return self.call("POST", "/v1/files:search", {"query": {"text": text}, "page_size": 100})["entries"]
-
-    def duplicates(self):
-        groups, token = [], ""
-        while True:
-            page = self.call("GET", f"/v1/files:duplicates?page_size=1000&page_token={token}")
-            groups += page["groups"]
-            token = page["next_page_token"]
-            if not token:
-                return groups, page
-
-    def rss(self):
-        status = pathlib.Path(f"/proc/{self.server.pid()}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) // 1024
-
-    def stop(self):
-        self.door.close()
-        self.server.stop()
-
-
-def oracle(tree):
-    """Groups by b3sum."""
-    groups = collections.defaultdict(set)
-    files = [path for path in files_of(tree) if os.path.getsize(path) > 0]
-    for at in range(0, len(files), 2_000):
-        for line in run("b3sum", "--", *files[at : at + 2_000]).decode(errors="surrogateescape").splitlines():
-            if not line.startswith("\\"):
-                digest, path = line.split("  ", 1)
-                groups[digest].add(path)
-    return {digest: paths for digest, paths in groups.items() if len(paths) > 1}
-
-
-def hash_all(tree):
-    files = [path for path in files_of(tree)]
-    half = len(files) // 2
-    command = ["xargs", "-0", "-n", "2000", "b3sum", "--no-names", "--num-threads", "1", "--"]
-    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(2)]
-    for process, part in zip(both, (files[:half], files[half:])):
-        process.stdin.write(b"\0".join(os.fsencode(path) for path in part))
-        process.stdin.close()
-    for process in both:
-        process.wait()
+def expect(what, is_so):
+    if not is_so:
+        raise SystemExit(f"WRONG: {what}")
 
 
 def main():
     chosen = arguments()
-    missing = [peer for peer in PEERS if shutil.which(peer) is None]
-    if missing:
-        print(f"peers that are not installed: {', '.join(missing)} (Debian: plocate b3sum jdupes)")
-        if not chosen.quick:
-            sys.exit(1)
-    with tempfile.TemporaryDirectory(prefix="quarry-bench") as scratch:
+    if chosen.install_peers:
+        peers.install()
+    names = [*peers.PACKAGES, *peers.CRATES]
+    print("peers: " + ", ".join(f"{name} {peers.version(name)}" for name in names), flush=True)
+    kinds = ["sqlite", "postgres"] if chosen.database == "both" else [chosen.database]
+    with tempfile.TemporaryDirectory(prefix="quarry-bench", dir=chosen.scratch) as scratch:
         scratch = pathlib.Path(scratch)
-        measure(chosen, frozen(chosen, scratch), scratch, set(missing))
+        postgres = None
+        if "postgres" in kinds:
+            from postgres_server import Postgres
+
+            postgres = Postgres(scratch / "postgres")
+        databases = {kind: postgres if kind == "postgres" else None for kind in kinds}
+        place = pathlib.Path(chosen.copy) if chosen.copy and not chosen.quick else scratch / "tree"
+        tree = place if place.exists() else trees.frozen(place, chosen.tree, chosen.quick)
+        if chosen.entries:
+            for kind, database in databases.items():
+                repeated(chosen, tree, kind, database)
+        else:
+            measured(chosen, tree, scratch, databases)
 
 
-def measure(chosen, tree, scratch, missing):
-    times = collections.defaultdict(list)
+def measured(chosen, tree, scratch, databases):
+    truth, report = trees.Truth(tree), Report()
+    groups = truth.groups()
+    print(f"{truth.entries:,} entries, {len(truth.files):,} files, {truth.bytes / 1e9:.2f} GB, "
+          f"{len(groups):,} groups of equal files by b3sum", flush=True)
+    for at in range(chosen.rounds):
+        others(report, tree, truth, scratch, set(groups.values()), at == 0)
+        for kind, database in databases.items():
+            indexed(chosen, report, kind, database, tree, truth, scratch, groups)
+            from_nothing(chosen, report, kind, database, tree, groups)
+        print(f"round {at + 1} of {chosen.rounds}", file=sys.stderr, flush=True)
+    table(report, databases, truth)
+
+
+def others(report, tree, truth, scratch, wanted, is_first):
+    """A round of the peers; what they find is looked at once."""
     database = scratch / "locate.db"
-    update = ["updatedb", "-U", tree, "-o", database, "--require-visibility", "0", "--prunepaths", ""]
-    has = lambda *names: not missing.intersection(names)  # noqa: E731
-    groups, entries = None, 0
-    for _ in range(chosen.rounds):
-        if has("updatedb"):
-            database.unlink(missing_ok=True)
-            times["updatedb first"].append(timed(lambda: run(*update))[0])
-            times["updatedb again"].append(timed(lambda: run(*update))[0])
-        if has("b3sum"):
-            times["b3sum"].append(timed(lambda: hash_all(tree))[0])
-        if has("jdupes"):
-            times["jdupes"].append(timed(lambda: run("jdupes", "-r", "-q", "-m", tree))[0])
-        ours = Ours(chosen.binary, tree)
-        try:
-            seconds, numbers = ours.scan("METADATA")
-            entries = numbers["entries"]
-            times["first"].append(seconds)
-            seconds, numbers = ours.scan("METADATA")
-            assert numbers["added"] == numbers["changed"] == 0, numbers
-            times["again"].append(seconds)
-            times["content"].append(ours.scan("CONTENT")[0])
-            seconds, (groups, _) = timed(ours.duplicates)
-            times["groups"].append(seconds)
-            times["page"].append(timed(lambda: ours.call("GET", "/v1/files:duplicates?page_size=100"))[0])
-            for needle in NEEDLES * 20:
-                times["search"].append(timed(lambda needle=needle: ours.search(needle))[0])
-                if has("plocate", "updatedb") and len(times["plocate"]) < 100:
-                    times["plocate"].append(
-                        timed(lambda needle=needle: subprocess.run(
-                            ["plocate", "-d", database, "-l", "100", needle], capture_output=True))[0])
-            memory = ours.rss()
-        finally:
-            ours.stop()
-    if has("b3sum"):
-        wanted = oracle(tree)
-        found = {group["content"]: {entry["path"] for entry in group["entries"]} for group in groups}
-        assert set(found) == set(wanted), f"{len(found)} groups, b3sum has {len(wanted)}"
-        small = {digest for digest, paths in wanted.items() if len(paths) <= 1_000}
-        assert all(found[digest] == wanted[digest] for digest in small), "groups differ"
-        print(f"{len(wanted)} groups, equal to b3sum's")
-    report(times, entries, memory)
+    if peers.find("updatedb"):
+        database.unlink(missing_ok=True)
+        for name in ("updatedb", "updatedb again"):
+            run = peers.updatedb(tree, database)
+            report.add(name, run.seconds, run.memory)
+    if peers.find("plocate") and database.exists():
+        report.add("plocate's start", peers.Run(peers.find("plocate"), "--version").seconds)
+        for needle in NEEDLES * 3:
+            run = peers.plocate(database, needle, "-l", str(PAGE))
+            report.add("plocate", run.seconds)
+    if peers.find("b3sum"):
+        report.add("b3sum", peers.b3sum(truth.files))
+    report.add("du", peers.du(tree / "all").seconds)
+    for name, find in (("jdupes", peers.jdupes), ("fclones", lambda tree: peers.fclones(tree, scratch)),
+                       ("czkawka_cli", lambda tree: peers.czkawka(tree, scratch))):
+        if peers.find(name):
+            run, found = find(tree)
+            report.add(name, run.seconds, run.memory)
+            if is_first:
+                same = len(wanted & set(found))
+                print(f"{name}: {len(found):,} groups, {same:,} of them b3sum's {len(wanted):,}", flush=True)
 
 
-def report(times, entries, memory):
-    median = {name: statistics.median(values) for name, values in times.items()}
+def indexed(chosen, report, kind, database, tree, truth, scratch, groups):
+    """Scan, again, search, hash, groups, totals, a move."""
+    ours = Ours(chosen.binary, database)
+    name = lambda what: f"{kind} {what}"  # noqa: E731
+    try:
+        ours.add(tree)
+        seconds, numbers, memory = ours.scan("METADATA")
+        expect(f"a scan finds {truth.entries} entries: {numbers}", numbers["added"] == truth.entries)
+        report.add(name("first"), seconds, memory)
+        seconds, numbers, memory = ours.scan("METADATA")
+        expect(f"nothing changed: {numbers}", numbers["added"] == numbers["changed"] == numbers["missing"] == 0)
+        report.add(name("again"), seconds, memory)
+        searches(ours, report, name, scratch / "locate.db")
+        seconds, numbers, memory = ours.scan("CONTENT")
+        full = sum(os.path.getsize(path) > 0 for path in truth.files)
+        expect(f"{full} files are hashed: {numbers}", numbers["hashed"] in (full, len(truth.files)))
+        report.add(name("hash"), seconds, memory)
+        duplicates(ours, report, name, groups)
+        totals(ours, report, name, tree, truth)
+        moved(ours, report, name, tree, truth)
+    finally:
+        ours.stop()
 
-    def row(what, ours, peer, name):
-        mine, other = median[ours], median.get(peer)
-        ratio = f"{mine / other:.2f}" if other else "-"
-        shown = f"{other * 1e3:.1f} ms" if other else "-"
-        print(f"| {what} | {name} {shown} | {mine * 1e3:.1f} ms | {ratio} |")
 
-    print(f"\n{entries} entries; {len(times['first'])} rounds; load {os.getloadavg()[0]:.1f}; peak {memory} MB\n")
-    print("| work | peer | ours | ours / peer |\n|---|---|---|---|")
-    row(f"first scan, {entries / median['first']:,.0f} entries/s", "first", "updatedb first", "updatedb")
-    row(f"unchanged rescan, {entries / median['again']:,.0f} entries/s", "again", "updatedb again", "updatedb")
-    row("hash everything into the index", "content", "b3sum", "b3sum, 2 processes")
-    row("a search, p50 over HTTP", "search", "plocate", "plocate")
-    row("100 groups from the index", "page", None, "")
-    median["nothing"] = median["first"] + median["content"] + median["page"]
-    row("duplicates from nothing", "nothing", "jdupes", "jdupes")
+def searches(ours, report, name, database):
+    kind, search = ours.files("SearchFiles")
+    kind_of_count, count = ours.files("CountFiles")
+    empty = ours.channel.unary_unary("/grpc.health.v1.Health/Check")
+    for needle in NEEDLES:
+        if peers.find("plocate") and database.exists():
+            theirs = int(peers.plocate(database, needle, "-c").out)
+            asked = kind_of_count()
+            asked.query.text = needle
+            found = count(asked).count
+            expect(f"{needle}: plocate counts {theirs} names, ours {found}", theirs == found)
+        asked = kind(page_size=PAGE)
+        asked.query.text = needle
+        body = {"query": {"text": needle}, "page_size": PAGE}
+        for _ in range(20):
+            report.add(name("search"), timed(lambda: search(asked))[0])
+            report.add(name("empty"), timed(lambda: empty(b""))[0])
+            report.add(name("search, HTTP"), timed(lambda: ours.http("POST", "/v1/files:search", body))[0])
+
+
+def duplicates(ours, report, name, groups):
+    kind, call = ours.files("ListDuplicates")
+    for _ in range(5):
+        report.add(name("page"), timed(lambda: call(kind(location_id=ours.location, page_size=PAGE)))[0])
+    seconds, (found, _) = timed(ours.groups)
+    report.add(name("groups"), seconds)
+    same_groups(found, groups)
+
+
+def same_groups(found, groups):
+    """Every group is there, once, with every file; those of more than a page tell how many they are."""
+    mine = {group.content: group for group in found}
+    expect("no group comes twice", len(mine) == len(found))
+    expect(f"{len(mine)} groups, b3sum has {len(groups)}", len(mine) == len(groups))
+    by_paths = {frozenset(entry.path for entry in group.entries): group for group in found}
+    for paths in groups.values():
+        if len(paths) <= 1_000:
+            expect(f"the group of {min(paths)}", paths in by_paths)
+        else:
+            expect("a large group", any(group.entry_count == len(paths) for group in found))
+
+
+def totals(ours, report, name, tree, truth):
+    kind, call = ours.files("GetUsage")
+    for _ in range(20):
+        seconds, answer = timed(lambda: call(kind(path=str(tree / "all"))))
+        report.add(name("totals"), seconds)
+    total = answer.total
+    expect(f"totals are the tree's: {total}",
+           (total.file_count, total.byte_count) == (len(truth.files), truth.bytes))
+
+
+def moved(ours, report, name, tree, truth):
+    """A subtree is renamed on the disk; a rescan makes the index right."""
+    kind, count = ours.files("CountFiles")
+
+    def below(path):
+        asked = kind()
+        asked.query.path = str(path)
+        return count(asked).count
+
+    unmoved, _, _ = ours.scan("METADATA")
+    os.rename(tree / "all", tree / "renamed")
+    try:
+        seconds, numbers, memory = ours.scan("METADATA")
+        expect(f"one directory was moved: {numbers}",
+               numbers["moved"] == 1 and numbers["added"] == numbers["removed"] == 0)
+        expect("all is below its new name", below(tree / "renamed") == truth.entries - 1)
+        report.add(name("move"), seconds, memory)
+        report.add(name("move alone"), max(seconds - unmoved, 1e-9))
+    finally:
+        os.rename(tree / "renamed", tree / "all")
+
+
+def from_nothing(chosen, report, kind, database, tree, groups):
+    """A server that knows nothing: scan, hash and all groups."""
+    ours = Ours(chosen.binary, database)
+    try:
+        ours.add(tree, mode="SCAN_MODE_CONTENT")
+        begin = time.perf_counter()
+        ours.scan("CONTENT")
+        found, _ = ours.groups()
+        report.add(f"{kind} nothing", time.perf_counter() - begin, ours.memory())
+        same_groups(found, groups)
+    finally:
+        ours.stop()
+
+
+def table(report, databases, truth):
+    report.head()
+    for kind in databases:
+        sqlite = kind == "sqlite"
+        there = lambda name: name if peers.find(name) else f"{name} {peers.version(name)}"  # noqa: E731
+
+        def row(work, peer, ours, target, rate=None, kind=kind, there=there):
+            shown = peer if peer in report.times else there(peer) if peer else ""
+            report.row(work, peer, shown, kind, f"{kind} {ours}", target, rate)
+
+        row("first scan with stat", "updatedb", "first", f"≤ 3×, ≥ {150 if sqlite else 80}k/s", truth.entries)
+        row("unchanged rescan", "updatedb again", "again", "≤ 1.5×, ≥ 300k/s", truth.entries)
+        row("substring, 100 names, p50 over gRPC", "plocate", "search", "< 1 ms")
+        row("… over HTTP", "plocate", "search, HTTP", "")
+        row("… a call that does nothing, gRPC", "plocate's start", "empty", "")
+        row("hash all files into the index", "b3sum", "hash", "≤ 1.11×")
+        for peer in ("jdupes", "fclones", "czkawka_cli"):
+            row("duplicates from nothing, all groups", peer, "nothing", "≤ 0.8× the best, ≤ 100 MB")
+        row("all groups from the index", None, "groups", "")
+        row(f"the {PAGE} most wasteful groups, with totals", None, "page", "< 50 ms")
+        row(f"totals of a subtree of {truth.entries:,}", "du", "totals", "≤ 5 ms")
+        row("its move, from the rescan to the index", None, "move", "")
+        row("… beyond an unchanged rescan", None, "move alone", "≤ 200 ms")
+
+
+def repeated(chosen, tree, kind, database):
+    """Many entries by repetition: how long they take, how large they are, and how fast one is found."""
+    ours = Ours(chosen.binary, database)
+    try:
+        location = ours.add("/many", device="bench", mode="SCAN_MODE_METADATA")
+        teller = many.Teller(ours, tree, chosen.entries)
+        stored, found, done = teller.run(location, "bench")
+        expect(f"{teller.told} entries were told: {done}", done.added == teller.told)
+        size = ours.stored() / teller.told if kind == "sqlite" else None
+        report, name = Report(), lambda what: f"{kind} {what}"
+        kind_of, search = ours.files("SearchFiles")
+        empty = ours.channel.unary_unary("/grpc.health.v1.Health/Check")
+        print(f"\n{kind}: {teller.told:,} entries stored in {stored:,.1f} s ({teller.told / stored:,.0f}/s), with names "
+              f"found by trigrams in {found:,.1f} s; peak {ours.memory():,.0f} MB"
+              + (f"; {size:,.1f} bytes an entry with all indexes (target ≤ 150)" if size else ""), flush=True)
+        for needle in [*NEEDLES, many.NEEDLE]:
+            asked = kind_of(page_size=PAGE)
+            asked.query.text = needle
+            for _ in range(20):
+                seconds, answer = timed(lambda: search(asked))
+                report.add(name(needle), seconds)
+                report.add(name("all needles"), seconds)
+                report.add(name("empty"), timed(lambda: empty(b""))[0])
+            if needle == many.NEEDLE:
+                expect("the one file is found", len(answer.entries) == 1)
+        report.head()
+        for needle in [*NEEDLES, many.NEEDLE, "all needles"]:
+            report.row(f"substring {needle!r}, p50 over gRPC", None, "", kind, name(needle), "< 5 ms")
+        report.row("a call that does nothing", None, "", kind, name("empty"), "")
+    finally:
+        ours.stop()
 
 
 if __name__ == "__main__":
