@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
+
+use crate::cut::CutBody;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -50,9 +50,12 @@ where
         let deadline = Instant::now() + timeout;
         Box::pin(async move {
             match tokio::time::timeout_at(deadline, answer).await {
-                Ok(response) => {
-                    Ok(response?.map(|body| Body::new(DeadlineBody::new(body, deadline))))
-                }
+                Ok(response) => Ok(response?.map(|body| {
+                    CutBody::around(body, async move {
+                        tokio::time::sleep_until(deadline).await;
+                        exceeded()
+                    })
+                })),
                 Err(_) => Err(exceeded()),
             }
         })
@@ -83,48 +86,4 @@ pub(crate) fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
         _ => return None,
     };
     Some(duration.min(YEAR))
-}
-
-/// A body that ends at a deadline.
-struct DeadlineBody {
-    body: Body,
-    sleep: Pin<Box<Sleep>>,
-    ended: bool,
-}
-
-impl DeadlineBody {
-    fn new(body: Body, deadline: Instant) -> Self {
-        Self { body, sleep: Box::pin(tokio::time::sleep_until(deadline)), ended: false }
-    }
-}
-
-impl HttpBody for DeadlineBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        if self.sleep.as_mut().poll(cx).is_ready() {
-            self.ended = true;
-            // Trailers, not an error: over a socket an error would reset the
-            // stream and the caller would not learn why.
-            let mut trailers = HeaderMap::new();
-            let framed = exceeded().add_header(&mut trailers).map(|()| Frame::trailers(trailers));
-            return Poll::Ready(Some(framed));
-        }
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended || self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
 }

@@ -1,21 +1,16 @@
 //! Streams that have no end of their own: a watch lasts as long as its caller,
 //! and would hold a process that wants to go for the whole of its grace.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
-use http::{HeaderMap, Request};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http::Request;
 use service_error::ServiceError;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::Transport;
+use crate::cut::CutBody;
 
 /// A stream of these lasts though its name does not say so: an agent's, and what a
 /// client asks reflection.
@@ -45,7 +40,12 @@ pub fn ending(callee: Transport, ends: CancellationToken) -> Transport {
                 response = answer => response?,
                 () = ends.cancelled() => return Err(going()),
             };
-            Ok(response.map(|body| Body::new(Lasting::new(body, ends))))
+            Ok(response.map(|body| {
+                CutBody::around(body, async move {
+                    ends.cancelled().await;
+                    going()
+                })
+            }))
         }
     }))
 }
@@ -58,48 +58,4 @@ fn going() -> Status {
 #[must_use]
 pub fn is_going(status: &Status) -> bool {
     ServiceError::from_status(status).reason_is(GOING_AWAY)
-}
-
-/// The body of a lasting answer.
-struct Lasting {
-    body: Body,
-    ends: Pin<Box<WaitForCancellationFutureOwned>>,
-    ended: bool,
-}
-
-impl Lasting {
-    fn new(body: Body, ends: CancellationToken) -> Self {
-        Self { body, ends: Box::pin(ends.cancelled_owned()), ended: false }
-    }
-}
-
-impl HttpBody for Lasting {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        if self.ends.as_mut().poll(cx).is_pending() {
-            return Pin::new(&mut self.body).poll_frame(cx);
-        }
-        self.ended = true;
-        // Whoever makes the stream learns that nobody reads it.
-        self.body = Body::empty();
-        let mut trailers = HeaderMap::new();
-        let framed = going().add_header(&mut trailers).map(|()| Frame::trailers(trailers));
-        Poll::Ready(Some(framed))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended || self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
 }

@@ -2,6 +2,7 @@
 //! socket, with the same layers around the callee in both.
 
 mod calls;
+mod cut;
 mod deadline;
 mod door;
 mod lasting;
