@@ -4,6 +4,6 @@
 mod http;
 
 use model_operations::app;
-use model_records::model;
+use registry_model as model;
 
 pub use http::Surface;

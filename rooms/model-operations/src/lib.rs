@@ -5,4 +5,5 @@ pub mod app;
 pub mod jobs;
 pub mod settings;
 
-use model_records::{model, store};
+use model_records::store;
+use registry_model as model;

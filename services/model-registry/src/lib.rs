@@ -25,7 +25,8 @@ use tonic::service::Routes;
 pub use model_operations::settings::Settings;
 
 use model_operations::{app, jobs};
-use model_records::{model, store};
+use model_records::store;
+use registry_model as model;
 
 use app::{Catalog, Outbox, Registry};
 use store::Store;

@@ -64,6 +64,7 @@ pub const ROOMS_APART: &[(&str, &str)] = &[
     ("mlflow-surface", "model-registry"),
     ("model-operations", "model-registry"),
     ("model-records", "model-registry"),
+    ("registry-model", "model-registry"),
     ("vector-commands", "quarry"),
     ("vector-records", "vector-search"),
 ];

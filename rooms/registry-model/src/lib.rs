@@ -1,0 +1,5 @@
+//! The model registry's room for types and rules that need no database, as a crate.
+
+mod model;
+
+pub use model::*;
