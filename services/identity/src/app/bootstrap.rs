@@ -21,25 +21,46 @@ const ADMIN: &str = "admin";
 const FILE: &str = "admin-token";
 const FILE_BYTES_MAX: u64 = 4_096;
 const ACTION: &str = "quarry.identity.first-admin";
+/// The token of a data dir that no server used for so long is revoked: a server that took over on
+/// a data dir of its own left it behind, perhaps with the machine that it was on.
+const UNUSED_MAX: i64 = 7 * 24 * 3_600_000_000;
 
-/// Sees to the first admin and its token. Returns whether the account is
-/// claimed.
+/// Sees to the first admin and its token. Returns the data dir that holds one;
+/// nothing if the account is claimed.
 ///
 /// # Errors
 /// A data dir that can't be written, or a claiming token that is none.
-pub async fn first_admin(store: &Store, platform: &Platform) -> Result<bool, ServiceError> {
+pub async fn first_admin(
+    store: &Store,
+    platform: &Platform,
+) -> Result<Option<String>, ServiceError> {
     let admin = make_admin(store).await?;
     if let Some(path) = &platform.admin_token_file {
         claim(store, admin, path).await?;
         remove(&platform.data_dir);
-        return Ok(true);
+        return Ok(None);
     }
     if store.claim().await?.is_some_and(|claim| claim.claimed_at.is_some()) {
         remove(&platform.data_dir);
-        return Ok(true);
+        return Ok(None);
     }
-    keep_token(store, admin, &platform.data_dir).await?;
-    Ok(false)
+    keep_token(store, admin, &platform.data_dir).await.map(Some)
+}
+
+/// Notes that this data dir is used, and revokes the tokens of those that no server uses any
+/// more: each data dir in use has one, however often one server took over from another.
+///
+/// # Errors
+/// Only of the store.
+pub async fn revoke_unused(store: &Store, place: &str, now: i64) -> Result<(), ServiceError> {
+    let tx = store.change().await?;
+    tx.see_admin_token(place, now).await?;
+    for token in tx.take_unused_admin_tokens(now.saturating_sub(UNUSED_MAX)).await? {
+        if let Some(row) = tx.token(token).await? {
+            revoke(&tx, &row.token, now).await?;
+        }
+    }
+    tx.commit().await
 }
 
 /// Several servers may start at once: the first to change makes the admin.
@@ -124,7 +145,8 @@ async fn revoke(tx: &Tx, token: &Token, now: i64) -> Result<(), ServiceError> {
     tx.audit(&done_by_server(ACTION, format!("token/{}", token.id), "revoked")).await
 }
 
-/// Keeps the data dir's token if it verifies, and replaces it otherwise.
+/// Keeps the data dir's token if it verifies, and replaces it otherwise; answers
+/// the data dir's name.
 ///
 /// The file comes first: a crash in between leaves a file that does not
 /// verify, which the next start replaces.
@@ -132,7 +154,7 @@ async fn keep_token(
     store: &Store,
     admin: PrincipalId,
     data_dir: &Path,
-) -> Result<(), ServiceError> {
+) -> Result<String, ServiceError> {
     let path = data_dir.join(FILE);
     let unusable = |error: io::Error| {
         ServiceError::precondition(format!(
@@ -143,14 +165,10 @@ async fn keep_token(
         .caused_by(error)
     };
     let place = place(data_dir).map_err(unusable)?;
-    let held = store.admin_token(&place).await?;
     if let Some(presented) = read(&path).map_err(unusable)?
-        && held == Some(presented.id)
-        && let Some(row) = store.token(presented.id).await?
-        && presented.matches(&row.hash)
-        && row.token.is_live(now_micros())
+        && keeps(store, &place, &presented).await?
     {
-        return Ok(());
+        return Ok(place);
     }
     let made = Made::new();
     write(&path, &made.text).map_err(unusable)?;
@@ -164,12 +182,28 @@ async fn keep_token(
     }
     let token = new_token(&presented, admin, "first admin, in the data dir", now);
     tx.insert_token(&token, made.hash, Origin::DataDir).await?;
-    tx.put_admin_token(&place, token.id).await?;
+    tx.put_admin_token(&place, token.id, now).await?;
     tx.audit(&done_by_server(ACTION, format!("token/{}", token.id), "written to the data dir"))
         .await?;
     tx.commit().await?;
     tracing::info!(path = %path.display(), "the first admin's token was written");
-    Ok(())
+    Ok(place)
+}
+
+/// Whether the token in a data dir is its own and lives. It is seen in the same transaction, so
+/// that no other server finds it unused meanwhile.
+async fn keeps(store: &Store, place: &str, presented: &Presented) -> Result<bool, ServiceError> {
+    let (now, tx) = (now_micros(), store.change().await?);
+    if tx.admin_token(place).await? != Some(presented.id) {
+        return Ok(false);
+    }
+    let row = tx.token(presented.id).await?;
+    if !row.is_some_and(|row| presented.matches(&row.hash) && row.token.is_live(now)) {
+        return Ok(false);
+    }
+    tx.see_admin_token(place, now).await?;
+    tx.commit().await?;
+    Ok(true)
 }
 
 fn new_token(presented: &Presented, owner: PrincipalId, description: &str, now: i64) -> Token {

@@ -66,6 +66,8 @@ pub struct Identity {
     revision: watch::Sender<i64>,
     catching_up: Mutex<()>,
     claimed: AtomicBool,
+    /// The data dir that holds the first admin's token.
+    token_place: Option<String>,
 }
 
 /// By what a platform role is recognised.
@@ -85,7 +87,7 @@ impl Identity {
         let projected = projected(&settings, platform)?;
         let store = Store::open(&platform.sql).await?;
         let keys = SigningKeys::open(&store).await?;
-        let claimed = bootstrap::first_admin(&store, platform).await?;
+        let token_place = bootstrap::first_admin(&store, platform).await?;
         let identity = Self {
             settings,
             keys,
@@ -99,7 +101,8 @@ impl Identity {
             denials: DenialQueue::default(),
             revision: watch::Sender::new(0),
             catching_up: Mutex::default(),
-            claimed: AtomicBool::new(claimed),
+            claimed: AtomicBool::new(token_place.is_none()),
+            token_place,
             store,
         };
         identity.load_refusals().await?;
@@ -213,7 +216,22 @@ impl Identity {
         let tx = self.store.change().await?;
         tx.forget_changes(now.saturating_sub(hours.saturating_mul(HOUR))).await?;
         tx.forget_events(now - EVENTS_KEPT).await?;
-        tx.commit().await
+        tx.commit().await?;
+        self.revoke_unused_tokens(now).await
+    }
+
+    /// Revokes the first admin's tokens in data dirs that no server uses any more, as seen at a
+    /// time.
+    ///
+    /// # Errors
+    /// Only of the store.
+    pub async fn revoke_unused_tokens(&self, now: i64) -> Result<(), ServiceError> {
+        match &self.token_place {
+            Some(place) if !self.is_claimed() => {
+                bootstrap::revoke_unused(&self.store, place, now).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes over signing keys that another replica made.

@@ -4,7 +4,7 @@
 use ids::{PrincipalId, TokenId};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 use service_error::ServiceError;
 use sql_store::db_error;
 
@@ -60,13 +60,52 @@ impl Tx {
         update.exec(&self.conn).await.map(drop).map_err(db_error)
     }
 
-    pub async fn put_admin_token(&self, place: &str, token: TokenId) -> Result<(), ServiceError> {
-        let row =
-            admin_token::ActiveModel { place: Set(place.to_owned()), token_id: Set(token.uuid()) };
+    pub async fn put_admin_token(
+        &self,
+        place: &str,
+        token: TokenId,
+        now: i64,
+    ) -> Result<(), ServiceError> {
+        let row = admin_token::ActiveModel {
+            place: Set(place.to_owned()),
+            token_id: Set(token.uuid()),
+            seen_at: Set(now),
+        };
         let replace = OnConflict::column(admin_token::Column::Place)
-            .update_column(admin_token::Column::TokenId)
+            .update_columns([admin_token::Column::TokenId, admin_token::Column::SeenAt])
             .to_owned();
         let insert = admin_token::Entity::insert(row).on_conflict(replace);
         insert.exec_without_returning(&self.conn).await.map(drop).map_err(db_error)
+    }
+
+    /// Notes that a server uses a data dir, and that those of which nobody ever said so may be in
+    /// use.
+    pub async fn see_admin_token(&self, place: &str, now: i64) -> Result<(), ServiceError> {
+        let used = admin_token::Entity::update_many()
+            .col_expr(admin_token::Column::SeenAt, Expr::value(now))
+            .filter(
+                Condition::any()
+                    .add(admin_token::Column::Place.eq(place))
+                    .add(admin_token::Column::SeenAt.eq(0)),
+            );
+        used.exec(&self.conn).await.map(drop).map_err(db_error)
+    }
+
+    /// Forgets the data dirs that no server used since a time; answers their tokens.
+    pub async fn take_unused_admin_tokens(
+        &self,
+        before: i64,
+    ) -> Result<Vec<TokenId>, ServiceError> {
+        let unused = admin_token::Column::SeenAt.lt(before);
+        let rows = admin_token::Entity::find().filter(unused.clone()).all(&self.conn).await;
+        let tokens =
+            rows.map_err(db_error)?.into_iter().map(|row| TokenId::from_uuid(row.token_id));
+        let tokens = tokens.collect();
+        admin_token::Entity::delete_many()
+            .filter(unused)
+            .exec(&self.conn)
+            .await
+            .map_err(db_error)?;
+        Ok(tokens)
     }
 }

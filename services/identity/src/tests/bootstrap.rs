@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
+use crate::app::Identity;
 
 #[tokio::test]
 async fn the_first_start_writes_the_admins_token_and_the_next_keeps_it() {
@@ -122,6 +123,47 @@ async fn four_servers_that_start_at_once_agree() {
         }
         assert!(admins.iter().all(|admin| *admin == admins[0]), "{admins:?}");
     }
+}
+
+/// The tokens of the first admin that live.
+async fn live_tokens(admin: &Client) -> usize {
+    let request = admin.request(ListTokensRequest::default()).await.unwrap();
+    let listed = admin.tokens().list_tokens(request).await.unwrap().into_inner();
+    listed.tokens.iter().filter(|token| token.revoke_time.is_none()).count()
+}
+
+#[tokio::test]
+async fn who_takes_over_on_a_data_dir_of_its_own_leaves_no_token_behind() {
+    const DAY: i64 = 24 * 3_600_000_000;
+    on_each(|server, admin, sql, data_dir| async move {
+        let (first, now) = (admin.token.clone(), sql_store::now_micros());
+        let mut left = (server, admin);
+        for next in 1..=3 {
+            // The next one is there before the one before it goes.
+            let place = platform(&sql, &data_dir.join(format!("next-{next}")));
+            let identity = Identity::open(Settings::default(), &place).await.unwrap();
+            let server = start(place.clone()).await;
+            let own = server.client(&admin_token(&place.data_dir));
+            let was = server.client(&left.1.token);
+            assert_eq!(live_tokens(&own).await, 2, "one for each data dir in use");
+            left.0.stop().await;
+            if next == 1 {
+                identity.revoke_unused_tokens(now + 6 * DAY).await.unwrap();
+                was.who_am_i().await.unwrap();
+            }
+            identity.revoke_unused_tokens(now + next * 30 * DAY).await.unwrap();
+            assert_eq!(code(was.who_am_i().await), Code::Unauthenticated);
+            assert_eq!(live_tokens(&own).await, 1, "however often it was handed over");
+            left = (server, own);
+        }
+        left.0.stop().await;
+        // Whoever comes back to a data dir that was left finds a token that works.
+        let server = start(platform(&sql, &data_dir)).await;
+        assert_ne!(admin_token(&data_dir), first);
+        server.client(&admin_token(&data_dir)).who_am_i().await.unwrap();
+        server.client(&left.1.token).who_am_i().await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub place: String,
     pub token_id: Uuid,
+    /// When a server last used the data dir; 0: never that we know.
+    pub seen_at: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,6 +1,7 @@
 //! Identity's migrations, in order.
 
 mod m0001_first;
+mod m0002_places;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
@@ -9,6 +10,10 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_first::Migration), Box::new(sql_store::SystemMetrics)]
+        vec![
+            Box::new(m0001_first::Migration),
+            Box::new(sql_store::SystemMetrics),
+            Box::new(m0002_places::Migration),
+        ]
     }
 }
