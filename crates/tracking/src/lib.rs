@@ -2,6 +2,7 @@
 
 mod datasets;
 mod experiments;
+mod forgetting;
 mod history;
 mod inputs;
 mod logged_metrics;

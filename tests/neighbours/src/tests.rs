@@ -298,7 +298,13 @@ async fn what_is_deleted_is_purged_and_its_objects_are_garbage() {
     let mut datasets = DatasetsServiceClient::new(on.catalog.transport());
     let dataset = api::DeleteDatasetRequest { namespace: "n".into(), name: "d".into() };
     datasets.delete_dataset(dataset).await.unwrap();
+    let id = on.catalog.namespace("n").to_string();
     namespaces.delete_namespace(delete).await.unwrap();
+    let namespace_ids = vec![id, on.catalog.namespace("n").to_string(), on.dataset.clone()];
+    let judge = api::JudgeNamespacesRequest { namespace_ids };
+    let judged = garbage.judge_namespaces(judge).await.unwrap().into_inner().namespaces;
+    let verdicts: Vec<_> = judged.iter().map(api::NamespaceStanding::verdict).collect();
+    assert_eq!(verdicts, [Garbage, Kept, Unknown], "a name is given anew, an id is not");
     let purged = garbage.purge_datasets(api::PurgeDatasetsRequest::default()).await.unwrap();
     let dataset_ids = purged.into_inner().dataset_ids;
     assert_eq!(dataset_ids, [on.dataset.clone()]);

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use caller::{Caller, TokenSource, authorized};
 use catalog_api::v1::datasets_service_client::DatasetsServiceClient;
+use catalog_api::v1::garbage_service_client::GarbageServiceClient;
 use catalog_api::v1::namespaces_service_client::NamespacesServiceClient;
-use catalog_api::v1::{CreateNamespaceRequest, GetDatasetRequest, GetNamespaceRequest};
+use catalog_api::v1::{
+    CreateNamespaceRequest, GetDatasetRequest, GetNamespaceRequest, JudgeNamespacesRequest, Verdict,
+};
 use ids::{DatasetId, NamespaceId};
 use moka::future::Cache;
 use service_channel::Transport;
@@ -70,6 +73,38 @@ impl Catalog {
         };
         let id = answer.namespace.and_then(|found| found.id.parse().ok());
         id.map(Some).ok_or_else(|| ServiceError::internal("the catalog answered no namespace"))
+    }
+
+    /// Those of some namespaces that were deleted, each with when, in microseconds UTC. One that
+    /// the catalog never had is none of them.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn deleted_namespaces(
+        &self,
+        ids: &[NamespaceId],
+    ) -> Result<Vec<(NamespaceId, i64)>, ServiceError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bearer = self.tokens.for_self(CATALOG).await?;
+        let namespace_ids = ids.iter().map(ToString::to_string).collect();
+        let request = authorized(JudgeNamespacesRequest { namespace_ids }, &bearer);
+        let judged = GarbageServiceClient::new(self.transport.clone())
+            .judge_namespaces(request)
+            .await
+            .map_err(|status| ServiceError::from_status(&status).context("catalog"))?
+            .into_inner()
+            .namespaces;
+        if judged.len() != ids.len() {
+            return Err(ServiceError::internal("the catalog judged other namespaces than asked"));
+        }
+        let deleted = ids.iter().zip(judged).filter_map(|(id, standing)| {
+            let at =
+                standing.delete_time.as_ref().filter(|_| standing.verdict() == Verdict::Garbage)?;
+            Some((*id, at.seconds.saturating_mul(1_000_000) + i64::from(at.nanos) / 1_000))
+        });
+        Ok(deleted.collect())
     }
 
     /// Makes a namespace for a caller, who becomes its owner; one that is there

@@ -24,11 +24,14 @@ pub struct Collected {
     pub purged_models: i64,
     pub purged_versions: i64,
     pub swept_uploads: i64,
+    /// Files of runs whose namespace is gone.
+    #[serde(default)]
+    pub reclaimed_files: i64,
 }
 
 impl Registry {
-    /// Purges the trash of before a time, sweeps ended uploads and deletes
-    /// loose blobs.
+    /// Purges the trash of before a time and what deleted namespaces left, sweeps
+    /// ended uploads and deletes loose blobs.
     ///
     /// # Errors
     /// The database's or the object store's; what was done stays done.
@@ -74,6 +77,7 @@ impl Registry {
             ("purged_models", done.purged_models),
             ("purged_versions", done.purged_versions),
             ("swept_uploads", done.swept_uploads),
+            ("reclaimed_files", done.reclaimed_files),
         ];
         Ok(counts.map(|(name, count)| (name.to_owned(), count)).into())
     }
@@ -89,6 +93,8 @@ impl Registry {
             Some(work) => work.checkpoint()?.unwrap_or_default(),
             None => Collected::default(),
         };
+        done.reclaimed_files += self.reclaim_gone_namespaces(before).await?;
+        step(work, &done).await?;
         for _ in 0..ROUNDS_MAX {
             let (models, versions) = self.store.purge(before, AT_ONCE).await?;
             done.purged_models += models;
@@ -147,13 +153,10 @@ impl Registry {
     pub async fn garbage(&self, trash_before: Option<i64>) -> Result<Collected, ServiceError> {
         let retention = self.settings.retention_micros();
         let before = trash_before.unwrap_or_else(|| now_micros().saturating_sub(retention));
-        self.store.garbage(before).await.map(|(blobs, freed_bytes, models, versions)| Collected {
-            blobs,
-            freed_bytes,
-            purged_models: models,
-            purged_versions: versions,
-            swept_uploads: 0,
-        })
+        let gone = self.gone_namespaces(before).await?;
+        let (blobs, freed_bytes, purged_models, purged_versions) =
+            self.store.garbage(before, &gone).await?;
+        Ok(Collected { blobs, freed_bytes, purged_models, purged_versions, ..Collected::default() })
     }
 }
 

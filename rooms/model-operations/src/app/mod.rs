@@ -7,6 +7,7 @@ mod data;
 mod events;
 mod files;
 mod garbage;
+mod gone;
 mod lineage;
 mod lookup;
 mod models;

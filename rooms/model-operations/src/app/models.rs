@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use access::{Resource, Subject};
 use caller::Caller;
-use ids::{ModelId, NamespaceId, PrincipalId};
+use ids::ModelId;
 use model_query::Expr;
 use options_api::v1::Level;
 use service_error::{Code, ServiceError};
@@ -16,8 +16,6 @@ use crate::model::{Model, ModelPath, Statistics, check_description, check_tags, 
 use crate::store::{ModelOrder, ModelPage, OutboxEvent};
 
 const SERVICE: &str = "quarry.models.v1.ModelsService";
-/// Namespaces, or models of one, that are looked at together.
-const PAGE: u32 = 100;
 
 /// What a request to make a model says.
 #[derive(Debug, Clone, Default)]
@@ -196,56 +194,9 @@ impl Registry {
     }
 
     /// Announces what identity may also learn a moment later.
-    async fn tell(&self, event: &OutboxEvent) {
+    pub(super) async fn tell(&self, event: &OutboxEvent) {
         if let Err(error) = self.outbox.announce(event).await {
             tracing::warn!(%error, event = %event.id, "a model is told to identity later");
-        }
-    }
-
-    /// Puts models into the trash whose namespace the catalog no longer has: it
-    /// was deleted in the moment in which they were made. Answers how many.
-    ///
-    /// # Errors
-    /// The catalog's or the database's.
-    pub async fn leave_gone_namespaces(&self) -> Result<u64, ServiceError> {
-        let nobody = PrincipalId::from_uuid(Uuid::nil());
-        let mut after = NamespaceId::from_uuid(Uuid::nil());
-        let mut left = 0;
-        loop {
-            let used = self.store.namespaces_in_use(after, PAGE).await?;
-            let Some((last, _)) = used.last() else { return Ok(left) };
-            after = *last;
-            for (id, name) in used {
-                if self.catalog.namespace_now(&name).await? == Some(id) {
-                    continue;
-                }
-                // What is more than a page is the next round's.
-                for model in self.store.models_in(id, PAGE).await? {
-                    let told = self.store.delete_model(model, nobody).await?;
-                    self.tell(&told).await;
-                    left += 1;
-                }
-            }
-        }
-    }
-
-    /// Forgets the keys that namespaces trusted which the catalog no longer has;
-    /// answers how many.
-    ///
-    /// # Errors
-    /// The catalog's or the database's.
-    pub async fn leave_gone_keys(&self) -> Result<u64, ServiceError> {
-        let mut after = NamespaceId::from_uuid(Uuid::nil());
-        let mut gone = 0;
-        loop {
-            let trusting = self.store.trusting_namespaces(after, PAGE).await?;
-            let Some((last, _)) = trusting.last() else { return Ok(gone) };
-            after = *last;
-            for (id, name) in trusting {
-                if self.catalog.namespace_now(&name).await? != Some(id) {
-                    gone += self.store.forget_signing_keys(id).await?;
-                }
-            }
         }
     }
 

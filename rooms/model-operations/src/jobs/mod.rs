@@ -84,11 +84,6 @@ async fn collect_garbage(registry: Registry) {
             Ok(models) => tracing::warn!(models, "models of namespaces that are gone"),
             Err(error) => tracing::warn!(%error, "namespaces could not be compared; later again"),
         }
-        match registry.leave_gone_keys().await {
-            Ok(0) => {}
-            Ok(keys) => tracing::info!(keys, "signing keys of namespaces that are gone"),
-            Err(error) => tracing::warn!(%error, "signing keys were not looked at; later again"),
-        }
         if let Err(error) = registry.sweep_tree_uploads().await {
             tracing::warn!(%error, "ended uploads could not be swept; later again");
         }

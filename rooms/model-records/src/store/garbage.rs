@@ -1,6 +1,6 @@
 //! The way out of the trash.
 
-use ids::{Id, ModelId};
+use ids::{Id, ModelId, NamespaceId};
 use sea_orm::{DatabaseTransaction, FromQueryResult};
 use service_error::ServiceError;
 use sql_store::{db_error, now_micros};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::blobs::{self, FileRow};
 use super::events::{self, Place};
-use super::sql::{all, execute, number};
+use super::sql::{Values, all, execute, number};
 use super::{Store, outbox};
 use crate::model::{Change, EventKind};
 
@@ -108,24 +108,33 @@ impl Store {
         Ok(i64::try_from(versions.len()).unwrap_or(i64::MAX))
     }
 
-    /// What a collection would remove: blobs, their bytes, models, versions.
+    /// What a collection would remove: blobs, their bytes, models, versions. Files of runs in
+    /// namespaces that are gone count for nothing.
     ///
     /// # Errors
     /// The database's.
-    pub async fn garbage(&self, before: i64) -> Result<(i64, i64, i64, i64), ServiceError> {
+    pub async fn garbage(
+        &self,
+        before: i64,
+        gone: &[NamespaceId],
+    ) -> Result<(i64, i64, i64, i64), ServiceError> {
         let count = async |sql: &str, at: i64| -> Result<i64, ServiceError> {
             Ok(number(self.read(), sql, [at.into()]).await?.unwrap_or_default())
         };
-        let kept = "FROM blob b WHERE b.pinned_until < $1 AND NOT EXISTS (SELECT 1 FROM tree_file t \
-                    WHERE t.digest = b.digest) AND NOT EXISTS (SELECT 1 FROM version_file f \
-                    JOIN version v ON v.id = f.version_id JOIN model m ON m.id = v.model_id \
-                    WHERE f.digest = b.digest AND COALESCE(v.deleted_at, $2) >= $2 \
-                    AND COALESCE(m.deleted_at, $2) >= $2)";
-        let now = now_micros();
+        let mut values = Values::new(self.sql.backend());
+        let (now, before_value) = (values.add(now_micros()), values.add(before));
+        let in_gone = values.is_one_of("t.namespace_id", gone.iter().map(|id| id.uuid()));
+        let kept = format!(
+            "FROM blob b WHERE b.pinned_until < {now} AND NOT EXISTS (SELECT 1 FROM tree_file t \
+             WHERE t.digest = b.digest AND NOT {in_gone}) AND NOT EXISTS (SELECT 1 FROM version_file f \
+             JOIN version v ON v.id = f.version_id JOIN model m ON m.id = v.model_id \
+             WHERE f.digest = b.digest AND COALESCE(v.deleted_at, {before_value}) >= {before_value} \
+             AND COALESCE(m.deleted_at, {before_value}) >= {before_value})"
+        );
         let sql = format!("SELECT COUNT(*) {kept}");
-        let blobs = number(self.read(), &sql, [now.into(), before.into()]).await?;
+        let blobs = number(self.read(), &sql, values.all.clone()).await?;
         let sql = format!("SELECT CAST(COALESCE(SUM(b.byte_count), 0) AS bigint) {kept}");
-        let bytes = number(self.read(), &sql, [now.into(), before.into()]).await?;
+        let bytes = number(self.read(), &sql, values.all).await?;
         let models = count("SELECT COUNT(*) FROM model WHERE deleted_at < $1", before).await?;
         let versions = count("SELECT COUNT(*) FROM version WHERE deleted_at < $1", before).await?;
         Ok((blobs.unwrap_or_default(), bytes.unwrap_or_default(), models, versions))

@@ -13,6 +13,7 @@ mod details;
 mod events;
 mod files;
 mod garbage;
+mod gone;
 mod migration;
 mod models;
 mod ordered;

@@ -221,29 +221,6 @@ impl Store {
         Ok(told)
     }
 
-    /// Namespaces that hold live models, after one, by id.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn namespaces_in_use(
-        &self,
-        after: NamespaceId,
-        limit: u32,
-    ) -> Result<Vec<(NamespaceId, String)>, ServiceError> {
-        #[derive(FromQueryResult)]
-        struct Row {
-            namespace_id: Uuid,
-            namespace: String,
-        }
-        let sql = "SELECT namespace_id, MAX(namespace) AS namespace FROM model \
-                   WHERE deleted_at IS NULL AND namespace_id > $1 \
-                   GROUP BY namespace_id ORDER BY namespace_id LIMIT $2";
-        let values = [after.uuid().into(), i64::from(limit).into()];
-        let rows: Vec<Row> = all(self.read(), sql, values).await?;
-        let named = |row: Row| (NamespaceId::from_uuid(row.namespace_id), row.namespace);
-        Ok(rows.into_iter().map(named).collect())
-    }
-
     /// Live models of a namespace, at most `limit`.
     ///
     /// # Errors

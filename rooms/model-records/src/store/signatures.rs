@@ -106,42 +106,6 @@ impl Store {
         tx.commit().await.map_err(db_error)
     }
 
-    /// Namespaces after an id that trust keys, with their names.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn trusting_namespaces(
-        &self,
-        after: NamespaceId,
-        limit: u32,
-    ) -> Result<Vec<(NamespaceId, String)>, ServiceError> {
-        #[derive(Debug, FromQueryResult)]
-        struct Row {
-            namespace_id: Uuid,
-            namespace: String,
-        }
-        // One whose name nobody noted can't be asked for; its keys stay.
-        let sql = "SELECT namespace_id, MAX(namespace) AS namespace FROM signing_key \
-                   WHERE namespace <> '' AND namespace_id > $1 \
-                   GROUP BY namespace_id ORDER BY namespace_id LIMIT $2";
-        let values = [after.uuid().into(), i64::from(limit).into()];
-        let rows: Vec<Row> = all(self.read(), sql, values).await?;
-        let named = |row: Row| (NamespaceId::from_uuid(row.namespace_id), row.namespace);
-        Ok(rows.into_iter().map(named).collect())
-    }
-
-    /// Forgets the keys of a namespace that is gone; answers how many.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn forget_signing_keys(&self, namespace: NamespaceId) -> Result<u64, ServiceError> {
-        let tx = self.sql.begin().await?;
-        let sql = "DELETE FROM signing_key WHERE namespace_id = $1";
-        let gone = execute(&tx, sql, [namespace.uuid().into()]).await?;
-        tx.commit().await.map_err(db_error)?;
-        Ok(gone)
-    }
-
     /// Trusts a key no longer: what it vouched for counts no longer. Answers how
     /// many signatures that were; nothing if there is no such key.
     ///

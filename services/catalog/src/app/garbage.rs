@@ -1,12 +1,23 @@
 //! What may be deleted: for the item store, which has the objects.
 
 use caller::Caller;
-use ids::DatasetId;
+use ids::{DatasetId, NamespaceId};
 use service_error::ServiceError;
 use sql_store::now_micros;
 
 use crate::app::Catalog;
 use crate::model::{Expired, ListedObject, Verdict};
+
+/// Whether a namespace is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is.
+    There,
+    /// It was deleted then, in microseconds UTC.
+    Deleted(i64),
+    /// This catalog never had it.
+    Unknown,
+}
 
 impl Catalog {
     /// Takes snapshots that were replaced long ago out of up to `limit` datasets
@@ -86,5 +97,24 @@ impl Catalog {
         Self::require_service(caller)?;
         let verdicts = self.store.judge_objects(objects).await?;
         Ok((verdicts, self.settings.upload_lease_seconds))
+    }
+
+    /// Whether namespaces are there, in their order.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for whoever is no role of the platform.
+    pub async fn judge_namespaces(
+        &self,
+        caller: &Caller,
+        ids: &[NamespaceId],
+    ) -> Result<Vec<Standing>, ServiceError> {
+        Self::require_service(caller)?;
+        let known = self.store.deletions_of(ids).await?;
+        let standing = |id: &NamespaceId| match known.get(id) {
+            None => Standing::Unknown,
+            Some(None) => Standing::There,
+            Some(Some(at)) => Standing::Deleted(*at),
+        };
+        Ok(ids.iter().map(standing).collect())
     }
 }

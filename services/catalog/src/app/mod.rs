@@ -23,6 +23,7 @@ use crate::store::Store;
 
 pub use commits::{CommitRequest, CreateInCommit};
 pub use datasets::CreateDataset;
+pub use garbage::Standing;
 pub use manifest::BlockPage;
 pub use outbox::Outbox;
 

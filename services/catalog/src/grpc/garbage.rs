@@ -5,8 +5,8 @@ use catalog_api::v1::garbage_service_server::GarbageService;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use crate::app::Catalog;
-use crate::grpc::{answer, parse};
+use crate::app::{Catalog, Standing};
+use crate::grpc::{answer, parse, timestamp};
 use crate::model::{ListedObject, Verdict};
 
 /// The service over the use cases.
@@ -98,6 +98,32 @@ impl GarbageService for Garbage {
         };
         answer(judged.await)
     }
+
+    async fn judge_namespaces(
+        &self,
+        request: Request<wire::JudgeNamespacesRequest>,
+    ) -> Result<Response<wire::JudgeNamespacesResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner().namespace_ids;
+        let judged = async {
+            check_count("namespace_ids", asked.len())?;
+            let ids =
+                asked.iter().map(|id| parse("namespace_ids", id)).collect::<Result<Vec<_>, _>>()?;
+            let standings = self.0.judge_namespaces(&caller, &ids).await?;
+            let namespaces = standings.into_iter().map(standing_to_wire).collect();
+            Ok::<_, ServiceError>(wire::JudgeNamespacesResponse { namespaces })
+        };
+        answer(judged.await)
+    }
+}
+
+fn standing_to_wire(standing: Standing) -> wire::NamespaceStanding {
+    let (verdict, delete_time) = match standing {
+        Standing::There => (wire::Verdict::Kept, None),
+        Standing::Deleted(at) => (wire::Verdict::Garbage, Some(timestamp(at))),
+        Standing::Unknown => (wire::Verdict::Unknown, None),
+    };
+    wire::NamespaceStanding { verdict: verdict as i32, delete_time }
 }
 
 fn object_from_wire(object: wire::ListedObject) -> Result<ListedObject, ServiceError> {

@@ -1,5 +1,7 @@
 //! Rows of namespaces.
 
+use std::collections::HashMap;
+
 use ids::{NamespaceId, PrincipalId};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -86,6 +88,26 @@ impl Store {
             .await
             .map_err(db_error)?;
         Ok(rows.into_iter().map(Namespace::from).collect())
+    }
+
+    /// When namespaces were deleted, those that are there with `None`; others are not in it.
+    ///
+    /// # Errors
+    /// As [`db_error`].
+    pub async fn deletions_of(
+        &self,
+        ids: &[NamespaceId],
+    ) -> Result<HashMap<NamespaceId, Option<i64>>, ServiceError> {
+        let of_these = is_in_list(self.sql.backend(), "id", 1);
+        let sql = format!("SELECT * FROM namespace WHERE {of_these}");
+        let values = [id_list(ids.iter().map(|id| id.uuid()))];
+        let statement = Statement::from_sql_and_values(self.sql.backend(), sql, values);
+        let rows = namespace::Model::find_by_statement(statement)
+            .all(self.read())
+            .await
+            .map_err(db_error)?;
+        let deletion = |row: namespace::Model| (NamespaceId::from_uuid(row.id), row.deleted_at);
+        Ok(rows.into_iter().map(deletion).collect())
     }
 
     /// Deletes a namespace that holds no dataset; its name is free at once.

@@ -220,3 +220,37 @@ async fn a_commit_is_found_by_its_key_and_by_nobody_else() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_namespace_that_was_deleted_is_known_from_one_that_never_was() {
+    use wire::Verdict::{Garbage, Kept, Unknown};
+    in_each_house(async |house| {
+        let ana = Who::user();
+        let made = async |name: &str| {
+            let request = wire::CreateNamespaceRequest { name: name.into(), ..Default::default() };
+            let made = house.namespaces().create_namespace(house.by(&ana, request)).await.unwrap();
+            made.into_inner().namespace.unwrap().id
+        };
+        let (kept, gone) = (made("kept").await, made("gone").await);
+        let delete = wire::DeleteNamespaceRequest { name: "gone".into() };
+        house.namespaces().delete_namespace(house.by(&ana, delete)).await.unwrap();
+        let again = made("gone").await;
+        let unheard_of = ids::NamespaceId::new().to_string();
+        let ids = vec![gone, kept, unheard_of, again];
+        let request = wire::JudgeNamespacesRequest { namespace_ids: ids.clone() };
+        let asked = house.by(&Who::service("model-registry"), request.clone());
+        let judged = house.garbage().judge_namespaces(asked).await.unwrap().into_inner();
+        let verdicts: Vec<_> = judged.namespaces.iter().map(|one| one.verdict()).collect();
+        assert_eq!(verdicts, [Garbage, Kept, Unknown, Kept], "the name is another's now");
+        let timed: Vec<_> = judged.namespaces.iter().map(|one| one.delete_time.is_some()).collect();
+        assert_eq!(timed, [true, false, false, false]);
+        let refused = house.garbage().judge_namespaces(house.by(&ana, request)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        let many = wire::JudgeNamespacesRequest { namespace_ids: vec![ids[1].clone(); 1_001] };
+        let asked = house.by(&Who::service("model-registry"), many);
+        let refused: ServiceError =
+            house.garbage().judge_namespaces(asked).await.unwrap_err().into();
+        assert_eq!(refused.field_name(), Some("namespace_ids"));
+    })
+    .await;
+}

@@ -264,6 +264,7 @@ impl ArtifactsService for Artifacts {
             purged_versions: done.purged_versions,
             swept_uploads: done.swept_uploads,
             job: String::new(),
+            reclaimed_files: done.reclaimed_files,
         }))
     }
 }

@@ -2,6 +2,7 @@
 //! namespace of a model does to it.
 
 use super::artifacts::file;
+use super::together::put;
 use super::*;
 use model_operations::app::{self, Outbox, Registry};
 use models_api::v1::trust_service_client::TrustServiceClient;
@@ -193,12 +194,69 @@ async fn keys_do_not_outlive_their_namespace() {
         let mut trust = TrustServiceClient::new(house.transport.clone());
         trust.add_signing_key(house.by(&ana, request)).await.unwrap();
         let (id, registry) = (house.catalog.namespace("ml"), house.registry());
-        assert_eq!(registry.leave_gone_keys().await.unwrap(), 0);
+        registry.reclaim_gone_namespaces(i64::MAX).await.unwrap();
         assert_eq!(house.store.signing_keys(id).await.unwrap().len(), 1);
         house.catalog.drop_namespace("ml");
         house.catalog.namespace("ml");
-        assert_eq!(registry.leave_gone_keys().await.unwrap(), 1);
+        registry.reclaim_gone_namespaces(i64::MAX).await.unwrap();
         assert!(house.store.signing_keys(id).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+/// More than is kept in a row.
+const LARGE: usize = 100_000;
+
+#[tokio::test]
+async fn files_of_runs_do_not_outlive_their_namespace() {
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        let registry = house.registry();
+        for path in ["0/run/artifacts/a", "0/run/artifacts/same"] {
+            put(&registry, &ana, path, &[1; LARGE]).await;
+        }
+        let size = i64::try_from(LARGE).unwrap();
+        let before = registry.garbage(Some(i64::MAX)).await.unwrap();
+        assert_eq!((before.blobs, before.freed_bytes), (0, 0), "it is there");
+        let id = house.catalog.namespace("ml");
+        house.catalog.drop_namespace("ml");
+        // Its name is another's now, which has a file of its own.
+        let other = house.catalog.namespace("ml");
+        house.grant(&ana, Resource::namespace(other.uuid()), Level::Owner).await;
+        // A replica that has asked for neither's name yet.
+        let theirs = async || {
+            let stages = wire::GetStagesRequest { namespace: "ml".into() };
+            house.lifecycle().get_stages(house.by(&ana, stages)).await.is_ok()
+        };
+        eventually(theirs).await;
+        put(&house.registry(), &ana, "0/run/artifacts/a", &[2; LARGE]).await;
+        let kept = registry.collect_garbage(Some(0)).await.unwrap();
+        assert_eq!((kept.reclaimed_files, kept.freed_bytes), (0, 0), "deleted too lately");
+        let would = registry.garbage(Some(i64::MAX)).await.unwrap();
+        assert_eq!((would.blobs, would.freed_bytes), (1, size));
+        let done = registry.collect_garbage(Some(i64::MAX)).await.unwrap();
+        assert_eq!((done.reclaimed_files, done.blobs, done.freed_bytes), (2, 1, size));
+        assert!(house.store.tree_files(id, "", "", 10).await.unwrap().is_empty());
+        assert_eq!(house.store.tree_files(other, "", "", 10).await.unwrap().len(), 1);
+        let again = registry.collect_garbage(Some(i64::MAX)).await.unwrap();
+        assert_eq!((again.reclaimed_files, again.freed_bytes), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_catalog_never_had_is_left_alone() {
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        put(&house.registry(), &ana, "a", &[1; LARGE]).await;
+        let model = house.model(&ana, "m").await;
+        // As beside a catalog that was restored from before the namespace was made.
+        house.catalog.forget_namespace("ml");
+        let registry = house.registry();
+        let done = registry.collect_garbage(Some(i64::MAX)).await.unwrap();
+        assert_eq!((done.reclaimed_files, done.freed_bytes), (0, 0));
+        assert_eq!(registry.leave_gone_namespaces().await.unwrap(), 0);
+        assert!(house.store.find_model_by_id(model.id.parse().unwrap()).await.unwrap().is_some());
     })
     .await;
 }

@@ -26,7 +26,7 @@ fn caller(who: &Who) -> Caller {
     }
 }
 
-async fn put(registry: &Registry, who: &Who, path: &str, content: &[u8]) {
+pub(super) async fn put(registry: &Registry, who: &Who, path: &str, content: &[u8]) {
     let pieces: Vec<_> = content.chunks(1_000).map(|piece| Ok(piece.to_vec().into())).collect();
     let pieces = futures::stream::iter(pieces).boxed();
     registry.put_tree_file(&caller(who), "ml", path, pieces).await.unwrap();

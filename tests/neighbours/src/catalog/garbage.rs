@@ -66,9 +66,31 @@ impl GarbageService for Catalog {
             upload_lease_seconds: LEASE_SECONDS,
         }))
     }
+
+    async fn judge_namespaces(
+        &self,
+        request: Request<api::JudgeNamespacesRequest>,
+    ) -> Answer<api::JudgeNamespacesResponse> {
+        let state = self.state();
+        let ids = request.get_ref().namespace_ids.iter();
+        let namespaces = ids.map(|id| state.standing(id)).collect();
+        Ok(Response::new(api::JudgeNamespacesResponse { namespaces }))
+    }
 }
 
 impl State {
+    fn standing(&self, id: &str) -> api::NamespaceStanding {
+        let delete_time = self.deleted_namespaces.get(id).copied();
+        let verdict = if self.namespaces.values().any(|namespace| namespace.id == id) {
+            api::Verdict::Kept
+        } else if delete_time.is_some() {
+            api::Verdict::Garbage
+        } else {
+            api::Verdict::Unknown
+        };
+        api::NamespaceStanding { verdict: verdict.into(), delete_time }
+    }
+
     fn judge(&self, object: &api::ListedObject) -> api::Verdict {
         let mut blocks = self.datasets.values().flat_map(super::dataset::Dataset::blocks);
         if blocks.any(|block| block.object_key == object.object_key) {

@@ -17,6 +17,7 @@ use catalog_api::v1::garbage_service_server::GarbageServiceServer;
 use catalog_api::v1::manifest_service_server::ManifestServiceServer;
 use catalog_api::v1::namespaces_service_server::NamespacesServiceServer;
 use ids::{DatasetId, NamespaceId};
+use prost_types::Timestamp;
 use service_channel::{CONTROL_MESSAGE_BYTES_MAX, Transport};
 use service_error::ServiceError;
 use tonic::service::Routes;
@@ -37,6 +38,8 @@ pub struct Catalog {
 struct State {
     /// By name.
     namespaces: BTreeMap<String, api::Namespace>,
+    /// By id, when they were deleted.
+    deleted_namespaces: BTreeMap<String, Timestamp>,
     /// By id; deleted ones stay until they are purged.
     datasets: BTreeMap<String, Dataset>,
     /// By id.
@@ -72,9 +75,14 @@ impl Catalog {
     /// The namespace is deleted with all that it holds; its name is free.
     pub fn drop_namespace(&self, name: &str) {
         let mut state = self.state();
-        state.namespaces.remove(name);
+        state.delete_namespace(name);
         let within = state.datasets.values_mut().filter(|dataset| dataset.about.namespace == name);
         within.for_each(|dataset| dataset.deleted = true);
+    }
+
+    /// The namespace was never there, as for a catalog that holds nothing.
+    pub fn forget_namespace(&self, name: &str) {
+        self.state().namespaces.remove(name);
     }
 
     /// Makes a dataset `namespace/name` with so many versions that hold nothing.
@@ -134,6 +142,12 @@ impl State {
             ..Default::default()
         };
         self.namespaces.entry(name.to_owned()).or_insert_with(new).clone()
+    }
+
+    fn delete_namespace(&mut self, name: &str) {
+        if let Some(gone) = self.namespaces.remove(name) {
+            self.deleted_namespaces.insert(gone.id, in_seconds(0));
+        }
     }
 
     fn namespace(&self, name: &str) -> Result<&api::Namespace, ServiceError> {

@@ -55,7 +55,7 @@ impl NamespacesService for Catalog {
             let message = format!("namespace {name} holds {datasets} datasets: delete them first");
             return Err(ServiceError::precondition(message).reason("NAMESPACE_NOT_EMPTY").into());
         }
-        state.namespaces.remove(name);
+        state.delete_namespace(name);
         Ok(Response::new(api::DeleteNamespaceResponse {}))
     }
 }
