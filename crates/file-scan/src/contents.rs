@@ -8,8 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use crate::clip::{Boxes, clip_facts};
 use crate::entry::Mark;
 use crate::kinds::{ContentKind, sniff};
+use crate::media::{MediaFacts, media_facts};
 use crate::root::{Dir, Root, nanos, split, stat_fd};
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -70,13 +72,20 @@ pub struct Content {
 pub struct Hasher {
     buffer: Vec<u8>,
     head: Vec<u8>,
+    /// The boxes of the file that was last hashed, if it is made of some.
+    boxes: Option<Boxes>,
     /// The directory that was last opened: files come in runs of one.
     last: Option<(Vec<u8>, Dir)>,
 }
 
 impl Default for Hasher {
     fn default() -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES], head: Vec::with_capacity(HEAD_BYTES), last: None }
+        Self {
+            buffer: vec![0; BUFFER_BYTES],
+            head: Vec::with_capacity(HEAD_BYTES),
+            boxes: None,
+            last: None,
+        }
     }
 }
 
@@ -101,6 +110,18 @@ impl Hasher {
     #[must_use]
     pub fn head(&self) -> &[u8] {
         &self.head
+    }
+
+    /// What the headers of the file that was last hashed tell, of images and clips.
+    #[must_use]
+    pub fn facts(&self, kind: ContentKind, size: i64) -> Option<MediaFacts> {
+        match kind {
+            ContentKind::Image => media_facts(&self.head),
+            ContentKind::Video | ContentKind::Audio => {
+                clip_facts(&self.head, size, self.boxes.as_ref())
+            }
+            _ => None,
+        }
     }
 
     /// Opens a file for reading by its relative path.
@@ -132,6 +153,7 @@ impl Hasher {
     /// The reader's.
     pub fn hash_bytes(&mut self, reader: &mut impl Read) -> io::Result<([u8; 32], i64)> {
         self.head.clear();
+        self.boxes = None;
         let mut hash = blake3::Hasher::new();
         let mut size = 0_i64;
         loop {
@@ -140,6 +162,12 @@ impl Hasher {
                 return Ok((hash.finalize().into(), size));
             }
             let bytes = &self.buffer[..count];
+            if size == 0 {
+                self.boxes = Boxes::of(bytes);
+            }
+            if let Some(boxes) = &mut self.boxes {
+                boxes.feed(bytes);
+            }
             if self.head.len() < HEAD_BYTES {
                 let room = (HEAD_BYTES - self.head.len()).min(count);
                 self.head.extend_from_slice(&bytes[..room]);

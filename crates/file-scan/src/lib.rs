@@ -1,5 +1,6 @@
 //! What the file system says: a parallel walk, hashes, kinds and image facts.
 
+mod clip;
 mod contents;
 mod entry;
 mod kinds;

@@ -1,5 +1,5 @@
 //! Facts of images: size from the header, EXIF, and a perceptual hash of the
-//! pixels. What comes from outside is parsed within limits.
+//! pixels; what clips say is in `clip`. What comes from outside is parsed within limits.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
@@ -23,7 +23,7 @@ impl Default for MediaLimits {
     }
 }
 
-/// What an image says of itself.
+/// What an image or a clip says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MediaFacts {
     /// As stored, before its orientation is applied.
@@ -36,6 +36,8 @@ pub struct MediaFacts {
     pub taken: Option<String>,
     /// Maker and model.
     pub camera: Option<String>,
+    /// How long it plays; 0: no clip, or its headers do not tell.
+    pub duration_ms: i64,
     /// 64 bits that are close for images that look alike; only where the
     /// pixels were decoded.
     pub likeness: Option<i64>,

@@ -1,5 +1,6 @@
 //! An archive as a tree of directories, read once from beginning to end.
 
+mod some;
 mod tree;
 
 use std::fs::File;
@@ -9,9 +10,10 @@ pub use archive_members::{ArchiveError, Format, Limits};
 use archive_members::{Offered, read_archive};
 use file_scan::{
     Content, ContentKind, HEAD_BYTES, HashError, Hasher, Listing, Mark, MediaFacts, MediaLimits,
-    mark_of, media_facts, similarity_of, sniff,
+    mark_of, similarity_of, sniff,
 };
 
+pub use some::{Spool, read_some};
 use tree::Tree;
 
 /// Members of one archive that are told of one by one.
@@ -167,7 +169,7 @@ fn content(
         (hash, size, similarity_of(&head, &limits))
     } else {
         let (hash, size) = hasher.hash_bytes(&mut head.as_slice().chain(&mut *bytes))?;
-        let media = if kind == ContentKind::Image { media_facts(hasher.head()) } else { None };
+        let media = hasher.facts(kind, size);
         (hash, size, media)
     };
     if size.cast_unsigned() != offered.size {

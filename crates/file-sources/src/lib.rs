@@ -6,10 +6,11 @@ mod bucket;
 use std::fs::File;
 
 use file_scan::{
-    Content, HashError, Hasher, Identity, Listing, Mark, Root, WalkOptions, WalkSummary, walk,
+    Content, ContentKind, HashError, Hasher, Identity, Listing, Mark, MediaFacts, Root, WalkOptions,
+    WalkSummary, walk,
 };
 
-pub use archive::{ArchiveError, Format, Limits, Member, ReadArchive, Want, read, unpacked};
+pub use archive::{ArchiveError, Format, Limits, Member, ReadArchive, Spool, Want, read, read_some, unpacked};
 pub use bucket::{Bucket, SCHEME, bucket_path};
 
 /// Objects that are asked for at once: each waits for the network.
@@ -104,10 +105,10 @@ impl Reader<'_> {
         }
     }
 
-    /// The first bytes of the file that was last hashed.
+    /// What the headers of the file that was last hashed tell, of images and clips.
     #[must_use]
-    pub fn head(&self) -> &[u8] {
-        self.hasher.head()
+    pub fn facts(&self, kind: ContentKind, size: i64) -> Option<MediaFacts> {
+        self.hasher.facts(kind, size)
     }
 
     /// Opens a file for reading and seeking: itself, or a copy that has no name.

@@ -3,9 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use file_scan::{
-    ContentKind, HashError, Hasher, MediaFacts, MediaLimits, Root, media_facts, similarity,
-};
+use file_scan::{ContentKind, HashError, Hasher, MediaFacts, MediaLimits, Root, similarity};
 use files_api::v1::agent_hash::Outcome;
 use files_api::v1::{AgentContent, AgentFile, AgentHash};
 
@@ -53,8 +51,7 @@ fn hash(hasher: &mut Hasher, root: &Root, file: &AgentFile, deep: bool) -> Outco
                 .ok()
                 .and_then(|(mut file, _)| similarity(&mut file, &MediaLimits::default()).ok()?)
         }
-        (ContentKind::Image, false) => media_facts(hasher.head()),
-        _ => None,
+        (kind, _) => hasher.facts(kind, content.size),
     };
     let has_media = media.is_some();
     let media = media.unwrap_or_else(MediaFacts::default);
@@ -72,5 +69,6 @@ fn hash(hasher: &mut Hasher, root: &Root, file: &AgentFile, deep: bool) -> Outco
         broken: media.broken,
         likeness: media.likeness,
         has_media,
+        duration_ms: media.duration_ms,
     })
 }

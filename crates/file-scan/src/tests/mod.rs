@@ -1,6 +1,7 @@
 //! Trees that are ordinary, and trees that are not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod clips;
 mod contents;
 mod walks;
 

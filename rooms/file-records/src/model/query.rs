@@ -3,6 +3,7 @@
 use globset::{GlobBuilder, GlobMatcher};
 use regex::bytes::{Regex, RegexBuilder};
 use service_error::ServiceError;
+use uuid::Uuid;
 
 /// Compiled patterns may take so much memory.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
@@ -27,8 +28,14 @@ pub struct Query {
     pub modified_before: Option<i64>,
     pub tags: Vec<String>,
     pub labels: Vec<String>,
+    /// These have these values.
+    pub properties: Vec<(String, String)>,
     /// A location's directory and all below it.
     pub within: Option<(i64, String)>,
+    /// Only what lies in that directory itself.
+    pub directly: bool,
+    /// Whose own marks count beside everybody's; nil: nobody's.
+    pub viewer: Uuid,
     /// Locations that may be seen.
     pub locations: Vec<i64>,
     pub duplicates_only: bool,

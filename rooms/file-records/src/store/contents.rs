@@ -51,10 +51,12 @@ pub struct Hashed {
 }
 
 impl Hashed {
-    /// The pixels were looked at: what a header alone tells is known with the
-    /// content, and must not take the place of more.
+    /// The pixels were looked at, or it is a clip: what the header of an image
+    /// tells is known with the content, and must not take the place of more.
     fn was_decoded(&self) -> bool {
-        self.media.as_ref().is_some_and(|media| media.likeness.is_some() || media.broken)
+        self.media
+            .as_ref()
+            .is_some_and(|media| media.likeness.is_some() || media.broken || media.duration_ms > 0)
     }
 }
 
@@ -282,6 +284,7 @@ fn media_columns<'a>(
         ("width", number(|facts| facts.width)),
         ("height", number(|facts| facts.height)),
         ("orientation", number(|facts| facts.orientation)),
+        ("duration", number(|facts| facts.duration_ms)),
         ("taken", text(|facts| &facts.taken)),
         ("camera", text(|facts| &facts.camera)),
         (

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use file_scan::{Entry, Kind, names};
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 use service_error::ServiceError;
 
 use super::bulk::{self, Column};
 use super::changes::{ChangeKind, Logged, path_in};
-use super::merge::{Listed, Merged};
+use super::merge::Merged;
 use super::{all, get};
 
 /// A directory's row.
@@ -16,6 +16,8 @@ use super::{all, get};
 pub struct DirId {
     pub id: i64,
     pub is_new: bool,
+    /// Its stored entries are read by pages.
+    pub is_large: bool,
 }
 
 /// What is stored of an entry, as far as a comparison needs it.
@@ -30,7 +32,39 @@ pub struct StoredEntry {
     is_gone: bool,
 }
 
-type ByName = HashMap<String, StoredEntry>;
+pub type ByName = HashMap<String, StoredEntry>;
+
+const COLUMNS: &str = "id, dir_id, name, kind, size, modified, changed, ino, gone";
+/// Rows of one statement: a row takes many times what is kept of it.
+const PAGE: i64 = 20_000;
+
+fn entry_of(row: &QueryResult) -> Result<StoredEntry, ServiceError> {
+    Ok(StoredEntry {
+        id: get(row, "id")?,
+        kind: get(row, "kind")?,
+        size: get(row, "size")?,
+        modified: get(row, "modified")?,
+        changed: get(row, "changed")?,
+        ino: get(row, "ino")?,
+        is_gone: get::<Option<i64>>(row, "gone")?.is_some(),
+    })
+}
+
+/// The entries of one directory, however many, by name.
+pub async fn stored_in<C: ConnectionTrait>(db: &C, dir: i64) -> Result<ByName, ServiceError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM entry WHERE dir_id = $1 AND name > $2 ORDER BY name LIMIT $3"
+    );
+    let (mut stored, mut after) = (ByName::new(), String::new());
+    loop {
+        let rows = all(db, &sql, vec![dir.into(), after.into(), PAGE.into()]).await?;
+        let Some(last) = rows.last() else { return Ok(stored) };
+        after = get(last, "name")?;
+        for row in &rows {
+            stored.insert(get(row, "name")?, entry_of(row)?);
+        }
+    }
+}
 
 /// The entries of some directories, by directory and name.
 pub async fn stored(
@@ -40,21 +74,11 @@ pub async fn stored(
     let mut stored: HashMap<i64, ByName> = HashMap::new();
     let backend = tx.get_database_backend();
     for chunk in dirs.chunks(5_000) {
-        let sql = format!(
-            "SELECT id, dir_id, name, kind, size, modified, changed, ino, gone FROM entry WHERE {}",
-            bulk::in_numbers(backend, "dir_id", 1)
-        );
+        let sql =
+            format!("SELECT {COLUMNS} FROM entry WHERE {}", bulk::in_numbers(backend, "dir_id", 1));
         for row in all(tx, &sql, vec![bulk::numbers(backend, chunk)]).await? {
-            let entry = StoredEntry {
-                id: get(&row, "id")?,
-                kind: get(&row, "kind")?,
-                size: get(&row, "size")?,
-                modified: get(&row, "modified")?,
-                changed: get(&row, "changed")?,
-                ino: get(&row, "ino")?,
-                is_gone: get::<Option<i64>>(&row, "gone")?.is_some(),
-            };
-            stored.entry(get(&row, "dir_id")?).or_default().insert(get(&row, "name")?, entry);
+            let entries = stored.entry(get(&row, "dir_id")?).or_default();
+            entries.insert(get(&row, "name")?, entry_of(&row)?);
         }
     }
     Ok(stored)
@@ -117,35 +141,40 @@ impl Changes {
         }
     }
 
-    /// Compares one directory.
-    pub fn compare(&mut self, dir: DirId, listed: &Listed, mut stored: ByName) {
-        for entry in &listed.listing.entries {
-            let name = names::text(&entry.name);
-            match stored.remove(&name) {
-                None => {
-                    if let Some((new, _)) = &mut self.paths {
-                        new.push(path_in(&listed.path, &name));
-                    }
-                    self.new.push(0, dir.id, name, entry);
+    /// Rows that are to be written.
+    pub fn row_count(&self) -> usize {
+        self.new.dir.len() + self.changed.dir.len()
+    }
+
+    /// Compares an entry of the directory at `path` with what is stored of it,
+    /// which is taken out of `stored`.
+    pub fn compare(&mut self, dir: DirId, path: &str, entry: &Entry, stored: &mut ByName) {
+        let name = names::text(&entry.name);
+        match stored.remove(&name) {
+            None => {
+                if let Some((new, _)) = &mut self.paths {
+                    new.push(path_in(path, &name));
                 }
-                Some(known) if !known.is(entry) => {
-                    if known.kind == Kind::Dir as i16 && entry.kind != Kind::Dir {
-                        self.replaced.push(path_in(&listed.path, &name));
-                    }
-                    if let Some((_, changed)) = &mut self.paths {
-                        changed.push(path_in(&listed.path, &name));
-                    }
-                    self.changed.push(known.id, dir.id, name, entry);
-                }
-                Some(known) if known.is_gone => self.returned.push(known.id),
-                Some(_) => {}
+                self.new.push(0, dir.id, name, entry);
             }
+            Some(known) if !known.is(entry) => {
+                if known.kind == Kind::Dir as i16 && entry.kind != Kind::Dir {
+                    self.replaced.push(path_in(path, &name));
+                }
+                if let Some((_, changed)) = &mut self.paths {
+                    changed.push(path_in(path, &name));
+                }
+                self.changed.push(known.id, dir.id, name, entry);
+            }
+            Some(known) if known.is_gone => self.returned.push(known.id),
+            Some(_) => {}
         }
-        // What was not seen in a listing that is not whole may still be there.
-        if listed.listing.is_complete() {
-            let missing = stored.into_values().filter(|known| !known.is_gone);
-            self.missing.extend(missing.map(|known| known.id));
-        }
+    }
+
+    /// What is left of a directory that was read to its end is missing.
+    pub fn left(&mut self, stored: ByName) {
+        let missing = stored.into_values().filter(|known| !known.is_gone);
+        self.missing.extend(missing.map(|known| known.id));
     }
 
     /// What the log is told, new rows being numbered from `first`; nothing if
@@ -163,15 +192,19 @@ impl Changes {
     }
 
     /// The columns of new rows, numbered from `first`, and of changed ones.
-    pub fn columns(&self, first: i64) -> (Named, Named) {
-        let count = i64::try_from(self.new_count()).unwrap_or(0);
-        let ids = (first..first + count).collect();
-        let mut new = self.new.columns(ids);
-        new.push(("dir_id", Column::I64(self.new.dir.clone())));
-        new.push(("name", Column::Text(self.new.name.clone())));
-        new.push(("ext", Column::Text(self.new.ext.clone())));
-        new.push(("since", Column::I64(vec![self.generation; self.new_count()])));
-        (new, self.changed.columns(self.changed.id.clone()))
+    pub fn columns(&mut self, first: i64) -> (Named, Named) {
+        let (mut new, changed) = (std::mem::take(&mut self.new), std::mem::take(&mut self.changed));
+        new.id = (first..).take(new.dir.len()).collect();
+        let since = vec![self.generation; new.dir.len()];
+        let placed = [
+            ("dir_id", Column::I64(std::mem::take(&mut new.dir))),
+            ("name", Column::Text(std::mem::take(&mut new.name))),
+            ("ext", Column::Text(std::mem::take(&mut new.ext))),
+            ("since", Column::I64(since)),
+        ];
+        let mut columns = new.columns();
+        columns.extend(placed);
+        (columns, changed.columns())
     }
 }
 
@@ -215,20 +248,20 @@ impl EntryRows {
         self.target.push(entry.target.as_deref().map(names::text));
     }
 
-    fn columns(&self, ids: Vec<i64>) -> Vec<(&'static str, Column)> {
+    fn columns(self) -> Named {
         vec![
-            ("id", Column::I64(ids)),
-            ("kind", Column::I64(self.kind.clone())),
-            ("size", Column::I64(self.size.clone())),
-            ("modified", Column::I64(self.modified.clone())),
-            ("changed", Column::I64(self.changed.clone())),
-            ("born", Column::OptI64(self.born.clone())),
-            ("ino", Column::I64(self.ino.clone())),
-            ("links", Column::I64(self.links.clone())),
-            ("mode", Column::I64(self.mode.clone())),
-            ("uid", Column::I64(self.uid.clone())),
-            ("gid", Column::I64(self.gid.clone())),
-            ("target", Column::OptText(self.target.clone())),
+            ("id", Column::I64(self.id)),
+            ("kind", Column::I64(self.kind)),
+            ("size", Column::I64(self.size)),
+            ("modified", Column::I64(self.modified)),
+            ("changed", Column::I64(self.changed)),
+            ("born", Column::OptI64(self.born)),
+            ("ino", Column::I64(self.ino)),
+            ("links", Column::I64(self.links)),
+            ("mode", Column::I64(self.mode)),
+            ("uid", Column::I64(self.uid)),
+            ("gid", Column::I64(self.gid)),
+            ("target", Column::OptText(self.target)),
         ]
     }
 }

@@ -217,7 +217,17 @@ impl Store {
         execute(tx, sql, range).await.map(drop)
     }
 
-    /// The regular files at and below a directory, after (directory, entry).
+    /// Whether a path is an archive that is looked into, or lies in one.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_in_archive(&self, location: i64, path: &str) -> Result<bool, ServiceError> {
+        let sql = "SELECT 1 AS found FROM dir WHERE location_id = $1 AND path = $2 AND archive IS NOT NULL";
+        Ok(self.row(sql, vec![location.into(), path.into()]).await?.is_some())
+    }
+
+    /// The regular files at and below a directory, after (directory, entry);
+    /// `archives`: those in archives too.
     ///
     /// # Errors
     /// The database's.
@@ -227,12 +237,14 @@ impl Store {
         path: &str,
         after: (i64, i64),
         limit: u32,
+        archives: bool,
     ) -> Result<Vec<ListedFile>, ServiceError> {
+        let of = if archives { "" } else { "AND d.archive IS NULL" };
         let (from, to) = below(path);
         let sql = format!(
             "SELECT {FOUND}, d.id AS dir_id, e.changed, c.likeness
              FROM dir d JOIN entry e ON e.dir_id = d.id LEFT JOIN content c ON c.id = e.content_id
-             WHERE d.location_id = $1 AND d.archive IS NULL AND (d.path = $2 OR (d.path >= $3 AND d.path < $4)) AND e.kind = 1
+             WHERE d.location_id = $1 {of} AND (d.path = $2 OR (d.path >= $3 AND d.path < $4)) AND e.kind = 1
                AND e.gone IS NULL AND e.hashed <> 3 AND d.id >= $5 AND (d.id > $5 OR e.id > $6)
              ORDER BY d.id, e.id LIMIT $7"
         );

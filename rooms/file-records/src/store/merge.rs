@@ -14,6 +14,12 @@ use super::changes::{ChangeKind, Logged};
 use super::diff::{self, Changes};
 use super::{ScanKey, Store, all, below, execute, get};
 
+/// Entries of a directory that are written at once; of larger ones the parts are not
+/// told one by one.
+const PART: usize = 100_000;
+/// The stored entries of directories of so many files are read by pages.
+const LARGE: i64 = 20_000;
+
 /// A listing with what is stored of it.
 #[derive(Debug)]
 pub struct Listed {
@@ -74,6 +80,7 @@ struct Known {
     problem: Option<String>,
     identity: Identity,
     archive: Option<i64>,
+    files: i64,
 }
 
 impl Listed {
@@ -114,9 +121,31 @@ impl Store {
         inode_at: impl Fn(&str) -> Option<Identity>,
     ) -> Result<Merged, ServiceError> {
         let mut merged = Merged::default();
-        let known = self.known(self.read(), scan, batch.listed.iter()).await?;
-        let fresh: Vec<Listed> = batch
-            .listed
+        let mut run = Vec::new();
+        for listed in batch.listed {
+            if listed.listing.entries.len() <= PART {
+                run.push(listed);
+                continue;
+            }
+            merged += self.merge_run(scan, std::mem::take(&mut run), &inode_at).await?;
+            merged += self.merge_run(scan, vec![listed], &inode_at).await?;
+        }
+        merged += self.merge_run(scan, run, &inode_at).await?;
+        Ok(merged)
+    }
+
+    /// Merges directories in one transaction; or one that is too large for that in
+    /// several, its fingerprint with the last: a kill before leaves it to be looked
+    /// at again.
+    async fn merge_run(
+        &self,
+        scan: ScanKey,
+        listed: Vec<Listed>,
+        inode_at: &impl Fn(&str) -> Option<Identity>,
+    ) -> Result<Merged, ServiceError> {
+        let mut merged = Merged::default();
+        let mut known = self.known(self.read(), scan, listed.iter()).await?;
+        let mut fresh: Vec<Listed> = listed
             .into_iter()
             .filter(|listed| match known.get(&listed.path) {
                 Some(known) if listed.is_as_known(known) => {
@@ -129,9 +158,14 @@ impl Store {
         if fresh.is_empty() {
             return Ok(merged);
         }
+        let mut large = None;
+        if let [listed] = fresh.as_mut_slice()
+            && listed.listing.entries.len() > PART
+        {
+            large = Some((listed.path.clone(), listed.print.take()));
+        }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
-        let mut known = known;
         if !scan.is_first() {
             let moved = self.rename_moved(&tx, scan, &fresh, &known, inode_at).await?;
             if moved > 0 {
@@ -140,14 +174,61 @@ impl Store {
             }
         }
         let (fresh, ids) = self.put_dirs(&tx, scan, fresh, known).await?;
-        let changes = self.compare(&tx, scan, &fresh, &ids).await?;
-        merged += changes.counts();
-        self.apply(&tx, scan, changes).await?;
-        if merged.added + merged.changed > 0 {
-            let unhashed = "UPDATE location SET unhashed = TRUE WHERE id = $1 AND NOT unhashed";
-            execute(&tx, unhashed, vec![scan.location.into()]).await?;
-        }
+        let Some((path, print)) = large else {
+            merged += self.compare(&tx, scan, fresh, &ids).await?;
+            tx.commit().await.map_err(db_error)?;
+            return Ok(merged);
+        };
         tx.commit().await.map_err(db_error)?;
+        for listed in fresh {
+            if let Some(dir) = ids.get(&path) {
+                merged += self.compare_large(scan, *dir, listed).await?;
+            }
+        }
+        let tx = self.sql.begin().await?;
+        self.hold(&tx, scan).await?;
+        let sql = "UPDATE dir SET print = $3 WHERE location_id = $1 AND path = $2";
+        let print = print.map(|print| print.to_vec());
+        execute(&tx, sql, vec![scan.location.into(), path.into(), print.into()]).await?;
+        tx.commit().await.map_err(db_error)?;
+        Ok(merged)
+    }
+
+    /// Compares a directory of any size with what is stored of it, and writes what
+    /// differs a part at a time: others write in between, and the job's lease is held.
+    async fn compare_large(
+        &self,
+        scan: ScanKey,
+        dir: diff::DirId,
+        listed: Listed,
+    ) -> Result<Merged, ServiceError> {
+        let mut known = match dir.is_new {
+            true => diff::ByName::new(),
+            false => diff::stored_in(self.read(), dir.id).await?,
+        };
+        let (is_told, is_complete) = (!scan.is_first(), listed.listing.is_complete());
+        let mut changes = Changes::new(scan.generation, is_told);
+        let mut merged = Merged::default();
+        let mut entries = listed.listing.entries.into_iter();
+        let mut is_last = false;
+        while !is_last {
+            is_last = true;
+            for entry in entries.by_ref() {
+                changes.compare(dir, &listed.path, &entry, &mut known);
+                if changes.row_count() >= PART {
+                    is_last = false;
+                    break;
+                }
+            }
+            if is_last && is_complete {
+                changes.left(std::mem::take(&mut known));
+            }
+            let tx = self.sql.begin().await?;
+            self.hold(&tx, scan).await?;
+            let part = Changes::new(scan.generation, is_told);
+            merged += self.apply(&tx, scan, std::mem::replace(&mut changes, part)).await?;
+            tx.commit().await.map_err(db_error)?;
+        }
         Ok(merged)
     }
 
@@ -179,7 +260,7 @@ impl Store {
         }
         let backend = self.backend();
         let sql = format!(
-            "SELECT id, path, print, problem, dev, ino, archive FROM dir WHERE location_id = $1 AND {}",
+            "SELECT id, path, print, problem, dev, ino, archive, files FROM dir WHERE location_id = $1 AND {}",
             bulk::in_texts(backend, "path", 2)
         );
         let values = vec![scan.location.into(), bulk::texts(backend, paths)];
@@ -193,6 +274,7 @@ impl Store {
                 problem: get(&row, "problem")?,
                 identity: Identity { dev: dev.cast_unsigned(), ino: ino.cast_unsigned() },
                 archive: get(&row, "archive")?,
+                files: get(&row, "files")?,
             };
             known.insert(get(&row, "path")?, dir);
         }
@@ -207,7 +289,7 @@ impl Store {
         scan: ScanKey,
         fresh: &[Listed],
         known: &HashMap<String, Known>,
-        inode_at: impl Fn(&str) -> Option<Identity>,
+        inode_at: &impl Fn(&str) -> Option<Identity>,
     ) -> Result<i64, ServiceError> {
         let unknown: BTreeMap<&str, &Listed> = fresh
             .iter()
@@ -314,7 +396,10 @@ impl Store {
     ) -> Result<(Vec<Listed>, HashMap<String, diff::DirId>), ServiceError> {
         let mut ids: HashMap<String, diff::DirId> = known
             .iter()
-            .map(|(path, dir)| (path.clone(), diff::DirId { id: dir.id, is_new: false }))
+            .map(|(path, dir)| {
+                let is_large = dir.files >= LARGE;
+                (path.clone(), diff::DirId { id: dir.id, is_new: false, is_large })
+            })
             .collect();
         let new_count = fresh.iter().filter(|listed| !known.contains_key(&listed.path)).count();
         let mut next = take_ids(tx, "dir", new_count).await?;
@@ -326,7 +411,8 @@ impl Store {
             }
             let parent = parent_of(&listed.path).and_then(|path| ids.get(path)).map(|dir| dir.id);
             new.push(next, scan.location, parent, listed);
-            ids.insert(listed.path.clone(), diff::DirId { id: next, is_new: true });
+            let dir = diff::DirId { id: next, is_new: true, is_large: false };
+            ids.insert(listed.path.clone(), dir);
             next += 1;
         }
         bulk::insert(tx, "dir", &new.columns(true), "").await?;
@@ -338,23 +424,31 @@ impl Store {
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
-        fresh: &[Listed],
+        fresh: Vec<Listed>,
         ids: &HashMap<String, diff::DirId>,
-    ) -> Result<Changes, ServiceError> {
-        let old: Vec<i64> = fresh
+    ) -> Result<Merged, ServiceError> {
+        let old = fresh
             .iter()
             .filter_map(|listed| ids.get(&listed.path))
-            .filter(|dir| !dir.is_new)
-            .map(|dir| dir.id)
-            .collect();
-        let mut stored = diff::stored(tx, &old).await?;
+            .filter(|dir| !dir.is_new && !dir.is_large)
+            .map(|dir| dir.id);
+        let mut stored = diff::stored(tx, &old.collect::<Vec<_>>()).await?;
         let mut changes = Changes::new(scan.generation, !scan.is_first());
         for listed in fresh {
-            if let Some(dir) = ids.get(&listed.path) {
-                changes.compare(*dir, listed, stored.remove(&dir.id).unwrap_or_default());
+            let Some(dir) = ids.get(&listed.path).copied() else { continue };
+            let mut known = match dir.is_large {
+                true => diff::stored_in(tx, dir.id).await?,
+                false => stored.remove(&dir.id).unwrap_or_default(),
+            };
+            for entry in &listed.listing.entries {
+                changes.compare(dir, &listed.path, entry, &mut known);
+            }
+            // What was not seen in a listing that is not whole may still be there.
+            if listed.listing.is_complete() {
+                changes.left(known);
             }
         }
-        Ok(changes)
+        self.apply(tx, scan, changes).await
     }
 
     async fn apply(
@@ -362,7 +456,8 @@ impl Store {
         tx: &DatabaseTransaction,
         scan: ScanKey,
         mut changes: Changes,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Merged, ServiceError> {
+        let counts = changes.counts();
         let first = take_ids(tx, "entry", changes.new_count()).await?;
         match changes.logged(first) {
             Some(logged) => self.log(tx, scan, logged).await?,
@@ -389,7 +484,11 @@ impl Store {
                 execute(tx, &sql, vec![bulk::numbers(backend, chunk)]).await?;
             }
         }
-        Ok(())
+        if counts.added + counts.changed > 0 {
+            let unhashed = "UPDATE location SET unhashed = TRUE WHERE id = $1 AND NOT unhashed";
+            execute(tx, unhashed, vec![scan.location.into()]).await?;
+        }
+        Ok(counts)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use sea_orm::{DbBackend, QueryResult, Value};
 use service_error::ServiceError;
+use uuid::Uuid;
 
 use super::bulk;
 use super::{Store, below, get, sum};
@@ -42,6 +43,8 @@ pub struct FoundContent {
     pub taken: Option<String>,
     pub camera: Option<String>,
     pub is_broken: bool,
+    /// How long it plays.
+    pub duration_ms: Option<i64>,
 }
 
 impl Found {
@@ -53,7 +56,7 @@ impl Found {
 
 pub(super) const FOUND: &str = "e.id, d.location_id, d.path, e.name, e.kind, e.size, e.modified, e.ino, e.ext, \
     e.links, e.mode, e.target, e.gone, d.archive, c.id AS content, c.hash, c.kind AS content_kind, c.width, c.height, \
-    c.orientation, c.taken, c.camera, c.broken";
+    c.orientation, c.taken, c.camera, c.broken, c.duration";
 
 pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
     let content = match get::<Option<i64>>(row, "content")? {
@@ -72,6 +75,7 @@ pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
                 taken: get(row, "taken")?,
                 camera: get(row, "camera")?,
                 is_broken: get::<Option<i16>>(row, "broken")? == Some(1),
+                duration_ms: get(row, "duration")?,
             })
         }
     };
@@ -112,6 +116,12 @@ impl Sql {
         self.conditions.push(condition);
     }
 
+    /// Marks of everybody and of the viewer.
+    fn own(&mut self, table: &str, viewer: Uuid) -> String {
+        let (nil, viewer) = (self.bind(Uuid::nil()), self.bind(viewer));
+        format!("{table}.own IN ({nil}, {viewer})")
+    }
+
     fn numbers(&mut self, column: &str, list: &[i64]) {
         self.values.push(bulk::numbers(self.backend, list));
         self.conditions.push(bulk::in_numbers(self.backend, column, self.values.len()));
@@ -124,6 +134,64 @@ impl Sql {
 
     fn body(&self) -> String {
         format!("{} WHERE {}", self.from, self.conditions.join(" AND "))
+    }
+}
+
+/// By what matches are counted in groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facet {
+    /// One group.
+    All,
+    Kind,
+    Extension,
+    Location,
+    ContentKind,
+    Tag,
+    Label,
+    /// The directory that holds them.
+    Directory,
+}
+
+/// A group of what matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FacetRow {
+    pub value: String,
+    /// Of a directory.
+    pub location: i64,
+    pub count: i64,
+    pub bytes: i64,
+}
+
+impl Facet {
+    const fn column(self) -> &'static str {
+        match self {
+            Self::All => "1",
+            Self::Kind => "e.kind",
+            Self::Extension => "e.ext",
+            Self::Location => "d.location_id",
+            Self::ContentKind => "c.kind",
+            Self::Tag | Self::Label => "g.value",
+            Self::Directory => "d.path",
+        }
+    }
+
+    /// Entries with what is said of them, each once a value.
+    const fn marks(self) -> Option<&'static str> {
+        match self {
+            Self::Tag => Some(
+                "SELECT m.entry_id AS entry, t.name AS value FROM tagging m JOIN tag t ON t.id = m.tag_id
+                   WHERE m.entry_id IS NOT NULL AND {OWN}
+                 UNION SELECT x.id, t.name FROM tagging m JOIN tag t ON t.id = m.tag_id
+                   JOIN entry x ON x.content_id = m.content_id WHERE m.content_id IS NOT NULL AND {OWN}",
+            ),
+            Self::Label => Some(
+                "SELECT m.entry_id AS entry, l.path AS value FROM labelling m JOIN label l ON l.id = m.label_id
+                   WHERE m.entry_id IS NOT NULL AND {OWN}
+                 UNION SELECT x.id, l.path FROM labelling m JOIN label l ON l.id = m.label_id
+                   JOIN entry x ON x.content_id = m.content_id WHERE m.content_id IS NOT NULL AND {OWN}",
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -179,28 +247,41 @@ impl Store {
         self.rows(&text, sql.values).await?.iter().map(found_of).collect()
     }
 
-    /// How many match and their bytes, in groups of one column, the largest first.
+    /// How many match and their bytes, in groups, the most files first; of directories
+    /// the most bytes.
     ///
     /// # Errors
     /// The database's.
     pub async fn facet(
         &self,
         query: &Query,
-        column: &str,
+        facet: Facet,
         limit: u32,
-    ) -> Result<Vec<(String, i64, i64)>, ServiceError> {
+    ) -> Result<Vec<FacetRow>, ServiceError> {
         let mut sql = self.sql_of(query).await?;
+        if let Some(marks) = facet.marks() {
+            let own = sql.own("m", query.viewer);
+            sql.from
+                .push_str(&format!(" JOIN ({}) g ON g.entry = e.id", marks.replace("{OWN}", &own)));
+        }
         let limit = sql.bind(i64::from(limit));
         let text = format!(
-            "SELECT CAST({column} AS text) AS value, COUNT(*) AS n, CAST(SUM(e.size) AS bigint) AS bytes {}
-             GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {limit}",
-            sql.body()
+            "SELECT CAST({} AS text) AS value, {} AS place, COUNT(*) AS n, CAST(SUM(e.size) AS bigint) AS bytes {}
+             GROUP BY 1, 2 ORDER BY {} DESC, 1 LIMIT {limit}",
+            facet.column(),
+            if facet == Facet::Directory { "d.location_id" } else { "CAST(0 AS bigint)" },
+            sql.body(),
+            if facet == Facet::Directory { 4 } else { 3 },
         );
         let rows = self.rows(&text, sql.values).await?;
         rows.iter()
             .map(|row| {
-                let value: Option<String> = get(row, "value")?;
-                Ok((value.unwrap_or_default(), get(row, "n")?, sum(row, "bytes")?))
+                Ok(FacetRow {
+                    value: get::<Option<String>>(row, "value")?.unwrap_or_default(),
+                    location: get(row, "place")?,
+                    count: get(row, "n")?,
+                    bytes: sum(row, "bytes")?,
+                })
             })
             .collect()
     }
@@ -219,7 +300,10 @@ impl Store {
             Some((location, path)) => {
                 let location = sql.bind(*location);
                 sql.add(format!("d.location_id = {location}"));
-                if !path.is_empty() {
+                if query.directly {
+                    let path = sql.bind(path.as_str());
+                    sql.add(format!("d.path = {path}"));
+                } else if !path.is_empty() {
                     let (from, to) = below(path);
                     let (path, from, to) = (sql.bind(path.as_str()), sql.bind(from), sql.bind(to));
                     sql.add(format!("(d.path = {path} OR (d.path >= {from} AND d.path < {to}))"));
@@ -313,7 +397,8 @@ fn marked_conditions(sql: &mut Sql, query: &Query) {
             "(WITH RECURSIVE implying (id) AS (SELECT id FROM tag WHERE name = {tag} UNION
                SELECT i.tag_id FROM tag_implies i JOIN implying m ON i.implied_id = m.id) SELECT id FROM implying)"
         );
-        sql.add(marked("tagging", &format!("t.tag_id IN {tags}")));
+        let own = sql.own("t", query.viewer);
+        sql.add(marked("tagging", &format!("t.tag_id IN {tags} AND {own}")));
     }
     if !query.labels.is_empty() {
         let below: Vec<String> = query
@@ -326,18 +411,27 @@ fn marked_conditions(sql: &mut Sql, query: &Query) {
             })
             .collect();
         let labels = format!("t.label_id IN (SELECT id FROM label WHERE {})", below.join(" OR "));
-        sql.add(marked("labelling", &labels));
+        let own = sql.own("t", query.viewer);
+        sql.add(marked("labelling", &format!("{labels} AND {own}")));
     }
     if query.favorites_only {
-        sql.add(marked("annotation", "t.favorite = 1"));
+        let own = sql.own("t", query.viewer);
+        sql.add(marked("annotation", &format!("t.favorite = 1 AND {own}")));
+    }
+    for (name, value) in &query.properties {
+        let (name, value) = (sql.bind(name.as_str()), sql.bind(value.as_str()));
+        let own = sql.own("t", query.viewer);
+        let has = "SELECT p.annotation_id FROM annotation_property p WHERE";
+        let which = format!("t.id IN ({has} p.name = {name} AND p.value = {value}) AND {own}");
+        sql.add(marked("annotation", &which));
     }
     if !query.with_hidden {
-        sql.add(
-            "e.id NOT IN (SELECT entry_id FROM annotation WHERE hidden = 1 AND entry_id IS NOT NULL)
+        let own = sql.own("a", query.viewer);
+        sql.add(format!(
+            "e.id NOT IN (SELECT a.entry_id FROM annotation a WHERE a.hidden = 1 AND a.entry_id IS NOT NULL AND {own})
              AND (e.content_id IS NULL OR e.content_id NOT IN
-               (SELECT content_id FROM annotation WHERE hidden = 1 AND content_id IS NOT NULL))"
-                .to_owned(),
-        );
+               (SELECT a.content_id FROM annotation a WHERE a.hidden = 1 AND a.content_id IS NOT NULL AND {own}))"
+        ));
     }
     if query.duplicates_only {
         sql.values.push(bulk::numbers(sql.backend, &query.locations));
@@ -352,8 +446,10 @@ fn marked_conditions(sql: &mut Sql, query: &Query) {
 
 /// Entries that are marked themselves or by their content.
 fn marked(table: &str, which: &str) -> String {
+    // One set: two that are joined by OR are looked for in every entry.
     format!(
-        "(e.id IN (SELECT t.entry_id FROM {table} t WHERE t.entry_id IS NOT NULL AND {which})
-         OR e.content_id IN (SELECT t.content_id FROM {table} t WHERE t.content_id IS NOT NULL AND {which}))"
+        "e.id IN (SELECT t.entry_id FROM {table} t WHERE t.entry_id IS NOT NULL AND {which}
+         UNION SELECT x.id FROM {table} t JOIN entry x ON x.content_id = t.content_id
+           WHERE t.content_id IS NOT NULL AND {which})"
     )
 }

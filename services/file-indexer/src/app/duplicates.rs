@@ -74,15 +74,17 @@ impl Indexer {
         let mut ids: Vec<i64> = locations.keys().copied().collect();
         ids.sort_unstable();
         let mut page = match mode {
-            DuplicateMode::Near => self.near(&ids, &locations, after, size).await?,
+            DuplicateMode::Near => self.near(caller, &ids, &locations, after, size).await?,
             DuplicateMode::Content => {
-                self.same(GroupKey::Content, &ids, &locations, size_min, after, size).await?
+                self.same(caller, GroupKey::Content, &ids, &locations, size_min, after, size)
+                    .await?
             }
             DuplicateMode::NameAndSize => {
-                self.same(GroupKey::NameAndSize, &ids, &locations, size_min, after, size).await?
+                self.same(caller, GroupKey::NameAndSize, &ids, &locations, size_min, after, size)
+                    .await?
             }
             DuplicateMode::Size => {
-                self.same(GroupKey::Size, &ids, &locations, size_min, after, size).await?
+                self.same(caller, GroupKey::Size, &ids, &locations, size_min, after, size).await?
             }
         };
         if mode == DuplicateMode::Content {
@@ -98,8 +100,10 @@ impl Indexer {
         Ok(page)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what a request says")]
     async fn same(
         &self,
+        caller: &Caller,
         key: GroupKey,
         ids: &[i64],
         locations: &HashMap<i64, Location>,
@@ -118,7 +122,7 @@ impl Indexer {
                 GroupKey::Content => hash_of(&files),
                 GroupKey::NameAndSize | GroupKey::Size => None,
             };
-            let files = self.shown(files, locations).await?;
+            let files = self.shown(caller, files, locations).await?;
             groups.push(ShownGroup { group, content, files, verified: false });
         }
         Ok(DuplicatePage { groups, totals, unhashed: 0, more })
@@ -126,6 +130,7 @@ impl Indexer {
 
     async fn near(
         &self,
+        caller: &Caller,
         ids: &[i64],
         locations: &HashMap<i64, Location>,
         after: Option<&Group>,
@@ -163,7 +168,7 @@ impl Indexer {
             }
             let size = files.first().map_or(0, |file| file.size);
             let group = Group { number: first(group), name: String::new(), size, count, wasted };
-            let files = self.shown(files, locations).await?;
+            let files = self.shown(caller, files, locations).await?;
             shown.push(ShownGroup { group, content: None, files, verified: false });
         }
         Ok(DuplicatePage { groups: shown, totals, unhashed: 0, more })
@@ -193,7 +198,9 @@ fn same_as_first(files: Vec<Shown>, sources: &HashMap<i64, Source>, limits: &Lim
     let mut same: Vec<Shown> = Vec::new();
     let mut first: Option<File> = None;
     for file in files {
-        let Some(mut opened) = open(sources, &file, limits) else { continue };
+        let Some(mut opened) = open(sources, &file, limits) else {
+            continue;
+        };
         let is_same = match &mut first {
             None => {
                 first = Some(opened);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use file_scan::{ContentKind, HashError, MediaLimits, media_facts, names, similarity};
+use file_scan::{ContentKind, HashError, MediaLimits, names, similarity};
 use file_sources::{Reader, Source};
 use jobs::{Interrupt, JobResult, Work};
 use service_error::ServiceError;
@@ -199,8 +199,7 @@ fn read_one(reader: &mut Reader<'_>, file: &ToHash, mode: Mode) -> Outcome {
                 .ok()
                 .and_then(|(mut file, _)| similarity(&mut file, &MediaLimits::default()).ok()?)
         }
-        (ContentKind::Image, _) => media_facts(reader.head()),
-        _ => None,
+        (kind, _) => reader.facts(kind, content.size),
     };
     let is_fresh = content.mark.changed >= now_nanos() - FRESH_NANOS;
     Outcome::Hashed(Box::new(Hashed {

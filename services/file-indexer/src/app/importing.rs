@@ -1,24 +1,27 @@
 //! The job of an import: what the index knows is recognised, compared with what
 //! was imported before, and the difference is put.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 
 use dataset_layouts::{FileFacts, FindingKind, Layout, Limits, Recognised, recognise};
 use file_scan::names;
 use file_sources::Source;
+use ids::PrincipalId;
 use jobs::{Interrupt, JobResult, Work};
 use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::datasets::PutMode;
 use super::imports::ImportArguments;
+use super::members::{self, Archives};
 use super::rows::{self, Row};
 use super::scan::Pace;
+use super::sending::Disk;
 use super::{Indexer, locations::blocking, sending};
 use crate::model::{Location, Sort, SortBy, relative_to};
-use crate::store::{Import, ImportDone, ImportKey, ListedFile, Log, SortValue};
+use crate::store::{Import, ImportDone, ImportKey, ListedFile, Log, SortValue, Store};
 
 /// Files of one import; all are in memory.
 const FILES_MAX: usize = 5_000_000;
@@ -29,10 +32,27 @@ const IMAGE_EXTENSIONS: [&str; 9] =
 const IMAGE: i16 = 4;
 
 /// Files as the index has them, and how to open one.
+#[derive(Default)]
 struct Listed {
     facts: Vec<FileFacts>,
     /// Of each: its entry, and what it was when it was listed.
     files: Vec<ListedFile>,
+    archives: Archives,
+}
+
+impl Listed {
+    /// Archives whose members are there are directories and no files.
+    async fn with_archives(&mut self, store: &Store) -> Result<(), ServiceError> {
+        let ids: BTreeSet<i64> = self.files.iter().filter_map(|file| file.found.archive).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut keep = self.files.iter().map(|file| !ids.contains(&file.found.id));
+        self.facts.retain(|_| keep.next().unwrap_or(true));
+        self.files.retain(|file| !ids.contains(&file.found.id));
+        self.archives = store.archives_at(&ids.into_iter().collect::<Vec<_>>()).await?;
+        Ok(())
+    }
 }
 
 impl Indexer {
@@ -53,10 +73,12 @@ impl Indexer {
         let source = self.source(&location).await?;
         work.phase("listing", "files");
         let mut pace = Pace::new(&work, location.generation);
-        let listed = self.list(&mut pace, &location, &arguments).await?;
+        let listed =
+            self.list(&mut pace, &location, &arguments, work.job().owner.principal).await?;
         work.phase("recognising", "files");
-        let recognised = recognised(&listed, &source, &arguments).await?;
-        let listed = listed.files;
+        let limits = self.settings.archives.limits();
+        let recognised = recognised(&listed, &source, &arguments, limits).await?;
+        let Listed { files: listed, archives, .. } = listed;
         let mut result = tell(&work, &mut pace, &recognised, &arguments.path).await?;
         result.insert("samples".to_owned(), count(recognised.samples.len()));
         let rows = rows_of(&location, &arguments, &listed, recognised.samples);
@@ -66,7 +88,7 @@ impl Indexer {
             &import,
             &arguments,
             &location,
-            (&source, listed.as_slice()),
+            Disk { source: &source, files: &listed, archives: &archives },
             rows,
             seq,
             &mut result,
@@ -105,12 +127,14 @@ impl Indexer {
         pace: &mut Pace<'_>,
         location: &Location,
         arguments: &ImportArguments,
+        viewer: PrincipalId,
     ) -> Result<Listed, Interrupt> {
-        let admitted = self.admitted(pace, location, arguments).await?;
-        let (mut listed, mut after) = (Listed { facts: Vec::new(), files: Vec::new() }, (0, 0));
+        let admitted = self.admitted(pace, location, arguments, viewer).await?;
+        let (mut listed, mut after) = (Listed::default(), (0, 0));
         loop {
-            let page = self.store.files_below(location.id, &arguments.path, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(listed) };
+            let (below, archives) = (&arguments.path, arguments.archives);
+            let page = self.store.files_below(location.id, below, after, PAGE, archives).await?;
+            let Some(last) = page.last() else { break };
             after = (last.dir, last.found.id);
             for file in page {
                 let facts = facts_of(&file, &arguments.path);
@@ -129,6 +153,8 @@ impl Indexer {
             }
             pace.step().await?;
         }
+        listed.with_archives(&self.store).await?;
+        Ok(listed)
     }
 
     /// The entries that the import's query finds; nothing if it is everything.
@@ -137,6 +163,7 @@ impl Indexer {
         pace: &mut Pace<'_>,
         location: &Location,
         arguments: &ImportArguments,
+        viewer: PrincipalId,
     ) -> Result<Option<HashSet<i64>>, Interrupt> {
         if arguments.query.is_all() {
             return Ok(None);
@@ -144,6 +171,7 @@ impl Indexer {
         let mut query = arguments.query.query()?;
         query.within = Some((location.id, arguments.path.clone()));
         query.locations = vec![location.id];
+        query.viewer = viewer.uuid();
         let sort = Sort { by: SortBy::Number, descending: false };
         let (mut ids, mut after) = (HashSet::new(), None);
         loop {
@@ -164,7 +192,7 @@ impl Indexer {
         import: &Import,
         arguments: &ImportArguments,
         location: &Location,
-        disk: (&Source, &[ListedFile]),
+        disk: Disk<'_>,
         rows: Vec<Row>,
         seq: i64,
         result: &mut BTreeMap<String, i64>,
@@ -228,8 +256,11 @@ impl Indexer {
 }
 
 fn key_of(arguments: &ImportArguments) -> Result<ImportKey, ServiceError> {
-    let query = serde_json::to_string(&(&arguments.query, arguments.by_reference))
-        .map_err(|err| ServiceError::internal("an import's query").caused_by(err))?;
+    let query = match arguments.archives {
+        false => serde_json::to_string(&(&arguments.query, arguments.by_reference)),
+        true => serde_json::to_string(&(&arguments.query, arguments.by_reference, "archives")),
+    };
+    let query = query.map_err(|err| ServiceError::internal("an import's query").caused_by(err))?;
     Ok(ImportKey {
         location: arguments.location,
         path: arguments.path.clone(),
@@ -270,8 +301,10 @@ async fn recognised(
     listed: &Listed,
     source: &Source,
     arguments: &ImportArguments,
+    limits: file_sources::Limits,
 ) -> Result<Recognised, ServiceError> {
-    let facts = listed.facts.clone();
+    let (facts, files, archives) =
+        (listed.facts.clone(), listed.files.clone(), listed.archives.clone());
     let source = source.clone();
     let layout = Layout::named(&arguments.layout);
     let at: HashMap<String, (Vec<u8>, u64)> = listed
@@ -284,7 +317,14 @@ async fn recognised(
         })
         .collect();
     blocking(move || {
+        let spool =
+            members::beside(&facts, &files, &archives, &source, &limits).map_err(|err| {
+                ServiceError::unavailable("no room for files of archives").caused_by(err)
+            })?;
         let open = |path: &str| -> io::Result<File> {
+            if let Some(opened) = spool.open(path) {
+                return opened;
+            }
             let (path, ino) = at.get(path).ok_or(io::ErrorKind::NotFound)?;
             let opened = source.reader().open(path, *ino);
             opened.map(|(file, _)| file).map_err(|error| io::Error::other(error.to_string()))

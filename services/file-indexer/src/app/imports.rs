@@ -79,6 +79,7 @@ pub struct ImportAsked {
     pub layout: Option<Layout>,
     pub query: ImportQuery,
     pub by_reference: bool,
+    pub archives: bool,
 }
 
 /// What an import's job was submitted with.
@@ -95,12 +96,42 @@ pub(super) struct ImportArguments {
     pub layout: String,
     pub query: ImportQuery,
     pub by_reference: bool,
+    /// Members of archives are files too.
+    #[serde(default)]
+    pub archives: bool,
 }
 
 impl ImportArguments {
     pub fn name(&self) -> String {
         format!("{}/{}", self.namespace, self.dataset)
     }
+}
+
+/// Refuses what members of archives can't have.
+fn may_be_of_archives(
+    location: &Location,
+    archives: bool,
+    asked: &ImportAsked,
+) -> Result<(), ServiceError> {
+    if !archives {
+        return Ok(());
+    }
+    if !location.archives {
+        let message = format!(
+            "archives: those of {} are not looked into; scan it with archives first",
+            location.path
+        );
+        return Err(ServiceError::precondition(message).reason("ARCHIVES_OFF").field("archives"));
+    }
+    if asked.by_reference {
+        let why = "a member of an archive has no address of its own; leave it out";
+        return Err(ServiceError::invalid("by_reference", why));
+    }
+    if asked.layout == Some(Layout::WebDataset) {
+        let why = "a WebDataset's tars are read without it; leave it out";
+        return Err(ServiceError::invalid("archives", why));
+    }
+    Ok(())
 }
 
 impl Indexer {
@@ -117,6 +148,8 @@ impl Indexer {
             return Err(ServiceError::not_found("directory", &asked.path)
                 .context("no scan has found it; `quarry files scan` looks for it"));
         }
+        let archives = asked.archives || self.store.is_in_archive(location.id, &path).await?;
+        may_be_of_archives(&location, archives, &asked)?;
         let dataset = self.dataset_for(caller, &asked.namespace, &asked.dataset).await?;
         let arguments = ImportArguments {
             location: location.id,
@@ -129,6 +162,7 @@ impl Indexer {
             layout: asked.layout.map(Layout::word).unwrap_or_default().to_owned(),
             query: asked.query,
             by_reference: asked.by_reference,
+            archives,
         };
         let path = digest(std::iter::once(arguments.path.as_bytes()));
         let key = format!("import:{}:{}:{path}", arguments.dataset_id, location.id);

@@ -5,7 +5,7 @@ use options_api::v1::Level;
 use service_error::ServiceError;
 
 use super::Indexer;
-use crate::store::{Annotation, NewLabel, Target};
+use crate::store::{Annotation, Author, NewLabel, TagRow, TagsAfter, Target};
 
 const NAME_CHARS_MAX: usize = 200;
 const PATHS_MAX: usize = 1_000;
@@ -26,6 +26,17 @@ pub struct Marking<'a> {
     pub paths: &'a [String],
     pub scope: MarkScope,
     pub remove: bool,
+    /// The caller alone sees it.
+    pub personal: bool,
+}
+
+const fn author(caller: &Caller, personal: bool) -> Author {
+    Author { by: caller.principal, personal }
+}
+
+/// What all see takes more than what one sees alone.
+const fn need(personal: bool) -> Level {
+    if personal { Level::Read } else { Level::Write }
 }
 
 impl Indexer {
@@ -36,8 +47,10 @@ impl Indexer {
     pub async fn tag(&self, caller: &Caller, asked: Marking<'_>) -> Result<i64, ServiceError> {
         checked_name("tag", asked.name)?;
         let action = "quarry.files.v1.MarksService/TagFiles";
-        let targets = self.targets(caller, asked.paths, asked.scope, action).await?;
-        self.store.tag(asked.name, &targets, asked.remove, caller.principal).await
+        let need = need(asked.personal);
+        let targets = self.targets(caller, need, asked.paths, asked.scope, action).await?;
+        let author = author(caller, asked.personal);
+        self.store.tag(asked.name, &targets, asked.remove, author).await
     }
 
     /// Labels files, or takes a label off.
@@ -60,9 +73,10 @@ impl Indexer {
             return Err(ServiceError::invalid("confidence", "must be within 0 and 1"));
         }
         let action = "quarry.files.v1.MarksService/LabelFiles";
-        let targets = self.targets(caller, asked.paths, asked.scope, action).await?;
+        let need = need(asked.personal);
+        let targets = self.targets(caller, need, asked.paths, asked.scope, action).await?;
         let label = NewLabel { path: asked.name, confidence, source };
-        self.store.label(label, &targets, asked.remove, caller.principal).await
+        self.store.label(label, &targets, asked.remove, author(caller, asked.personal)).await
     }
 
     /// Notes something of a file.
@@ -74,6 +88,7 @@ impl Indexer {
         caller: &Caller,
         path: &str,
         scope: MarkScope,
+        personal: bool,
         said: Annotation,
     ) -> Result<(), ServiceError> {
         if said.note.as_ref().is_some_and(|note| note.chars().count() > NOTE_CHARS_MAX) {
@@ -88,15 +103,24 @@ impl Indexer {
                 format!("are more than {PROPERTIES_MAX}"),
             ));
         }
+        for (name, value) in &said.properties {
+            checked_name("properties", name)?;
+            if value.chars().count() > NOTE_CHARS_MAX {
+                let why = format!("{name:?} is longer than {NOTE_CHARS_MAX} characters");
+                return Err(ServiceError::invalid("properties", why));
+            }
+        }
         let action = "quarry.files.v1.MarksService/AnnotateFile";
-        let targets = self.targets(caller, &[path.to_owned()], scope, action).await?;
+        let paths = [path.to_owned()];
+        let targets = self.targets(caller, need(personal), &paths, scope, action).await?;
         let target = targets.first().ok_or_else(|| ServiceError::not_found("file", path))?;
-        self.store.annotate(*target, said, caller.principal).await
+        self.store.annotate(*target, said, author(caller, personal)).await
     }
 
     async fn targets(
         &self,
         caller: &Caller,
+        need: Level,
         paths: &[String],
         scope: MarkScope,
         action: &str,
@@ -106,7 +130,7 @@ impl Indexer {
         }
         let mut targets = Vec::with_capacity(paths.len());
         for path in paths {
-            let (location, relative) = self.place_of(caller, Level::Write, path, action).await?;
+            let (location, relative) = self.place_of(caller, need, path, action).await?;
             let (dir, name) = relative.rsplit_once('/').unwrap_or(("", &relative));
             let found = self.store.entry_at(location.id, dir, name).await?;
             let found = found.ok_or_else(|| ServiceError::not_found("file", path))?;
@@ -124,19 +148,19 @@ impl Indexer {
         Ok(targets)
     }
 
-    /// Tags after a name, with their uses and what they imply.
+    /// Tags that the caller sees, with their uses and what they imply.
     ///
     /// # Errors
     /// The database's.
     pub async fn tags(
         &self,
         caller: &Caller,
-        after: &str,
+        after: TagsAfter,
         limit: u32,
-    ) -> Result<Vec<(String, i64, Vec<String>)>, ServiceError> {
+    ) -> Result<Vec<TagRow>, ServiceError> {
         let mut ids: Vec<i64> = self.visible(caller).await?.into_keys().collect();
         ids.sort_unstable();
-        self.store.tags(&ids, after, limit).await
+        self.store.tags(&ids, caller.principal, after, limit).await
     }
 
     /// Says which tags a tag implies.

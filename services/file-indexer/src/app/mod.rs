@@ -11,6 +11,7 @@ mod importing;
 mod imports;
 mod locations;
 mod marks;
+mod members;
 mod rows;
 mod scan;
 mod search;
@@ -29,7 +30,9 @@ use crate::model::{Location, relative_to};
 use crate::settings::{Paths, Settings};
 use crate::store::Store;
 
-pub use crate::store::{Annotation, Change, Group, ToHash, UsageRow};
+pub use crate::store::{
+    Annotation, Change, Facet, FacetRow, FoundContent, Group, TagRow, TagsAfter, ToHash, UsageRow,
+};
 pub use agents::{AgentOutcome, CREDITS, Hello, Part, Said, Told};
 pub use announce::Announcer;
 pub use changes::Changed;

@@ -6,16 +6,16 @@ use caller::Caller;
 use options_api::v1::Level;
 use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
+use uuid::Uuid;
 
 use super::{Indexer, absolute};
 use crate::model::{Location, Query, Sort, SortBy, relative_to};
-use crate::store::{Found, Said, SortValue, UsageRow};
+use crate::store::{Facet, FacetRow, Found, Said, SortValue, UsageRow};
 
 /// Entries that a pattern is tried on for one page; then the page ends short,
 /// with a token.
 const TRIED_MAX: usize = 200_000;
 const TRIED_AT_ONCE: u32 = 2_000;
-const FACETS: u32 = 50;
 
 /// Where a query looks, in the caller's words.
 #[derive(Debug, Default)]
@@ -74,9 +74,8 @@ impl PageKey {
 pub struct Counted {
     pub count: i64,
     pub bytes: i64,
-    pub kinds: Vec<(String, i64, i64)>,
-    pub extensions: Vec<(String, i64, i64)>,
-    pub locations: Vec<(String, i64, i64)>,
+    /// What was asked for; values of locations and directories are paths.
+    pub facets: Vec<(Facet, Vec<FacetRow>)>,
 }
 
 impl Indexer {
@@ -108,6 +107,10 @@ impl Indexer {
         }
         query.locations = locations.keys().copied().collect();
         query.locations.sort_unstable();
+        query.viewer = caller.principal.uuid();
+        if query.directly && query.within.is_none() {
+            return Err(ServiceError::invalid("query.directly", "needs query.path"));
+        }
         Ok(locations)
     }
 
@@ -151,17 +154,18 @@ impl Indexer {
                 break None;
             }
         };
-        let files = self.shown(found, &locations).await?;
+        let files = self.shown(caller, found, &locations).await?;
         Ok(FilePage { files, next })
     }
 
     /// Entries with their places and what is said of them.
     pub(super) async fn shown(
         &self,
+        caller: &Caller,
         found: Vec<Found>,
         locations: &HashMap<i64, Location>,
     ) -> Result<Vec<Shown>, ServiceError> {
-        let mut said = self.store.said_of(&found).await?;
+        let mut said = self.store.said_of(&found, caller.principal).await?;
         let mut within: Vec<i64> = found.iter().filter_map(|found| found.archive).collect();
         within.sort_unstable();
         within.dedup();
@@ -184,6 +188,8 @@ impl Indexer {
         caller: &Caller,
         asked: &QueryText,
         mut query: Query,
+        by: &[Facet],
+        limit: u32,
     ) -> Result<Counted, ServiceError> {
         if query.matcher.is_some() {
             return Err(ServiceError::invalid(
@@ -192,20 +198,62 @@ impl Indexer {
             ));
         }
         let locations = self.narrow(caller, asked, &mut query).await?;
-        let all = self.store.facet(&query, "1", 1).await?;
-        let (count, bytes) = all.first().map_or((0, 0), |(_, count, bytes)| (*count, *bytes));
-        let by_location = self.store.facet(&query, "d.location_id", FACETS).await?;
-        let named = by_location.into_iter().filter_map(|(id, count, bytes)| {
-            let location = locations.get(&id.parse().ok()?)?;
-            Some((location.path.clone(), count, bytes))
-        });
-        Ok(Counted {
-            count,
-            bytes,
-            kinds: self.store.facet(&query, "e.kind", FACETS).await?,
-            extensions: self.store.facet(&query, "e.ext", FACETS).await?,
-            locations: named.collect(),
-        })
+        let all = self.store.facet(&query, Facet::All, 1).await?;
+        let (count, bytes) = all.first().map_or((0, 0), |all| (all.count, all.bytes));
+        let mut facets = Vec::with_capacity(by.len());
+        for facet in by {
+            let mut rows = self.store.facet(&query, *facet, limit).await?;
+            for row in &mut rows {
+                let place = match facet {
+                    Facet::Location => row.value.parse().ok().map(|id| (id, String::new())),
+                    Facet::Directory => Some((row.location, std::mem::take(&mut row.value))),
+                    _ => None,
+                };
+                if let Some((id, path)) = place {
+                    let location: Option<&Location> = locations.get(&id);
+                    row.value =
+                        location.map(|location| location.absolute(&path)).unwrap_or_default();
+                }
+            }
+            facets.push((*facet, rows));
+        }
+        Ok(Counted { count, bytes, facets })
+    }
+
+    /// One file, by its path or as `location.entry`.
+    ///
+    /// # Errors
+    /// `NotFound` for what is not known or may not be seen.
+    pub async fn file(&self, caller: &Caller, path: &str, id: &str) -> Result<Shown, ServiceError> {
+        let action = "quarry.files.v1.FilesService/GetFile";
+        let (location, found) = match (path, id) {
+            ("", "") => return Err(ServiceError::invalid("path", "or id must be given")),
+            (path, "") => {
+                let (location, relative) = self.place_of(caller, Level::Read, path, action).await?;
+                let (dir, name) = relative.rsplit_once('/').unwrap_or(("", &relative));
+                let found = self.store.entry_at(location.id, dir, name).await?;
+                (location, found.ok_or_else(|| ServiceError::not_found("file", path))?)
+            }
+            ("", id) => {
+                let parts = id.split_once('.').and_then(|(location, entry)| {
+                    Uuid::try_parse(location).ok()?;
+                    Some((location, entry.parse::<i64>().ok()?))
+                });
+                let (location, entry) = parts.ok_or_else(|| {
+                    ServiceError::invalid(
+                        "id",
+                        format!("{id:?} is no id as SearchFiles answers it"),
+                    )
+                })?;
+                let location = self.location_for(caller, Level::Read, location, action).await?;
+                let found = self.store.entry(location.id, entry).await?;
+                (location, found.ok_or_else(|| ServiceError::not_found("file", id))?)
+            }
+            _ => return Err(ServiceError::invalid("id", "can't be given with path")),
+        };
+        let locations = HashMap::from([(location.id, location)]);
+        let shown = self.shown(caller, vec![found], &locations).await?;
+        shown.into_iter().next().ok_or_else(|| ServiceError::internal("a file was not shown"))
     }
 
     /// What lies below a directory, and in each directory of it.

@@ -164,7 +164,7 @@ fn read(content: wire::AgentContent) -> Result<(Content, Option<MediaFacts>), Se
     };
     let hash = content.hash.try_into().map_err(|_| wrong("hash", "has 32 bytes"))?;
     let kind = ContentKind::named(&content.kind).ok_or_else(|| wrong("kind", "is no kind"))?;
-    if content.size < 0 || content.width < 0 || content.height < 0 {
+    if content.size < 0 || content.width < 0 || content.height < 0 || content.duration_ms < 0 {
         return Err(wrong("size", "sizes must not be negative"));
     }
     let some = |text: String| Some(cut(text, TEXT_CHARS_MAX)).filter(|text| !text.is_empty());
@@ -176,6 +176,7 @@ fn read(content: wire::AgentContent) -> Result<(Content, Option<MediaFacts>), Se
         camera: some(content.camera),
         likeness: content.likeness,
         broken: content.broken,
+        duration_ms: content.duration_ms,
     });
     let mark =
         Mark { size: content.size, modified: content.modified, changed: content.changed, ino: 0 };

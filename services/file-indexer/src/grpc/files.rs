@@ -1,5 +1,7 @@
 //! `quarry.files.v1.FilesService`.
 
+use std::collections::BTreeMap;
+
 use file_scan::{ContentKind, names};
 use files_api::v1 as wire;
 use files_api::v1::files_service_server::FilesService;
@@ -8,12 +10,17 @@ use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
 use super::{answer, nanos, timestamp};
-use crate::app::{DuplicateMode, Group, Indexer, QueryText, Shown, ShownGroup, UsageRow};
+use crate::app::{
+    DuplicateMode, Facet, FacetRow, FoundContent, Group, Indexer, QueryText, Shown, ShownGroup,
+    UsageRow,
+};
 use crate::model::{Location, Matcher, Query, Sort, SortBy};
 
 /// Words of a list that one query takes.
 const WORDS_MAX: usize = 1_000;
 const DIRECTORIES: u32 = 100;
+const FACETS: u32 = 50;
+const PROPERTIES_MAX: usize = 100;
 
 /// The service over the use cases.
 pub struct Files(pub Indexer);
@@ -31,9 +38,13 @@ impl FilesService for Files {
         let page = async {
             let size = paging::page_size(asked.page_size, paging::PAGE_SIZE_MAX)?;
             let sort = sort(asked.sort_by, asked.descending)?;
-            let list = format!("files:{:?}:{:?}:{}", asked.query, sort.by, sort.descending);
+            let mut words = asked.query.unwrap_or_default();
+            // Sorted: a map's own order is another one each time.
+            let properties: BTreeMap<String, String> = words.properties.drain().collect();
+            let list = format!("files:{words:?}:{properties:?}:{:?}:{}", sort.by, sort.descending);
             let after = paging::key(&list, &asked.page_token)?;
-            let (place, query) = query(asked.query.unwrap_or_default())?;
+            words.properties = properties.into_iter().collect();
+            let (place, query) = query(words)?;
             let page = self.0.search(&caller, &place, query, sort, after, size).await?;
             let next_page_token =
                 page.next.map(|key| paging::token(&list, &key)).unwrap_or_default();
@@ -50,22 +61,41 @@ impl FilesService for Files {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let counted = async {
+            let by = facets(&asked.by)?;
+            let limit = limit(asked.limit, FACETS)?;
             let (place, query) = query(asked.query.unwrap_or_default())?;
-            self.0.count(&caller, &place, query).await
+            let counted = self.0.count(&caller, &place, query, &by, limit).await?;
+            let mut said = wire::CountFilesResponse {
+                count: counted.count,
+                bytes: counted.bytes,
+                ..wire::CountFilesResponse::default()
+            };
+            for (facet, rows) in counted.facets {
+                let rows = rows.into_iter().map(|row| facet_to_wire(facet, row)).collect();
+                match facet {
+                    Facet::All => {}
+                    Facet::Kind => said.kinds = rows,
+                    Facet::Extension => said.extensions = rows,
+                    Facet::Location => said.locations = rows,
+                    Facet::ContentKind => said.content_kinds = rows,
+                    Facet::Tag => said.tags = rows,
+                    Facet::Label => said.labels = rows,
+                    Facet::Directory => said.directories = rows,
+                }
+            }
+            Ok::<_, ServiceError>(said)
         };
-        let facets = |facets: Vec<(String, i64, i64)>| {
-            facets
-                .into_iter()
-                .map(|(value, count, bytes)| wire::Facet { value, count, bytes })
-                .collect()
-        };
-        answer(counted.await.map(|counted| wire::CountFilesResponse {
-            count: counted.count,
-            bytes: counted.bytes,
-            kinds: facets(counted.kinds.into_iter().map(kind_word).collect()),
-            extensions: facets(counted.extensions),
-            locations: facets(counted.locations),
-        }))
+        answer(counted.await)
+    }
+
+    async fn get_file(
+        &self,
+        request: Request<wire::GetFileRequest>,
+    ) -> Answer<wire::GetFileResponse> {
+        let caller = caller::of(&request)?;
+        let asked = request.into_inner();
+        let found = self.0.file(&caller, &asked.path, &asked.id).await;
+        answer(found.map(|found| wire::GetFileResponse { entry: Some(to_wire(found)) }))
     }
 
     async fn list_duplicates(
@@ -122,11 +152,7 @@ impl FilesService for Files {
     ) -> Answer<wire::GetUsageResponse> {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
-        let limit = match u32::try_from(asked.limit) {
-            Ok(0) => Ok(DIRECTORIES),
-            Ok(limit) if limit <= paging::PAGE_SIZE_MAX => Ok(limit),
-            _ => Err(ServiceError::invalid("limit", "must be within 1 and 1000")),
-        }?;
+        let limit = limit(asked.limit, DIRECTORIES)?;
         let usage = self.0.usage(&caller, &asked.location_id, &asked.path, limit).await;
         answer(usage.map(|(location, total, within)| wire::GetUsageResponse {
             total: Some(usage_to_wire(&location, total)),
@@ -144,10 +170,56 @@ fn usage_to_wire(location: &Location, row: UsageRow) -> wire::Usage {
     }
 }
 
-fn kind_word((number, count, bytes): (String, i64, i64)) -> (String, i64, i64) {
-    let kind = number.parse().ok().and_then(|number: i32| wire::EntryKind::try_from(number).ok());
-    let word = kind.map_or("", |kind| kind.as_str_name()).trim_start_matches("ENTRY_KIND_");
-    (word.to_ascii_lowercase(), count, bytes)
+fn limit(asked: i32, unset: u32) -> Result<u32, ServiceError> {
+    match u32::try_from(asked) {
+        Ok(0) => Ok(unset),
+        Ok(limit) if limit <= paging::PAGE_SIZE_MAX => Ok(limit),
+        _ => Err(ServiceError::invalid("limit", "must be within 1 and 1000")),
+    }
+}
+
+fn facets(asked: &[i32]) -> Result<Vec<Facet>, ServiceError> {
+    if asked.is_empty() {
+        return Ok(vec![Facet::Kind, Facet::Extension, Facet::Location]);
+    }
+    let mut facets = Vec::new();
+    for by in asked {
+        let facet = match wire::FacetBy::try_from(*by) {
+            Ok(wire::FacetBy::Kind) => Facet::Kind,
+            Ok(wire::FacetBy::Extension) => Facet::Extension,
+            Ok(wire::FacetBy::Location) => Facet::Location,
+            Ok(wire::FacetBy::ContentKind) => Facet::ContentKind,
+            Ok(wire::FacetBy::Tag) => Facet::Tag,
+            Ok(wire::FacetBy::Label) => Facet::Label,
+            Ok(wire::FacetBy::Directory) => Facet::Directory,
+            Ok(wire::FacetBy::Unspecified) | Err(_) => {
+                return Err(ServiceError::invalid("by", format!("{by} is no group")));
+            }
+        };
+        if !facets.contains(&facet) {
+            facets.push(facet);
+        }
+    }
+    Ok(facets)
+}
+
+fn facet_to_wire(facet: Facet, row: FacetRow) -> wire::Facet {
+    let FacetRow { value, count, bytes, .. } = row;
+    let value = match facet {
+        Facet::Kind => {
+            let number = value.parse::<i32>().ok();
+            let kind = number.and_then(|number| wire::EntryKind::try_from(number).ok());
+            let word = kind.map_or("", |kind| kind.as_str_name());
+            word.trim_start_matches("ENTRY_KIND_").to_ascii_lowercase()
+        }
+        Facet::ContentKind => {
+            let kind = value.parse().ok().map(|number| ContentKind::of(number).word());
+            kind.unwrap_or_default().to_owned()
+        }
+        Facet::Location | Facet::Directory => names::shown(&value),
+        _ => value,
+    };
+    wire::Facet { value, count, bytes }
 }
 
 fn group_to_wire(shown: ShownGroup) -> wire::DuplicateGroup {
@@ -161,22 +233,28 @@ fn group_to_wire(shown: ShownGroup) -> wire::DuplicateGroup {
     }
 }
 
+fn media_to_wire(content: &FoundContent) -> Option<wire::MediaInfo> {
+    if content.size.is_none() && content.duration_ms.is_none() {
+        return None;
+    }
+    let (width, height) = content.size.unwrap_or_default();
+    Some(wire::MediaInfo {
+        width,
+        height,
+        orientation: content.orientation.into(),
+        taken: content.taken.clone().unwrap_or_default(),
+        camera: content.camera.clone().unwrap_or_default(),
+        broken: content.is_broken,
+        duration_ms: content.duration_ms.unwrap_or(0),
+    })
+}
+
 fn to_wire(shown: Shown) -> wire::FileEntry {
     let Shown { found, location, said, archive } = shown;
     let path = location.absolute(&found.path());
     let path_raw = if names::is_plain(&path) { Vec::new() } else { names::bytes(&path) };
     let content = found.content.as_ref();
-    let media = content.and_then(|content| {
-        let (width, height) = content.size?;
-        Some(wire::MediaInfo {
-            width,
-            height,
-            orientation: content.orientation.into(),
-            taken: content.taken.clone().unwrap_or_default(),
-            camera: content.camera.clone().unwrap_or_default(),
-            broken: content.is_broken,
-        })
-    });
+    let media = content.and_then(media_to_wire);
     wire::FileEntry {
         id: format!("{}.{}", location.uuid, found.id),
         path: names::shown(&path),
@@ -192,6 +270,16 @@ fn to_wire(shown: Shown) -> wire::FileEntry {
             .unwrap_or_default(),
         media,
         tags: said.tags,
+        labels: said
+            .labels
+            .into_iter()
+            .map(|label| wire::FileLabel {
+                label: label.path,
+                confidence: label.confidence,
+                source: label.source,
+            })
+            .collect(),
+        properties: said.properties.into_iter().collect(),
         note: said.note,
         favorite: said.favorite,
         hidden: said.hidden,
@@ -241,6 +329,10 @@ fn query(asked: wire::FileQuery) -> Result<(QueryText, Query), ServiceError> {
             return Err(ServiceError::invalid(field, format!("has more than {WORDS_MAX} words")));
         }
     }
+    if asked.properties.len() > PROPERTIES_MAX {
+        let why = format!("has more than {PROPERTIES_MAX} words");
+        return Err(ServiceError::invalid("query.properties", why));
+    }
     let matcher = match (asked.glob.as_str(), asked.regex.as_str()) {
         ("", "") => None,
         (glob, "") => Some(Matcher::glob(glob)?),
@@ -278,6 +370,8 @@ fn query(asked: wire::FileQuery) -> Result<(QueryText, Query), ServiceError> {
         modified_before: time(&asked.modified_before),
         tags: asked.tags,
         labels: asked.labels,
+        properties: asked.properties.into_iter().collect(),
+        directly: asked.directly,
         duplicates_only: asked.duplicates_only,
         favorites_only: asked.favorites_only,
         with_hidden: asked.with_hidden,

@@ -35,6 +35,7 @@ impl ImportsService for Imports {
                 namespace: asked.namespace,
                 dataset: asked.dataset,
                 by_reference: asked.by_reference,
+                archives: asked.archives,
             };
             self.0.import(&caller, asked).await
         };
@@ -111,6 +112,8 @@ fn query(asked: Option<wire::FileQuery>) -> Result<ImportQuery, ServiceError> {
         ("query.duplicates_only", asked.duplicates_only),
         ("query.modified_after", asked.modified_after.is_some()),
         ("query.modified_before", asked.modified_before.is_some()),
+        ("query.directly", asked.directly),
+        ("query.properties", !asked.properties.is_empty()),
     ] {
         if is_set {
             return Err(ServiceError::invalid(field, "is not taken by an import; leave it out"));

@@ -6,9 +6,10 @@ use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
 use super::answer;
-use crate::app::{Annotation, Indexer, MarkScope, Marking};
+use crate::app::{Annotation, Indexer, MarkScope, Marking, TagRow, TagsAfter};
 
 const LIST: &str = "file tags";
+const LIST_BY_COUNT: &str = "file tags by count";
 
 /// The service over the use cases.
 pub struct Marks(pub Indexer);
@@ -28,6 +29,7 @@ impl MarksService for Marks {
             paths: &asked.paths,
             scope: scope(asked.scope)?,
             remove: asked.remove,
+            personal: asked.personal,
         };
         let changed = self.0.tag(&caller, marking).await;
         answer(changed.map(|changed_count| wire::TagFilesResponse { changed_count }))
@@ -44,6 +46,7 @@ impl MarksService for Marks {
             paths: &asked.paths,
             scope: scope(asked.scope)?,
             remove: asked.remove,
+            personal: asked.personal,
         };
         let confidence = if asked.confidence == 0.0 { 1.0 } else { asked.confidence };
         let changed = self.0.label(&caller, marking, confidence, &asked.source).await;
@@ -62,7 +65,8 @@ impl MarksService for Marks {
             hidden: asked.hidden,
             properties: asked.properties.into_iter().collect(),
         };
-        let done = self.0.annotate(&caller, &asked.path, scope(asked.scope)?, said).await;
+        let scope = scope(asked.scope)?;
+        let done = self.0.annotate(&caller, &asked.path, scope, asked.personal, said).await;
         answer(done.map(|()| wire::AnnotateFileResponse {}))
     }
 
@@ -74,12 +78,23 @@ impl MarksService for Marks {
         let asked = request.into_inner();
         let page = async {
             let size = paging::page_size(asked.page_size, paging::PAGE_SIZE_MAX)?;
-            let after: String = paging::key(LIST, &asked.page_token)?.unwrap_or_default();
-            let found = self.0.tags(&caller, &after, size + 1).await?;
-            let (found, next_page_token) = paging::cut(found, size, LIST, |last| last.0.clone());
+            let (after, list) = if asked.by_count {
+                (TagsAfter::Count(paging::key(LIST_BY_COUNT, &asked.page_token)?), LIST_BY_COUNT)
+            } else {
+                let name = paging::key(LIST, &asked.page_token)?.unwrap_or_default();
+                (TagsAfter::Name(name), LIST)
+            };
+            let mut found = self.0.tags(&caller, after, size + 1).await?;
+            let is_more = found.len() > size as usize;
+            found.truncate(size as usize);
+            let next_page_token = match found.last().filter(|_| is_more) {
+                Some(last) if asked.by_count => paging::token(list, &(last.count, &last.name)),
+                Some(last) => paging::token(list, &last.name),
+                None => String::new(),
+            };
             let tags = found
                 .into_iter()
-                .map(|(name, count, implies)| wire::Tag { name, count, implies })
+                .map(|TagRow { name, count, implies }| wire::Tag { name, count, implies })
                 .collect();
             Ok::<_, ServiceError>(wire::ListTagsResponse { tags, next_page_token })
         };

@@ -254,3 +254,34 @@ async fn one_directory_of_many_files() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_any_size_is_written_in_parts() {
+    const COUNT: usize = 100_500;
+    let names: Vec<String> = (0..COUNT).map(|n| format!("{n:06}.jpg")).collect();
+    let of = |names: &[String]| {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        listing("", &names, None)
+    };
+    let (all, fewer) = (&of(&names), &of(&names[1..]));
+    on_each(|house| async move {
+        let scan = house.store.begin_scan(house.location.id, Mode::Metadata).await.unwrap();
+        let merged = merge(&house, scan, vec![all.clone()]).await;
+        assert_eq!(merged.added, i64::try_from(COUNT).unwrap());
+        // Its fingerprint came with the last part.
+        let again = merge(&house, scan, vec![all.clone()]).await;
+        assert_eq!((again.unchanged, again.added, again.changed), (1, 0, 0));
+        let less = merge(&house, scan, vec![fewer.clone()]).await;
+        assert_eq!((less.added, less.changed, less.missing), (0, 0, 1));
+        // A scan that took over in the middle: the fingerprint is not there, and the
+        // directory is compared again.
+        let second = house.store.begin_scan(house.location.id, Mode::Metadata).await.unwrap();
+        let batch = Batch { listed: vec![all.clone().into()] };
+        let error = house.store.merge(scan, batch, |_| None).await.unwrap_err();
+        assert_eq!(error.reason_text(), "LEASE_LOST");
+        let back = merge(&house, second, vec![all.clone()]).await;
+        assert_eq!((back.unchanged, back.added, back.missing), (0, 0, 0));
+        assert!(house.all(Query::default()).await.iter().all(|found| !found.is_gone));
+    })
+    .await;
+}

@@ -4,11 +4,11 @@ use std::fs;
 
 use super::*;
 use crate::app::{MarkScope, Marking};
-use crate::store::Annotation;
+use crate::store::{Annotation, TagRow, TagsAfter};
 
 async fn tag(house: &House, name: &str, path: &str, scope: MarkScope, remove: bool) -> i64 {
     let paths = [format!("{}/{path}", house.location.path)];
-    let marking = Marking { name, paths: &paths, scope, remove };
+    let marking = Marking { name, paths: &paths, scope, remove, personal: false };
     house.indexer.tag(&house.caller, marking).await.unwrap()
 }
 
@@ -44,9 +44,21 @@ async fn tags_imply_others_and_follow_files_and_contents() {
         house.assert_equal().await;
         assert_eq!(tagged(&house, "dog").await, ["hound.jpg"]);
         assert_eq!(tagged(&house, "cat").await, ["b/cat.jpg", "b/copy.jpg"]);
-        let tags = house.store.tags(&[house.location.id], "", 10).await.unwrap();
-        let counts: Vec<_> = tags.iter().map(|(name, count, _)| (name.as_str(), *count)).collect();
-        assert_eq!(counts, [("animal", 0), ("cat", 2), ("dog", 1), ("living", 0)]);
+        let tags = async |after: TagsAfter, limit| {
+            let locations = [house.location.id];
+            let found = house.store.tags(&locations, house.caller.principal, after, limit).await;
+            let found: Vec<TagRow> = found.unwrap();
+            found.into_iter().map(|tag| (tag.name, tag.count)).collect::<Vec<_>>()
+        };
+        let said = |list: &[(&str, i64)]| -> Vec<(String, i64)> {
+            list.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
+        let by_name = tags(TagsAfter::Name("animal".to_owned()), 10).await;
+        assert_eq!(by_name, said(&[("cat", 2), ("dog", 1), ("living", 0)]));
+        let by_count = tags(TagsAfter::Count(None), 2).await;
+        assert_eq!(by_count, said(&[("cat", 2), ("dog", 1)]));
+        let rest = tags(TagsAfter::Count(Some((1, "dog".to_owned()))), 10).await;
+        assert_eq!(rest, said(&[("animal", 0), ("living", 0)]));
         assert_eq!(tag(&house, "dog", "hound.jpg", MarkScope::Entry, true).await, 1);
         assert!(tagged(&house, "dog").await.is_empty());
     })
@@ -60,8 +72,13 @@ async fn labels_are_found_by_what_is_above_them_and_notes_stay() {
         house.write("two", "2");
         house.scanned().await;
         let paths = [format!("{}/one", house.location.path)];
-        let marking =
-            |remove| Marking { name: "animal/cat", paths: &paths, scope: MarkScope::Entry, remove };
+        let marking = |remove| Marking {
+            name: "animal/cat",
+            paths: &paths,
+            scope: MarkScope::Entry,
+            remove,
+            personal: false,
+        };
         let label =
             |confidence| house.indexer.label(&house.caller, marking(false), confidence, "m1");
         assert_eq!(label(0.5).await.unwrap(), 1);
@@ -78,14 +95,17 @@ async fn labels_are_found_by_what_is_above_them_and_notes_stay() {
                 hidden,
                 properties: vec![("project".to_owned(), "x".to_owned())],
             };
-            house.indexer.annotate(&house.caller, &paths[0], MarkScope::Entry, said)
+            house.indexer.annotate(&house.caller, &paths[0], MarkScope::Entry, false, said)
         };
         note(Some("mind this"), Some(true), None).await.unwrap();
         note(None, None, Some(true)).await.unwrap();
         let found = house.all(Query { with_hidden: true, ..Query::default() }).await;
-        let said = house.store.said_of(&found).await.unwrap();
+        let said = house.store.said_of(&found, house.caller.principal).await.unwrap();
         let said = said.values().next().unwrap();
         assert_eq!((said.note.as_str(), said.favorite, said.hidden), ("mind this", true, true));
+        let label = said.labels.iter().map(|l| (l.path.as_str(), l.confidence, l.source.as_str()));
+        assert_eq!(label.collect::<Vec<_>>(), [("animal/cat", 0.9, "m1")]);
+        assert_eq!(said.properties.get("project").map(String::as_str), Some("x"));
         assert_eq!(house.all(Query::default()).await.len(), 1, "the hidden one is not shown");
         let query = Query { favorites_only: true, with_hidden: true, ..Query::default() };
         assert_eq!(house.all(query).await.len(), 1);
@@ -94,15 +114,67 @@ async fn labels_are_found_by_what_is_above_them_and_notes_stay() {
             paths: &[format!("{}/nothing", house.location.path)],
             scope: MarkScope::Entry,
             remove: false,
+            personal: false,
         };
         assert_eq!(
             house.indexer.tag(&house.caller, unknown).await.unwrap_err().reason_text(),
             "FILE_NOT_FOUND"
         );
-        let content =
-            Marking { name: "x", paths: &paths, scope: MarkScope::Content, remove: false };
+        let content = Marking {
+            name: "x",
+            paths: &paths,
+            scope: MarkScope::Content,
+            remove: false,
+            personal: false,
+        };
         let error = house.indexer.tag(&house.caller, content).await.unwrap_err();
         assert_eq!(error.reason_text(), "CONTENT_UNKNOWN");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_says_for_oneself_nobody_else_sees() {
+    on_each(|house| async move {
+        house.write("one", "1");
+        house.write("two", "2");
+        house.scan_as(Mode::Content, false).await;
+        let (me, other) = (house.caller.clone(), role());
+        let paths = [format!("{}/one", house.location.path)];
+        let marking = |name, personal| Marking {
+            name,
+            paths: &paths,
+            scope: MarkScope::Content,
+            remove: false,
+            personal,
+        };
+        for (name, personal) in [("mine", true), ("all's", false)] {
+            house.indexer.tag(&me, marking(name, personal)).await.unwrap();
+            let said = Annotation {
+                note: Some(name.to_owned()),
+                hidden: Some(personal),
+                ..Annotation::default()
+            };
+            let scope = MarkScope::Entry;
+            house.indexer.annotate(&me, &paths[0], scope, personal, said).await.unwrap();
+        }
+        for (viewer, note, tags) in [(&me, "mine", 2), (&other, "all's", 1)] {
+            let query = Query { viewer: viewer.principal.uuid(), ..Query::default() };
+            assert_eq!(house.all(query).await.len(), 3 - tags, "hidden for one alone");
+            let found = house.all(Query { with_hidden: true, ..Query::default() }).await;
+            let said = house.store.said_of(&found, viewer.principal).await.unwrap();
+            assert!(said.values().any(|said| said.note == note && said.tags.len() == tags));
+            let (locations, first) = ([house.location.id], TagsAfter::Count(None));
+            let names = house.store.tags(&locations, viewer.principal, first, 10).await.unwrap();
+            assert_eq!(names.len(), tags, "not even the name is told");
+        }
+        // Taken off for oneself, everybody's stays; used for all, a name is known to all.
+        let off = Marking { remove: true, ..marking("all's", true) };
+        assert_eq!(house.indexer.tag(&me, off).await.unwrap(), 0);
+        house.indexer.tag(&me, marking("mine", false)).await.unwrap();
+        let (locations, first) = ([house.location.id], TagsAfter::Count(None));
+        let names = house.store.tags(&locations, other.principal, first, 10).await.unwrap();
+        assert_eq!(names.len(), 2);
     })
     .await;
 }

@@ -16,7 +16,7 @@ use super::jobs::JobsCommand;
 use crate::client::Client;
 use crate::failure::Failure;
 
-pub use find::{DuplicatesCommand, SearchCommand};
+pub use find::{CountCommand, DuplicatesCommand, SearchCommand};
 pub use imports::{ChangesCommand, ImportCommand};
 pub use marks::{LabelCommand, NoteCommand, TagCommand};
 pub use places::{LocationCommand, ModeArg, ScanCommand};
@@ -30,6 +30,13 @@ pub enum FilesCommand {
     Scan(ScanCommand),
     /// Find files
     Search(SearchCommand),
+    /// How many files there are, by extension, type, tag, directory …
+    Count(CountCommand),
+    /// All that is known and said of one file
+    Show {
+        /// The file
+        path: PathBuf,
+    },
     /// Files that are the same, the most wasteful first
     Duplicates(DuplicatesCommand),
     /// Make a dataset of a directory's images, or bring one up to date
@@ -70,6 +77,8 @@ impl FilesCommand {
             Self::Location(command) => command.run(context).await,
             Self::Scan(command) => command.run(context).await,
             Self::Search(command) => command.run(context).await,
+            Self::Count(command) => command.run(context).await,
+            Self::Show { path } => find::show(context, &path).await,
             Self::Duplicates(command) => command.run(context).await,
             Self::Import(command) => command.run(context).await,
             Self::Changes(command) => command.run(context).await,

@@ -3,6 +3,7 @@
 mod m0001_files;
 mod m0002_changes;
 mod m0003_archives;
+mod m0004_own_marks;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(sql_store::SystemMetrics),
             Box::new(m0002_changes::Migration),
             Box::new(m0003_archives::Migration),
+            Box::new(m0004_own_marks::Migration),
         ]
     }
 }

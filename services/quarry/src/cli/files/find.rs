@@ -42,14 +42,18 @@ pub enum SortArg {
     Modified,
 }
 
+/// What files are looked for.
 #[derive(Debug, Args)]
-pub struct SearchCommand {
+pub struct QueryArgs {
     /// A part of the name, in any case
     #[arg(default_value = "")]
     text: String,
     /// In this directory and below it
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
+    /// Only what lies in --path itself, not deeper
+    #[arg(long, requires = "path")]
+    directly: bool,
     /// With this extension; may be repeated
     #[arg(long, value_name = "EXT")]
     ext: Vec<String>,
@@ -59,6 +63,9 @@ pub struct SearchCommand {
     /// With this label, or one below it; may be repeated
     #[arg(long, value_name = "LABEL")]
     label: Vec<String>,
+    /// With this property; may be repeated
+    #[arg(long = "property", value_name = "NAME=VALUE")]
+    properties: Vec<String>,
     /// The name begins so
     #[arg(long, default_value = "")]
     prefix: String,
@@ -95,25 +102,16 @@ pub struct SearchCommand {
     /// Those marked hidden too
     #[arg(long)]
     hidden: bool,
-    /// In which order
-    #[arg(long, value_enum)]
-    sort: Option<SortArg>,
-    /// The last first
-    #[arg(long)]
-    descending: bool,
-    #[command(flatten)]
-    page: Page,
 }
 
-impl SearchCommand {
-    pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let (page_size, page_token) = self.page.parts();
+impl QueryArgs {
+    fn query(self) -> Result<wire::FileQuery, Failure> {
         let kinds = self.kind.iter().map(|kind| match kind {
             KindArg::File => wire::EntryKind::File.into(),
             KindArg::Dir => wire::EntryKind::Directory.into(),
             KindArg::Symlink => wire::EntryKind::Symlink.into(),
         });
-        let query = wire::FileQuery {
+        Ok(wire::FileQuery {
             text: self.text,
             prefix: self.prefix,
             glob: self.glob,
@@ -127,12 +125,34 @@ impl SearchCommand {
             modified_before: self.modified_before,
             tags: self.tag,
             labels: self.label,
+            properties: super::marks::properties("--property", &self.properties)?,
             path: self.path.as_deref().map(server_path).transpose()?.unwrap_or_default(),
+            directly: self.directly,
             duplicates_only: self.duplicates_only,
             favorites_only: self.favorites,
             with_hidden: self.hidden,
             ..wire::FileQuery::default()
-        };
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct SearchCommand {
+    #[command(flatten)]
+    query: QueryArgs,
+    /// In which order
+    #[arg(long, value_enum)]
+    sort: Option<SortArg>,
+    /// The last first
+    #[arg(long)]
+    descending: bool,
+    #[command(flatten)]
+    page: Page,
+}
+
+impl SearchCommand {
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let (page_size, page_token) = self.page.parts();
         let sort_by = match self.sort {
             None => wire::SortBy::Unspecified,
             Some(SortArg::Name) => wire::SortBy::Name,
@@ -140,7 +160,7 @@ impl SearchCommand {
             Some(SortArg::Modified) => wire::SortBy::ModifyTime,
         };
         let request = wire::SearchFilesRequest {
-            query: Some(query),
+            query: Some(self.query.query()?),
             sort_by: sort_by.into(),
             descending: self.descending,
             page_size,
@@ -150,6 +170,112 @@ impl SearchCommand {
         let mut json = message_json("quarry.files.v1.SearchFilesResponse", &answer)?;
         without_raw(&mut json["entries"]);
         context.output.message(&json, "entries", &COLUMNS)
+    }
+}
+
+/// `--by` of counts.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum FacetArg {
+    /// File, directory, symlink …
+    Kind,
+    /// The name's extension
+    Extension,
+    /// The location
+    Location,
+    /// What the bytes are, e.g. image
+    Type,
+    /// Each tag
+    Tag,
+    /// Each label
+    Label,
+    /// The directory that holds them, the most bytes first
+    Directory,
+}
+
+#[derive(Debug, Args)]
+pub struct CountCommand {
+    #[command(flatten)]
+    query: QueryArgs,
+    /// In which groups; may be repeated [default: kind, extension, location]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    by: Vec<FacetArg>,
+    /// At most so many groups of each
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    limit: i32,
+}
+
+impl CountCommand {
+    /// Counts what matches.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let by = self.by.iter().map(|by| match by {
+            FacetArg::Kind => wire::FacetBy::Kind.into(),
+            FacetArg::Extension => wire::FacetBy::Extension.into(),
+            FacetArg::Location => wire::FacetBy::Location.into(),
+            FacetArg::Type => wire::FacetBy::ContentKind.into(),
+            FacetArg::Tag => wire::FacetBy::Tag.into(),
+            FacetArg::Label => wire::FacetBy::Label.into(),
+            FacetArg::Directory => wire::FacetBy::Directory.into(),
+        });
+        let by = by.collect();
+        let request =
+            wire::CountFilesRequest { query: Some(self.query.query()?), by, limit: self.limit };
+        let answer = context.client()?.files().count_files(request).await?.into_inner();
+        let json = message_json("quarry.files.v1.CountFilesResponse", &answer)?;
+        context.output.answer(&json, || counted(&answer))
+    }
+}
+
+fn counted(answer: &wire::CountFilesResponse) -> String {
+    let groups = [
+        ("kind", &answer.kinds),
+        ("extension", &answer.extensions),
+        ("location", &answer.locations),
+        ("type", &answer.content_kinds),
+        ("tag", &answer.tags),
+        ("label", &answer.labels),
+        ("directory", &answer.directories),
+    ];
+    let rows = groups.into_iter().flat_map(|(by, facets)| {
+        facets.iter().map(move |facet| {
+            vec![
+                by.to_owned(),
+                facet.count.to_string(),
+                facet.bytes.to_string(),
+                facet.value.clone(),
+            ]
+        })
+    });
+    let table = text_table(&["by", "count", "bytes", "value"], rows);
+    format!("{table}\n{} entries, {} bytes", answer.count, answer.bytes)
+}
+
+/// All that is known and said of one file.
+pub async fn show(context: &Context, path: &Path) -> Result<(), Failure> {
+    let request = wire::GetFileRequest { path: server_path(path)?, id: String::new() };
+    let answer = context.client()?.files().get_file(request).await?.into_inner();
+    let mut json = message_json("quarry.files.v1.GetFileResponse", &answer)?;
+    let mut entry = Json::Array(vec![json["entry"].take()]);
+    without_raw(&mut entry);
+    json["entry"] = entry[0].take();
+    context.output.answer(&json, || {
+        let fields = json["entry"].as_object().into_iter().flatten();
+        let said = fields.filter(|(_, value)| !is_nothing(value));
+        let rows = said.map(|(name, value)| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            vec![name.clone(), text]
+        });
+        text_table(&["field", "value"], rows)
+    })
+}
+
+fn is_nothing(value: &Json) -> bool {
+    match value {
+        Json::Null => true,
+        Json::Bool(value) => !value,
+        Json::String(text) => text.is_empty(),
+        Json::Array(list) => list.is_empty(),
+        Json::Object(fields) => fields.is_empty(),
+        Json::Number(_) => false,
     }
 }
 

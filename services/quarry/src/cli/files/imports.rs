@@ -61,6 +61,9 @@ pub struct ImportCommand {
     /// The bytes stay where they are
     #[arg(long)]
     by_reference: bool,
+    /// Members of archives are images too; archives are looked into from now on
+    #[arg(long, conflicts_with = "by_reference")]
+    archives: bool,
     /// Do not look at the location's files first
     #[arg(long)]
     no_scan: bool,
@@ -77,7 +80,8 @@ impl ImportCommand {
         if !self.no_scan {
             // What is broken, and what looks alike, is told by pixels.
             let location = location_of(&client, &self.path).await?;
-            scanned(context, &client, location.id, Some(ModeArg::Deep)).await?;
+            let archives = self.archives.then_some(true);
+            scanned(context, &client, location.id, Some(ModeArg::Deep), archives).await?;
         }
         let has_query = !self.ext.is_empty() || !self.tag.is_empty() || !self.glob.is_empty();
         let query = has_query.then(|| wire::FileQuery {
@@ -102,6 +106,7 @@ impl ImportCommand {
             format: format.into(),
             query,
             by_reference: self.by_reference,
+            archives: self.archives,
         };
         let job = client.imports().import_from_location(request).await?.into_inner().job;
         queued(context, &job, self.wait).await

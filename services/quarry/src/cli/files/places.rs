@@ -186,9 +186,10 @@ pub(super) async fn scanned(
     client: &crate::client::Client,
     id: String,
     mode: Option<ModeArg>,
+    archives: Option<bool>,
 ) -> Result<(), Failure> {
     let mode = mode.map_or(wire::ScanMode::Unspecified, Into::into).into();
-    let request = wire::ScanLocationRequest { id, mode, accept_removals: false, archives: None };
+    let request = wire::ScanLocationRequest { id, mode, accept_removals: false, archives };
     let job = client.locations().scan_location(request).await?.into_inner().job;
     outcome(&follow(context, client, &job).await?)
 }
