@@ -1,6 +1,8 @@
 //! Files that are the same, from the index alone.
 
-use sea_orm::Value;
+use std::collections::HashMap;
+
+use sea_orm::{QueryResult, Value};
 use service_error::ServiceError;
 
 use super::bulk;
@@ -30,7 +32,27 @@ impl GroupKey {
             Self::NameAndSize | Self::Size => "e.kind = 1",
         }
     }
+
+    /// The location's column. Files of one content are found by it and not by
+    /// their directories, whatever the planner knows: the sign says so.
+    fn location(self) -> String {
+        let sign = if self == Self::Content { "+" } else { "" };
+        format!("{sign}d.location_id")
+    }
+
+    fn place_of(self, found: &Found) -> Place<'_> {
+        match self {
+            Self::Content => {
+                (found.content.as_ref().map_or(0, |content| content.id), "", found.size)
+            }
+            Self::NameAndSize => (0, &found.name, found.size),
+            Self::Size => (found.size, "", found.size),
+        }
+    }
 }
+
+/// What tells a group: its number, its name, its size.
+type Place<'a> = (i64, &'a str, i64);
 
 /// Files that are the same.
 #[derive(Debug, Clone)]
@@ -43,6 +65,25 @@ pub struct Group {
     pub count: i64,
     /// What one copy would free: names of one inode waste nothing.
     pub wasted: i64,
+}
+
+impl Group {
+    fn place(&self, key: GroupKey) -> Place<'_> {
+        match key {
+            GroupKey::NameAndSize => (0, &self.name, self.size),
+            GroupKey::Content | GroupKey::Size => (self.number, "", self.size),
+        }
+    }
+}
+
+/// A group of a page; nothing where only the totals are.
+fn group_of(key: GroupKey, row: &QueryResult) -> Result<Option<Group>, ServiceError> {
+    let Some(count) = get::<Option<i64>>(row, "n")? else { return Ok(None) };
+    let (number, name) = match key {
+        GroupKey::NameAndSize => (0, get(row, "k")?),
+        GroupKey::Content | GroupKey::Size => (get(row, "k")?, String::new()),
+    };
+    Ok(Some(Group { number, name, size: get(row, "size")?, count, wasted: get(row, "wasted")? }))
 }
 
 /// Over all groups.
@@ -69,30 +110,8 @@ impl Store {
         (sql, values)
     }
 
-    /// Over all groups of some locations.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn duplicate_totals(
-        &self,
-        key: GroupKey,
-        locations: &[i64],
-        size_min: i64,
-    ) -> Result<Totals, ServiceError> {
-        let (grouped, values) = self.grouped(key, locations, size_min);
-        let sql = format!(
-            "SELECT COUNT(*) AS groups, CAST(SUM(n) AS bigint) AS files, CAST(SUM(wasted) AS bigint) AS wasted
-             FROM ({grouped}) grouped"
-        );
-        let Some(row) = self.row(&sql, values).await? else { return Ok(Totals::default()) };
-        Ok(Totals {
-            groups: get(&row, "groups")?,
-            files: sum(&row, "files")?,
-            wasted: sum(&row, "wasted")?,
-        })
-    }
-
-    /// Up to `limit` groups, the most wasteful first, after the last of a page.
+    /// Up to `limit` groups, the most wasteful first, after the last of a page;
+    /// and what all groups come to, by the same pass over the entries.
     ///
     /// # Errors
     /// The database's.
@@ -103,12 +122,12 @@ impl Store {
         size_min: i64,
         after: Option<&Group>,
         limit: u32,
-    ) -> Result<Vec<Group>, ServiceError> {
+    ) -> Result<(Vec<Group>, Totals), ServiceError> {
         let (grouped, mut values) = self.grouped(key, locations, size_min);
-        let mut sql = format!("SELECT k, size, n, wasted FROM ({grouped}) grouped");
+        let mut rest = "";
         if let Some(after) = after {
             // Descending by waste, ascending by key and size.
-            sql.push_str(" WHERE (-wasted, k, size) > ($3, $4, $5)");
+            rest = "WHERE (-wasted, k, size) > ($3, $4, $5)";
             values.push((-after.wasted).into());
             values.push(match key {
                 GroupKey::NameAndSize => after.name.as_str().into(),
@@ -117,26 +136,90 @@ impl Store {
             values.push(after.size.into());
         }
         values.push(i64::from(limit).into());
-        sql.push_str(&format!(" ORDER BY -wasted, k, size LIMIT ${}", values.len()));
+        let limit = values.len();
+        let sql = format!(
+            "WITH grouped AS MATERIALIZED ({grouped}),
+               page AS (SELECT k, size, n, wasted FROM grouped {rest} ORDER BY -wasted, k, size LIMIT ${limit}),
+               total AS (SELECT COUNT(*) AS groups, CAST(SUM(n) AS bigint) AS files,
+                 CAST(SUM(wasted) AS bigint) AS all_wasted FROM grouped)
+             SELECT total.groups, total.files, total.all_wasted, page.k, page.size, page.n, page.wasted
+             FROM total LEFT JOIN page ON 1 = 1 ORDER BY -page.wasted, page.k, page.size"
+        );
         let rows = self.rows(&sql, values).await?;
-        rows.iter()
-            .map(|row| {
-                let (number, name) = match key {
-                    GroupKey::NameAndSize => (0, get(row, "k")?),
-                    GroupKey::Content | GroupKey::Size => (get(row, "k")?, String::new()),
-                };
-                Ok(Group {
-                    number,
-                    name,
-                    size: get(row, "size")?,
-                    count: get(row, "n")?,
-                    wasted: get(row, "wasted")?,
-                })
-            })
-            .collect()
+        let totals = match rows.first() {
+            None => Totals::default(),
+            Some(row) => Totals {
+                groups: get(row, "groups")?,
+                files: sum(row, "files")?,
+                wasted: sum(row, "all_wasted")?,
+            },
+        };
+        let groups = rows.iter().filter_map(|row| group_of(key, row).transpose());
+        Ok((groups.collect::<Result<_, _>>()?, totals))
     }
 
-    /// The files of some groups, in order; at most `limit` of each.
+    /// The files of some groups, each group's in order; at most `limit` of each.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn files_of_groups(
+        &self,
+        key: GroupKey,
+        groups: &[Group],
+        locations: &[i64],
+        limit: u32,
+    ) -> Result<Vec<Vec<Found>>, ServiceError> {
+        let mut files: Vec<Vec<Found>> = groups.iter().map(|_| Vec::new()).collect();
+        let mut few: HashMap<Place<'_>, usize> = HashMap::new();
+        for (at, group) in groups.iter().enumerate() {
+            if group.count > i64::from(limit) {
+                files[at] = self.duplicate_files(key, group, locations, limit).await?;
+            } else {
+                few.insert(group.place(key), at);
+            }
+        }
+        if few.is_empty() {
+            return Ok(files);
+        }
+        let backend = self.backend();
+        let mut values = vec![bulk::numbers(backend, locations)];
+        let sizes: Vec<i64> = few.keys().map(|place| place.2).collect();
+        let within = match key {
+            GroupKey::Content => {
+                let contents: Vec<i64> = few.keys().map(|place| place.0).collect();
+                values.push(bulk::numbers(backend, &contents));
+                bulk::in_numbers(backend, "e.content_id", 2)
+            }
+            GroupKey::NameAndSize => {
+                values.push(bulk::texts(backend, few.keys().map(|place| place.1)));
+                values.push(bulk::numbers(backend, &sizes));
+                let name = bulk::in_texts(backend, "e.name", 2);
+                format!("{name} AND {}", bulk::in_numbers(backend, "e.size", 3))
+            }
+            GroupKey::Size => {
+                values.push(bulk::numbers(backend, &sizes));
+                bulk::in_numbers(backend, "e.size", 2)
+            }
+        };
+        let sql = format!(
+            "SELECT {FOUND} FROM entry e JOIN dir d ON d.id = e.dir_id LEFT JOIN content c ON c.id = e.content_id
+             WHERE {within} AND e.gone IS NULL AND {which} AND {} ORDER BY e.id",
+            bulk::in_numbers(backend, &key.location(), 1),
+            which = key.which(),
+        );
+        for row in &self.rows(&sql, values).await? {
+            let found = found_of(row)?;
+            // A name and a size of two groups may be one file's, which is of neither.
+            let Some(at) = few.get(&key.place_of(&found)) else { continue };
+            // It may have grown meanwhile.
+            if files[*at].len() < limit as usize {
+                files[*at].push(found);
+            }
+        }
+        Ok(files)
+    }
+
+    /// The files of one group, in order; at most `limit`.
     ///
     /// # Errors
     /// The database's.
@@ -154,7 +237,7 @@ impl Store {
         let sql = format!(
             "SELECT {FOUND} FROM entry e JOIN dir d ON d.id = e.dir_id LEFT JOIN content c ON c.id = e.content_id
              WHERE {column} = $2 AND e.size = $3 AND e.gone IS NULL AND {which} AND {} ORDER BY e.id LIMIT $4",
-            bulk::in_numbers(self.backend(), "d.location_id", 1),
+            bulk::in_numbers(self.backend(), &key.location(), 1),
             column = key.column(),
             which = key.which(),
         );

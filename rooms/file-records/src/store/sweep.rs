@@ -32,14 +32,11 @@ fn missing_of(row: &QueryResult) -> Result<Missing, ServiceError> {
 impl Store {
     /// Entries of a location, and how many a sweep would remove: the missing
     /// ones, and all below missing directories. Members of archives do not count:
-    /// they are what their archive is.
+    /// they are what their archive is. The entries are not counted if none is missing.
     ///
     /// # Errors
     /// The database's.
     pub async fn missing(&self, location: i64) -> Result<(i64, i64), ServiceError> {
-        let total = "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1 AND d.archive IS NULL";
-        let total = self.row(total, vec![location.into()]).await?;
-        let total = total.as_ref().map_or(Ok(0), |row| sum(row, "n"))?;
         let (mut missing, mut after) = (0, 0);
         for path in self.replaced_dirs(location).await? {
             missing += self.entries_below(location, &path).await?;
@@ -54,9 +51,17 @@ impl Store {
             }
             match page.last() {
                 Some(last) => after = last.id,
-                None => return Ok((total, missing.min(total))),
+                None => break,
             }
         }
+        // Of a scan that found everything nobody asks how much that is.
+        if missing == 0 {
+            return Ok((0, 0));
+        }
+        let total = "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1 AND d.archive IS NULL";
+        let total = self.row(total, vec![location.into()]).await?;
+        let total = total.as_ref().map_or(Ok(0), |row| sum(row, "n"))?;
+        Ok((total, missing.min(total)))
     }
 
     async fn missing_page(&self, location: i64, after: i64) -> Result<Vec<Missing>, ServiceError> {

@@ -74,17 +74,15 @@ impl Indexer {
         let mut ids: Vec<i64> = locations.keys().copied().collect();
         ids.sort_unstable();
         let mut page = match mode {
-            DuplicateMode::Near => self.near(caller, &ids, &locations, after, size).await?,
+            DuplicateMode::Near => self.near(&ids, &locations, after, size).await?,
             DuplicateMode::Content => {
-                self.same(caller, GroupKey::Content, &ids, &locations, size_min, after, size)
-                    .await?
+                self.same(GroupKey::Content, &ids, &locations, size_min, after, size).await?
             }
             DuplicateMode::NameAndSize => {
-                self.same(caller, GroupKey::NameAndSize, &ids, &locations, size_min, after, size)
-                    .await?
+                self.same(GroupKey::NameAndSize, &ids, &locations, size_min, after, size).await?
             }
             DuplicateMode::Size => {
-                self.same(caller, GroupKey::Size, &ids, &locations, size_min, after, size).await?
+                self.same(GroupKey::Size, &ids, &locations, size_min, after, size).await?
             }
         };
         if mode == DuplicateMode::Content {
@@ -100,10 +98,8 @@ impl Indexer {
         Ok(page)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what a request says")]
     async fn same(
         &self,
-        caller: &Caller,
         key: GroupKey,
         ids: &[i64],
         locations: &HashMap<i64, Location>,
@@ -111,26 +107,35 @@ impl Indexer {
         after: Option<&Group>,
         size: u32,
     ) -> Result<DuplicatePage, ServiceError> {
-        let totals = self.store.duplicate_totals(key, ids, size_min).await?;
-        let mut found = self.store.duplicate_groups(key, ids, size_min, after, size + 1).await?;
+        let (mut found, totals) =
+            self.store.duplicate_groups(key, ids, size_min, after, size + 1).await?;
         let more = found.len() > size as usize;
         found.truncate(size as usize);
-        let mut groups = Vec::with_capacity(found.len());
-        for group in found {
-            let files = self.store.duplicate_files(key, &group, ids, FILES_PER_GROUP).await?;
-            let content = match key {
-                GroupKey::Content => hash_of(&files),
-                GroupKey::NameAndSize | GroupKey::Size => None,
-            };
-            let files = self.shown(caller, files, locations).await?;
-            groups.push(ShownGroup { group, content, files, verified: false });
+        let files = self.store.files_of_groups(key, &found, ids, FILES_PER_GROUP).await?;
+        let mut groups: Vec<ShownGroup> = found
+            .into_iter()
+            .zip(&files)
+            .map(|(group, files)| {
+                let content = if key == GroupKey::Content { hash_of(files) } else { None };
+                ShownGroup { group, content, files: Vec::new(), verified: false }
+            })
+            .collect();
+        let mut group_of: HashMap<i64, usize> = HashMap::new();
+        for (at, files) in files.iter().enumerate() {
+            group_of.extend(files.iter().map(|file| (file.id, at)));
+        }
+        // What is said of all files of the page is asked at once.
+        let files = files.into_iter().flatten().collect();
+        for shown in self.shown(files, locations).await? {
+            if let Some(at) = group_of.get(&shown.found.id) {
+                groups[*at].files.push(shown);
+            }
         }
         Ok(DuplicatePage { groups, totals, unhashed: 0, more })
     }
 
     async fn near(
         &self,
-        caller: &Caller,
         ids: &[i64],
         locations: &HashMap<i64, Location>,
         after: Option<&Group>,
@@ -168,7 +173,7 @@ impl Indexer {
             }
             let size = files.first().map_or(0, |file| file.size);
             let group = Group { number: first(group), name: String::new(), size, count, wasted };
-            let files = self.shown(caller, files, locations).await?;
+            let files = self.shown(files, locations).await?;
             shown.push(ShownGroup { group, content: None, files, verified: false });
         }
         Ok(DuplicatePage { groups: shown, totals, unhashed: 0, more })
@@ -198,9 +203,7 @@ fn same_as_first(files: Vec<Shown>, sources: &HashMap<i64, Source>, limits: &Lim
     let mut same: Vec<Shown> = Vec::new();
     let mut first: Option<File> = None;
     for file in files {
-        let Some(mut opened) = open(sources, &file, limits) else {
-            continue;
-        };
+        let Some(mut opened) = open(sources, &file, limits) else { continue };
         let is_same = match &mut first {
             None => {
                 first = Some(opened);

@@ -218,6 +218,7 @@ impl Indexer {
         }
         for id in deleted {
             while self.store.forget_location(id).await? {}
+            self.store.forget_contents().await?;
         }
         Ok(())
     }

@@ -113,7 +113,11 @@ impl Indexer {
             hashed += self.hash_files(&work, &location, scan, &source, mode).await?;
         }
         self.index_names(&work, scan).await?;
-        self.store.forget_contents().await?;
+        let differs =
+            merged.added + merged.changed + merged.missing + merged.moved + moved + removed;
+        if differs + hashed + archives.read > 0 {
+            self.store.forget_contents().await?;
+        }
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Ok([
             ("directories", count(summary.dirs)),

@@ -108,8 +108,9 @@ impl Session {
                 next = said.next() => match next {
                     None => return Ok(()),
                     Some(said) => {
-                        heard = Instant::now();
                         self.hear(said?).await?;
+                        // What it said may have taken long to do.
+                        heard = Instant::now();
                     }
                 },
                 _ = ticks.tick() => {
@@ -132,16 +133,22 @@ impl Session {
             self.indexer.may_serve(&self.caller, &self.location).await?;
             self.allowed = Instant::now();
         }
-        if self.seen.elapsed() > SEEN_EVERY {
-            self.indexer.store.agent_seen(self.key).await?;
-            self.seen = Instant::now();
-        }
+        self.is_here().await?;
         if matches!(self.stage, Stage::Idle) {
             let wanted = self.indexer.store.wanted(self.location.id).await?;
             if wanted.wanted > wanted.fulfilled {
                 (self.wish, self.accept) = (wanted.wanted, wanted.accept_removals);
                 return self.start(wanted.mode).await;
             }
+        }
+        Ok(())
+    }
+
+    /// Says now and then that there is an agent, also amid long work for it.
+    async fn is_here(&mut self) -> Result<(), ServiceError> {
+        if self.seen.elapsed() > SEEN_EVERY {
+            self.indexer.store.agent_seen(self.key).await?;
+            self.seen = Instant::now();
         }
         Ok(())
     }
@@ -255,7 +262,7 @@ impl Session {
             Stage::Walking { .. } => return Err(out_of_order("a directory is still open")),
             _ => return Err(out_of_order("no walk is under way")),
         }
-        let store = &self.indexer.store;
+        let store = self.indexer.store.clone();
         let moved = store.match_moves(self.key).await?;
         let location = store.location(self.location.id).await?;
         self.location =
@@ -269,10 +276,13 @@ impl Session {
                     break;
                 }
                 removed += gone;
+                self.is_here().await?;
             }
             store.end_scan(self.key, root, 0, "").await?;
         }
-        while store.index_names().await? {}
+        while store.index_names().await? {
+            self.is_here().await?;
+        }
         self.done = AgentDone {
             generation: self.key.generation,
             added: self.merged.added,
