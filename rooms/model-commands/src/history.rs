@@ -19,6 +19,7 @@ const STEPS: [Column; 4] = [
     column("by", "set_by"),
 ];
 
+/// What `quarry models facets` is asked.
 #[derive(Debug, Args)]
 pub struct FacetsArgs {
     /// Only of this namespace, or of this model of it
@@ -35,6 +36,7 @@ pub struct FacetsArgs {
     limit: i32,
 }
 
+/// What `quarry models history` is asked.
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
     #[arg(value_name = "NAMESPACE/MODEL")]
@@ -45,6 +47,7 @@ pub struct HistoryArgs {
     page: Page,
 }
 
+/// What `quarry models rollback` is asked.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
     #[arg(value_name = "NAMESPACE/MODEL")]

@@ -23,6 +23,7 @@ const ROWS: [Column; 4] = [
     column("message", "message"),
 ];
 
+/// What `quarry models import` is asked.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// Where to

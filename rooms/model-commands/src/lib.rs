@@ -2,6 +2,7 @@
 
 mod history;
 mod import;
+mod trash;
 mod trust;
 
 use std::collections::HashMap;
@@ -119,6 +120,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+/// What `quarry models register` is asked.
 #[derive(Debug, Args)]
 pub struct RegisterArgs {
     #[arg(value_name = "NAMESPACE/MODEL")]
@@ -154,18 +156,11 @@ pub struct RegisterArgs {
     flavors: Vec<String>,
 }
 
+/// What `quarry models` does.
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
     /// The models that you may see
-    List {
-        /// Only of this namespace
-        namespace: Option<String>,
-        /// e.g. 'tags.team = "vision"'
-        #[arg(long, default_value = "")]
-        filter: String,
-        #[command(flatten)]
-        page: Page,
-    },
+    List(trash::ListArgs),
     /// One model
     Show {
         #[arg(value_name = "NAMESPACE/MODEL")]
@@ -243,6 +238,10 @@ pub enum ModelsCommand {
     /// Keys and root certificates whose signatures count in a namespace
     #[command(subcommand)]
     SigningKeys(trust::KeysCommand),
+    /// Put a model or a version into the trash
+    Delete(trash::DeleteArgs),
+    /// Take a model or a version out of the trash
+    Restore(trash::RestoreArgs),
     /// How many versions have each value of a field
     Facets(history::FacetsArgs),
     /// Where an alias pointed, newest first
@@ -277,20 +276,9 @@ impl ModelsCommand {
     /// The registry's refusal, a file that cannot be read or written.
     pub async fn run(self, context: &Context<'_>) -> Result<(), Failure> {
         match self {
-            Self::List { namespace, filter, page } => {
-                let (page_size, page_token) = page.parts();
-                let request = api::SearchModelsRequest {
-                    namespace: namespace.unwrap_or_default(),
-                    filter,
-                    page_size,
-                    page_token,
-                    ..Default::default()
-                };
-                let answer = context.client().models().search_models(request).await?;
-                let name = "quarry.models.v1.SearchModelsResponse";
-                let json = message_json(name, &answer.into_inner())?;
-                context.output.message(&json, "models", &MODELS)
-            }
+            Self::List(args) => trash::list(context, args).await,
+            Self::Delete(args) => trash::delete(context, args).await,
+            Self::Restore(args) => trash::restore(context, args).await,
             Self::Show { name } => {
                 let request = api::GetModelRequest { namespace: name.namespace, name: name.model };
                 let answer = context.client().models().get_model(request).await?;

@@ -39,6 +39,7 @@ const KEYS: [Column; 4] = [
     column("added", "create_time"),
 ];
 
+/// What `quarry models scan` is asked.
 #[derive(Debug, Args)]
 pub struct ScanArgs {
     #[arg(value_name = "NAMESPACE/MODEL[@VERSION]")]
@@ -48,6 +49,7 @@ pub struct ScanArgs {
     known: bool,
 }
 
+/// What `quarry models inspect` is asked.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     #[arg(value_name = "NAMESPACE/MODEL[@VERSION]")]
@@ -62,6 +64,7 @@ pub struct InspectArgs {
     page_token: String,
 }
 
+/// What `quarry models signature` does.
 #[derive(Debug, Subcommand)]
 pub enum SignatureCommand {
     /// Keep a signature that `model_signing sign` made of the version's files
@@ -87,6 +90,7 @@ pub enum SignatureCommand {
     },
 }
 
+/// What `quarry models signing-keys` does.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Trust a public key (ECDSA P-256 or P-384) or a root certificate, in PEM
