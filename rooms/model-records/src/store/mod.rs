@@ -151,3 +151,6 @@ pub async fn migration_status(
 ) -> Result<Vec<MigrationStatus>, ServiceError> {
     SqlStore::open(settings, SCHEMA).await?.migration_status::<Migrator>().await
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,12 @@ impl OrderedPage {
     }
 }
 
+/// A page's statement, and the order that its rows come in.
+pub(super) struct Query {
+    pub statement: Statement,
+    paged: Paged,
+}
+
 impl Store {
     /// A page of models, and the token that continues it.
     ///
@@ -63,7 +69,8 @@ impl Store {
             columns.push(Column::new("m.name", true, Kind::Text));
         }
         let from = format!("SELECT {MODEL_COLUMNS}#KEYS FROM model m");
-        let (rows, token) = self.ordered(asked, &from, conditions, columns, values).await?;
+        let query = query(asked, &from, conditions, columns, values)?;
+        let (rows, token) = self.answered(asked, query).await?;
         let rows: std::result::Result<Vec<_>, _> =
             rows.iter().map(|row| ModelRow::from_query_result(row, "")).collect();
         let mut found: Vec<Model> =
@@ -80,29 +87,32 @@ impl Store {
         &self,
         asked: &OrderedPage,
     ) -> Result<(Vec<ModelVersion>, Option<String>)> {
+        let Some(query) = self.versions_query(asked).await? else { return Ok((Vec::new(), None)) };
+        let (rows, token) = self.answered(asked, query).await?;
+        let rows: std::result::Result<Vec<_>, _> =
+            rows.iter().map(|row| VersionRow::from_query_result(row, "")).collect();
+        let found = rows.map_err(db_error)?.into_iter().map(VersionRow::into_version);
+        let mut found = found.collect::<std::result::Result<Vec<_>, _>>()?;
+        self.fill_versions(&mut found).await?;
+        Ok((found, token))
+    }
+
+    /// The query of a page of versions; nothing if the model that it names is none.
+    ///
+    /// # Errors
+    /// As [`Self::ordered_models`].
+    pub(super) async fn versions_query(&self, asked: &OrderedPage) -> Result<Option<Query>> {
         let mut values = Values::new(self.sql.backend());
         let mut conditions = asked.conditions(&mut values);
         conditions.push("v.deleted_at IS NULL".to_owned());
         conditions.push(search::versions(&asked.filter, &mut values));
-        let mut columns: Vec<Column> = asked
-            .orders
-            .iter()
-            .map(|(key, ascending)| match key.as_str() {
-                "name" => Column::new("m.name", *ascending, Kind::Text),
-                "version_number" => Column::new("v.number", *ascending, Kind::Integer),
-                "creation_timestamp" => Column::new("v.created_at", *ascending, Kind::Integer),
-                _ => Column::new("v.updated_at", *ascending, Kind::Integer),
-            })
-            .collect();
-        if columns.is_empty() {
-            columns.push(Column::new("v.updated_at", false, Kind::Integer));
-        }
+        let mut columns = version_columns(&asked.orders);
         // An index has the versions of a model, and those of a namespace, in the order of their
         // changes. It is only gone by if the column it begins with is compared itself.
         match (asked.namespace, search::named(&asked.filter)) {
             (Some(namespace), Some(name)) => match self.model_id(namespace, name).await? {
                 Some(id) => conditions.push(format!("v.model_id = {}", values.add(id))),
-                None => return Ok((Vec::new(), None)),
+                None => return Ok(None),
             },
             // What another index looks up would be scanned for.
             (Some(namespace), None)
@@ -122,13 +132,7 @@ impl Store {
         let from = format!(
             "SELECT {VERSION_COLUMNS}#KEYS FROM version v JOIN model m ON m.id = v.model_id"
         );
-        let (rows, token) = self.ordered(asked, &from, conditions, columns, values).await?;
-        let rows: std::result::Result<Vec<_>, _> =
-            rows.iter().map(|row| VersionRow::from_query_result(row, "")).collect();
-        let found = rows.map_err(db_error)?.into_iter().map(VersionRow::into_version);
-        let mut found = found.collect::<std::result::Result<Vec<_>, _>>()?;
-        self.fill_versions(&mut found).await?;
-        Ok((found, token))
+        query(asked, &from, conditions, columns, values).map(Some)
     }
 
     async fn model_id(&self, namespace: NamespaceId, name: &str) -> Result<Option<Uuid>> {
@@ -139,26 +143,11 @@ impl Store {
         Ok(row.map(|row| row.id))
     }
 
-    async fn ordered(
+    async fn answered(
         &self,
         asked: &OrderedPage,
-        from: &str,
-        mut conditions: Vec<String>,
-        columns: Vec<Column>,
-        mut values: Values,
+        Query { statement, paged }: Query,
     ) -> Result<(Vec<QueryResult>, Option<String>)> {
-        let paged = Paged { columns };
-        if let Some(key) = token_key(&asked.list, &asked.page_token)? {
-            conditions.push(paged.after(&key, &mut |value| values.add(value))?);
-        }
-        let limit = values.add(i64::from(asked.limit) + 1);
-        let sql = format!(
-            "{} WHERE {}{} LIMIT {limit}",
-            from.replace("#KEYS", &paged.select()),
-            conditions.join(" AND "),
-            paged.order()
-        );
-        let statement = Statement::from_sql_and_values(self.sql.backend(), sql, values.all);
         let rows = self.read().query_all_raw(statement).await.map_err(db_error)?;
         page(rows, asked.limit, &asked.list, &paged)
     }
@@ -181,4 +170,40 @@ impl Store {
         self.fill_versions(&mut found).await?;
         Ok(found)
     }
+}
+
+/// What MLflow's keys of versions are ordered by.
+fn version_columns(orders: &[(String, bool)]) -> Vec<Column> {
+    if orders.is_empty() {
+        return vec![Column::new("v.updated_at", false, Kind::Integer)];
+    }
+    let column = |(key, ascending): &(String, bool)| match key.as_str() {
+        "name" => Column::new("m.name", *ascending, Kind::Text),
+        "version_number" => Column::new("v.number", *ascending, Kind::Integer),
+        "creation_timestamp" => Column::new("v.created_at", *ascending, Kind::Integer),
+        _ => Column::new("v.updated_at", *ascending, Kind::Integer),
+    };
+    orders.iter().map(column).collect()
+}
+
+fn query(
+    asked: &OrderedPage,
+    from: &str,
+    mut conditions: Vec<String>,
+    columns: Vec<Column>,
+    mut values: Values,
+) -> Result<Query> {
+    let paged = Paged { columns };
+    if let Some(key) = token_key(&asked.list, &asked.page_token)? {
+        conditions.push(paged.after(&key, &mut |value| values.add(value))?);
+    }
+    let limit = values.add(i64::from(asked.limit) + 1);
+    let sql = format!(
+        "{} WHERE {}{} LIMIT {limit}",
+        from.replace("#KEYS", &paged.select()),
+        conditions.join(" AND "),
+        paged.order()
+    );
+    let statement = Statement::from_sql_and_values(values.backend, sql, values.all);
+    Ok(Query { statement, paged })
 }

@@ -1,0 +1,288 @@
+//! How the databases go about the pages of many versions, and the migration that made them quick.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use ids::NamespaceId;
+use model_query::{Expr, Field, Op, Test, Value as Literal};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm_migration::MigratorTrait as _;
+use sql_store::SqlSettings;
+use uuid::Uuid;
+
+use super::ordered::OrderedPage;
+use super::sql::{execute, number};
+use super::*;
+
+/// Versions of the model `large`, and of another namespace's beside it.
+const MANY: i64 = 10_000;
+const SMALL: i64 = 40;
+
+/// Two namespaces: of many versions of one model and a few of others, and of as many again.
+struct Full {
+    store: Store,
+    namespace: NamespaceId,
+    _objects: tempfile::TempDir,
+}
+
+async fn opened(sql: &SqlSettings) -> (Store, tempfile::TempDir) {
+    let objects = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", objects.path().display());
+    (Store::open(sql, &url).await.unwrap(), objects)
+}
+
+impl Full {
+    async fn on(sql: &SqlSettings) -> Self {
+        let (store, objects) = opened(sql).await;
+        store.migrate().await.unwrap();
+        let full = Self { store, namespace: NamespaceId::new(), _objects: objects };
+        let large = full.model(full.namespace.uuid(), "large").await;
+        full.versions(large, MANY, Some(full.namespace.uuid())).await;
+        for at in 0..SMALL {
+            let small = full.model(full.namespace.uuid(), &format!("small-{at:02}")).await;
+            full.versions(small, 2, Some(full.namespace.uuid())).await;
+        }
+        let elsewhere = Uuid::now_v7();
+        let other = full.model(elsewhere, "large").await;
+        full.versions(other, MANY, Some(elsewhere)).await;
+        if full.backend() == DbBackend::Postgres {
+            // As its autovacuum does; nothing does it to a SQLite file.
+            full.run("ANALYZE").await;
+        }
+        full
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.store.sql.backend()
+    }
+
+    async fn run(&self, sql: &str) {
+        let tx = self.store.sql.begin().await.unwrap();
+        tx.execute_unprepared(sql).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    async fn model(&self, namespace: Uuid, name: &str) -> Uuid {
+        let id = Uuid::now_v7();
+        let sql = "INSERT INTO model (id, namespace_id, namespace, name, description, created_at, \
+                   updated_at, created_by, last_version, latest_version, version_count, \
+                   byte_count, revision) VALUES ($1, $2, 'ml', $3, '', 1, 1, $1, 0, 0, 0, 0, 1)";
+        let tx = self.store.sql.begin().await.unwrap();
+        execute(&tx, sql, [id.into(), namespace.into(), name.into()]).await.unwrap();
+        tx.commit().await.unwrap();
+        id
+    }
+
+    /// Versions 1 to `count`, each changed a microsecond after the one before; `None` as a binary
+    /// inserts them that does not know of the column.
+    async fn versions(&self, model: Uuid, count: i64, namespace: Option<Uuid>) {
+        let (numbers, id) = match self.backend() {
+            DbBackend::Postgres => ("SELECT generate_series(1, $2) AS n", "gen_random_uuid()"),
+            _ => (
+                "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < $2) \
+                 SELECT n FROM s",
+                "randomblob(16)",
+            ),
+        };
+        let (column, value) = match namespace {
+            Some(_) => (", namespace_id", ", $3"),
+            None => ("", ""),
+        };
+        let sql = format!(
+            "INSERT INTO version (id, model_id, number, description, status, status_message, \
+             stage, source, source_head, run_id, run_link, logged_model_id, byte_count, \
+             file_count, scan, signed, created_at, updated_at, created_by{column}) \
+             SELECT {id}, $1, n, '', 2, '', 'None', '', '', 'run-' || n, '', '', 0, 0, 1, \
+             1 = 0, n, n, $1{value} FROM ({numbers}) s"
+        );
+        let mut values: Vec<sea_orm::Value> = vec![model.into(), count.into()];
+        values.extend(namespace.map(sea_orm::Value::from));
+        let tx = self.store.sql.begin().await.unwrap();
+        execute(&tx, &sql, values).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    fn page(&self, filter: Vec<Expr>, ascending: bool) -> OrderedPage {
+        OrderedPage {
+            namespace: Some(self.namespace),
+            visible: VisibleRows::All,
+            filter: Expr::And(filter),
+            list: "versions".to_owned(),
+            orders: vec![("last_updated_timestamp".to_owned(), ascending)],
+            page_token: String::new(),
+            limit: 100,
+        }
+    }
+
+    /// The same page far behind the first one.
+    async fn deep(&self, page: &OrderedPage) -> OrderedPage {
+        let far = OrderedPage {
+            namespace: page.namespace,
+            visible: page.visible.clone(),
+            filter: page.filter.clone(),
+            list: page.list.clone(),
+            orders: page.orders.clone(),
+            page_token: String::new(),
+            limit: u32::try_from(MANY / 2).unwrap(),
+        };
+        let (_, token) = self.store.ordered_versions(&far).await.unwrap();
+        OrderedPage { page_token: token.expect("more"), limit: page.limit, ..far }
+    }
+
+    /// The steps that the database takes for a page.
+    async fn plan(&self, page: &OrderedPage) -> Vec<String> {
+        let query = self.store.versions_query(page).await.unwrap().expect("a query");
+        let (explain, column) = match self.backend() {
+            DbBackend::Postgres => ("EXPLAIN", "QUERY PLAN"),
+            _ => ("EXPLAIN QUERY PLAN", "detail"),
+        };
+        let mut statement: Statement = query.statement;
+        statement.sql = format!("{explain} {}", statement.sql);
+        let rows = self.store.read().query_all_raw(statement).await.unwrap();
+        rows.iter().map(|row| row.try_get("", column).unwrap()).collect()
+    }
+}
+
+fn is(field: Field, text: &str) -> Expr {
+    Expr::Test(Test { field, op: Op::Eq, value: Literal::Text(text.to_owned()) })
+}
+
+/// Why a plan is not one that costs what its page does: nothing if it is.
+fn costly(plan: &[String], index: &str) -> Option<String> {
+    let steps: Vec<&str> =
+        plan.iter().map(|line| line.trim_start_matches([' ', '-', '>'])).collect();
+    let scans = steps
+        .iter()
+        .find(|step| step.starts_with("SCAN v") || step.contains("Seq Scan on version v"));
+    let sorts = steps.iter().find(|step| {
+        // Rows of one moment are put in order among each other, no others.
+        step.starts_with("Sort  (") || step.ends_with("TEMP B-TREE FOR ORDER BY")
+    });
+    match (scans, sorts) {
+        (Some(step), _) | (_, Some(step)) => Some(format!("{step} in\n{}", plan.join("\n"))),
+        _ if !plan.iter().any(|line| line.contains(index)) => {
+            Some(format!("no {index} in\n{}", plan.join("\n")))
+        }
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_versions_goes_by_an_index_at_any_depth() {
+    let dir = tempfile::tempdir().unwrap();
+    for sql in sql_store::testing::databases(dir.path()).await.unwrap() {
+        let full = Full::on(&sql).await;
+        let named = || vec![is(Field::Name, "large")];
+        for (filter, index) in [(Vec::new(), "version_of_namespace"), (named(), "version_of_model")]
+        {
+            for ascending in [false, true] {
+                let first = full.page(filter.clone(), ascending);
+                let deep = full.deep(&first).await;
+                for page in [&first, &deep] {
+                    let breach = costly(&full.plan(page).await, index);
+                    assert_eq!(breach, None, "{:?} ascending: {ascending}", full.backend());
+                }
+            }
+        }
+        let run = full.page(vec![is(Field::RunId, "run-77")], false);
+        let plan = full.plan(&run).await;
+        assert!(plan.iter().any(|step| step.contains("version_run")), "{plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_by_an_index_are_the_namespaces_versions_each_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for sql in sql_store::testing::databases(dir.path()).await.unwrap() {
+        let full = Full::on(&sql).await;
+        let mut page = OrderedPage { limit: 3_000, ..full.page(Vec::new(), false) };
+        let mut seen = Vec::new();
+        loop {
+            let (found, token) = full.store.ordered_versions(&page).await.unwrap();
+            assert!(found.iter().all(|version| version.namespace_id == full.namespace));
+            seen.extend(found.into_iter().map(|one| (one.updated_at, one.model, one.number)));
+            let Some(token) = token else { break };
+            page.page_token = token;
+        }
+        assert_eq!(seen.len(), usize::try_from(MANY + 2 * SMALL).unwrap());
+        let newest_first = |a: &(i64, String, i64), b: &(i64, String, i64)| {
+            b.0.cmp(&a.0).then(a.1.cmp(&b.1)).then(b.2.cmp(&a.2))
+        };
+        assert!(seen.is_sorted_by(|a, b| newest_first(a, b).is_lt()));
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_an_older_replica_inserts_knows_its_namespace() {
+    let dir = tempfile::tempdir().unwrap();
+    for sql in sql_store::testing::databases(dir.path()).await.unwrap() {
+        let (store, objects) = opened(&sql).await;
+        store.migrate().await.unwrap();
+        let full = Full { store, namespace: NamespaceId::new(), _objects: objects };
+        if full.backend() != DbBackend::Postgres {
+            // One process holds a SQLite file: no older one writes beside it.
+            continue;
+        }
+        let model = full.model(full.namespace.uuid(), "m").await;
+        full.versions(model, 3, None).await;
+        assert_eq!(full.placed().await, 3);
+        let (found, _) = full.store.ordered_versions(&full.page(Vec::new(), false)).await.unwrap();
+        assert_eq!(found.iter().map(|version| version.number).collect::<Vec<_>>(), [3, 2, 1]);
+        // What is said is kept: the trigger fills what is missing, no more.
+        let (elsewhere, other) = (Uuid::now_v7(), full.model(full.namespace.uuid(), "n").await);
+        full.versions(other, 1, Some(elsewhere)).await;
+        assert_eq!(full.placed().await, 3);
+    }
+}
+
+#[tokio::test]
+async fn the_migration_fills_what_is_there_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    for sql in sql_store::testing::databases(dir.path()).await.unwrap() {
+        let (store, objects) = opened(&sql).await;
+        store.migrate().await.unwrap();
+        let full = Full { store, namespace: NamespaceId::new(), _objects: objects };
+        let model = full.model(full.namespace.uuid(), "m").await;
+        full.versions(model, 5, Some(full.namespace.uuid())).await;
+        let all = Migrator::migrations();
+        let ours = all.iter().position(|one| one.name() == "m0004_version_namespace").unwrap();
+        let steps = u32::try_from(all.len() - ours).unwrap();
+        full.store.sql.revert::<Migrator>(Some(steps)).await.unwrap();
+        assert_eq!(full.left_behind().await, 0, "{:?}", full.backend());
+        let inserted = full.model(full.namespace.uuid(), "n").await;
+        full.versions(inserted, 2, None).await;
+        full.store.migrate().await.unwrap();
+        assert!(full.left_behind().await > 0);
+        assert_eq!(full.placed().await, 7, "those of before and of between");
+        let (found, _) = full.store.ordered_versions(&full.page(Vec::new(), true)).await.unwrap();
+        assert_eq!(found.len(), 7);
+    }
+}
+
+impl Full {
+    /// How many versions lie in its namespace, as their own rows say.
+    async fn placed(&self) -> i64 {
+        let sql = "SELECT COUNT(*) FROM version WHERE namespace_id = $1";
+        let count = number(self.store.read(), sql, [self.namespace.uuid().into()]).await;
+        count.unwrap().unwrap_or_default()
+    }
+
+    /// How many indexes, columns, triggers and functions there are of the migration.
+    async fn left_behind(&self) -> i64 {
+        let sql = match self.backend() {
+            DbBackend::Postgres => {
+                "SELECT (SELECT COUNT(*) FROM pg_indexes WHERE schemaname = 'models' \
+                 AND indexname IN ('version_of_namespace', 'version_of_model')) \
+                 + (SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = 'models' \
+                 AND table_name = 'version' AND column_name = 'namespace_id') \
+                 + (SELECT COUNT(*) FROM pg_trigger WHERE tgname = 'version_namespace') \
+                 + (SELECT COUNT(*) FROM pg_proc WHERE proname = 'version_namespace')"
+            }
+            _ => {
+                "SELECT (SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' \
+                 AND name IN ('version_of_namespace', 'version_of_model')) \
+                 + (SELECT COUNT(*) FROM pragma_table_info('version') \
+                 WHERE name = 'namespace_id')"
+            }
+        };
+        number(self.store.read(), sql, []).await.unwrap().unwrap_or_default()
+    }
+}
