@@ -1,5 +1,6 @@
 //! The Rust files of the workspace, parsed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -8,14 +9,14 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use walkdir::WalkDir;
 
-use crate::workspace::root;
+use crate::workspace::{crates, root};
 
 /// One `.rs` file.
 #[derive(Debug)]
 pub struct Source {
     /// Below the checkout, with `/`.
     pub path: String,
-    /// `crates/ids`, `services/gateway`, `tests/api`.
+    /// `crates/ids`, `rooms/item-model`, `services/gateway`, `tests/api`.
     pub home: String,
     /// Lines.
     pub lines: usize,
@@ -55,12 +56,13 @@ pub struct Public {
     pub documented: usize,
 }
 
-/// Every Rust file of the workspace, parsed once per test binary.
+/// Every Rust file of the floors on which the workspace has crates, parsed once per test binary.
 pub fn sources() -> &'static [Source] {
     static SOURCES: OnceLock<Vec<Source>> = OnceLock::new();
     SOURCES.get_or_init(|| {
         let mut paths = Vec::new();
-        for floor in ["crates", "services", "tests"] {
+        let floors: BTreeSet<String> = crates().into_iter().map(|found| found.floor).collect();
+        for floor in floors {
             let files = WalkDir::new(root().join(floor)).into_iter().map_while(Result::ok);
             let rust = files.filter(|file| file.path().extension().is_some_and(|ext| ext == "rs"));
             paths.extend(rust.map(walkdir::DirEntry::into_path));

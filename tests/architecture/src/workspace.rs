@@ -13,7 +13,7 @@ pub struct Crate {
     pub name: String,
     /// Its directory.
     pub dir: PathBuf,
-    /// `crates`, `services` or `tests`.
+    /// `crates`, `rooms`, `services` or `tests`.
     pub floor: String,
     /// Workspace crates that it is built from (normal and build dependencies).
     pub uses: BTreeSet<String>,

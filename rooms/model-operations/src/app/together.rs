@@ -167,8 +167,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use futures::FutureExt;
-    use futures::future::join_all;
+    use futures::{FutureExt, StreamExt, stream};
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -192,12 +191,21 @@ mod tests {
         (Together::new(|one, other| one / 1000 == other / 1000, write), count, gate)
     }
 
+    /// All of them at the same time; what became of each, in their order.
+    async fn written(
+        together: &Together<u32, u32>,
+        items: impl IntoIterator<Item = u32>,
+    ) -> Vec<Result<u32, ServiceError>> {
+        let writes = stream::iter(items).map(|item| together.write(item));
+        writes.buffered(100).collect().await
+    }
+
     #[tokio::test]
     async fn who_waits_is_written_at_once() {
         let (together, count, gate) = counted();
-        let writes = join_all((20..60).map(|item| together.write(item)));
         gate.add_permits(100);
-        let made: Vec<u32> = writes.await.into_iter().map(Result::unwrap).collect();
+        let made: Vec<u32> =
+            written(&together, 20..60).await.into_iter().map(Result::unwrap).collect();
         assert_eq!(made, (20..60).map(|item| item * 2).collect::<Vec<_>>());
         assert!(count.load(Ordering::SeqCst) <= 2, "{count:?} transactions for 40 writes");
     }
@@ -206,7 +214,7 @@ mod tests {
     async fn what_does_not_fit_goes_in_another_turn() {
         let (together, count, gate) = counted();
         gate.add_permits(100);
-        let made = join_all([1, 2001, 2, 2002].map(|item| together.write(item))).await;
+        let made = written(&together, [1, 2001, 2, 2002]).await;
         let made: Vec<u32> = made.into_iter().map(Result::unwrap).collect();
         assert_eq!(made, [2, 4002, 4, 4004]);
         assert!(count.load(Ordering::SeqCst) >= 2);
@@ -216,7 +224,7 @@ mod tests {
     async fn one_that_fails_fails_alone() {
         let (together, _, gate) = counted();
         gate.add_permits(100);
-        let made = join_all([1, 13, 3].map(|item| together.write(item))).await;
+        let made = written(&together, [1, 13, 3]).await;
         assert_eq!(made.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
         assert_eq!(made[1].as_ref().unwrap_err().field_name(), Some("item"));
     }
