@@ -81,12 +81,15 @@ def measured(chosen, tree, scratch, databases):
     groups = truth.groups()
     print(f"{truth.entries:,} entries, {len(truth.files):,} files, {truth.bytes / 1e9:.2f} GB, "
           f"{len(groups):,} groups of equal files by b3sum", flush=True)
-    for at in range(chosen.rounds):
-        others(report, tree, truth, scratch, set(groups.values()), at == 0)
-        for kind, database in databases.items():
-            indexed(chosen, report, kind, database, tree, truth, scratch, groups)
-            from_nothing(chosen, report, kind, database, tree, groups)
-        print(f"round {at + 1} of {chosen.rounds}", file=sys.stderr, flush=True)
+    try:
+        for at in range(chosen.rounds):
+            others(report, tree, truth, scratch, set(groups.values()), at == 0)
+            for kind, database in databases.items():
+                indexed(chosen, report, kind, database, tree, truth, scratch, groups)
+                from_nothing(chosen, report, kind, database, tree, groups)
+            print(f"round {at + 1} of {chosen.rounds}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("\nEnded before its last round: what was measured until then.")
     table(report, databases, truth)
 
 

