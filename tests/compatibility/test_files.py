@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import quarry_server
 import requests
+from test_files_bucket import pixel
 
 FILES = {
     "photos/cat.png": b"\x89PNG\r\n\x1a\n" + bytes(2_000),
@@ -198,3 +199,47 @@ def test_archives_are_looked_into_only_where_they_can_be(server, tmp_path):
     assert len(entries(server, "--path", tmp_path / "a.zip", "--kind", "file")) == len(FILES)
     scan(server, tmp_path, "--archives=false")
     assert [entry["name"] for entry in entries(server, "--path", tmp_path)] == ["a.zip"]
+
+
+def test_images_in_archives_become_items(ground, tmp_path, namespace):
+    def items(dataset):
+        found = ground.json("items", "list", f"{namespace}/{dataset}", "--limit", "100")["items"]
+        return {item["file_path"]: item.get("caption") for item in found}
+
+    def imported(path, dataset, *args):
+        return ground.json("files", "import", path, f"{namespace}/{dataset}", "--wait", *args)["job"]["result"]
+
+    (tmp_path / "plain.png").write_bytes(pixel(1))
+    (tmp_path / "plain.txt").write_text("a plain one")
+    with zipfile.ZipFile(tmp_path / "old.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("2019/zipped.png", pixel(2))
+        archive.writestr("2019/zipped.txt", "one in a zip")
+    with tarfile.open(tmp_path / "older.tar.gz", "w:gz") as archive:
+        for name, content in {"x/packed.png": pixel(3), "x/packed.txt": "naïve".encode(), "x/plain.png": pixel(1)}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    time.sleep(0.1)
+    ground.cli("namespaces", "create", namespace)
+    ground.cli("files", "location", "add", tmp_path, "--mode", "content")
+    assert imported(tmp_path, "without")["added"] == 1
+    result = imported(tmp_path, "all", "--archives", "--format", "captions")
+    assert (result["added"], result["unreadable"]) == (4, 0), result
+    assert {path: caption for path, caption in items("all").items() if caption} == {
+        "plain.png": "a plain one", "old.zip/2019/zipped.png": "one in a zip",
+        "older.tar.gz/x/packed.png": "naïve",
+    }
+    # Again: nothing to do. An archive that changed brings what is new in it.
+    assert imported(tmp_path, "all", "--archives", "--format", "captions").get("unchanged") == 1
+    with zipfile.ZipFile(tmp_path / "old.zip", "a") as archive:
+        archive.writestr("2020/new.png", pixel(4))
+    result = imported(tmp_path, "all", "--archives", "--format", "captions")
+    assert (result["added"], result["removed"]) == (1, 0), result
+    # One archive alone is a directory like others.
+    result = imported(tmp_path / "older.tar.gz", "one", "--format", "captions")
+    assert result["added"] == 2, result
+    refused = ground.cli(
+        "files", "import", tmp_path / "old.zip", f"{namespace}/x", "--by-reference", check=False,
+    )
+    assert refused.returncode == 7 and "by_reference" in refused.stderr, refused
+    ground.cli("files", "location", "remove", tmp_path)
