@@ -1,7 +1,7 @@
 //! `quarry.ops.v1.Ops` of one role.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ops_api::v1 as wire;
 use ops_api::v1::ops_server::Ops;
@@ -79,6 +79,25 @@ impl Ops for Surface {
             services.push(to_wire(self.0.role, database.schema, &database.migrations, found));
         }
         Ok(Response::new(wire::GetDatabaseStatisticsResponse { services, unreachable: Vec::new() }))
+    }
+
+    async fn optimize_database(
+        &self,
+        request: Request<wire::OptimizeDatabaseRequest>,
+    ) -> Answer<wire::OptimizeDatabaseResponse> {
+        let asked = request.into_inner();
+        let mut services = Vec::new();
+        if let Some(database) = self.0.database.as_ref().filter(|_| self.is_meant(&asked.service)) {
+            let began = Instant::now();
+            let tidied = store::tidy(database, asked.vacuum).await?;
+            services.push(wire::OptimizedDatabase {
+                service: self.0.role.to_owned(),
+                byte_count_before: tidied.before,
+                byte_count: tidied.after,
+                duration_ms: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
+            });
+        }
+        Ok(Response::new(wire::OptimizeDatabaseResponse { services, unreachable: Vec::new() }))
     }
 
     async fn get_metrics_history(

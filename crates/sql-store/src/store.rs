@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait,
+    Statement, TransactionOptions, TransactionTrait,
 };
 use service_error::ServiceError;
 
@@ -98,6 +98,34 @@ impl SqlStore {
     /// As [`db_error`].
     pub async fn ping(&self) -> Result<(), ServiceError> {
         self.read.execute_unprepared("SELECT 1").await.map(drop).map_err(db_error)
+    }
+
+    /// Lets the planner look at the tables anew; `vacuum`: also gives free space
+    /// back. SQLite writes its file anew for that and needs as much room beside it,
+    /// and writers wait; Postgres makes the space of dead rows usable and nobody waits.
+    ///
+    /// # Errors
+    /// As [`db_error`].
+    pub async fn tidy(&self, vacuum: bool) -> Result<(), ServiceError> {
+        let run = async |sql: &str| self.write.execute_unprepared(sql).await.map_err(db_error);
+        if self.backend == DbBackend::Postgres {
+            let tables =
+                "SELECT tablename::text AS name FROM pg_tables WHERE schemaname = current_schema()";
+            let tables = Statement::from_string(self.backend, tables);
+            for row in self.read.query_all_raw(tables).await.map_err(db_error)? {
+                let name: String = row.try_get("", "name").map_err(db_error)?;
+                let name = name.replace('"', "\"\"");
+                let verb = if vacuum { "VACUUM (ANALYZE)" } else { "ANALYZE" };
+                run(&format!("{verb} \"{}\".\"{name}\"", self.schema)).await?;
+            }
+            return Ok(());
+        }
+        run("PRAGMA analysis_limit = 1000").await?;
+        run("ANALYZE").await?;
+        if vacuum {
+            run("VACUUM").await?;
+        }
+        run("PRAGMA wal_checkpoint(TRUNCATE)").await.map(drop)
     }
 
     /// Closes the connections; SQLite folds its WAL into the file.

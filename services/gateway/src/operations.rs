@@ -24,6 +24,8 @@ use crate::jobs::OWN;
 /// A role that does not answer must not keep what the others say. Counting
 /// every row takes its time.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// A file of gigabytes is written anew.
+const OPTIMIZE_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 /// What a role may answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -73,6 +75,20 @@ impl Outward {
         Q: Clone + Send + Sync + 'static,
         A: Send + 'static,
     {
+        self.ask_within(ANSWER_TIME_MAX, request, only, call).await
+    }
+
+    async fn ask_within<Q, A>(
+        &self,
+        patience: Duration,
+        request: Request<Q>,
+        only: &str,
+        call: impl Fn(OpsClient<Transport>, Request<Q>) -> Asked<A> + Send + Sync,
+    ) -> Result<Gathered<A>, ServiceError>
+    where
+        Q: Clone + Send + Sync + 'static,
+        A: Send + 'static,
+    {
         let (metadata, _, asked) = request.into_parts();
         if !only.is_empty() && !self.callees.iter().any(|callee| callee.role == only) {
             let known: Vec<&str> = self.callees.iter().map(|callee| callee.role).collect();
@@ -87,7 +103,7 @@ impl Outward {
         let Some(first) = callees.next() else {
             return Err(ServiceError::unavailable("no role answers"));
         };
-        let ask = |callee| self.ask_one(callee, &metadata, asked.clone(), &call);
+        let ask = |callee| self.ask_one(patience, callee, &metadata, asked.clone(), &call);
         let rest: FuturesUnordered<_> = callees.map(ask).collect();
         let mut asking = std::pin::pin!(stream::once(ask(first)).chain(rest));
         while let Some((role, answer)) = asking.next().await {
@@ -112,6 +128,7 @@ impl Outward {
 
     async fn ask_one<Q, A>(
         &self,
+        patience: Duration,
         callee: &Callee,
         metadata: &MetadataMap,
         asked: Q,
@@ -134,7 +151,7 @@ impl Outward {
             let answer = call(client, request).await;
             Ok(answer.map_err(|status| ServiceError::from_status(&status))?.into_inner())
         };
-        let answer = tokio::time::timeout(ANSWER_TIME_MAX, ask)
+        let answer = tokio::time::timeout(patience, ask)
             .await
             .unwrap_or_else(|_| Err(ServiceError::unavailable("it does not answer")));
         (callee.role, answer)
@@ -222,6 +239,22 @@ impl Ops for Outward {
         services.sort_by(|a, b| a.service.cmp(&b.service));
         let unreachable = said.unreachable;
         Ok(Response::new(wire::GetDatabaseStatisticsResponse { services, unreachable }))
+    }
+
+    async fn optimize_database(
+        &self,
+        request: Request<wire::OptimizeDatabaseRequest>,
+    ) -> Answer<wire::OptimizeDatabaseResponse> {
+        let only = request.get_ref().service.clone();
+        let said = self
+            .ask_within(OPTIMIZE_TIME_MAX, request, &only, |mut client, request| {
+                async move { client.optimize_database(request).await }.boxed()
+            })
+            .await?;
+        let mut services: Vec<_> = said.answers.into_iter().flat_map(|one| one.services).collect();
+        services.sort_by(|a, b| a.service.cmp(&b.service));
+        let unreachable = said.unreachable;
+        Ok(Response::new(wire::OptimizeDatabaseResponse { services, unreachable }))
     }
 
     async fn get_metrics_history(

@@ -4,7 +4,7 @@ mod metrics;
 mod statistics;
 
 pub use metrics::{HISTORY, Point, Sample, Series, keep, series};
-pub use statistics::{Statistics, bytes, statistics};
+pub use statistics::{Statistics, bytes, statistics, tidy};
 
 use sea_orm::QueryResult;
 use service_error::ServiceError;

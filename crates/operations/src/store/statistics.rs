@@ -1,5 +1,7 @@
 //! Sizes and rows of a role's database, and which migrations it has.
 
+use std::collections::HashMap;
+
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use service_error::ServiceError;
 use sql_store::{SqlStore, db_error};
@@ -75,7 +77,7 @@ async fn look(store: &SqlStore, exact: bool) -> Result<Statistics, ServiceError>
         version: text(store, "SELECT sqlite_version() AS text").await?,
         vector_version: String::new(),
         bytes,
-        tables: tables_of_sqlite(store).await?,
+        tables: tables_of_sqlite(store, exact).await?,
         applied,
     })
 }
@@ -126,20 +128,56 @@ async fn tables_of_postgres(store: &SqlStore, exact: bool) -> Result<Vec<Table>,
     Ok(tables)
 }
 
-async fn tables_of_sqlite(store: &SqlStore) -> Result<Vec<Table>, ServiceError> {
+async fn tables_of_sqlite(store: &SqlStore, exact: bool) -> Result<Vec<Table>, ServiceError> {
     let query = Statement::from_string(
         store.backend(),
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
          ORDER BY name",
     );
     let rows = store.read().query_all_raw(query).await.map_err(db_error)?;
+    let sizes = if exact { sizes_of_sqlite(store).await? } else { HashMap::new() };
     let mut tables = Vec::with_capacity(rows.len());
     for row in &rows {
         let name: String = get(row, "name")?;
         let rows = count(store, &name).await?;
-        tables.push(Table { name, rows, is_estimate: false, bytes: 0 });
+        let bytes = sizes.get(&name).copied().unwrap_or(0);
+        tables.push(Table { name, rows, is_estimate: false, bytes });
     }
     Ok(tables)
+}
+
+/// Bytes of each table of SQLite with its indexes: every page is looked at.
+async fn sizes_of_sqlite(store: &SqlStore) -> Result<HashMap<String, i64>, ServiceError> {
+    let query = Statement::from_string(
+        store.backend(),
+        "SELECT m.tbl_name AS name, SUM(s.pgsize) AS bytes FROM dbstat s JOIN sqlite_master m ON m.name = s.name
+         WHERE s.aggregate = 1 GROUP BY m.tbl_name",
+    );
+    let rows = store.read().query_all_raw(query).await.map_err(db_error)?;
+    rows.iter().map(|row| Ok((get(row, "name")?, get(row, "bytes")?))).collect()
+}
+
+/// What tidying did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tidied {
+    pub before: i64,
+    pub after: i64,
+}
+
+/// Plans are made anew, and free space is given back.
+///
+/// # Errors
+/// A database that is away or full.
+pub async fn tidy(database: &Database, vacuum: bool) -> Result<Tidied, ServiceError> {
+    let store = open(database).await?;
+    let tidied = async {
+        let before = size(&store).await?;
+        store.tidy(vacuum).await?;
+        Ok(Tidied { before, after: size(&store).await? })
+    };
+    let tidied = tidied.await;
+    store.close().await?;
+    tidied
 }
 
 async fn count(store: &SqlStore, table: &str) -> Result<i64, ServiceError> {

@@ -29,6 +29,12 @@ const TABLES: [Column; 5] = [
     column("estimate", "is_estimate"),
     column("bytes", "byte_count"),
 ];
+const OPTIMIZED: [Column; 4] = [
+    column("service", "service"),
+    column("bytes before", "byte_count_before"),
+    column("bytes", "byte_count"),
+    column("ms", "duration_ms"),
+];
 const POINTS: [Column; 7] = [
     column("component", "component"),
     column("metric", "metric"),
@@ -57,6 +63,15 @@ pub enum OpsCommand {
         /// Count every row instead of taking the database's estimate
         #[arg(long)]
         exact: bool,
+    },
+    /// Let each service's database look at its tables anew, for better plans
+    Optimize {
+        /// Of this service alone, e.g. file-indexer
+        #[arg(long, value_name = "NAME")]
+        service: Option<String>,
+        /// Give free space back too; on SQLite writers wait for it
+        #[arg(long)]
+        vacuum: bool,
     },
     /// What the services measured of themselves
     Metrics {
@@ -102,6 +117,14 @@ impl OpsCommand {
                 context.output.answer(&document, || {
                     table(&TABLES, &inner(&document, "services", "tables", &["service"]))
                 })
+            }
+            Self::Optimize { service, vacuum } => {
+                let service = service.unwrap_or_default();
+                let asked = wire::OptimizeDatabaseRequest { service, vacuum };
+                let said = ops.optimize_database(asked).await?.into_inner();
+                absent(&said.unreachable);
+                let document = message_json("quarry.ops.v1.OptimizeDatabaseResponse", &said)?;
+                context.output.answer(&document, || table(&OPTIMIZED, &list(&document, "services")))
             }
             Self::Metrics { hours, component, metric, step } => {
                 let asked = wire::GetMetricsHistoryRequest {
