@@ -55,27 +55,27 @@ class Teller:
         self.directories = [Directory(path, source) for path, _, _ in os.walk(source)]
         self.once = sum(len(directory.names) for directory in self.directories) + 1
 
-    def fill(self, listing, directory, at):
+    def fill(self, listing, directory, at, start, end):
+        """Its entries from `start` to `end`; more of them may follow as another listing."""
         listing.path = b"r%06d" % at + (b"" if directory.path == b"." else b"/" + directory.path)
         listing.device, listing.modified = 1, directory.modified
         apart = (at + 1) * INODES_APART
         listing.inode = apart + directory.inode % INODES_APART
-        self.entries(listing, directory, apart)
-
-    def entries(self, listing, directory, apart):
-        count = len(directory.names)
-        listing.names.extend(directory.names)
-        listing.kinds = directory.kinds
-        listing.sizes.extend(directory.sizes)
-        listing.modify_times.extend(directory.modify_times)
-        listing.change_times.extend(directory.change_times)
-        listing.birth_times.extend(directory.change_times)
-        listing.inodes.extend([apart + inode for inode in directory.inodes])
-        listing.links.extend([1] * count)
-        listing.modes.extend(directory.modes)
-        listing.uids.extend([0] * count)
-        listing.gids.extend([0] * count)
-        listing.link_targets.extend(directory.targets)
+        listing.continues = end < len(directory.names)
+        part = slice(start, end)
+        listing.names.extend(directory.names[part])
+        listing.kinds = kinds = directory.kinds[part]
+        listing.sizes.extend(directory.sizes[part])
+        listing.modify_times.extend(directory.modify_times[part])
+        listing.change_times.extend(directory.change_times[part])
+        listing.birth_times.extend(directory.change_times[part])
+        listing.inodes.extend([apart + inode for inode in directory.inodes[part]])
+        listing.modes.extend(directory.modes[part])
+        listing.links.extend([1] * len(kinds))
+        listing.uids.extend([0] * len(kinds))
+        listing.gids.extend([0] * len(kinds))
+        first = directory.kinds[:start].count(SYMLINK)
+        listing.link_targets.extend(directory.targets[first : first + kinds.count(SYMLINK)])
 
     def root(self, listing, repetitions):
         names = sorted([b"r%06d" % at for at in range(repetitions)] + [NEEDLE.encode()])
@@ -97,15 +97,14 @@ class Teller:
         self.told = filled = repetitions + 1
         for at in range(repetitions):
             for directory in self.directories:
-                size = len(directory.names)
-                if size > ENTRIES_MAX:
-                    continue
-                if filled + size > ENTRIES_MAX or len(message.batch.listings) >= 1_000:
-                    yield message
-                    message, filled = self.request(), 0
-                self.fill(message.batch.listings.add(), directory, at)
-                filled += size
-                self.told += size
+                for start in range(0, max(len(directory.names), 1), ENTRIES_MAX):
+                    end = min(start + ENTRIES_MAX, len(directory.names))
+                    if filled + end - start > ENTRIES_MAX or len(message.batch.listings) >= 1_000:
+                        yield message
+                        message, filled = self.request(), 0
+                    self.fill(message.batch.listings.add(), directory, at, start, end)
+                    filled += end - start
+                    self.told += end - start
         yield message
         end = self.request()
         end.walk_end.root_device, end.walk_end.root_inode = 1, 2
