@@ -3,6 +3,7 @@
 
 mod archives;
 mod changes;
+mod duplicates;
 mod edits;
 mod faults;
 mod finding;
