@@ -74,15 +74,17 @@ impl Indexer {
         let mut ids: Vec<i64> = locations.keys().copied().collect();
         ids.sort_unstable();
         let mut page = match mode {
-            DuplicateMode::Near => self.near(&ids, &locations, after, size).await?,
+            DuplicateMode::Near => self.near(caller, &ids, &locations, after, size).await?,
             DuplicateMode::Content => {
-                self.same(GroupKey::Content, &ids, &locations, size_min, after, size).await?
+                self.same(caller, GroupKey::Content, &ids, &locations, size_min, after, size)
+                    .await?
             }
             DuplicateMode::NameAndSize => {
-                self.same(GroupKey::NameAndSize, &ids, &locations, size_min, after, size).await?
+                self.same(caller, GroupKey::NameAndSize, &ids, &locations, size_min, after, size)
+                    .await?
             }
             DuplicateMode::Size => {
-                self.same(GroupKey::Size, &ids, &locations, size_min, after, size).await?
+                self.same(caller, GroupKey::Size, &ids, &locations, size_min, after, size).await?
             }
         };
         if mode == DuplicateMode::Content {
@@ -98,8 +100,10 @@ impl Indexer {
         Ok(page)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what a request says")]
     async fn same(
         &self,
+        caller: &Caller,
         key: GroupKey,
         ids: &[i64],
         locations: &HashMap<i64, Location>,
@@ -126,7 +130,7 @@ impl Indexer {
         }
         // What is said of all files of the page is asked at once.
         let files = files.into_iter().flatten().collect();
-        for shown in self.shown(files, locations).await? {
+        for shown in self.shown(caller, files, locations).await? {
             if let Some(at) = group_of.get(&shown.found.id) {
                 groups[*at].files.push(shown);
             }
@@ -136,6 +140,7 @@ impl Indexer {
 
     async fn near(
         &self,
+        caller: &Caller,
         ids: &[i64],
         locations: &HashMap<i64, Location>,
         after: Option<&Group>,
@@ -173,7 +178,7 @@ impl Indexer {
             }
             let size = files.first().map_or(0, |file| file.size);
             let group = Group { number: first(group), name: String::new(), size, count, wasted };
-            let files = self.shown(files, locations).await?;
+            let files = self.shown(caller, files, locations).await?;
             shown.push(ShownGroup { group, content: None, files, verified: false });
         }
         Ok(DuplicatePage { groups: shown, totals, unhashed: 0, more })
