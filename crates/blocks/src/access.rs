@@ -21,9 +21,9 @@ use crate::scan::{BlockScan, Pass, batch_rows};
 use crate::tally::Tally;
 
 /// Rows of a piece of a column that is decoded and kept for pages.
-const PIECE_ROWS: usize = 2_048;
+const PIECE_ROWS: usize = 512;
 /// With this many rows wanted of a piece the whole piece is decoded.
-const PIECE_ROWS_WANTED_MIN: usize = 16;
+const PIECE_ROWS_WANTED_MIN: usize = 4;
 /// Rows in more ranges than this are read out of whole columns where those are small: the
 /// decoder takes longer over its list of ranges than over the values.
 const SCATTERED_RANGES: usize = 64;
@@ -140,6 +140,12 @@ impl Access {
     /// Whether all rows of the columns are in memory.
     pub fn is_whole(&self, group: &Group, schema: &Schema) -> bool {
         group.own(schema).iter().all(|column| self.hot.whole(group.place(*column)).is_some())
+    }
+
+    /// Whether every column was read all over before, of which note is taken.
+    pub fn touched(&self, group: &Group, schema: &Schema) -> bool {
+        let places = group.own(schema).into_iter().map(|column| group.place(column));
+        places.fold(true, |all, place| self.hot.touched(place) && all)
     }
 
     /// Whether a column can be judged without reading: it is in memory, or has

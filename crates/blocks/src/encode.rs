@@ -28,7 +28,9 @@ const DICTIONARY_SAMPLE_ROWS: usize = 16_384;
 /// Rows of a data page: what a point read decodes at least.
 const PAGE_ROWS: usize = 8_192;
 /// Bytes of a data page, about: a point read of a wide column decompresses it all.
-const PAGE_BYTES: usize = 128 << 10;
+const PAGE_BYTES: usize = 32 << 10;
+/// Values after which it is asked whether a page is full.
+const PAGE_ASKED_EVERY: usize = 256;
 /// Text bounds in statistics are cut here.
 const BOUND_BYTES_MAX: usize = 64;
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
@@ -230,6 +232,7 @@ fn properties(batches: &[RecordBatch], layout: &Layout) -> Result<WriterProperti
         .set_max_row_group_row_count(Some(layout.row_group_rows))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_data_page_size_limit(PAGE_BYTES)
+        .set_write_batch_size(PAGE_ASKED_EVERY)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_statistics_truncate_length(Some(BOUND_BYTES_MAX))
         .set_column_index_truncate_length(Some(BOUND_BYTES_MAX));

@@ -117,6 +117,11 @@ impl Hot {
         Self { cache, budget: usize::try_from(bytes).unwrap_or(usize::MAX) }
     }
 
+    /// Bytes that may be kept.
+    pub const fn budget(&self) -> usize {
+        self.budget
+    }
+
     fn put(&self, key: Key, value: Value) {
         if value.bytes() <= self.budget / PART_MAX {
             self.cache.insert(key, value);

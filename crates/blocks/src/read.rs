@@ -142,6 +142,10 @@ impl BlockReader {
         self.workers
     }
 
+    pub(crate) const fn hot(&self) -> &Hot {
+        &self.hot
+    }
+
     pub(crate) fn access(&self, tally: &Arc<Tally>) -> Access {
         Access { hot: self.hot.clone(), runtime: Handle::current(), tally: Arc::clone(tally) }
     }

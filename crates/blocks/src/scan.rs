@@ -95,6 +95,12 @@ pub(crate) fn batch_rows(
     schema: &Schema,
     bytes: usize,
 ) -> usize {
+    let count = (bytes as u64 / row_bytes(file, group, schema)).clamp(1, BATCH_ROWS_MAX);
+    usize::try_from(count).unwrap_or(1)
+}
+
+/// About what a row takes in memory, told by the footer.
+pub(crate) fn row_bytes(file: &BlockFile, group: Option<usize>, schema: &Schema) -> u64 {
     let metadata = file.metadata().metadata();
     let (mut total, mut rows): (u64, u64) = (0, 0);
     let counted = |index: usize| group.is_none_or(|group| group == index);
@@ -114,9 +120,7 @@ pub(crate) fn batch_rows(
             }
         }
     }
-    let per_row = (total / rows.max(1)).max(1);
-    let count = (bytes as u64 / per_row).clamp(1, BATCH_ROWS_MAX);
-    usize::try_from(count).unwrap_or(1)
+    (total / rows.max(1)).max(1)
 }
 
 /// Bytes that the rows of a batch take, buffers shared with other rows aside.

@@ -13,18 +13,20 @@ use roaring::RoaringBitmap;
 use service_error::ServiceError;
 use tokio::sync::mpsc;
 
-use crate::access::{Access, Group};
+use crate::access::{Access, Group, pick};
 use crate::error::decoding;
-use crate::footer::BlockLocation;
+use crate::footer::{BlockFile, BlockLocation};
 use crate::judge::Judge;
 use crate::plan::{GroupPlan, Planner};
 use crate::read::{BlockReader, Reading};
 use crate::rows::Rows;
-use crate::scan::{BlockScan, Pass, batch_rows};
+use crate::scan::{BlockScan, Pass, batch_rows, row_bytes};
 use crate::tally::Tally;
 
 /// Batches decoded before they are asked for, in each row group in work.
 const BATCHES_AHEAD: usize = 2;
+/// The part of the memory that a table may take by being streamed.
+const STREAMED_PART: u64 = 4;
 
 /// Rows of one block.
 #[derive(Debug, Clone)]
@@ -54,6 +56,9 @@ pub struct ScanPlan {
     pub batch_bytes: usize,
     /// Where costs are added up.
     pub tally: Arc<Tally>,
+    /// Rows of the table that this is a part of: columns that are streamed twice are kept, if
+    /// those of the whole table fit. `None` for what is read once.
+    pub table_rows: Option<u64>,
 }
 
 impl BlockReader {
@@ -109,6 +114,7 @@ impl Run {
             }
             let file = self.reader.open(&range.location, &plan.tally).await?;
             plan.tally.blocks(1, 0);
+            let keeps = self.keeps(&plan, &file);
             let planner = Arc::new(Planner::new(file, plan.filter.clone())?);
             for group in planner.groups(&range.rows) {
                 let unit = Unit {
@@ -120,6 +126,7 @@ impl Run {
                     rows: range.rows.clone(),
                     deleted: range.deleted.clone(),
                     judge: judge.clone(),
+                    keeps,
                 };
                 ahead.push_back(unit.start());
                 // A limit is often met by the first rows.
@@ -138,6 +145,13 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Whether the table that a block is part of fits into memory.
+    fn keeps(&self, plan: &ScanPlan, file: &BlockFile) -> bool {
+        let room = self.reader.hot().budget() as u64 / STREAMED_PART;
+        plan.table_rows
+            .is_some_and(|rows| rows.saturating_mul(row_bytes(file, None, &plan.schema)) <= room)
     }
 
     async fn forward(&mut self, mut arriving: Arriving) -> Result<Next, ServiceError> {
@@ -171,14 +185,17 @@ struct Unit {
     rows: Range<u64>,
     deleted: Option<Arc<RoaringBitmap>>,
     judge: Option<Judge>,
+    keeps: bool,
 }
 
 /// The batches of a unit, one after the other, on blocking threads.
 enum Source {
     /// Pages are decoded as they are asked for and forgotten.
     Stream(Box<BlockScan>),
-    /// Chosen rows, or what is in memory.
+    /// Chosen rows.
     Steps(Group, VecDeque<Rows>),
+    /// Parts of a group that is in memory.
+    Held(Group, RecordBatch, VecDeque<Rows>),
     Empty,
 }
 
@@ -247,10 +264,13 @@ impl Unit {
             return Ok(Source::Empty);
         }
         let (schema, bytes) = (&self.plan.schema, self.plan.batch_bytes);
-        if self.access.is_whole(&group, schema) {
-            return Ok(Source::Steps(group.clone(), self.hot_steps(&group, rows)));
+        let most = rows.len() * 2 >= group.rows;
+        let again = most && self.keeps && self.access.touched(&group, schema);
+        if again || self.access.is_whole(&group, schema) {
+            let whole = self.access.whole(&group, schema)?;
+            return Ok(Source::Held(group.clone(), whole, self.hot_steps(&group, rows)));
         }
-        if rows.len() * 2 < group.rows {
+        if !most {
             let steps = self.access.steps(&group, &rows, schema, bytes);
             return Ok(Source::Steps(group, steps.into()));
         }
@@ -293,6 +313,9 @@ impl Source {
         match self {
             Self::Empty => Ok(None),
             Self::Stream(scan) => scan.next_batch(),
+            Self::Held(group, whole, steps) => {
+                steps.pop_front().map(|rows| pick(group, whole, &rows)).transpose()
+            }
             Self::Steps(group, steps) => match steps.pop_front() {
                 None => Ok(None),
                 Some(rows) => access.rows(group, &rows, schema).map(Some),

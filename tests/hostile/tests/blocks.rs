@@ -75,6 +75,7 @@ async fn read(
         limit: None,
         batch_bytes: 1 << 20,
         tally: Arc::default(),
+        table_rows: None,
     };
     let scanned = reader.scan(plan).try_collect::<Vec<_>>().await.map(drop);
     let filter = Filter::parse("flag = true AND title:\"9\"", &schema).unwrap();

@@ -1,7 +1,5 @@
 //! Files that are not what they say: an error that says so, never a panic.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -10,8 +8,8 @@ use filter::Pruned;
 use futures::TryStreamExt;
 use service_error::{Code, ServiceError};
 
-use super::{Shelf, location, reading, rows, scramble};
-use crate::{BlockLocation, BlockReader, BlockRows, ReaderSettings, ScanPlan, ScanRange};
+use super::{Shelf, location, plan_of, reading, rows, scramble};
+use crate::{BlockLocation, BlockReader, BlockRows, ReaderSettings, ScanPlan};
 
 /// All rows, and how many pass a filter.
 async fn read(
@@ -21,20 +19,12 @@ async fn read(
 ) -> Result<(RecordBatch, u64), ServiceError> {
     // A reader of its own: nothing is cached.
     let reader = BlockReader::new(shelf.store.inner(), &ReaderSettings::default());
-    let rows = 0..location.row_count;
-    let plan = ScanPlan {
-        ranges: vec![ScanRange { location: location.clone(), rows, deleted: None }],
-        schema: schema.clone(),
-        dataset_schema: schema.clone(),
-        filter: None,
-        limit: None,
-        batch_bytes: 1 << 20,
-        tally: Arc::default(),
-    };
+    let block = [BlockRows::from(location.clone())];
+    let plan = ScanPlan { batch_bytes: 1 << 20, ..plan_of(&block, &schema) };
     let batches: Vec<RecordBatch> = reader.scan(plan).try_collect().await?;
     let found = concat_batches(&schema, &batches).unwrap();
     let reading = reading(Some("width > 5 AND title:\"9\""), &schema);
-    let count = reader.count(&[BlockRows::from(location)], &reading, |_| Pruned::Maybe).await?;
+    let count = reader.count(&block, &reading, |_| Pruned::Maybe).await?;
     Ok((found, count))
 }
 

@@ -68,22 +68,11 @@ impl Shelf {
         all: SchemaRef,
     ) -> RecordBatch {
         let filter = filter.map(|text| Arc::new(Filter::parse(text, &all).unwrap()));
-        let ranges = blocks
-            .iter()
-            .map(|b| ScanRange {
-                location: b.location.clone(),
-                rows: 0..b.location.row_count,
-                deleted: b.deleted.clone(),
-            })
-            .collect();
         let plan = ScanPlan {
-            ranges,
-            schema: schema.clone(),
-            dataset_schema: all,
             filter,
-            limit: None,
-            batch_bytes: 100_000,
-            tally: Arc::default(),
+            dataset_schema: all,
+            table_rows: Some(blocks.iter().map(|b| b.location.row_count).sum()),
+            ..plan_of(blocks, &schema)
         };
         let batches: Vec<RecordBatch> = self.reader.scan(plan).try_collect().await.unwrap();
         concat_batches(&schema, &batches).unwrap()
@@ -202,4 +191,23 @@ pub(crate) fn rows(range: std::ops::Range<u64>) -> RecordBatch {
 pub(crate) fn by_id(batch: &RecordBatch) -> RecordBatch {
     let order = arrow::compute::sort_to_indices(batch.column(0), None, None).unwrap();
     arrow::compute::take_record_batch(batch, &order).unwrap()
+}
+
+/// All columns of all rows, in batches of some hundred rows.
+pub fn plan_of(blocks: &[BlockRows], schema: &SchemaRef) -> ScanPlan {
+    let range = |block: &BlockRows| ScanRange {
+        location: block.location.clone(),
+        rows: 0..block.location.row_count,
+        deleted: block.deleted.clone(),
+    };
+    ScanPlan {
+        ranges: blocks.iter().map(range).collect(),
+        schema: Arc::clone(schema),
+        dataset_schema: Arc::clone(schema),
+        filter: None,
+        limit: None,
+        batch_bytes: 100_000,
+        tally: Arc::default(),
+        table_rows: None,
+    }
 }

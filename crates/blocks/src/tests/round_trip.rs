@@ -8,10 +8,11 @@ use arrow::array::{
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type, Schema, SchemaRef};
 use filter::{Filter, Pruned};
+use futures::TryStreamExt;
 use roaring::RoaringBitmap;
 
-use super::{Shelf, by_id, live, reading, rows};
-use crate::{Position, Reading, Walk};
+use super::{Shelf, by_id, live, plan_of, reading, rows};
+use crate::{Position, Reading, ScanPlan, Walk};
 
 fn naive(batch: &RecordBatch, filter: &str) -> RecordBatch {
     let mask = Filter::parse(filter, &batch.schema()).unwrap().evaluate(batch).unwrap();
@@ -269,4 +270,29 @@ async fn writers_share_a_budget_without_waiting_for_each_other_for_ever() {
         assert_eq!(put.unwrap(), 20_000);
     }
     assert_eq!(shelf.budget.free(), 2 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_fits_is_kept_when_it_is_streamed_again() {
+    let shelf = Shelf::new().await;
+    let batch = rows(0..9_000);
+    let written = shelf.write(std::slice::from_ref(&batch), Some("id")).await.unwrap();
+    let blocks = live(&written);
+    let streamed = async |table_rows: Option<u64>| {
+        let plan = ScanPlan { table_rows, ..plan_of(&blocks, &batch.schema()) };
+        let tally = Arc::clone(&plan.tally);
+        let found: Vec<RecordBatch> = shelf.reader.scan(plan).try_collect().await.unwrap();
+        assert_eq!(concat_batches(&batch.schema(), &found).unwrap(), batch);
+        assert!(found.len() > 3, "a batch for each row group at least");
+        tally.cost()
+    };
+    // Not kept: what is read once, and what is a part of more than there is room for.
+    for table_rows in [None, None, None, Some(u64::MAX), Some(u64::MAX)] {
+        assert!(streamed(table_rows).await.gets > 0);
+    }
+    assert!(streamed(Some(9_000)).await.gets > 0, "the first time it is only noted");
+    assert!(streamed(Some(9_000)).await.cells_decoded > 0);
+    let third = streamed(Some(9_000)).await;
+    assert_eq!((third.gets, third.cells_decoded), (0, 0));
+    assert!(third.cells_hot > 0);
 }

@@ -129,6 +129,7 @@ impl App {
             limit: None,
             batch_bytes: BATCH_BYTES,
             tally: Arc::default(),
+            table_rows: None,
         };
         let mut rows = std::pin::pin!(self.reader.scan(plan));
         let mut writer = self.block_writer(opened, upload)?;

@@ -264,6 +264,7 @@ impl App {
             limit: ticket.limit,
             batch_bytes: self.settings.flight.batch_bytes.max(1),
             tally: Arc::default(),
+            table_rows: Some(view.row_count),
         };
         Ok((plan, tail))
     }

@@ -244,6 +244,7 @@ impl App {
             limit: None,
             batch_bytes: KEY_BATCH_BYTES,
             tally: Arc::default(),
+            table_rows: None,
         };
         self.reader.scan(plan).map_ok(|batch| Arc::clone(batch.column(0)))
     }

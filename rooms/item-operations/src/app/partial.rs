@@ -67,6 +67,7 @@ impl App {
             limit: None,
             batch_bytes: BATCH_BYTES,
             tally: Arc::default(),
+            table_rows: None,
         };
         let mut brought = std::pin::pin!(self.reader.scan(plan));
         while let Some(batch) = brought.try_next().await? {

@@ -156,6 +156,7 @@ impl Snapshot for SqlSnapshot {
             limit: read.limit,
             batch_bytes: BATCH_BYTES,
             tally: Arc::default(),
+            table_rows: Some(self.view.row_count),
         };
         // More than the limit is cut by whoever asked.
         let blocks = self.reader.scan(plan);
