@@ -212,7 +212,7 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, Service
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::Encoder;
+    use crate::encode::sent;
     use arrow::array::{DictionaryArray, Int32Array, LargeListArray, NullArray, StringArray};
     use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::Field;
@@ -222,9 +222,8 @@ mod tests {
     fn no_bytes_panic() {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("abc"), None, Some("ä")]));
         let batch = RecordBatch::try_from_iter_with_nullable([("t", texts, true)]).unwrap();
-        let mut encoder = Encoder::new();
-        let schema = encoder.schema(&batch.schema());
-        let good = encoder.batch(&batch).unwrap().remove(0);
+        let (schema, mut good) = sent(&batch);
+        let good = good.remove(0);
         for part in 0..2 {
             let bytes = if part == 0 { good.data_header.clone() } else { good.data_body.clone() };
             for at in 0..bytes.len() {
@@ -246,9 +245,9 @@ mod tests {
 
     fn decoded(columns: &[(&str, ArrayRef)]) -> Result<(), ServiceError> {
         let batch = RecordBatch::try_from_iter(columns.to_vec()).unwrap();
-        let mut encoder = Encoder::new();
-        let mut decoder = Decoder::of(&encoder.schema(&batch.schema())).unwrap();
-        for message in encoder.batch(&batch).unwrap() {
+        let (schema, messages) = sent(&batch);
+        let mut decoder = Decoder::of(&schema).unwrap();
+        for message in messages {
             decoder.decode(message.data_header, message.data_body)?;
         }
         Ok(())
@@ -291,10 +290,9 @@ mod tests {
             RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap()
         };
         let (one, two) = (rows(&["a"]), rows(&["a", "b"]));
-        let mut encoder = Encoder::new();
-        for (schema, sent) in [(&one, &two), (&two, &one)] {
-            let mut decoder = Decoder::of(&encoder.schema(&schema.schema())).unwrap();
-            let message = encoder.batch(sent).unwrap().remove(0);
+        for (said, other) in [(&one, &two), (&two, &one)] {
+            let mut decoder = Decoder::of(&sent(said).0).unwrap();
+            let message = sent(other).1.remove(0);
             let error = decoder.decode(message.data_header, message.data_body).unwrap_err();
             assert!(error.reason_is("INVALID_ARROW_DATA"), "{error}");
         }
@@ -304,9 +302,8 @@ mod tests {
     fn a_short_body_is_an_error() {
         let texts: ArrayRef = Arc::new(StringArray::from(vec!["abcdef"; 100]));
         let batch = RecordBatch::try_from_iter([("t", texts)]).unwrap();
-        let mut encoder = Encoder::new();
-        let schema = encoder.schema(&batch.schema());
-        let good = encoder.batch(&batch).unwrap().remove(0);
+        let (schema, mut good) = sent(&batch);
+        let good = good.remove(0);
         let mut decoder = Decoder::of(&schema).unwrap();
         let error = decoder.decode(good.data_header, good.data_body.slice(..64)).unwrap_err();
         assert!(error.reason_is("INVALID_ARROW_DATA"));

@@ -55,9 +55,10 @@ fn mangled(message: &FlightData, dice: &mut Dice) -> FlightData {
 #[test]
 fn ipc_streams_that_lie() {
     let batch = batch();
-    let mut encoder = Encoder::new();
-    let schema = encoder.schema(&batch.schema());
+    let mut encoder = Encoder::new(&batch.schema()).unwrap();
+    let schema = FlightData::from(encoder.schema());
     let messages = encoder.batch(&batch).unwrap();
+    let messages: Vec<FlightData> = messages.into_iter().map(FlightData::from).collect();
     let mut dice = Dice::new(3);
     let mut refused = 0;
     for round in 0..rounds() * 4 {

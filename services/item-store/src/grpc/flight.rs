@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::flight_sql::{self as sql, SqlPut};
 use super::needs;
+use super::rows::Rows;
 use super::trailers::Trailers;
 use crate::app::{App, Batches, Flight, PlacedPut, Put, PutDone};
 use crate::model::{ACTIONS, PutCommand, flight_criteria, put_command, read_command};
@@ -133,13 +134,15 @@ impl FlightService for FlightGrpc {
                 (scan.schema, scan.batches, Vec::new())
             }
         };
-        let mut encoder = Encoder::new();
-        let first = futures::stream::once(std::future::ready(Ok(encoder.schema(&schema))));
+        let mut encoder = Encoder::new(&schema)?;
+        let first = futures::stream::once(std::future::ready(Ok(encoder.schema())));
         let rows = kept_alive(batches, schema).map(move |batch| {
-            let messages = batch.and_then(|batch| encoder.batch(&batch)).map_err(Status::from)?;
-            Ok::<_, Status>(futures::stream::iter(messages.into_iter().map(Ok)))
+            let messages = batch.and_then(|batch| encoder.batch(&batch))?;
+            Ok::<_, ServiceError>(futures::stream::iter(messages.into_iter().map(Ok)))
         });
-        let mut response = Response::new(first.chain(rows.try_flatten()).boxed());
+        let body = flight_messages::body(first.chain(rows.try_flatten()));
+        let mut response = Response::new(futures::stream::empty().boxed());
+        response.extensions_mut().insert(Rows::new(body));
         if !stats.is_empty() {
             response.extensions_mut().insert(Trailers(stats));
         }

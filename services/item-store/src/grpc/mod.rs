@@ -9,6 +9,7 @@ mod items;
 mod maintenance;
 mod media;
 mod needs;
+mod rows;
 mod sql;
 mod trailers;
 
@@ -81,6 +82,6 @@ pub fn routes(
     BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
         let routes = routes.clone();
         let request = flight_messages::budgeted(request, &limits);
-        async move { routes.oneshot(request).await.map(trailers::appended) }
+        async move { routes.oneshot(request).await.map(rows::sent).map(trailers::appended) }
     }))
 }
