@@ -6,11 +6,13 @@ mod bucket;
 use std::fs::File;
 
 use file_scan::{
-    Content, ContentKind, HashError, Hasher, Identity, Listing, Mark, MediaFacts, Root, WalkOptions,
-    WalkSummary, walk,
+    Content, ContentKind, HashError, Hasher, Identity, Listing, Mark, MediaFacts, Root,
+    WalkOptions, WalkSummary, walk,
 };
 
-pub use archive::{ArchiveError, Format, Limits, Member, ReadArchive, Spool, Want, read, read_some, unpacked};
+pub use archive::{
+    ArchiveError, Format, Limits, Member, ReadArchive, Spool, Want, read, read_some, unpacked,
+};
 pub use bucket::{Bucket, SCHEME, bucket_path};
 
 /// Objects that are asked for at once: each waits for the network.

@@ -307,7 +307,8 @@ async fn what_a_closer_look_saw_stays_when_others_look_less_closely() {
             let by = crate::store::HashedBy::Server;
             house.store.put_contents(scan, vec![hashed], by).await.unwrap();
         }
-        let files = house.store.files_below(house.location.id, "", (0, 0), 10, false).await.unwrap();
+        let files =
+            house.store.files_below(house.location.id, "", (0, 0), 10, false).await.unwrap();
         let seen: Vec<Option<i64>> = files.iter().map(|file| file.likeness).collect();
         assert_eq!(seen, [Some(5), Some(5)]);
     })
