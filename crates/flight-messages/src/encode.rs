@@ -125,7 +125,8 @@ impl Encoder {
             }
             return Ok(());
         }
-        let mut stream = Stream { buffers: self.encoder.encode(batch)?.into() };
+        let buffers = self.encoder.encode(batch)?.into_iter();
+        let mut stream = Stream { buffers: buffers.filter(|buffer| !buffer.is_empty()).collect() };
         if std::mem::take(&mut self.says_schema) {
             stream.message()?;
         }
@@ -269,6 +270,15 @@ mod tests {
         let (_, back) = round_trip(&batch);
         assert_eq!(back.schema(), batch.schema());
         assert_eq!(back.column(0).len(), 1_000);
+    }
+
+    #[test]
+    fn columns_without_bytes_end_a_message() {
+        let texts = StringArray::from(vec![""; 3]);
+        let batch = RecordBatch::try_from_iter([("t", Arc::new(texts) as ArrayRef)]).unwrap();
+        assert_eq!(round_trip(&batch), (1, batch.clone()));
+        let none = RecordBatch::new_empty(batch.schema());
+        assert_eq!(round_trip(&none), (1, none.clone()));
     }
 
     #[test]
