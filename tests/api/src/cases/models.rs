@@ -260,6 +260,14 @@ pub async fn command_line(stage: &Stage) {
     assert_eq!(bytes, [7_u8; 3_000]);
     let counted = cli(&["stats", &ns]).await;
     assert_eq!((&counted["version_count"], &counted["deployment_count"]), (&json!(2), &json!(0)));
+    cli(&["delete", &second]).await;
+    let gone = platform.cli(&["models", "delete", &second]).await;
+    assert_eq!(gone.code, 3, "{gone:?}");
+    assert_eq!(cli(&["restore", &second]).await["version"]["number"], 2);
+    let id = cli(&["delete", &model]).await["id"].as_str().expect("an id").to_owned();
+    let trash = cli(&["list", &ns, "--deleted"]).await;
+    assert_eq!(trash["models"][0]["id"], id.as_str(), "{trash}");
+    assert_eq!(cli(&["restore", &id]).await["model"]["version_count"], 2);
     assert!(cli(&["gc", "--dry-run"]).await["blobs"].is_number());
     let job = cli(&["gc", "--background"]).await["job"].as_str().expect("a job").to_owned();
     assert!(job.starts_with("model-registry/"), "{job}");
