@@ -16,7 +16,7 @@ use super::{ScanKey, Store, all, below, execute, get};
 
 /// Entries of a directory that are written at once; of larger ones the parts are not
 /// told one by one.
-const PART: usize = 100_000;
+const PART: usize = 20_000;
 /// The stored entries of directories of so many files are read by pages.
 const LARGE: i64 = 20_000;
 

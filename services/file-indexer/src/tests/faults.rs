@@ -257,7 +257,7 @@ async fn one_directory_of_many_files() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_of_any_size_is_written_in_parts() {
-    const COUNT: usize = 100_500;
+    const COUNT: usize = 20_500;
     let names: Vec<String> = (0..COUNT).map(|n| format!("{n:06}.jpg")).collect();
     let of = |names: &[String]| {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
