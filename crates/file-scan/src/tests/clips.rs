@@ -75,7 +75,7 @@ fn sound_and_films_tell_their_length_in_their_head() {
     assert_eq!(seconds(&streamed), 1.0);
     let mut flac = b"fLaC\0\0\0\x22".to_vec();
     flac.extend([0; 10]);
-    flac.extend((48_000_u64 << 44 | 1 << 41 | 15 << 36 | 48_000 * 7).to_be_bytes());
+    flac.extend((48_000_u64 << 44 | 1 << 41 | 15 << 36 | (48_000 * 7)).to_be_bytes());
     flac.extend([0; 16]);
     assert_eq!(seconds(&flac), 7.0);
     let mut avi = b"RIFF\0\0\0\0AVI LIST\0\0\0\0hdrlavih\x38\0\0\0".to_vec();
