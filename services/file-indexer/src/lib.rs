@@ -61,7 +61,7 @@ pub async fn build(
         store.clone(),
         grants.clone(),
         app::Announcer::new(identity, tokens.clone()),
-        app::Datasets::new(catalog, items, tokens),
+        file_imports::Datasets::new(catalog, items, tokens),
         settings,
         paths,
     );

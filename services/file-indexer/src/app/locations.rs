@@ -284,7 +284,7 @@ impl Indexer {
                 .reason("JOB_OWNER_REFUSED"));
         }
         if job.kind == "import" {
-            return self.may_import(&caller, &location, &read(job)?).await;
+            return self.may_import(&caller, &location, &job.arguments).await;
         }
         let action = "quarry.files.v1.LocationsService/ScanLocation";
         self.require(&caller, Level::Write, &location, action).await

@@ -4,24 +4,20 @@ mod agents;
 mod announce;
 mod archives;
 mod changes;
-mod datasets;
 mod duplicates;
 mod hashing;
-mod importing;
 mod imports;
 mod locations;
 mod marks;
-mod members;
-mod rows;
 mod scan;
 mod search;
-mod sending;
 mod watching;
 
 use std::collections::HashMap;
 
 use access::{GrantReplica, Resource, Subject, Visible};
 use caller::Caller;
+use file_imports::{Datasets, Imports};
 use options_api::v1::{Level, ResourceKind};
 use service_error::ServiceError;
 use uuid::Uuid;
@@ -36,9 +32,7 @@ pub use crate::store::{
 pub use agents::{AgentOutcome, CREDITS, Hello, Part, Said, Told};
 pub use announce::Announcer;
 pub use changes::Changed;
-pub use datasets::Datasets;
 pub use duplicates::{DuplicateMode, ShownGroup};
-pub use imports::{ImportAsked, ImportQuery};
 pub use locations::{CreateLocation, ScanAsked};
 pub use marks::{MarkScope, Marking};
 pub use scan::{ScanArguments, VerifyArguments};
@@ -54,7 +48,7 @@ pub struct Indexer {
     jobs: ::jobs::Jobs,
     grants: GrantReplica,
     announcer: Announcer,
-    datasets: Datasets,
+    importer: Imports,
     settings: Settings,
     paths: Paths,
 }
@@ -70,7 +64,10 @@ impl Indexer {
         settings: Settings,
         paths: Paths,
     ) -> Self {
-        Self { jobs: store.jobs(crate::ROLE), store, grants, announcer, datasets, settings, paths }
+        let jobs = store.jobs(crate::ROLE);
+        let limits = settings.archives.limits();
+        let importer = Imports::new(store.clone(), jobs.clone(), grants.clone(), datasets, limits);
+        Self { jobs, store, grants, announcer, importer, settings, paths }
     }
 
     /// The same with other paths.

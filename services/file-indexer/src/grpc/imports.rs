@@ -1,6 +1,7 @@
 //! `quarry.files.v1.ImportsService`.
 
 use dataset_layouts::Layout;
+use file_imports::{ImportAsked, ImportQuery};
 use files_api::v1 as wire;
 use files_api::v1::imports_service_server::ImportsService;
 use service_error::ServiceError;
@@ -8,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{answer, timestamp};
 use crate::ROLE;
-use crate::app::{ImportAsked, ImportQuery, Indexer};
+use crate::app::Indexer;
 
 const LIST: &str = "file imports";
 /// Words in one list of a query.

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use access::GrantReplica;
 use caller::{Caller, Secret, TokenSource};
+use file_imports::Datasets;
 use file_scan::{Root, names};
 use ids::PrincipalId;
 use jobs::{Job, State};
@@ -26,7 +27,7 @@ use sql_store::testing;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Announcer, Datasets, Indexer, ScanAsked};
+use crate::app::{Announcer, Indexer, ScanAsked};
 use crate::model::{Location, Mode, Query, Sort, SortBy};
 use crate::settings::{Paths, Settings};
 use crate::store::{Found, NewLocation, Store};

@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Indexer;
+use super::Imports;
+use super::asked::ImportArguments;
 use super::datasets::PutMode;
 use super::importing::digest;
-use super::imports::ImportArguments;
 use super::members::{Archives, by_archive, through};
 use super::rows::{self, Row};
 use crate::model::Location;
@@ -57,7 +57,7 @@ pub(super) struct Disk<'a> {
 /// new one, and the items
 /// whose bytes could not be read, which are not put.
 pub(super) async fn put(
-    indexer: &Indexer,
+    imports: &Imports,
     work: &Work,
     arguments: &ImportArguments,
     location: &Location,
@@ -67,11 +67,11 @@ pub(super) async fn put(
     let mut upload = String::new();
     let mut failed = HashSet::new();
     if !arguments.by_reference {
-        upload = indexer.datasets.begin_upload(&arguments.namespace, &arguments.dataset).await?;
-        match send(indexer, work, &upload, disk, fresh).await {
+        upload = imports.datasets.begin_upload(&arguments.namespace, &arguments.dataset).await?;
+        match send(imports, work, &upload, disk, fresh).await {
             Ok(unread) => failed = unread,
             Err(interrupt) => {
-                if let Err(error) = indexer.datasets.abort_upload(&upload).await {
+                if let Err(error) = imports.datasets.abort_upload(&upload).await {
                     tracing::warn!(%error, "an import's upload ends with its lease");
                 }
                 return Err(interrupt);
@@ -88,7 +88,7 @@ pub(super) async fn put(
     let key = format!("{}-{}", work.job().id, digest(prints.iter().map(<[u8; 16]>::as_slice)));
     let batches = rows::batches(&all, location)?;
     let version =
-        indexer.datasets.put(&arguments.name(), PutMode::Upsert, &upload, &key, batches).await?;
+        imports.datasets.put(&arguments.name(), PutMode::Upsert, &upload, &key, batches).await?;
     Ok((Some(version), failed))
 }
 
@@ -102,7 +102,7 @@ struct ToSend {
 }
 
 async fn send(
-    indexer: &Indexer,
+    imports: &Imports,
     work: &Work,
     upload: &str,
     disk: Disk<'_>,
@@ -130,7 +130,7 @@ async fn send(
     let total = i64::try_from(files.len()).unwrap_or(i64::MAX);
     let (parts, taken) = mpsc::channel(QUEUE);
     let (source, archives) = (disk.source.clone(), disk.archives.clone());
-    let limits = indexer.settings.archives.limits();
+    let limits = imports.limits.clone();
     let sender = Sender { upload: upload.to_owned(), parts, stopping: work.stopping() };
     let reading = tokio::task::spawn_blocking(move || {
         let mut unread = Vec::new();
@@ -140,7 +140,7 @@ async fn send(
         }
         unread.into_iter().map(|(file, why)| file.failed(why)).collect::<Vec<_>>()
     });
-    let sent = indexer.datasets.send_media(taken, |kept| work.progress(kept, Some(total))).await;
+    let sent = imports.datasets.send_media(taken, |kept| work.progress(kept, Some(total))).await;
     let unread = reading
         .await
         .map_err(|err| ServiceError::internal("reading files failed").caused_by(err))?;

@@ -13,13 +13,13 @@ use jobs::{Interrupt, JobResult, Work};
 use service_error::ServiceError;
 use uuid::Uuid;
 
+use super::asked::ImportArguments;
 use super::datasets::PutMode;
-use super::imports::ImportArguments;
 use super::members::{self, Archives};
+use super::pace::Pace;
 use super::rows::{self, Row};
-use super::scan::Pace;
 use super::sending::Disk;
-use super::{Indexer, locations::blocking, sending};
+use super::{Imports, sending};
 use crate::model::{Location, Sort, SortBy, relative_to};
 use crate::store::{Import, ImportDone, ImportKey, ListedFile, Log, SortValue, Store};
 
@@ -30,6 +30,24 @@ const PAGE: u32 = 10_000;
 const IMAGE_EXTENSIONS: [&str; 9] =
     ["jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "avif"];
 const IMAGE: i16 = 4;
+
+/// An import that has something to do, perhaps.
+#[derive(Debug)]
+pub struct ToImport {
+    arguments: ImportArguments,
+    /// Where the files are.
+    pub location: Location,
+    import: Import,
+}
+
+/// What an import begins with.
+#[derive(Debug)]
+pub enum Begun {
+    /// Nothing changed since the last one; its numbers.
+    Unchanged(BTreeMap<String, i64>),
+    /// The location's source has to be opened.
+    Differs(Box<ToImport>),
+}
 
 /// Files as the index has them, and how to open one.
 #[derive(Default)]
@@ -55,12 +73,12 @@ impl Listed {
     }
 }
 
-impl Indexer {
-    /// Runs an import.
+impl Imports {
+    /// What a job asks for, and whether there is anything to do.
     ///
     /// # Errors
-    /// A root that is away, a dataset that is gone, the neighbours'.
-    pub async fn run_import(&self, work: Work) -> JobResult {
+    /// A location that is gone; the database's.
+    pub async fn begin(&self, work: &Work) -> Result<Begun, ServiceError> {
         let arguments: ImportArguments = work.arguments()?;
         let location = self.store.location(arguments.location).await?;
         let location = location
@@ -68,23 +86,33 @@ impl Indexer {
         let import = self.store.open_import(key_of(&arguments)?).await?;
         if import.seq > 0 && self.is_as_imported(&import, location.change_seq).await? {
             let done = [("unchanged", 1), ("samples", import.samples), ("version", import.version)];
-            return Ok(done.map(|(name, number)| (name.to_owned(), number)).into());
+            return Ok(Begun::Unchanged(
+                done.map(|(name, number)| (name.to_owned(), number)).into(),
+            ));
         }
-        let source = self.source(&location).await?;
+        Ok(Begun::Differs(Box::new(ToImport { arguments, location, import })))
+    }
+
+    /// Runs an import from its location's source.
+    ///
+    /// # Errors
+    /// A dataset that is gone, the neighbours'.
+    pub async fn run(&self, work: &Work, begun: ToImport, source: Source) -> JobResult {
+        let ToImport { arguments, location, import } = begun;
         work.phase("listing", "files");
-        let mut pace = Pace::new(&work, location.generation);
+        let mut pace = Pace::new(work);
         let listed =
             self.list(&mut pace, &location, &arguments, work.job().owner.principal).await?;
         work.phase("recognising", "files");
-        let limits = self.settings.archives.limits();
+        let limits = self.limits.clone();
         let recognised = recognised(&listed, &source, &arguments, limits).await?;
         let Listed { files: listed, archives, .. } = listed;
-        let mut result = tell(&work, &mut pace, &recognised, &arguments.path).await?;
+        let mut result = tell(work, &mut pace, &recognised, &arguments.path).await?;
         result.insert("samples".to_owned(), count(recognised.samples.len()));
         let rows = rows_of(&location, &arguments, &listed, recognised.samples);
         let seq = location.change_seq;
         self.put_difference(
-            &work,
+            work,
             &import,
             &arguments,
             &location,
@@ -399,4 +427,15 @@ pub(super) fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
 
 fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Runs what reads the disk.
+async fn blocking<T, F>(work: F) -> Result<T, ServiceError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, ServiceError> + Send + 'static,
+{
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|err| Err(ServiceError::internal("reading the disk failed").caused_by(err)))
 }
