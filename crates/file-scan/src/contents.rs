@@ -71,7 +71,10 @@ pub struct Content {
 #[derive(Debug)]
 pub struct Hasher {
     buffer: Vec<u8>,
+    /// The first bytes of the file that was last hashed, if it needed more than one
+    /// read; else they are still in the buffer, so many.
     head: Vec<u8>,
+    head_in_buffer: usize,
     /// The boxes of the file that was last hashed, if it is made of some.
     boxes: Option<Boxes>,
     /// The directory that was last opened: files come in runs of one.
@@ -83,6 +86,7 @@ impl Default for Hasher {
         Self {
             buffer: vec![0; BUFFER_BYTES],
             head: Vec::with_capacity(HEAD_BYTES),
+            head_in_buffer: 0,
             boxes: None,
             last: None,
         }
@@ -97,28 +101,29 @@ impl Hasher {
     /// It is gone, replaced, changing or unreadable.
     pub fn hash(&mut self, root: &Root, relative: &[u8], ino: u64) -> Result<Content, HashError> {
         let (mut file, before) = self.open(root, relative, ino)?;
-        let (hash, size) = self.hash_bytes(&mut file)?;
+        let expected = usize::try_from(before.size).unwrap_or(usize::MAX);
+        let (hash, size) = self.hash_up_to(&mut file, expected)?;
         let after = mark(&stat_fd(&file.into())?);
         if before != after || after.size != size {
             return Err(HashError::Changed);
         }
         let name = split(relative).1;
-        Ok(Content { hash, size, kind: sniff(&self.head, name), mark: after })
+        Ok(Content { hash, size, kind: sniff(self.head(), name), mark: after })
     }
 
     /// The first bytes of the file that was last hashed.
     #[must_use]
     pub fn head(&self) -> &[u8] {
-        &self.head
+        if self.head.is_empty() { &self.buffer[..self.head_in_buffer] } else { &self.head }
     }
 
     /// What the headers of the file that was last hashed tell, of images and clips.
     #[must_use]
     pub fn facts(&self, kind: ContentKind, size: i64) -> Option<MediaFacts> {
         match kind {
-            ContentKind::Image => media_facts(&self.head),
+            ContentKind::Image => media_facts(self.head()),
             ContentKind::Video | ContentKind::Audio => {
-                clip_facts(&self.head, size, self.boxes.as_ref())
+                clip_facts(self.head(), size, self.boxes.as_ref())
             }
             _ => None,
         }
@@ -152,14 +157,30 @@ impl Hasher {
     /// # Errors
     /// The reader's.
     pub fn hash_bytes(&mut self, reader: &mut impl Read) -> io::Result<([u8; 32], i64)> {
+        self.hash_up_to(reader, usize::MAX)
+    }
+
+    /// Most files fit into the buffer: where their size is known they take one read,
+    /// and their head is not copied. Of what is longer than expected one byte more is
+    /// read.
+    pub(crate) fn hash_up_to(
+        &mut self,
+        reader: &mut impl Read,
+        expected: usize,
+    ) -> io::Result<([u8; 32], i64)> {
         self.head.clear();
+        self.head_in_buffer = 0;
         self.boxes = None;
         let mut hash = blake3::Hasher::new();
-        let mut size = 0_i64;
-        loop {
-            let count = reader.read(&mut self.buffer)?;
+        let mut size = 0_usize;
+        while size <= expected {
+            if size > 0 && self.head.len() < HEAD_BYTES {
+                self.keep_head();
+            }
+            let room = self.buffer.len().min((expected - size).saturating_add(1));
+            let count = reader.read(&mut self.buffer[..room])?;
             if count == 0 {
-                return Ok((hash.finalize().into(), size));
+                break;
             }
             let bytes = &self.buffer[..count];
             if size == 0 {
@@ -168,13 +189,25 @@ impl Hasher {
             if let Some(boxes) = &mut self.boxes {
                 boxes.feed(bytes);
             }
-            if self.head.len() < HEAD_BYTES {
-                let room = (HEAD_BYTES - self.head.len()).min(count);
-                self.head.extend_from_slice(&bytes[..room]);
-            }
             hash.update(bytes);
-            size += i64::try_from(count).unwrap_or(0);
+            self.head_in_buffer = count.min(HEAD_BYTES);
+            size += count;
+            // A file gives less than it is asked for at its end alone.
+            if size == expected && count < room {
+                break;
+            }
         }
+        if !self.head.is_empty() && self.head.len() < HEAD_BYTES {
+            self.keep_head();
+        }
+        Ok((hash.finalize().into(), i64::try_from(size).unwrap_or(i64::MAX)))
+    }
+
+    /// The buffer is about to be overwritten.
+    fn keep_head(&mut self) {
+        let count = (HEAD_BYTES - self.head.len()).min(self.head_in_buffer);
+        self.head.extend_from_slice(&self.buffer[..count]);
+        self.head_in_buffer = 0;
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a directory holds.
 
+use crate::large::Large;
+
 /// What an entry is, by the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -121,6 +123,8 @@ pub struct Listing {
     pub born: Option<i64>,
     /// Sorted by name.
     pub entries: Vec<Entry>,
+    /// Instead of the entries, if they are more than the walk hands over at once.
+    pub large: Option<Large>,
     /// Why it is not whole: what is missing in it may still be there.
     pub error: Option<String>,
 }
@@ -132,37 +136,80 @@ impl Listing {
         self.error.is_none()
     }
 
+    /// How many entries it has.
+    #[must_use]
+    pub fn entry_count(&self) -> usize {
+        self.large.as_ref().map_or(self.entries.len(), |large| large.seen().entries)
+    }
+
     /// What the directory holds, in 16 bytes: equal if and only if nothing that
     /// is stored of it changed. Of a directory within it only name and inode
-    /// count: it has a listing of its own.
+    /// count: it has a listing of its own. Of a large one that is not whole it is
+    /// that of nothing.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 16] {
-        let mut hash = blake3::Hasher::new();
-        let mut row = Vec::with_capacity(256);
-        for entry in &self.entries {
-            row.clear();
-            row.extend_from_slice(&entry.name);
-            row.push(0);
-            row.push(entry.kind as u8);
-            row.extend_from_slice(&entry.ino.to_le_bytes());
-            if entry.kind != Kind::Dir {
-                for number in [entry.size, entry.times.modified, entry.times.changed] {
-                    row.extend_from_slice(&number.to_le_bytes());
-                }
-                row.extend_from_slice(entry.target.as_deref().unwrap_or_default());
-                row.push(0);
-            }
-            hash.update(&row);
+        if let Some(large) = &self.large {
+            return large.seen().print.unwrap_or_default();
         }
-        let mut short = [0; 16];
-        hash.finalize_xof().fill(&mut short);
-        short
+        let mut print = Print::default();
+        self.entries.iter().for_each(|entry| print.add(entry));
+        print.print()
     }
 
     /// Regular files directly in it, and their bytes.
     #[must_use]
     pub fn totals(&self) -> (i64, i64) {
+        if let Some(large) = &self.large {
+            return large.seen().totals;
+        }
         let files = self.entries.iter().filter(|entry| entry.kind == Kind::File);
         files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.size))
+    }
+}
+
+/// The fingerprint of entries that come one by one, and what they come to.
+#[derive(Debug, Default)]
+pub(crate) struct Print {
+    hash: blake3::Hasher,
+    rows: Vec<u8>,
+    totals: (i64, i64),
+}
+
+/// Rows that are hashed at once: much at a time is hashed faster.
+const ROWS_BYTES: usize = 32 << 10;
+
+impl Print {
+    pub fn add(&mut self, entry: &Entry) {
+        let rows = &mut self.rows;
+        rows.extend_from_slice(&entry.name);
+        rows.push(0);
+        rows.push(entry.kind as u8);
+        rows.extend_from_slice(&entry.ino.to_le_bytes());
+        if entry.kind != Kind::Dir {
+            for number in [entry.size, entry.times.modified, entry.times.changed] {
+                rows.extend_from_slice(&number.to_le_bytes());
+            }
+            rows.extend_from_slice(entry.target.as_deref().unwrap_or_default());
+            rows.push(0);
+        }
+        if rows.len() >= ROWS_BYTES {
+            self.hash.update(rows);
+            rows.clear();
+        }
+        if entry.kind == Kind::File {
+            self.totals = (self.totals.0 + 1, self.totals.1 + entry.size);
+        }
+    }
+
+    pub fn print(&mut self) -> [u8; 16] {
+        self.hash.update(&self.rows);
+        self.rows.clear();
+        let mut short = [0; 16];
+        self.hash.finalize_xof().fill(&mut short);
+        short
+    }
+
+    pub const fn totals(&self) -> (i64, i64) {
+        self.totals
     }
 }

@@ -6,6 +6,9 @@
 /// The character for byte 0.
 const FIRST: u32 = 0x0010_fe00;
 
+/// The first byte of each as UTF-8.
+const LEAD: u8 = 0xf4;
+
 /// Escapes, and what would sort after them: no text holds anything above.
 fn is_escape(c: char) -> bool {
     c as u32 >= FIRST
@@ -22,7 +25,7 @@ fn escape(byte: u8, into: &mut String) {
 #[must_use]
 pub fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(plain) if !plain.contains(is_escape) => plain.to_owned(),
+        Ok(plain) if is_plain(plain) => plain.to_owned(),
         _ => escaped(bytes),
     }
 }
@@ -46,6 +49,9 @@ fn escaped(bytes: &[u8]) -> String {
 /// The bytes of a text that [`text`] made.
 #[must_use]
 pub fn bytes(text: &str) -> Vec<u8> {
+    if is_plain(text) {
+        return text.as_bytes().to_vec();
+    }
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
         let code = c as u32;
@@ -60,7 +66,8 @@ pub fn bytes(text: &str) -> Vec<u8> {
 /// Whether the name is valid UTF-8, and so equal to its text.
 #[must_use]
 pub fn is_plain(text: &str) -> bool {
-    !text.contains(is_escape)
+    // Every escape begins with this byte, and hardly anything else does.
+    !text.as_bytes().contains(&LEAD) || !text.contains(is_escape)
 }
 
 /// For people: what is not text is shown as U+FFFD.

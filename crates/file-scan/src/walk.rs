@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, RawDir, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use crate::entry::{Entry, Kind, Listing, Times};
+use crate::large::{Large, Names};
 use crate::root::{Dir, Identity, Root, born, identity, nanos};
 use crate::rules::Rules;
 
@@ -31,6 +32,9 @@ pub struct WalkOptions {
     pub below: Vec<u8>,
     /// Directories that are listed but not entered.
     pub closed: Vec<Identity>,
+    /// Of directories with more entries the names alone are held, see
+    /// [`Listing::large`]; nothing: each is handed over whole.
+    pub page: Option<usize>,
 }
 
 impl Default for WalkOptions {
@@ -42,6 +46,7 @@ impl Default for WalkOptions {
             cross_devices: true,
             below: Vec::new(),
             closed: Vec::new(),
+            page: None,
         }
     }
 }
@@ -130,7 +135,7 @@ impl<L: Lister, F: Fn(Listing) -> bool + Sync> Shared<'_, L, F> {
         while let Some(task) = self.next() {
             let listing = self.lister.read(&task, &mut scratch);
             let children = self.lister.children(&listing);
-            let (entries, failed) = (listing.entries.len() as u64, !listing.is_complete());
+            let (entries, failed) = (listing.entry_count() as u64, !listing.is_complete());
             // Handed over before its children can be taken.
             let goes_on = (self.sink)(listing);
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,6 +190,7 @@ impl Lister for OnDisk<'_> {
             modified: 0,
             born: None,
             entries: Vec::new(),
+            large: None,
             error: None,
         };
         let dir = match self.root.dir(&task.path) {
@@ -201,7 +207,14 @@ impl Lister for OnDisk<'_> {
         (listing.dev, listing.ino) = (dir.identity.dev, dir.identity.ino);
         listing.modified = dir.modified;
         listing.born = dir.born;
-        listing.error = self.fill(&dir, &mut listing, buffer).err();
+        let mut names = None;
+        listing.error = self.fill(&dir, &mut listing, &mut names, buffer).err();
+        if let (Some(mut names), Some(page)) = (names, self.options.page) {
+            names.sort();
+            let large = Large::look(dir, names, page);
+            listing.error = listing.error.or_else(|| large.seen().error.clone());
+            listing.large = Some(large);
+        }
         listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         // A directory that is written to while it is read may tell a name twice.
         listing.entries.dedup_by(|a, b| a.name == b.name);
@@ -210,24 +223,27 @@ impl Lister for OnDisk<'_> {
 
     fn children(&self, listing: &Listing) -> Vec<Task> {
         let dirs = listing.entries.iter().rev().filter(|entry| entry.kind == Kind::Dir);
-        dirs.filter(|entry| self.options.cross_devices || entry.dev == listing.dev)
-            .filter(|entry| {
-                let identity = Identity { dev: entry.dev, ino: entry.ino };
-                !self.options.closed.contains(&identity)
-            })
-            .map(|entry| Task {
-                path: join(&listing.path, &entry.name),
-                expected: Some(Identity { dev: entry.dev, ino: entry.ino }),
+        let dirs = dirs.map(|entry| (&entry.name, Identity { dev: entry.dev, ino: entry.ino }));
+        let large = listing.large.iter().flat_map(|large| large.dirs().iter().rev());
+        dirs.chain(large.map(|(name, identity)| (name, *identity)))
+            .filter(|(_, identity)| self.options.cross_devices || identity.dev == listing.dev)
+            .filter(|(_, identity)| !self.options.closed.contains(identity))
+            .map(|(name, identity)| Task {
+                path: join(&listing.path, name),
+                expected: Some(identity),
             })
             .collect()
     }
 }
 
 impl OnDisk<'_> {
+    /// The entries into the listing, or the names of all into `names` if they are
+    /// too many for that.
     fn fill(
         &self,
         dir: &Dir,
         listing: &mut Listing,
+        names: &mut Option<Names>,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<(), String> {
         let mut raw = RawDir::new(&dir.fd, buffer);
@@ -241,6 +257,12 @@ impl OnDisk<'_> {
             if self.leaves_out(&listing.path, name, is_dir) {
                 continue;
             }
+            if let Some(names) = names {
+                if !names.push(name) {
+                    return Err("it has more names than can be held".to_owned());
+                }
+                continue;
+            }
             match entry(dir, name) {
                 Ok(Some(entry)) => listing.entries.push(entry),
                 // It went away meanwhile.
@@ -248,6 +270,13 @@ impl OnDisk<'_> {
                 Err(errno) => {
                     return Err(format!("{}: {errno}", String::from_utf8_lossy(name)));
                 }
+            }
+            if self.options.page.is_some_and(|page| listing.entries.len() > page) {
+                let mut all = Names::default();
+                for entry in std::mem::take(&mut listing.entries) {
+                    all.push(&entry.name);
+                }
+                *names = Some(all);
             }
         }
         Ok(())
@@ -273,7 +302,7 @@ pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     path
 }
 
-fn entry(dir: &Dir, name: &[u8]) -> Result<Option<Entry>, Errno> {
+pub(crate) fn entry(dir: &Dir, name: &[u8]) -> Result<Option<Entry>, Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let os_name = OsStr::from_bytes(name);

@@ -239,6 +239,7 @@ impl Lister for InBucket<'_> {
             modified: 0,
             born: None,
             entries: Vec::new(),
+            large: None,
             error: None,
         };
         listing.error = self.fill(&mut listing).err();

@@ -107,7 +107,16 @@ mod tests {
             target: None,
         };
         let entries = (0..count).map(entry).collect();
-        Listing { path: path.into(), dev: 1, ino: 1, modified: 0, born: None, entries, error: None }
+        Listing {
+            path: path.into(),
+            dev: 1,
+            ino: 1,
+            modified: 0,
+            born: None,
+            entries,
+            large: None,
+            error: None,
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Hashing, kinds and image facts.
 
 use std::fs::{self, File};
-use std::io::Cursor;
+use std::io::{self, Cursor, Read};
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
@@ -28,6 +28,35 @@ fn a_hash_is_that_of_all_bytes() {
         assert_eq!(content.size, i64::try_from(size).unwrap());
         assert_eq!(hasher.head().len(), size.min(65_536));
     }
+}
+
+/// Bytes that count how often they are read.
+struct Counted<'a>(&'a [u8], usize);
+
+impl Read for Counted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.1 += 1;
+        self.0.read(into)
+    }
+}
+
+#[test]
+fn a_file_of_known_size_takes_one_read_and_a_longer_one_is_found_out() {
+    let bytes = vec![7_u8; 100_000];
+    let mut hasher = Hasher::default();
+    let mut reader = Counted(&bytes, 0);
+    let (hash, size) = hasher.hash_up_to(&mut reader, bytes.len()).unwrap();
+    assert_eq!((hash, size, reader.1), (blake3::hash(&bytes).into(), 100_000, 1));
+    assert_eq!(hasher.head(), &bytes[..65_536]);
+    for (expected, size) in [(0, 1), (99_999, 100_000), (100_001, 100_000)] {
+        assert_eq!(hasher.hash_up_to(&mut &*bytes, expected).unwrap().1, size, "{expected}");
+    }
+    let (_, size) = hasher.hash_up_to(&mut &b""[..], 0).unwrap();
+    assert_eq!((size, hasher.head().len()), (0, 0));
+    // The system says that it holds nothing.
+    let proc = Root::open(Path::new("/proc/self")).unwrap();
+    let ino = ino(Path::new("/proc/self/status"));
+    assert!(matches!(hasher.hash(&proc, b"status", ino), Err(HashError::Changed)));
 }
 
 #[test]

@@ -218,3 +218,51 @@ fn a_root_that_is_away_is_told_from_one_that_is_none() {
         assert!(root.dir(way).is_err(), "{way:?}");
     }
 }
+
+#[test]
+fn a_large_directory_is_handed_over_in_pages_that_are_all_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = dir.path().join("large");
+    fs::create_dir(&large).unwrap();
+    for n in 0..95_u32 {
+        fs::write(large.join(format!("f{:02}", (n * 37) % 95)), "xy").unwrap();
+    }
+    // Before "é" as bytes, after it as text.
+    fs::write(large.join(OsStr::from_bytes(b"\xa9")), "x").unwrap();
+    fs::write(large.join("é"), "x").unwrap();
+    fs::create_dir(large.join("below")).unwrap();
+    fs::write(large.join("below/file"), "x").unwrap();
+    let (whole, _) = listed(dir.path(), &WalkOptions::default());
+    let options = WalkOptions { page: Some(10), ..WalkOptions::default() };
+    let (paged, summary) = listed(dir.path(), &options);
+    assert_eq!((summary.dirs, summary.entries, summary.errors), (3, 100, 0));
+    assert!(paged[&b"large/below"[..].to_vec()].large.is_none());
+    let (whole, paged) = (&whole[&b"large"[..].to_vec()], &paged[&b"large"[..].to_vec()]);
+    let pages = paged.large.as_ref().unwrap();
+    assert!(paged.is_complete() && paged.entries.is_empty());
+    assert_eq!((paged.entry_count(), paged.totals()), (98, whole.totals()));
+
+    let mut found = Vec::new();
+    let seen = pages.pages(|page| {
+        assert!((1..=10).contains(&page.len()));
+        found.extend(page);
+        true
+    });
+    assert_eq!((&seen, seen.print), (pages.seen(), Some(paged.fingerprint())));
+    let texts: Vec<String> = found.iter().map(|entry| texts::text(&entry.name)).collect();
+    assert!(texts.is_sorted(), "{texts:?}");
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(found, whole.entries);
+
+    // What changes meanwhile has another print; who has enough says so.
+    fs::remove_file(large.join("f00")).unwrap();
+    let now = pages.pages(|_| true);
+    assert_ne!(now.print, seen.print);
+    assert_eq!((now.entries, now.totals), (97, (96, 190)));
+    let mut count = 0;
+    let stopped = pages.pages(|page| {
+        count += page.len();
+        false
+    });
+    assert_eq!((count, stopped.print), (9, None));
+}

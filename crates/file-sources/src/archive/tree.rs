@@ -151,6 +151,7 @@ impl<'a> Tree<'a> {
             modified: 0,
             born: None,
             entries: entries.into_values().collect(),
+            large: None,
             error: problem.clone(),
         });
         ReadArchive {

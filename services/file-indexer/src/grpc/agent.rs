@@ -142,6 +142,7 @@ fn part(listing: wire::AgentListing) -> Result<Part, ServiceError> {
         modified: listing.modified,
         born: Some(listing.born).filter(|born| *born != 0),
         entries,
+        large: None,
         error: Some(listing.error).filter(|error| !error.is_empty()),
     };
     Ok(Part { listing, continues })

@@ -104,6 +104,7 @@ fn listing(path: &str, names: &[&str], error: Option<&str>) -> Listing {
         modified: 0,
         born: Some(1),
         entries: names.iter().map(entry).collect(),
+        large: None,
         error: error.map(str::to_owned),
     }
 }
