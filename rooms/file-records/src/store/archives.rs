@@ -109,7 +109,7 @@ impl Store {
                AND r.path = (SELECT MIN(path) FROM dir first WHERE first.archive = e.id)
              WHERE d.location_id = $1 AND d.archive IS NULL AND e.kind = 1 AND e.gone IS NULL AND {}
                AND d.id >= $2 AND (d.id > $2 OR e.id > $3) ORDER BY d.id, e.id LIMIT $4",
-            bulk::in_texts(backend, "e.ext", 5)
+            bulk::in_few(backend, "e.ext", 5, "text")
         );
         let list = bulk::texts(backend, extensions.iter().copied());
         let values =
@@ -192,7 +192,7 @@ impl Store {
         // What was read of another archive that was there before it.
         let twins =
             "SELECT e.id FROM entry e JOIN dir d ON d.id = e.dir_id WHERE d.location_id = $1
-            AND d.archive <> $5 AND (d.path = $2 OR (d.path >= $3 AND d.path < $4))";
+            AND d.archive <> $5 AND (d.path >= $2 AND d.path < $4 AND (d.path = $2 OR d.path >= $3))";
         let place = vec![
             scan.location.into(),
             archive.path.as_str().into(),
@@ -204,7 +204,7 @@ impl Store {
         let ids: Vec<i64> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
         self.drop_entries(tx, &ids).await?;
         let sql = "DELETE FROM dir WHERE location_id = $1 AND archive <> $5
-            AND (path = $2 OR (path >= $3 AND path < $4))";
+            AND (path >= $2 AND path < $4 AND (path = $2 OR path >= $3))";
         execute(tx, sql, place).await?;
         let cut = i64::try_from(root.chars().count()).unwrap_or(0) + 1;
         let sql = "UPDATE dir SET path = CAST($2 AS text) || substr(path, CAST($3 AS integer)) WHERE archive = $1";

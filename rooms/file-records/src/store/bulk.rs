@@ -118,9 +118,10 @@ pub async fn insert(
 ) -> Result<(), ServiceError> {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let names = names.join(", ");
+    let or_fail = or_fail(tx.get_database_backend());
     each(tx, columns, |rows| {
         // The clause before a conflict is ambiguous to SQLite after a plain SELECT.
-        format!("INSERT INTO {table} ({names}) {rows} {conflict}")
+        format!("INSERT {or_fail} INTO {table} ({names}) {rows} {conflict}")
     })
     .await
 }
@@ -139,12 +140,22 @@ pub async fn update(
     let set = format!("{}{also}", set.join(", "));
     let set = set.trim_start_matches([',', ' ']);
     let list = names.join(", ");
+    let or_fail = or_fail(tx.get_database_backend());
     each(tx, columns, |rows| {
         format!(
-            "WITH fresh ({list}) AS ({rows}) UPDATE {table} SET {set} FROM fresh WHERE {table}.{key} = fresh.{key}"
+            "WITH fresh ({list}) AS ({rows}) UPDATE {or_fail} {table} SET {set} FROM fresh WHERE {table}.{key} = fresh.{key}"
         )
     })
     .await
+}
+
+/// A statement that fails ends its transaction here, so SQLite need not be able
+/// to take back the rows before the one that failed: no journal of its own.
+const fn or_fail(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "",
+        _ => "OR FAIL",
+    }
 }
 
 async fn each(
@@ -193,10 +204,23 @@ fn long_values(columns: &Columns<'_>, from: usize, to: usize) -> (String, Vec<Va
 }
 
 /// The words `column IN (…)` for a list of numbers that is parameter
-/// `parameter`, as [`numbers`] makes it.
+/// `parameter`, as [`numbers`] makes it. On Postgres a set, which is joined:
+/// `= ANY` of a list that the planner does not know is looked through for each
+/// row where it has no statistics yet, as amid a first scan.
 pub fn in_numbers(backend: DbBackend, column: &str, parameter: usize) -> String {
     match backend {
-        DbBackend::Postgres => format!("{column} = ANY (CAST(${parameter}::text AS bigint[]))"),
+        DbBackend::Postgres => {
+            format!("{column} IN (SELECT UNNEST(CAST(${parameter}::text AS bigint[])))")
+        }
+        _ => format!("{column} IN (SELECT value FROM json_each(${parameter}))"),
+    }
+}
+
+/// The same for a few numbers or texts of which each row is asked: the planner
+/// is to find the rows by something else.
+pub fn in_few(backend: DbBackend, column: &str, parameter: usize, sql_type: &str) -> String {
+    match backend {
+        DbBackend::Postgres => format!("{column} = ANY (CAST(${parameter}::text AS {sql_type}[]))"),
         _ => format!("{column} IN (SELECT value FROM json_each(${parameter}))"),
     }
 }
@@ -211,7 +235,9 @@ pub fn numbers(backend: DbBackend, numbers: &[i64]) -> Value {
 /// The same for text.
 pub fn in_texts(backend: DbBackend, column: &str, parameter: usize) -> String {
     match backend {
-        DbBackend::Postgres => format!("{column} = ANY (CAST(${parameter}::text AS text[]))"),
+        DbBackend::Postgres => {
+            format!("{column} IN (SELECT UNNEST(CAST(${parameter}::text AS text[])))")
+        }
         _ => format!("{column} IN (SELECT value FROM json_each(${parameter}))"),
     }
 }

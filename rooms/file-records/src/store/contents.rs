@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use file_scan::{Content, MediaFacts};
-use sea_orm::{DatabaseTransaction, DbBackend};
+use sea_orm::{DatabaseTransaction, DbBackend, QueryResult};
 use service_error::ServiceError;
 use sql_store::db_error;
 
 use super::bulk::{self, Column};
-use super::changes::{ChangeKind, Logged};
+use super::changes::{ChangeKind, Logged, path_in};
 use super::merge::take_ids;
-use super::{ScanKey, Store, all, execute, get};
+use super::{ScanKey, Store, all, execute, get, sum};
 
 /// A file whose bytes are to be read.
 #[derive(Debug, Clone)]
@@ -36,6 +36,18 @@ pub enum Which {
     Unhashed,
     /// And images whose pixels were not looked at.
     UnhashedOrUnseen,
+}
+
+impl Which {
+    const fn condition(self) -> &'static str {
+        match self {
+            Self::Hashed => "e.hashed IN (1, 3)",
+            Self::Unhashed => "e.hashed IN (0, 2)",
+            Self::UnhashedOrUnseen => {
+                "(e.hashed IN (0, 2) OR (c.kind = 4 AND c.likeness IS NULL AND COALESCE(c.broken, 0) = 0))"
+            }
+        }
+    }
 }
 
 /// A file whose bytes were read.
@@ -94,42 +106,57 @@ impl Store {
         after: (i64, i64),
         limit: u32,
     ) -> Result<Vec<ToHash>, ServiceError> {
-        let which = match which {
-            Which::Hashed => "e.hashed IN (1, 3)",
-            Which::Unhashed => "e.hashed IN (0, 2)",
-            Which::UnhashedOrUnseen => {
-                "(e.hashed IN (0, 2) OR (c.kind = 4 AND c.likeness IS NULL AND COALESCE(c.broken, 0) = 0))"
-            }
+        let (group, row, hex) = match self.backend() {
+            DbBackend::Postgres => ("json_agg", "json_build_array", "encode(c.hash, 'hex')"),
+            _ => ("json_group_array", "json_array", "hex(c.hash)"),
         };
+        let (content, join) = match which {
+            Which::Unhashed => ("NULL", ""),
+            Which::UnhashedOrUnseen => ("NULL", "LEFT JOIN content c ON c.id = e.content_id"),
+            Which::Hashed => (hex, "LEFT JOIN content c ON c.id = e.content_id"),
+        };
+        // One row a directory: a row costs more than what is in it. The sign: directories
+        // are read in the order of their numbers and no further than a page needs.
         let sql = format!(
-            "SELECT e.id, e.dir_id, d.path, e.name, e.ino, e.size, e.modified, e.changed, e.content_id, c.hash
-             FROM dir d JOIN entry e ON e.dir_id = d.id LEFT JOIN content c ON c.id = e.content_id
-             WHERE d.location_id = $1 AND d.archive IS NULL AND e.kind = 1 AND {which} AND e.gone IS NULL
-               AND d.id >= $2 AND (d.id > $2 OR e.id > $3)
-             ORDER BY d.id, e.id LIMIT $4"
+            "SELECT p.dir_id, p.path, CAST({group}({row}(p.id, p.name, p.ino, p.size, p.modified, p.changed, p.content_id, p.hash))
+               AS text) AS files
+             FROM (SELECT e.dir_id, d.path, e.id, e.name, e.ino, e.size, e.modified, e.changed, e.content_id, {content} AS hash
+               FROM dir d JOIN entry e ON e.dir_id = d.id {join}
+               WHERE +d.location_id = $1 AND d.archive IS NULL AND e.kind = 1 AND {} AND e.gone IS NULL
+                 AND d.id >= $2 AND (d.id > $2 OR e.id > $3)
+               ORDER BY d.id, e.id LIMIT $4) p GROUP BY p.dir_id, p.path",
+            which.condition()
         );
         let values = vec![location.into(), after.0.into(), after.1.into(), i64::from(limit).into()];
-        let rows = self.rows(&sql, values).await?;
-        rows.iter()
-            .map(|row| {
-                let (dir, name): (String, String) = (get(row, "path")?, get(row, "name")?);
-                let content: Option<i64> = get(row, "content_id")?;
-                let hash: Option<Vec<u8>> = get(row, "hash")?;
-                Ok(ToHash {
-                    id: get(row, "id")?,
-                    dir: get(row, "dir_id")?,
-                    path: if dir.is_empty() { name } else { format!("{dir}/{name}") },
-                    ino: get(row, "ino")?,
-                    size: get(row, "size")?,
-                    modified: get(row, "modified")?,
-                    changed: get(row, "changed")?,
-                    content: content.zip(hash),
-                })
-            })
-            .collect()
+        let mut files = Vec::new();
+        for row in &self.rows(&sql, values).await? {
+            files_of(row, &mut files)?;
+        }
+        files.sort_unstable_by_key(|file| (file.dir, file.id));
+        Ok(files)
     }
 
-    /// Stores what files hold.
+    /// How many files there are to read, counted up to `limit`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn to_hash_count(
+        &self,
+        location: i64,
+        which: Which,
+        limit: i64,
+    ) -> Result<i64, ServiceError> {
+        let sql = format!(
+            "SELECT COUNT(*) AS n FROM (SELECT 1 FROM dir d JOIN entry e ON e.dir_id = d.id
+               LEFT JOIN content c ON c.id = e.content_id
+             WHERE d.location_id = $1 AND d.archive IS NULL AND e.kind = 1 AND {} AND e.gone IS NULL LIMIT $2) page",
+            which.condition()
+        );
+        let row = self.row(&sql, vec![location.into(), limit.into()]).await?;
+        row.as_ref().map_or(Ok(0), |row| sum(row, "n"))
+    }
+
+    /// Stores what files hold, and tells the log of each.
     ///
     /// # Errors
     /// As [`Store::merge`].
@@ -138,6 +165,30 @@ impl Store {
         scan: ScanKey,
         hashed: Vec<Hashed>,
         by: HashedBy,
+    ) -> Result<(), ServiceError> {
+        self.put_hashed(scan, hashed, by, !scan.is_first()).await
+    }
+
+    /// The same for more files than the log is to be filled with: its readers
+    /// begin anew.
+    ///
+    /// # Errors
+    /// As [`Store::merge`].
+    pub async fn put_many_contents(
+        &self,
+        scan: ScanKey,
+        hashed: Vec<Hashed>,
+        by: HashedBy,
+    ) -> Result<(), ServiceError> {
+        self.put_hashed(scan, hashed, by, false).await
+    }
+
+    async fn put_hashed(
+        &self,
+        scan: ScanKey,
+        hashed: Vec<Hashed>,
+        by: HashedBy,
+        is_told: bool,
     ) -> Result<(), ServiceError> {
         if hashed.is_empty() {
             return Ok(());
@@ -157,7 +208,7 @@ impl Store {
             ("hashed", Column::I64(states)),
         ];
         bulk::update(&tx, "entry", &columns, "").await?;
-        if scan.is_first() {
+        if !is_told {
             self.log_unsaid(&tx, scan).await?;
         } else {
             let mut logged = Logged::default();
@@ -227,8 +278,8 @@ impl Store {
         let backend = self.backend();
         let sql = match backend {
             DbBackend::Postgres => {
-                "SELECT id, hash FROM content WHERE hash = ANY (ARRAY(
-                   SELECT decode(word, 'hex') FROM UNNEST(CAST($1::text AS text[])) word))"
+                "SELECT id, hash FROM content WHERE hash IN (
+                   SELECT decode(word, 'hex') FROM UNNEST(CAST($1::text AS text[])) word)"
             }
             _ => {
                 "SELECT id, hash FROM content WHERE hash IN (SELECT unhex(value) FROM json_each($1))"
@@ -268,6 +319,24 @@ impl Store {
         }
         tx.commit().await.map_err(db_error)
     }
+}
+
+/// As JSON: number, name, inode, size, times, content and its hash.
+type FileOf = (i64, String, i64, i64, i64, i64, Option<i64>, Option<String>);
+
+/// The files of a directory.
+fn files_of(row: &QueryResult, files: &mut Vec<ToHash>) -> Result<(), ServiceError> {
+    let (dir, path): (i64, String) = (get(row, "dir_id")?, get(row, "path")?);
+    let list: Vec<FileOf> = serde_json::from_str(&get::<String>(row, "files")?)
+        .map_err(|err| ServiceError::internal("files are told wrongly").caused_by(err))?;
+    for (id, name, ino, size, modified, changed, content, hash) in list {
+        let hash = hash.map(hex::decode).transpose();
+        let hash = hash.map_err(|err| ServiceError::internal("no hash").caused_by(err))?;
+        let path = path_in(&path, &name);
+        let content = content.zip(hash);
+        files.push(ToHash { id, dir, path, ino, size, modified, changed, content });
+    }
+    Ok(())
 }
 
 fn media_columns<'a>(

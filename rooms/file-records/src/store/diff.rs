@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use file_scan::{Entry, Kind, names};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult};
 use service_error::ServiceError;
 
 use super::bulk::{self, Column};
@@ -64,6 +64,28 @@ pub async fn stored_in<C: ConnectionTrait>(db: &C, dir: i64) -> Result<ByName, S
             stored.insert(get(row, "name")?, entry_of(row)?);
         }
     }
+}
+
+/// The entries of a directory after a name, and up to one, by name: a page of them
+/// at most, and whether that is all.
+pub async fn stored_between<C: ConnectionTrait>(
+    db: &C,
+    dir: i64,
+    after: &str,
+    last: Option<&str>,
+) -> Result<(ByName, bool), ServiceError> {
+    let mut values = vec![dir.into(), after.into(), PAGE.into()];
+    let upto = last.map_or("", |last| {
+        values.push(last.into());
+        "AND name <= $4"
+    });
+    let sql = format!(
+        "SELECT {COLUMNS} FROM entry WHERE dir_id = $1 AND name > $2 {upto} ORDER BY name LIMIT $3"
+    );
+    let rows = all(db, &sql, values).await?;
+    let is_all = i64::try_from(rows.len()).is_ok_and(|count| count < PAGE);
+    let each = rows.iter().map(|row| Ok((get(row, "name")?, entry_of(row)?)));
+    Ok((each.collect::<Result<_, ServiceError>>()?, is_all))
 }
 
 /// The entries of some directories, by directory and name.
@@ -192,7 +214,7 @@ impl Changes {
     }
 
     /// The columns of new rows, numbered from `first`, and of changed ones.
-    pub fn columns(&mut self, first: i64) -> (Named, Named) {
+    pub fn columns(&mut self, first: i64, backend: DbBackend) -> (Named, Named) {
         let (mut new, changed) = (std::mem::take(&mut self.new), std::mem::take(&mut self.changed));
         new.id = (first..).take(new.dir.len()).collect();
         let since = vec![self.generation; new.dir.len()];
@@ -200,11 +222,13 @@ impl Changes {
             ("dir_id", Column::I64(std::mem::take(&mut new.dir))),
             ("name", Column::Text(std::mem::take(&mut new.name))),
             ("ext", Column::Text(std::mem::take(&mut new.ext))),
-            ("since", Column::I64(since)),
         ];
-        let mut columns = new.columns();
+        let mut columns = new.columns(backend);
         columns.extend(placed);
-        (columns, changed.columns())
+        if backend == DbBackend::Postgres {
+            columns.push(("since", Column::I64(since)));
+        }
+        (columns, changed.columns(backend))
     }
 }
 
@@ -248,14 +272,18 @@ impl EntryRows {
         self.target.push(entry.target.as_deref().map(names::text));
     }
 
-    fn columns(self) -> Named {
+    fn columns(self, backend: DbBackend) -> Named {
+        let birth = match backend {
+            DbBackend::Postgres => ("born", Column::OptI64(self.born)),
+            _ => ("lived", Column::OptI64(lived(&self.changed, &self.born))),
+        };
         vec![
             ("id", Column::I64(self.id)),
             ("kind", Column::I64(self.kind)),
             ("size", Column::I64(self.size)),
             ("modified", Column::I64(self.modified)),
             ("changed", Column::I64(self.changed)),
-            ("born", Column::OptI64(self.born)),
+            birth,
             ("ino", Column::I64(self.ino)),
             ("links", Column::I64(self.links)),
             ("mode", Column::I64(self.mode)),
@@ -264,4 +292,9 @@ impl EntryRows {
             ("target", Column::OptText(self.target)),
         ]
     }
+}
+
+/// How long before the last change was the birth.
+fn lived(changed: &[i64], born: &[Option<i64>]) -> Vec<Option<i64>> {
+    changed.iter().zip(born).map(|(changed, born)| changed.checked_sub((*born)?)).collect()
 }

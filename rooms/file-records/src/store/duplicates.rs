@@ -94,24 +94,61 @@ pub struct Totals {
     pub wasted: i64,
 }
 
+/// A statement's groups as `k`, `size`, `n` and `rank`, the bytes that all copies
+/// but one take, negative; its values; and whether they are read from an index.
+type Grouped = (String, Vec<Value>, bool);
+
 impl Store {
-    fn grouped(&self, key: GroupKey, locations: &[i64], size_min: i64) -> (String, Vec<Value>) {
+    fn grouped(&self, key: GroupKey, locations: &[i64], size_min: i64) -> Grouped {
+        let size_min = size_min.max(1).into();
+        match (key, locations) {
+            (GroupKey::Content, [location]) => (
+                // As `holding_rank` has them.
+                "SELECT content_id AS k, size, files AS n, (1 - copies) * size AS rank FROM holding
+                 WHERE location_id = $1 AND files > 1 AND size >= $2"
+                    .to_owned(),
+                vec![(*location).into(), size_min],
+                true,
+            ),
+            (GroupKey::Content, _) => self.held_in_some(locations, size_min),
+            _ => self.grouped_entries(key, locations, size_min),
+        }
+    }
+
+    /// Contents that are in several of the locations may have names of one inode
+    /// there, so their inodes are counted.
+    fn held_in_some(&self, locations: &[i64], size_min: Value) -> Grouped {
         let backend = self.backend();
-        let values = vec![bulk::numbers(backend, locations), size_min.max(1).into()];
-        // Size is a part of every key: two contents of one hash and two sizes do not exist.
         let sql = format!(
-            "SELECT {column} AS k, e.size AS size, COUNT(*) AS n, (COUNT(DISTINCT e.ino) - 1) * e.size AS wasted
+            "SELECT h.content_id AS k, h.size, h.files AS n, (1 - CASE WHEN h.places = 1 THEN h.copies ELSE (
+               SELECT COUNT(DISTINCT e.ino) FROM entry e JOIN dir d ON d.id = e.dir_id
+               WHERE e.content_id = h.content_id AND e.size = h.size AND e.gone IS NULL AND {which} AND {}) END) * h.size AS rank
+             FROM (SELECT content_id, size, CAST(SUM(files) AS bigint) AS files, CAST(SUM(copies) AS bigint) AS copies,
+               COUNT(*) AS places FROM holding WHERE {} AND size >= $2
+               GROUP BY content_id, size HAVING SUM(files) > 1) h",
+            bulk::in_few(backend, &GroupKey::Content.location(), 1, "bigint"),
+            bulk::in_few(backend, "location_id", 1, "bigint"),
+            which = GroupKey::Content.which(),
+        );
+        (sql, vec![bulk::numbers(backend, locations), size_min], false)
+    }
+
+    fn grouped_entries(&self, key: GroupKey, locations: &[i64], size_min: Value) -> Grouped {
+        let backend = self.backend();
+        let sql = format!(
+            "SELECT {column} AS k, e.size AS size, COUNT(*) AS n, (1 - COUNT(DISTINCT e.ino)) * e.size AS rank
              FROM entry e JOIN dir d ON d.id = e.dir_id
              WHERE {} AND e.size >= $2 AND e.gone IS NULL AND {which} GROUP BY {column}, e.size HAVING COUNT(*) > 1",
-            bulk::in_numbers(backend, "d.location_id", 1),
+            bulk::in_few(backend, "d.location_id", 1, "bigint"),
             column = key.column(),
             which = key.which(),
         );
-        (sql, values)
+        (sql, vec![bulk::numbers(backend, locations), size_min], false)
     }
 
     /// Up to `limit` groups, the most wasteful first, after the last of a page;
-    /// and what all groups come to, by the same pass over the entries.
+    /// and what all groups come to. Those of one location's contents are read from
+    /// an index, others by one pass over the entries.
     ///
     /// # Errors
     /// The database's.
@@ -123,11 +160,11 @@ impl Store {
         after: Option<&Group>,
         limit: u32,
     ) -> Result<(Vec<Group>, Totals), ServiceError> {
-        let (grouped, mut values) = self.grouped(key, locations, size_min);
+        let (grouped, mut values, is_indexed) = self.grouped(key, locations, size_min);
         let mut rest = "";
         if let Some(after) = after {
-            // Descending by waste, ascending by key and size.
-            rest = "WHERE (-wasted, k, size) > ($3, $4, $5)";
+            // The first condition finds the place in an index.
+            rest = "WHERE rank >= $3 AND (rank, k, size) > ($3, $4, $5)";
             values.push((-after.wasted).into());
             values.push(match key {
                 GroupKey::NameAndSize => after.name.as_str().into(),
@@ -136,14 +173,14 @@ impl Store {
             values.push(after.size.into());
         }
         values.push(i64::from(limit).into());
-        let limit = values.len();
+        let (limit, not) = (values.len(), if is_indexed { "NOT" } else { "" });
         let sql = format!(
-            "WITH grouped AS MATERIALIZED ({grouped}),
-               page AS (SELECT k, size, n, wasted FROM grouped {rest} ORDER BY -wasted, k, size LIMIT ${limit}),
+            "WITH grouped AS {not} MATERIALIZED ({grouped}),
+               page AS (SELECT k, size, n, rank FROM grouped {rest} ORDER BY rank, k, size LIMIT ${limit}),
                total AS (SELECT COUNT(*) AS groups, CAST(SUM(n) AS bigint) AS files,
-                 CAST(SUM(wasted) AS bigint) AS all_wasted FROM grouped)
-             SELECT total.groups, total.files, total.all_wasted, page.k, page.size, page.n, page.wasted
-             FROM total LEFT JOIN page ON 1 = 1 ORDER BY -page.wasted, page.k, page.size"
+                 CAST(-SUM(rank) AS bigint) AS all_wasted FROM grouped)
+             SELECT total.groups, total.files, total.all_wasted, page.k, page.size, page.n, -page.rank AS wasted
+             FROM total LEFT JOIN page ON 1 = 1 ORDER BY page.rank, page.k, page.size"
         );
         let rows = self.rows(&sql, values).await?;
         let totals = match rows.first() {
@@ -204,7 +241,7 @@ impl Store {
         let sql = format!(
             "SELECT {FOUND} FROM entry e JOIN dir d ON d.id = e.dir_id LEFT JOIN content c ON c.id = e.content_id
              WHERE {within} AND e.gone IS NULL AND {which} AND {} ORDER BY e.id",
-            bulk::in_numbers(backend, &key.location(), 1),
+            bulk::in_few(backend, &key.location(), 1, "bigint"),
             which = key.which(),
         );
         for row in &self.rows(&sql, values).await? {
@@ -237,7 +274,7 @@ impl Store {
         let sql = format!(
             "SELECT {FOUND} FROM entry e JOIN dir d ON d.id = e.dir_id LEFT JOIN content c ON c.id = e.content_id
              WHERE {column} = $2 AND e.size = $3 AND e.gone IS NULL AND {which} AND {} ORDER BY e.id LIMIT $4",
-            bulk::in_numbers(self.backend(), &key.location(), 1),
+            bulk::in_few(self.backend(), &key.location(), 1, "bigint"),
             column = key.column(),
             which = key.which(),
         );
@@ -250,18 +287,41 @@ impl Store {
         self.rows(&sql, values).await?.iter().map(found_of).collect()
     }
 
-    /// Files of some locations that no hash is known of.
+    /// Files of some locations that no hash is known of. Where all files are known
+    /// to be hashed only rotten ones and members of archives can be without.
     ///
     /// # Errors
     /// The database's.
     pub async fn unhashed_count(&self, locations: &[i64]) -> Result<i64, ServiceError> {
+        let backend = self.backend();
         let sql = format!(
-            "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id
-             WHERE e.kind = 1 AND e.hashed IN (0, 3) AND e.gone IS NULL AND e.size > 0 AND {}",
-            bulk::in_numbers(self.backend(), "d.location_id", 1)
+            "SELECT id, unhashed FROM location WHERE {}",
+            bulk::in_numbers(backend, "id", 1)
         );
-        let row = self.row(&sql, vec![bulk::numbers(self.backend(), locations)]).await?;
-        row.as_ref().map_or(Ok(0), |row| sum(row, "n"))
+        let rows = self.rows(&sql, vec![bulk::numbers(backend, locations)]).await?;
+        let (mut unhashed, mut hashed) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let list = if get(row, "unhashed")? { &mut unhashed } else { &mut hashed };
+            list.push(get::<i64>(row, "id")?);
+        }
+        let mut count = 0;
+        for (locations, which) in [
+            (unhashed, "e.hashed IN (0, 3)"),
+            (hashed.clone(), "e.hashed = 3 AND d.archive IS NULL"),
+            (hashed, "e.hashed IN (0, 3) AND d.archive IS NOT NULL"),
+        ] {
+            if locations.is_empty() {
+                continue;
+            }
+            let sql = format!(
+                "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id
+                 WHERE e.kind = 1 AND {which} AND e.gone IS NULL AND e.size > 0 AND {}",
+                bulk::in_few(backend, "d.location_id", 1, "bigint")
+            );
+            let row = self.row(&sql, vec![bulk::numbers(backend, &locations)]).await?;
+            count += row.as_ref().map_or(Ok(0), |row| sum(row, "n"))?;
+        }
+        Ok(count)
     }
 
     /// Contents of images with their likeness, at most `limit`.
@@ -276,7 +336,7 @@ impl Store {
         let sql = format!(
             "SELECT DISTINCT c.id, c.likeness, c.size FROM content c JOIN entry e ON e.content_id = c.id
              JOIN dir d ON d.id = e.dir_id WHERE c.likeness IS NOT NULL AND e.gone IS NULL AND {} ORDER BY c.id LIMIT $2",
-            bulk::in_numbers(self.backend(), "d.location_id", 1)
+            bulk::in_few(self.backend(), "d.location_id", 1, "bigint")
         );
         let values = vec![bulk::numbers(self.backend(), locations), i64::from(limit).into()];
         let rows = self.rows(&sql, values).await?;

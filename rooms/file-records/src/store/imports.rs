@@ -244,7 +244,7 @@ impl Store {
         let sql = format!(
             "SELECT {FOUND}, d.id AS dir_id, e.changed, c.likeness
              FROM dir d JOIN entry e ON e.dir_id = d.id LEFT JOIN content c ON c.id = e.content_id
-             WHERE d.location_id = $1 {of} AND (d.path = $2 OR (d.path >= $3 AND d.path < $4)) AND e.kind = 1
+             WHERE d.location_id = $1 {of} AND (d.path >= $2 AND d.path < $4 AND (d.path = $2 OR d.path >= $3)) AND e.kind = 1
                AND e.gone IS NULL AND e.hashed <> 3 AND d.id >= $5 AND (d.id > $5 OR e.id > $6)
              ORDER BY d.id, e.id LIMIT $7"
         );

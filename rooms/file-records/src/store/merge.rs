@@ -16,7 +16,7 @@ use super::{ScanKey, Store, all, below, execute, get};
 
 /// Entries of a directory that are written at once; of larger ones the parts are not
 /// told one by one.
-const PART: usize = 20_000;
+pub(super) const PART: usize = 20_000;
 /// The stored entries of directories of so many files are read by pages.
 const LARGE: i64 = 20_000;
 
@@ -74,7 +74,7 @@ impl std::ops::AddAssign for Merged {
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+pub(super) struct Known {
     id: i64,
     print: Option<Vec<u8>>,
     problem: Option<String>,
@@ -84,7 +84,7 @@ struct Known {
 }
 
 impl Listed {
-    fn is_as_known(&self, known: &Known) -> bool {
+    pub(super) fn is_as_known(&self, known: &Known) -> bool {
         if self.archive != known.archive {
             return false;
         }
@@ -94,7 +94,7 @@ impl Listed {
                     && known.problem.is_none()
                     && known.identity.ino == self.listing.ino
             }
-            None => known.problem == self.listing.error && self.listing.entries.is_empty(),
+            None => known.problem == self.listing.error && self.listing.entry_count() == 0,
         }
     }
 }
@@ -144,7 +144,7 @@ impl Store {
         inode_at: &impl Fn(&str) -> Option<Identity>,
     ) -> Result<Merged, ServiceError> {
         let mut merged = Merged::default();
-        let mut known = self.known(self.read(), scan, listed.iter()).await?;
+        let known = self.known(self.read(), scan, listed.iter()).await?;
         let mut fresh: Vec<Listed> = listed
             .into_iter()
             .filter(|listed| match known.get(&listed.path) {
@@ -166,14 +166,8 @@ impl Store {
         }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
-        if !scan.is_first() {
-            let moved = self.rename_moved(&tx, scan, &fresh, &known, inode_at).await?;
-            if moved > 0 {
-                merged.moved += moved;
-                known = self.known(&tx, scan, fresh.iter()).await?;
-            }
-        }
-        let (fresh, ids) = self.put_dirs(&tx, scan, fresh, known).await?;
+        let (fresh, ids, moved) = self.take_places(&tx, scan, fresh, known, inode_at).await?;
+        merged.moved += moved;
         let Some((path, print)) = large else {
             merged += self.compare(&tx, scan, fresh, &ids).await?;
             tx.commit().await.map_err(db_error)?;
@@ -194,42 +188,25 @@ impl Store {
         Ok(merged)
     }
 
-    /// Compares a directory of any size with what is stored of it, and writes what
-    /// differs a part at a time: others write in between, and the job's lease is held.
-    async fn compare_large(
+    /// Renames what moved and gives every directory its row; answers the listings,
+    /// their rows, and how many moved.
+    pub(super) async fn take_places(
         &self,
+        tx: &DatabaseTransaction,
         scan: ScanKey,
-        dir: diff::DirId,
-        listed: Listed,
-    ) -> Result<Merged, ServiceError> {
-        let mut known = match dir.is_new {
-            true => diff::ByName::new(),
-            false => diff::stored_in(self.read(), dir.id).await?,
-        };
-        let (is_told, is_complete) = (!scan.is_first(), listed.listing.is_complete());
-        let mut changes = Changes::new(scan.generation, is_told);
-        let mut merged = Merged::default();
-        let mut entries = listed.listing.entries.into_iter();
-        let mut is_last = false;
-        while !is_last {
-            is_last = true;
-            for entry in entries.by_ref() {
-                changes.compare(dir, &listed.path, &entry, &mut known);
-                if changes.row_count() >= PART {
-                    is_last = false;
-                    break;
-                }
+        fresh: Vec<Listed>,
+        mut known: HashMap<String, Known>,
+        inode_at: &impl Fn(&str) -> Option<Identity>,
+    ) -> Result<(Vec<Listed>, HashMap<String, diff::DirId>, i64), ServiceError> {
+        let mut moved = 0;
+        if !scan.is_first() {
+            moved = self.rename_moved(tx, scan, &fresh, &known, inode_at).await?;
+            if moved > 0 {
+                known = self.known(tx, scan, fresh.iter()).await?;
             }
-            if is_last && is_complete {
-                changes.left(std::mem::take(&mut known));
-            }
-            let tx = self.sql.begin().await?;
-            self.hold(&tx, scan).await?;
-            let part = Changes::new(scan.generation, is_told);
-            merged += self.apply(&tx, scan, std::mem::replace(&mut changes, part)).await?;
-            tx.commit().await.map_err(db_error)?;
         }
-        Ok(merged)
+        let (fresh, ids) = self.put_dirs(tx, scan, fresh, known).await?;
+        Ok((fresh, ids, moved))
     }
 
     /// Nobody else scans the location until the transaction ends.
@@ -247,7 +224,7 @@ impl Store {
     }
 
     /// The stored directories of some listings and of their parents.
-    async fn known<'a, C: sea_orm::ConnectionTrait>(
+    pub(super) async fn known<'a, C: sea_orm::ConnectionTrait>(
         &self,
         db: &C,
         scan: ScanKey,
@@ -341,7 +318,7 @@ impl Store {
         let (from, to) = below(old);
         let cut = i64::try_from(old.chars().count()).unwrap_or(0) + 1;
         let sql = "UPDATE dir SET path = CAST($4 AS text) || substr(path, CAST($5 AS integer))
-            WHERE location_id = $1 AND (path = $6 OR (path >= $2 AND path < $3))";
+            WHERE location_id = $1 AND (path >= $6 AND path < $3 AND (path = $6 OR path >= $2))";
         let values =
             vec![scan.location.into(), from.into(), to.into(), new.into(), cut.into(), old.into()];
         execute(tx, sql, values).await?;
@@ -451,7 +428,7 @@ impl Store {
         self.apply(tx, scan, changes).await
     }
 
-    async fn apply(
+    pub(super) async fn apply(
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
@@ -463,7 +440,7 @@ impl Store {
             Some(logged) => self.log(tx, scan, logged).await?,
             None => self.log_unsaid(tx, scan).await?,
         }
-        let (new, changed) = changes.columns(first);
+        let (new, changed) = changes.columns(first, self.backend());
         bulk::insert(tx, "entry", &new, "").await?;
         // Its content is another one, or at least has to be looked at again.
         bulk::update(tx, "entry", &changed, ", content_id = NULL, hashed = 0, gone = NULL").await?;
@@ -484,7 +461,8 @@ impl Store {
                 execute(tx, &sql, vec![bulk::numbers(backend, chunk)]).await?;
             }
         }
-        if counts.added + counts.changed > 0 {
+        // What returned may have been away while the others were hashed.
+        if counts.added + counts.changed > 0 || !changes.returned.is_empty() {
             let unhashed = "UPDATE location SET unhashed = TRUE WHERE id = $1 AND NOT unhashed";
             execute(tx, unhashed, vec![scan.location.into()]).await?;
         }

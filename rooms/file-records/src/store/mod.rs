@@ -12,6 +12,7 @@ mod contents;
 mod diff;
 mod duplicates;
 mod imports;
+mod large;
 mod locations;
 mod marks;
 mod merge;
@@ -22,6 +23,9 @@ mod search;
 mod sweep;
 mod text;
 mod usage;
+
+#[cfg(test)]
+mod tests;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, Statement,
@@ -36,6 +40,7 @@ pub use changes::{Change, ChangeKind, Log};
 pub use contents::{Hashed, HashedBy, ToHash, Which};
 pub use duplicates::{Group, GroupKey, Totals};
 pub use imports::{Import, ImportDone, ImportKey, ListedFile};
+pub use large::LargeDir;
 pub use locations::{NewLocation, ScanKey};
 pub use marks::{Annotation, Author, NewLabel, Target};
 pub use merge::{Batch, Listed, Merged};
@@ -44,6 +49,9 @@ pub use search::{Facet, FacetRow, Found, FoundContent, SortValue};
 pub use usage::UsageRow;
 
 use migration::Migrator;
+
+/// Of the one connection that writes: 16 MiB of pages.
+const WRITER_CACHE: &str = "PRAGMA cache_size = -16384";
 
 /// The file indexer's database. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -67,7 +75,13 @@ impl Store {
                 let look = Statement::from_string(DbBackend::Postgres, look);
                 sql.read().query_one_raw(look).await.map_err(db_error)?.is_some()
             }
-            _ => true,
+            _ => {
+                // A scan's transaction stays in memory; pages that do not are written twice.
+                let tx = sql.begin().await?;
+                tx.execute_unprepared(WRITER_CACHE).await.map_err(db_error)?;
+                tx.commit().await.map_err(db_error)?;
+                true
+            }
         };
         Ok(Self { sql, has_trigrams })
     }
@@ -165,8 +179,10 @@ fn sum(row: &QueryResult, column: &str) -> Result<i64, ServiceError> {
     Ok(get::<Option<i64>>(row, column)?.unwrap_or(0))
 }
 
-/// The end of the range of all that lies below a directory: `/` and the
-/// character after it.
+/// The ends of the range of all that lies below a directory: `/` and the
+/// character after it. With the directory itself that is `path >= itself AND
+/// path < to AND (path = itself OR path >= from)`: an OR of two ranges is not
+/// looked up in an index.
 fn below(path: &str) -> (String, String) {
     if path.is_empty() {
         // Everything but the root itself: no name's text holds so high a character.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use file_scan::names;
-use sea_orm::DatabaseTransaction;
+use sea_orm::{DatabaseTransaction, DbBackend};
 use service_error::ServiceError;
 use sql_store::db_error;
 
@@ -88,8 +88,15 @@ impl Store {
             logged.add(ChangeKind::Moved, old, path, Some(old_path));
             self.place_entry(&tx, old, dir, &name).await?;
             // A rename moves ctime: the content is looked at again, and stands until then.
-            let sql = "UPDATE entry SET changed = $2, hashed = CASE WHEN hashed = 1 THEN 2 ELSE hashed END WHERE id = $1";
-            execute(&tx, sql, vec![old.into(), changed.into()]).await?;
+            let born = match self.backend() {
+                DbBackend::Postgres => "",
+                // SQLite keeps it as a distance from the change.
+                _ => ", lived = $2 - born",
+            };
+            let sql = format!(
+                "UPDATE entry SET changed = $2{born}, hashed = CASE WHEN hashed = 1 THEN 2 ELSE hashed END WHERE id = $1"
+            );
+            execute(&tx, &sql, vec![old.into(), changed.into()]).await?;
         }
         self.log(&tx, scan, logged).await?;
         let unhashed = "UPDATE location SET unhashed = TRUE WHERE id = $1";

@@ -227,7 +227,7 @@ impl Store {
                 "SELECT g.tag_id, e.id AS entry FROM page JOIN tagging g ON g.tag_id = page.id
                  JOIN entry e ON {join} JOIN dir d ON d.id = e.dir_id
                  WHERE {target} IS NOT NULL AND g.own IN ($2, $3) AND {}",
-                bulk::in_numbers(self.backend(), "d.location_id", 1)
+                bulk::in_few(self.backend(), "d.location_id", 1, "bigint")
             )
         };
         let sql = format!(

@@ -124,12 +124,12 @@ impl Sql {
 
     fn numbers(&mut self, column: &str, list: &[i64]) {
         self.values.push(bulk::numbers(self.backend, list));
-        self.conditions.push(bulk::in_numbers(self.backend, column, self.values.len()));
+        self.conditions.push(bulk::in_few(self.backend, column, self.values.len(), "bigint"));
     }
 
     fn texts(&mut self, column: &str, list: &[String]) {
         self.values.push(bulk::texts(self.backend, list.iter().map(String::as_str)));
-        self.conditions.push(bulk::in_texts(self.backend, column, self.values.len()));
+        self.conditions.push(bulk::in_few(self.backend, column, self.values.len(), "text"));
     }
 
     fn body(&self) -> String {
@@ -306,7 +306,7 @@ impl Store {
                 } else if !path.is_empty() {
                     let (from, to) = below(path);
                     let (path, from, to) = (sql.bind(path.as_str()), sql.bind(from), sql.bind(to));
-                    sql.add(format!("(d.path = {path} OR (d.path >= {from} AND d.path < {to}))"));
+                    sql.add(format!("(d.path >= {path} AND d.path < {to} AND (d.path = {path} OR d.path >= {from}))"));
                 }
             }
             None => sql.numbers("d.location_id", &query.locations),
@@ -435,11 +435,10 @@ fn marked_conditions(sql: &mut Sql, query: &Query) {
     }
     if query.duplicates_only {
         sql.values.push(bulk::numbers(sql.backend, &query.locations));
-        let seen = bulk::in_numbers(sql.backend, "twin.location_id", sql.values.len());
+        let seen = bulk::in_few(sql.backend, "same.location_id", sql.values.len(), "bigint");
         sql.add(format!(
-            "e.content_id IN (SELECT same.content_id FROM entry same JOIN dir twin ON twin.id = same.dir_id
-             WHERE same.content_id IS NOT NULL AND same.size > 0 AND same.gone IS NULL AND {seen}
-             GROUP BY same.content_id HAVING COUNT(*) > 1)"
+            "e.hashed IN (1, 2) AND e.content_id IN (SELECT same.content_id FROM holding same
+             WHERE {seen} GROUP BY same.content_id HAVING SUM(same.files) > 1)"
         ));
     }
 }

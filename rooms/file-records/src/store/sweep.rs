@@ -81,7 +81,7 @@ impl Store {
     async fn entries_below(&self, location: i64, path: &str) -> Result<i64, ServiceError> {
         let (from, to) = below(path);
         let sql = "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id
-            WHERE d.location_id = $1 AND (d.path = $2 OR (d.path >= $3 AND d.path < $4)) AND e.gone IS NULL AND d.archive IS NULL";
+            WHERE d.location_id = $1 AND (d.path >= $2 AND d.path < $4 AND (d.path = $2 OR d.path >= $3)) AND e.gone IS NULL AND d.archive IS NULL";
         let values = vec![location.into(), path.into(), from.into(), to.into()];
         let row = self.row(sql, values).await?;
         row.as_ref().map_or(Ok(0), |row| sum(row, "n"))
@@ -127,7 +127,7 @@ impl Store {
         let mut removed = 0;
         loop {
             let sql = "SELECT e.id FROM dir d JOIN entry e ON e.dir_id = d.id
-                WHERE d.location_id = $1 AND (d.path = $2 OR (d.path >= $3 AND d.path < $4)) LIMIT $5";
+                WHERE d.location_id = $1 AND (d.path >= $2 AND d.path < $4 AND (d.path = $2 OR d.path >= $3)) LIMIT $5";
             let values = vec![
                 scan.location.into(),
                 path.into(),
@@ -141,7 +141,7 @@ impl Store {
             self.hold(&tx, scan).await?;
             self.drop_entries(&tx, &ids).await?;
             if ids.is_empty() {
-                let sql = "DELETE FROM dir WHERE location_id = $1 AND (path = $2 OR (path >= $3 AND path < $4))";
+                let sql = "DELETE FROM dir WHERE location_id = $1 AND (path >= $2 AND path < $4 AND (path = $2 OR path >= $3))";
                 let values =
                     vec![scan.location.into(), path.into(), from.clone().into(), to.clone().into()];
                 execute(&tx, sql, values).await?;

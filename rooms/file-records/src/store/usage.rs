@@ -21,11 +21,20 @@ impl Store {
     /// The database's.
     pub async fn usage(&self, location: i64, path: &str) -> Result<Option<UsageRow>, ServiceError> {
         let (from, to) = below(path);
-        let sql = "SELECT CAST(SUM(files) AS bigint) AS files, CAST(SUM(bytes) AS bigint) AS bytes, COUNT(*) AS dirs
-            FROM dir WHERE location_id = $1 AND (path = $2 OR (path >= $3 AND path < $4))
-              AND (archive IS NULL OR archive = (SELECT archive FROM dir WHERE location_id = $1 AND path = $2))";
+        // Two searches of an index: with OR between them it is gone through whole.
+        let own = match path {
+            "" => "",
+            _ => {
+                "SELECT files, bytes, archive FROM dir WHERE location_id = $1 AND path = $2 UNION ALL"
+            }
+        };
+        let sql = format!(
+            "SELECT CAST(SUM(files) AS bigint) AS files, CAST(SUM(bytes) AS bigint) AS bytes, COUNT(*) AS dirs
+             FROM ({own} SELECT files, bytes, archive FROM dir WHERE location_id = $1 AND path >= $3 AND path < $4) d
+             WHERE archive IS NULL OR archive = (SELECT archive FROM dir WHERE location_id = $1 AND path = $2)"
+        );
         let values = vec![location.into(), path.into(), from.into(), to.into()];
-        let Some(row) = self.row(sql, values).await? else { return Ok(None) };
+        let Some(row) = self.row(&sql, values).await? else { return Ok(None) };
         let dirs: i64 = get(&row, "dirs")?;
         Ok((dirs > 0).then_some(UsageRow {
             path: path.to_owned(),

@@ -282,9 +282,11 @@ impl Indexer {
             };
             (location, relative)
         };
-        let total = self.store.usage(location.id, &relative).await?;
+        let (total, within) = futures::try_join!(
+            self.store.usage(location.id, &relative),
+            self.store.usage_within(location.id, &relative, limit)
+        )?;
         let total = total.ok_or_else(|| ServiceError::not_found("directory", path))?;
-        let within = self.store.usage_within(location.id, &relative, limit).await?;
         Ok((location, total, within))
     }
 }

@@ -4,6 +4,8 @@ mod m0001_files;
 mod m0002_changes;
 mod m0003_archives;
 mod m0004_own_marks;
+mod m0005_holding;
+mod m0006_rowids;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -20,6 +22,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_changes::Migration),
             Box::new(m0003_archives::Migration),
             Box::new(m0004_own_marks::Migration),
+            Box::new(m0005_holding::Migration),
+            Box::new(m0006_rowids::Migration),
         ]
     }
 }

@@ -1,0 +1,152 @@
+//! Counts of files by content are those of a recount, whatever happened.
+
+use super::{File, Place, file, on_each};
+use crate::store::{Group, GroupKey, Store, Totals, all, get};
+
+type Row = (i64, i64, i64, i64, i64);
+
+async fn rows(store: &Store, sql: &str) -> Vec<Row> {
+    let rows = all(store.read(), sql, vec![]).await.unwrap();
+    let number = |row, column| get::<i64>(row, column).unwrap();
+    let each = rows.iter().map(|row| {
+        let (location, content) = (number(row, "location_id"), number(row, "content_id"));
+        (location, content, number(row, "size"), number(row, "files"), number(row, "copies"))
+    });
+    each.collect()
+}
+
+const RECOUNT: &str =
+    "SELECT d.location_id, e.content_id, e.size, COUNT(*) AS files, COUNT(DISTINCT e.ino) AS copies
+    FROM entry e JOIN dir d ON d.id = e.dir_id
+    WHERE e.content_id IS NOT NULL AND e.hashed IN (1, 2) AND e.gone IS NULL AND e.size > 0
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+const KEPT: &str =
+    "SELECT location_id, content_id, size, files, copies FROM holding ORDER BY 1, 2, 3";
+
+/// The kept counts are those of the entries; answers in how many contents.
+async fn recounted(store: &Store, when: &str) -> usize {
+    let truth = rows(store, RECOUNT).await;
+    assert_eq!(rows(store, KEPT).await, truth, "{when}");
+    truth.len()
+}
+
+/// All groups, a page of one at a time, and what they come to.
+async fn groups(store: &Store, locations: &[i64]) -> (Vec<(i64, i64, i64)>, Totals) {
+    let (mut all, mut after): (Vec<Group>, Option<Group>) = (Vec::new(), None);
+    loop {
+        let (page, totals) = store
+            .duplicate_groups(GroupKey::Content, locations, 1, after.as_ref(), 1)
+            .await
+            .unwrap();
+        let Some(last) = page.last() else {
+            let shown = all.iter().map(|group| (group.count, group.size, group.wasted));
+            return (shown.collect(), totals);
+        };
+        after = Some(last.clone());
+        all.extend(page);
+    }
+}
+
+fn tree() -> Vec<File> {
+    vec![
+        file("a/one", 11, 1, 100),
+        file("a/two", 12, 1, 100),
+        // A name of the same inode.
+        file("b/two", 12, 1, 100),
+        file("b/large", 13, 2, 5_000),
+        file("b/large copy", 14, 2, 5_000),
+        file("c/only", 15, 3, 70),
+        file("c/empty", 16, 0, 0),
+        file("c/also empty", 17, 0, 0),
+        file("a/stays", 18, 7, 9),
+    ]
+}
+
+#[tokio::test]
+async fn counts_follow_adds_changes_moves_and_removals() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let mut files = tree();
+        let (scan, _) = place.scan(&files).await;
+        assert_eq!(recounted(&store, "nothing is hashed").await, 0);
+        place.hash(scan, &files).await;
+        assert_eq!(recounted(&store, "hashed").await, 4);
+        let wanted =
+            (vec![(2, 5_000, 5_000), (3, 100, 100)], Totals { groups: 2, files: 5, wasted: 5_100 });
+        assert_eq!(groups(&store, &[place.location]).await, wanted);
+        place.hash(scan, &files).await;
+        assert_eq!(recounted(&store, "hashed again").await, 4);
+
+        files[3].changed += 1;
+        place.scan(&files).await;
+        recounted(&store, "one of two was written to").await;
+        assert_eq!(groups(&store, &[place.location]).await.1.groups, 1);
+        files[3].byte = 1;
+        files[3].size = 100;
+        let (scan, _) = place.scan(&files).await;
+        place.hash(scan, &files).await;
+        recounted(&store, "it is one of another group now").await;
+        assert_eq!(groups(&store, &[place.location]).await.0, [(4, 100, 200)]);
+
+        // The other name of its inode stays.
+        files.retain(|file| file.path != "a/two");
+        place.scan(&files).await;
+        recounted(&store, "a name of an inode went").await;
+        assert_eq!(groups(&store, &[place.location]).await.0, [(3, 100, 200)]);
+        // A file elsewhere, and a whole directory.
+        files[0].path = "c/one".to_owned();
+        files.iter_mut().filter(|file| file.path.starts_with("b/")).for_each(|file| {
+            file.path = format!("c/{}", file.path);
+        });
+        let (_, merged) = place.scan(&files).await;
+        assert!(merged.moved >= 2, "{merged:?}");
+        recounted(&store, "moved").await;
+        assert_eq!(groups(&store, &[place.location]).await.0, [(3, 100, 200)]);
+        files.retain(|file| !file.path.starts_with("c/b/"));
+        place.scan(&files).await;
+        recounted(&store, "a directory was swept").await;
+        assert_eq!(groups(&store, &[place.location]).await.1, Totals::default());
+        place.forget().await;
+        assert_eq!(recounted(&store, "the location went").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn counts_of_several_locations_are_added_up_by_inode() {
+    on_each(async |store| {
+        let (here, there) = (Place::new(&store, "/here").await, Place::new(&store, "/there").await);
+        let mut files = tree();
+        let (scan, _) = here.scan(&files).await;
+        here.hash(scan, &files).await;
+        // The same inodes, but for one file; and one more.
+        files[5].ino = 99;
+        files.push(file("more", 100, 9, 1));
+        let (scan, _) = there.scan(&files).await;
+        there.hash(scan, &files).await;
+        recounted(&store, "two locations").await;
+        let both = [here.location, there.location];
+        let wanted = vec![(4, 5_000, 5_000), (6, 100, 100), (2, 70, 70), (2, 9, 0)];
+        let (found, totals) = groups(&store, &both).await;
+        assert_eq!((found, totals), (wanted, Totals { groups: 4, files: 14, wasted: 5_170 }));
+        assert_eq!(groups(&store, &[here.location]).await.1.groups, 2);
+
+        // Rotten files are no one's duplicates; those that were drifted are still.
+        let large = here.entry("b", "large").await.unwrap();
+        let (scan, _) = here.scan(&tree()).await;
+        store.mark_unlike(scan, &[large], false).await.unwrap();
+        recounted(&store, "drifted").await;
+        assert_eq!(groups(&store, &[here.location]).await.1.groups, 2);
+        assert_eq!(store.unhashed_count(&both).await.unwrap(), 0);
+        store.set_unhashed(scan, false).await.unwrap();
+        store.mark_unlike(scan, &[large], true).await.unwrap();
+        recounted(&store, "rotten").await;
+        assert_eq!(groups(&store, &[here.location]).await.1.groups, 1);
+        assert_eq!(store.unhashed_count(&both).await.unwrap(), 1);
+
+        there.forget().await;
+        recounted(&store, "one location went").await;
+        assert_eq!(groups(&store, &both).await.1.groups, 1);
+    })
+    .await;
+}

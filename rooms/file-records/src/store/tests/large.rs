@@ -1,0 +1,109 @@
+//! A directory whose entries come in pages.
+
+use file_scan::{Kind, Listing, Paged};
+
+use super::{Place, entry, on_each};
+use crate::model::Mode;
+use crate::store::{Listed, Merged, ScanKey, get};
+
+fn head(print: u8) -> Listed {
+    Listed {
+        path: "big".to_owned(),
+        listing: Listing {
+            path: b"big".to_vec(),
+            dev: 1,
+            ino: 77,
+            modified: 5_000,
+            born: Some(4_000),
+            entries: Vec::new(),
+            large: None,
+            error: None,
+        },
+        print: Some([print; 16]),
+        archive: None,
+    }
+}
+
+fn paged(print: Option<u8>, files: i64) -> Paged {
+    Paged { print: print.map(|print| [print; 16]), totals: (files, 10 * files), ..Paged::default() }
+}
+
+impl Place<'_> {
+    /// A scan that hands over files of these numbers, so many a page; nothing if
+    /// the directory is as it was.
+    async fn pages(&self, print: u8, numbers: &[u64], page: usize, end: Paged) -> Option<Merged> {
+        let scan = self.store.begin_scan(self.location, Mode::Metadata).await.unwrap();
+        let mut large = self.store.begin_large(scan, head(print), |_| None).await.unwrap()?;
+        let mut merged = Merged::default();
+        for numbers in numbers.chunks(page) {
+            let made =
+                numbers.iter().map(|n| entry(&format!("f{n:03}"), Kind::File, *n, 10, 7_000));
+            merged += self.store.merge_page(scan, &mut large, made.collect()).await.unwrap();
+        }
+        merged += self.store.end_large(scan, large, &end).await.unwrap();
+        Some(merged)
+    }
+
+    /// Entries that are there, and how many are missing.
+    async fn counted(&self) -> (i64, i64) {
+        let sql = "SELECT SUM(CASE WHEN gone IS NULL THEN 1 ELSE 0 END) AS here, COUNT(gone) AS gone FROM entry";
+        let row = self.store.row(sql, vec![]).await.unwrap().unwrap();
+        (get(&row, "here").unwrap(), get(&row, "gone").unwrap())
+    }
+}
+
+fn merged(added: i64, missing: i64) -> Option<Merged> {
+    Some(Merged { added, missing, ..Merged::default() })
+}
+
+#[tokio::test]
+async fn pages_are_compared_with_what_lies_between_them() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let all: Vec<u64> = (0..50).collect();
+        assert_eq!(place.pages(1, &all, 20, paged(Some(1), 50)).await, merged(50, 0));
+        assert_eq!(place.pages(1, &all, 20, paged(Some(1), 50)).await, None, "as it is known");
+        let usage = store.usage(place.location, "big").await.unwrap().unwrap();
+        assert_eq!((usage.files, usage.bytes, usage.dirs), (50, 500, 1));
+
+        // At the beginning, between two pages, within one, and at the end.
+        let fewer: Vec<u64> =
+            (3..60).filter(|n| !(10..15).contains(n) && *n < 53 && *n != 49).collect();
+        assert_eq!(place.pages(2, &fewer, 7, paged(Some(2), 44)).await, merged(3, 9));
+        assert_eq!(place.counted().await, (44, 9));
+        // They return; and the last ones go.
+        assert_eq!(place.pages(3, &all[..30], 100, paged(Some(3), 30)).await, merged(0, 22));
+        assert_eq!(place.counted().await, (30, 23));
+        assert_eq!(place.pages(4, &[], 100, paged(Some(4), 0)).await, merged(0, 30));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_directory_that_did_not_end_is_looked_at_again() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let all: Vec<u64> = (0..50).collect();
+        assert_eq!(place.pages(1, &all[..20], 10, paged(None, 20)).await, merged(20, 0));
+        assert_eq!(place.pages(1, &all, 10, paged(Some(1), 50)).await, merged(30, 0));
+        // What would come after the last page is not missing.
+        assert_eq!(place.pages(2, &all[40..], 10, paged(None, 0)).await, merged(0, 40));
+        assert_eq!(place.pages(2, &all[..5], 10, paged(None, 0)).await, merged(0, 0));
+        assert_eq!(place.counted().await, (15, 35));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_under_a_lost_lease_is_refused() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let scan: ScanKey = store.begin_scan(place.location, Mode::Metadata).await.unwrap();
+        let mut large = store.begin_large(scan, head(1), |_| None).await.unwrap().unwrap();
+        store.begin_scan(place.location, Mode::Metadata).await.unwrap();
+        let made = vec![entry("f", Kind::File, 1, 10, 7_000)];
+        let error = store.merge_page(scan, &mut large, made).await.unwrap_err();
+        assert_eq!(error.reason_text(), "LEASE_LOST");
+    })
+    .await;
+}
