@@ -48,10 +48,10 @@ const DOWN: [&str; 4] = [
 /// A row of SQLite leaves its content or comes to one; {X} is OLD or NEW. The
 /// table is what it is after this row: names of the same inode that are still
 /// to come count yet, those that have gone do not.
-const TWIN: &str = "EXISTS (SELECT 1 FROM entry x JOIN dir p ON p.id = x.dir_id
+const TWIN: &str = "EXISTS (SELECT 1 FROM entry x
     WHERE x.content_id = {X}.content_id AND x.ino = {X}.ino AND x.id <> {X}.id AND x.size = {X}.size
-      AND x.hashed IN (1, 2) AND x.gone IS NULL
-      AND p.location_id = (SELECT location_id FROM dir WHERE id = {X}.dir_id))";
+      AND x.hashed IN (1, 2) AND x.gone IS NULL AND (SELECT location_id FROM dir WHERE id = x.dir_id)
+        = (SELECT location_id FROM dir WHERE id = {X}.dir_id))";
 const PLACE: &str = "location_id = (SELECT location_id FROM dir WHERE id = OLD.dir_id)
     AND content_id = OLD.content_id AND size = OLD.size";
 const LEAVE: &str =
@@ -76,7 +76,8 @@ pub const DOWN_SQLITE: [&str; 3] =
     ["DROP TRIGGER entry_held", "DROP TRIGGER entry_left", "DROP TRIGGER entry_unheld"];
 
 /// All rows of a statement at once: of each inode how many names came or went,
-/// and how many there are now.
+/// and how many there are now. The location of each is looked up and not joined:
+/// a planner without statistics would begin with all directories of it.
 const POSTGRES: [&str; 4] = [
     "CREATE FUNCTION entry_held() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
      IF NOT EXISTS (SELECT 1 FROM was WHERE content_id IS NOT NULL)
@@ -93,9 +94,9 @@ const POSTGRES: [&str; 4] = [
 const COUNT: &str = "INSERT INTO holding AS h (location_id, content_id, size, files, copies)
     SELECT location_id, content_id, size, SUM(more),
       SUM(CAST(names > 0 AS integer) - CAST(names - more > 0 AS integer))
-    FROM (SELECT m.*, (SELECT COUNT(*) FROM entry x JOIN dir p ON p.id = x.dir_id
-            WHERE x.content_id = m.content_id AND x.ino = m.ino AND x.size = m.size
-              AND x.hashed IN (1, 2) AND x.gone IS NULL AND p.location_id = m.location_id) AS names
+    FROM (SELECT m.*, (SELECT COUNT(*) FROM entry x
+            WHERE x.content_id = m.content_id AND x.ino = m.ino AND x.size = m.size AND x.hashed IN (1, 2)
+              AND x.gone IS NULL AND (SELECT p.location_id FROM dir p WHERE p.id = x.dir_id) = m.location_id) AS names
           FROM (SELECT d.location_id, t.content_id, t.size, t.ino, SUM(t.more) AS more
                 FROM ({ROWS}) t JOIN dir d ON d.id = t.dir_id GROUP BY 1, 2, 3, 4) m WHERE m.more <> 0) c
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
