@@ -140,11 +140,12 @@ fn tests(machine: &Machine) -> Result<(), Failure> {
         return succeed(&mut nextest);
     }
     let cargo = ["cargo", "test", "--locked", "--no-fail-fast"];
-    let others = ["--workspace", "--exclude", "api", "--exclude", "lifecycle"];
-    let others = succeed(with_parts(machine)?.args(cargo).args(others));
-    // The API tests start platforms and time them: never two at once.
-    let api = ["--package", "api", "--package", "lifecycle", "--", "--test-threads=1"];
-    succeed(with_parts(machine)?.args(cargo).args(api))?;
+    // These start platforms and time them: never two at once.
+    const ALONE: [&str; 3] = ["api", "faults", "lifecycle"];
+    let others = ALONE.into_iter().flat_map(|name| ["--exclude", name]);
+    let others = succeed(with_parts(machine)?.args(cargo).arg("--workspace").args(others));
+    let alone = ALONE.into_iter().flat_map(|name| ["--package", name]);
+    succeed(with_parts(machine)?.args(cargo).args(alone).args(["--", "--test-threads=1"]))?;
     others
 }
 

@@ -11,7 +11,6 @@
 )]
 
 pub mod cases;
-pub mod history;
 pub mod refusal;
 mod stage;
 

@@ -1,12 +1,11 @@
 //! What nothing names goes, what somebody may still read stays, and a crash in between
 //! changes neither.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use api::history;
+use crate::history;
 use api::refusal::refused;
 use arrow_flight::FlightDescriptor;
 use catalog_api::v1::{CreateNamespaceRequest, DeleteDatasetRequest};

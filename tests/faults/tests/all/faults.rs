@@ -1,11 +1,10 @@
 //! A bucket that goes away and comes back, bits that flip: a typed error, a server that
 //! stays up, and data as it was.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use api::history;
+use crate::history;
 use api::refusal::well_formed;
 use arrow_flight::FlightDescriptor;
 use catalog_api::v1::CreateNamespaceRequest;

@@ -1,16 +1,13 @@
 //! Two item stores on one Postgres and one bucket, written to and stopped at any moment:
 //! no acknowledged write is lost, none is doubled, and a commit whose holder was taken
 //! for dead is refused. `QUARRY_ROUNDS` says how many times one of them is stopped.
-#![allow(clippy::print_stdout, reason = "a figure that is read")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-#![allow(clippy::disallowed_methods, reason = "the number of rounds is the tester's to choose")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use api::history::{self, Keys, ROWS, WIDE};
+use crate::history::{self, Keys, ROWS, WIDE};
 use catalog_api::v1::CreateNamespaceRequest;
 use futures::stream;
 use harness::{Database, Platform, Put, Replica, Role, Session, Setup, Topology, data, eventually};

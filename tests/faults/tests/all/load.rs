@@ -1,5 +1,4 @@
 //! Slow readers and open streams in numbers, and the answer to a small question stays quick.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,5 @@
 //! `kill -9` in the middle of an upload of a model: what was acknowledged is there, what was
 //! not is sent again, nothing that was cut is ever a version.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use catalog_api::v1::CreateNamespaceRequest;
 use harness::{Database, Platform, Session, Topology};

@@ -1,6 +1,5 @@
 //! `kill -9` at any moment of a put: afterwards the version is there whole or not at all,
 //! and what nobody committed is swept.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! A database or a neighbour that goes away: typed answers meanwhile, and afterwards as before.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,6 @@
 //! `kill -9` at random moments of scans of a tree that is edited meanwhile: the next process
 //! goes on, and in the end the index is the tree, with its sizes, its bytes and what its
 //! archives hold.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;

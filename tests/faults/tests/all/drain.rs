@@ -1,5 +1,4 @@
 //! SIGTERM in the middle of a read: the stream finishes, the door closes, the process ends well.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::time::Duration;
 

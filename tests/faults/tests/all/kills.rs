@@ -2,13 +2,10 @@
 //! compaction: every acknowledged write is there afterwards, none twice, an edit of many
 //! rows is there whole or not at all, and pages are the scan. `QUARRY_KILLS` says how
 //! many kills; a few unless it does.
-#![allow(clippy::print_stdout, reason = "a figure that is read")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-#![allow(clippy::disallowed_methods, reason = "the number of kills is the tester's to choose")]
 
 use std::time::Duration;
 
-use api::history::{self, Keys, Known, ROWS, WIDE};
+use crate::history::{self, Keys, Known, ROWS, WIDE};
 use arrow::array::{AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
