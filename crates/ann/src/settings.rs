@@ -36,7 +36,8 @@ impl Metric {
             Self::Cosine | Self::Jaccard => 1.0 - distance,
             Self::InnerProduct => -distance,
             Self::L2 | Self::L1 => 1.0 / (1.0 + distance),
-            Self::Hamming => 1.0 - distance / dimension as f32,
+            // One rounding, so that a score that is written in decimals is met.
+            Self::Hamming => (dimension as f32 - distance) / dimension as f32,
         }
     }
 

@@ -74,3 +74,15 @@ fn scores_and_distances_are_each_other_s() {
         assert!(metric.score(distance + 0.1, 64) < score, "{metric:?}: farther is less alike");
     }
 }
+
+/// A threshold that is written in decimals meets the score of exactly so many equal bits.
+#[test]
+fn a_share_of_equal_bits_is_rounded_once() {
+    for dimension in [3_u16, 7, 10, 64, 100, 1_000] {
+        for equal in 0..=dimension {
+            let differ = f32::from(dimension - equal);
+            let score = Metric::Hamming.score(differ, u32::from(dimension));
+            assert_eq!(score, f32::from(equal) / f32::from(dimension), "{equal} of {dimension}");
+        }
+    }
+}
