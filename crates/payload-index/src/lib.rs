@@ -159,6 +159,25 @@ impl PayloadIndex {
         self.columns.get(column)?.code_of(number)
     }
 
+    /// The points, also those that are gone, of any of these numbers in a scalar column.
+    #[must_use]
+    pub fn of_groups(&self, column: &str, groups: &[u32]) -> RoaringBitmap {
+        let Some(column) = self.columns.get(column) else { return RoaringBitmap::new() };
+        let mut marked = vec![false; column.dictionary.len()];
+        for group in groups {
+            if let Some(mark) = marked.get_mut(*group as usize) {
+                *mark = true;
+            }
+        }
+        column.with_codes(&marked)
+    }
+
+    /// The points, also those that are gone, that have a value in a column.
+    #[must_use]
+    pub fn valued(&self, column: &str) -> RoaringBitmap {
+        self.columns.get(column).map(|column| column.present.clone()).unwrap_or_default()
+    }
+
     /// The type of a column.
     #[must_use]
     pub fn column_type(&self, column: &str) -> Option<ColumnType> {

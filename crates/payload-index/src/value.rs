@@ -198,10 +198,11 @@ impl Payload {
             message: message.to_owned(),
         };
         for (at, (name, value)) in fields.iter().enumerate() {
-            if name.is_empty() || name.len() > NAME_BYTES_MAX || name == crate::ITEM_ID {
+            let is_bounded = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
+            if !is_bounded || name == crate::ITEM_ID || name.contains('\0') {
                 return Err(refused(
                     name,
-                    "is no name for a field: 1 to 256 bytes, and not item_id",
+                    "is no name for a field: 1 to 256 bytes, none of them 0, and not item_id",
                 ));
             }
             if at > 0 && fields[at - 1].0 == *name {

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use crate::{IndexError, Manifest};
 
+/// Points that become live at once; readers wait for so many.
+const SWAPPED: usize = 64;
 /// Bitmaps of filters that are kept until the next change.
 const FILTERS_KEPT: usize = 64;
 
@@ -97,6 +99,8 @@ pub struct SpaceIndex {
     pub(crate) snapshot: Mutex<Option<Manifest>>,
     revision: AtomicU64,
     filters: Mutex<(u64, VecDeque<(String, Passing)>)>,
+    /// What the payload took at a revision: to add it up is a walk over all values.
+    payload_bytes: Mutex<(u64, u64)>,
 }
 
 impl SpaceIndex {
@@ -134,6 +138,7 @@ impl SpaceIndex {
             snapshot: Mutex::new(None),
             revision: AtomicU64::new(0),
             filters: Mutex::default(),
+            payload_bytes: Mutex::default(),
         }
     }
 
@@ -169,25 +174,35 @@ impl SpaceIndex {
 
     /// Applies changes in order. Those that were applied before change nothing.
     ///
+    /// A replaced point is live in exactly one of its versions at any moment, though for a moment
+    /// both are found: whoever answers keeps to [`PayloadIndex::live`].
+    ///
     /// # Errors
     /// A vector that is not the space's: the row is damaged.
     pub fn apply(&self, changes: &[Change]) -> Result<(), IndexError> {
         let _applying = lock(&self.applying);
         let cursor = self.cursor();
-        let Some(last) = changes.last() else { return Ok(()) };
-        let mut gone = RoaringBitmap::new();
-        for change in changes.iter().filter(|change| change.seq > cursor) {
-            if let Some(point) = &change.point {
-                self.insert(point)?;
+        for some in changes.chunks(SWAPPED) {
+            let new: Vec<&Change> = some.iter().filter(|change| change.seq > cursor).collect();
+            for point in new.iter().filter_map(|change| change.point.as_ref()) {
+                self.insert_vector(point)?;
             }
-            gone.extend(change.removed);
+            let gone: RoaringBitmap = new.iter().filter_map(|change| change.removed).collect();
+            let mut payload = self.payload.write().unwrap_or_else(PoisonError::into_inner);
+            for change in &new {
+                if let Some(point) = &change.point {
+                    payload.insert(point.number, &point.item_id, &point.payload);
+                }
+            }
+            gone.iter().for_each(|number| payload.remove(number));
+            // While nobody reads, so that no filter is answered as of before.
+            self.revision.fetch_add(1, Ordering::AcqRel);
+            drop(payload);
+            self.vectors.delete(&gone);
         }
-        self.vectors.delete(&gone);
-        let mut payload = self.payload.write().unwrap_or_else(PoisonError::into_inner);
-        gone.iter().for_each(|number| payload.remove(number));
-        drop(payload);
-        self.revision.fetch_add(1, Ordering::AcqRel);
-        self.cursor.fetch_max(last.seq, Ordering::AcqRel);
+        if let Some(last) = changes.last() {
+            self.cursor.fetch_max(last.seq, Ordering::AcqRel);
+        }
         Ok(())
     }
 
@@ -197,10 +212,14 @@ impl SpaceIndex {
     /// As [`Self::apply`].
     pub fn load(&self, points: &[Point]) -> Result<(), IndexError> {
         let _applying = lock(&self.applying);
-        for point in points {
-            self.insert(point)?;
+        for some in points.chunks(SWAPPED) {
+            some.iter().try_for_each(|point| self.insert_vector(point))?;
+            let mut payload = self.payload.write().unwrap_or_else(PoisonError::into_inner);
+            for point in some {
+                payload.insert(point.number, &point.item_id, &point.payload);
+            }
+            self.revision.fetch_add(1, Ordering::AcqRel);
         }
-        self.revision.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
@@ -209,13 +228,7 @@ impl SpaceIndex {
         self.cursor.fetch_max(seq, Ordering::AcqRel);
     }
 
-    fn insert(&self, point: &Point) -> Result<(), IndexError> {
-        // What passes filters first, so that whatever is found has an item.
-        self.payload.write().unwrap_or_else(PoisonError::into_inner).insert(
-            point.number,
-            &point.item_id,
-            &point.payload,
-        );
+    fn insert_vector(&self, point: &Point) -> Result<(), IndexError> {
         with_vector(&self.settings.vectors, &point.vector, |vector| {
             self.vectors.insert(point.number, vector)
         })?;
@@ -232,15 +245,28 @@ impl SpaceIndex {
     /// # Errors
     /// A filter of another schema.
     pub fn passing(&self, filter: &Filter) -> Result<Passing, IndexError> {
-        let revision = self.revision.load(Ordering::Acquire);
-        {
-            let kept = lock(&self.filters);
-            if kept.0 == revision
-                && let Some((_, found)) = kept.1.iter().find(|(text, _)| text == filter.canonical())
-            {
-                return Ok(Arc::clone(found));
-            }
+        self.passing_as(filter.canonical(), filter)
+    }
+
+    /// The points that pass the filter of a text, if nothing has changed since it was kept.
+    #[must_use]
+    pub fn kept(&self, text: &str) -> Option<Passing> {
+        let kept = lock(&self.filters);
+        if kept.0 != self.revision.load(Ordering::Acquire) {
+            return None;
         }
+        kept.1.iter().find(|(known, _)| known == text).map(|(_, found)| Arc::clone(found))
+    }
+
+    /// The points that pass a filter, kept under its text until the next change.
+    ///
+    /// # Errors
+    /// A filter of another schema.
+    pub fn passing_as(&self, text: &str, filter: &Filter) -> Result<Passing, IndexError> {
+        if let Some(found) = self.kept(text) {
+            return Ok(found);
+        }
+        let revision = self.revision.load(Ordering::Acquire);
         let found = Arc::new(self.payload().passing(filter)?);
         let mut kept = lock(&self.filters);
         if kept.0 != revision {
@@ -249,7 +275,7 @@ impl SpaceIndex {
         if kept.1.len() == FILTERS_KEPT {
             kept.1.pop_front();
         }
-        kept.1.push_back((filter.canonical().to_owned(), Arc::clone(&found)));
+        kept.1.push_back((text.to_owned(), Arc::clone(&found)));
         Ok(found)
     }
 
@@ -297,8 +323,17 @@ impl SpaceIndex {
             segment_rows: segments.iter().map(|segment| u64::from(segment.rows())).sum(),
             deleted: self.vectors.deleted().len(),
             segments: segments.len() as u64,
-            memory_bytes: memory.head_bytes + memory.resident_bytes + payload.memory_bytes() as u64,
+            memory_bytes: memory.head_bytes + memory.resident_bytes + self.payload_bytes(&payload),
         }
+    }
+
+    fn payload_bytes(&self, payload: &PayloadIndex) -> u64 {
+        let revision = self.revision.load(Ordering::Acquire);
+        let mut known = lock(&self.payload_bytes);
+        if known.0 != revision || known.1 == 0 {
+            *known = (revision, payload.memory_bytes() as u64);
+        }
+        known.1
     }
 }
 
