@@ -4,6 +4,8 @@ use payload_index::Payload;
 use service_error::ServiceError;
 use uuid::Uuid;
 
+use crate::model::no_nul;
+
 /// The longest text of a field, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Examples of one generation.
@@ -148,6 +150,8 @@ impl Generation {
         }
         for example in &self.examples {
             short("generation.retrieved_examples.text", &example.text)?;
+            no_nul("generation.retrieved_examples.space", &example.space)?;
+            no_nul("generation.retrieved_examples.item_id", &example.item_id)?;
             finite("generation.retrieved_examples.score", Some(example.score))?;
         }
         finite("generation.guidance_scale", self.guidance_scale)?;
@@ -205,7 +209,7 @@ fn finite(field: &str, number: Option<f64>) -> Result<(), ServiceError> {
     }
 }
 
-/// Refuses a text that is longer than a row takes.
+/// Refuses a text that a row does not take.
 ///
 /// # Errors
 /// `InvalidArgument` naming the field.
@@ -213,7 +217,7 @@ pub(super) fn short(field: &str, text: &str) -> Result<(), ServiceError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(ServiceError::invalid(field, format!("is longer than {TEXT_BYTES_MAX} bytes")));
     }
-    Ok(())
+    no_nul(field, text)
 }
 
 /// Puts examples and a prompt into templates. Braces in what is put in mean nothing.

@@ -5,6 +5,7 @@ use service_error::ServiceError;
 use uuid::Uuid;
 
 use crate::model::generation::short;
+use crate::model::no_nul;
 
 const PATH_BYTES_MAX: usize = 4_096;
 const TAGS_MAX: usize = 256;
@@ -134,6 +135,7 @@ impl Image {
             let message = format!("has 1 to {PATH_BYTES_MAX} bytes");
             return Err(ServiceError::invalid("image.image_path", message));
         }
+        no_nul("image.image_path", &self.path)?;
         for (field, number) in [
             ("image.width", self.width),
             ("image.height", self.height),
@@ -153,6 +155,7 @@ impl Image {
                 let message = format!("is longer than {NAME_BYTES_MAX} bytes");
                 return Err(ServiceError::invalid(field, message));
             }
+            no_nul(field, text)?;
         }
         if self.source_dataset.is_empty() && !self.item_id.is_empty() {
             let message = "is empty; an item is of a dataset";

@@ -10,7 +10,10 @@ pub use generation::{
     COMPLETED, CachedModel, Ending, Example, FAILED, Generation, RUNNING, RagStatistics, assemble,
 };
 pub use image::Image;
-pub use space::{NewSpace, Owner, Space, element_code, metric_code, settings_of_codes};
+use service_error::ServiceError;
+pub use space::{
+    NewSpace, Owner, Space, check_embedder, element_code, metric_code, settings_of_codes,
+};
 pub use vector_questions::{
     Ask, Consistency, DEPTH_MAX, Diversity, Explain, Found, FusionMethod, Grouping, IndexFailure,
     K_DEFAULT, Match, OwnedVector, PREFETCH_MAX, Prefetch, Question, Recommend, SearchResult, fuse,
@@ -22,3 +25,14 @@ pub const BATCH_POINTS_MAX: usize = 1_000;
 pub const DELETE_ITEMS_MAX: usize = 10_000;
 /// The longest item id, in bytes.
 pub const ITEM_ID_BYTES_MAX: usize = 512;
+
+/// Refuses the one character that only one of the databases keeps.
+///
+/// # Errors
+/// `InvalidArgument` naming the field.
+pub fn no_nul(field: &str, text: &str) -> Result<(), ServiceError> {
+    if text.contains('\0') {
+        return Err(ServiceError::invalid(field, "holds a NUL character"));
+    }
+    Ok(())
+}

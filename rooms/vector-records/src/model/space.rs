@@ -5,6 +5,8 @@ use service_error::ServiceError;
 use uuid::Uuid;
 use vector_questions::bad_index;
 
+use super::no_nul;
+
 /// Longest name of an embedder, in bytes.
 const EMBEDDER_BYTES_MAX: usize = 256;
 
@@ -93,12 +95,21 @@ impl NewSpace {
         }
         let vectors =
             Settings::new(metric, element, dimension).map_err(|error| bad_index(&error))?;
-        if embedder.len() > EMBEDDER_BYTES_MAX {
-            let message = format!("is longer than {EMBEDDER_BYTES_MAX} bytes");
-            return Err(ServiceError::invalid("embedder", message));
-        }
+        check_embedder(embedder)?;
         Ok(Self { name: name.to_owned(), vectors, embedder: embedder.to_owned() })
     }
+}
+
+/// Checks the name of an embedder.
+///
+/// # Errors
+/// `InvalidArgument` for `embedder`.
+pub fn check_embedder(name: &str) -> Result<(), ServiceError> {
+    if name.len() > EMBEDDER_BYTES_MAX {
+        let message = format!("is longer than {EMBEDDER_BYTES_MAX} bytes");
+        return Err(ServiceError::invalid("embedder", message));
+    }
+    no_nul("embedder", name)
 }
 
 /// A metric as rows have it.

@@ -130,8 +130,8 @@ fn nearest_sql(space: &Space, exact: bool) -> String {
     let (operator, _) = operator(space.vectors.metric(), space.vectors.element());
     let (column, query) =
         (indexed_expression(&space.vectors), indexed_parameter(&space.vectors, 1));
-    // Ties beyond the k-th are decided by number, which an index scan does not know.
-    let tie = if exact { ", number" } else { "" };
+    // Ties beyond the k-th are decided by item, which an index scan does not know.
+    let tie = if exact { ", item_id" } else { "" };
     format!(
         "SELECT number FROM point WHERE space_id = '{}' \
          ORDER BY {column} OPERATOR(public.{operator}) {query}{tie} LIMIT $2",

@@ -45,6 +45,7 @@ struct Locked {
     seq: i64,
     number: i64,
     embedder: String,
+    points: i64,
 }
 
 impl Store {
@@ -52,7 +53,8 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound` for a space that was deleted; `InvalidArgument` for a payload value of another
-    /// type than its column's; `FailedPrecondition` for vectors of another embedder.
+    /// type than its column's; `FailedPrecondition` for vectors of another embedder than those
+    /// that are there.
     pub async fn upsert(
         &self,
         space: &Space,
@@ -78,7 +80,7 @@ impl Store {
     ) -> Result<Written, ServiceError> {
         let count = i64::try_from(points.len()).unwrap_or(i64::MAX);
         let locked = take_numbers(tx, space, count).await?;
-        same_embedder(tx, space, &locked.embedder, embedder).await?;
+        same_embedder(tx, space, &locked, embedder).await?;
         demand_columns(tx, space.id, columns).await?;
         let there =
             self.numbers_in(tx, space.id, points.iter().map(|p| p.item_id.as_str())).await?;
@@ -251,13 +253,14 @@ async fn take_numbers(
     count: i64,
 ) -> Result<Locked, ServiceError> {
     let sql = "UPDATE space SET last_seq = last_seq + $1, last_number = last_number + $1 \
-        WHERE id = $2 AND deleted_at IS NULL RETURNING last_seq, last_number, embedder";
+        WHERE id = $2 AND deleted_at IS NULL RETURNING last_seq, last_number, embedder, point_count";
     let found = select(tx, sql, vec![count.into(), space.id.into()]).await?;
     let row = found.first().ok_or_else(|| no_space(space))?;
     let locked = Locked {
         seq: row.try_get("", "last_seq").map_err(db_error)?,
         number: row.try_get("", "last_number").map_err(db_error)?,
         embedder: row.try_get("", "embedder").map_err(db_error)?,
+        points: row.try_get("", "point_count").map_err(db_error)?,
     };
     if locked.number > i64::from(u32::MAX - 1) {
         return Err(ServiceError::exhausted(
@@ -268,16 +271,20 @@ async fn take_numbers(
     Ok(locked)
 }
 
+/// A write that names no embedder says that its vectors are of the space's. The first name is
+/// recorded while there is no point that it may not be true of.
 async fn same_embedder(
     tx: &DatabaseTransaction,
     space: &Space,
-    known: &str,
+    locked: &Locked,
     given: &str,
 ) -> Result<(), ServiceError> {
+    let known = locked.embedder.as_str();
     if given.is_empty() || given == known {
         return Ok(());
     }
-    if !known.is_empty() {
+    if !known.is_empty() || locked.points > 0 {
+        let known = if known.is_empty() { "no embedder that is known" } else { known };
         let message = format!(
             "space {} holds vectors of {known}; those of {given} are not comparable: make another space for them",
             space.name
