@@ -1,9 +1,11 @@
 //! What is asked of a space and what is answered.
 
+mod answer;
 mod fusion;
 mod question;
 mod vector;
 
+pub use answer::{Part, Plan, allowed, answer, filter_error};
 pub use fusion::{FusionMethod, fuse};
 pub use question::{
     Ask, Consistency, DEPTH_MAX, Diversity, Explain, Found, Grouping, K_DEFAULT, Match,

@@ -132,7 +132,7 @@ impl Columns {
         id: &str,
         text: &str,
         payload: &[String],
-    ) -> Result<Self, RowsError> {
+    ) -> Result<(Self, Vec<String>), RowsError> {
         let field = schema
             .field_with_name(text)
             .map_err(|_| RowsError::NoColumn { name: text.to_owned(), known: known(schema) })?;
@@ -143,6 +143,7 @@ impl Columns {
             return Err(RowsError::NoColumn { name: id.to_owned(), known: known(schema) });
         }
         let mut columns = Self { id: id.to_owned(), vector: text.to_owned(), payload: Vec::new() };
+        let mut left_out = Vec::new();
         for field in schema.fields() {
             let wanted = payload.is_empty() || payload.contains(field.name());
             match payload_type(field.data_type()) {
@@ -153,10 +154,17 @@ impl Columns {
                     let data_type = field.data_type().clone();
                     return Err(RowsError::NoPayload(field.name().clone(), data_type));
                 }
+                _ if wanted => left_out.push(field.name().clone()),
                 _ => {}
             }
         }
-        Ok(columns)
+        Ok((columns, left_out))
+    }
+
+    /// The columns that become payload.
+    #[must_use]
+    pub fn payload(&self) -> Vec<String> {
+        self.payload.iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// The rows of a batch of texts.

@@ -186,6 +186,7 @@ async fn an_embedding_goes_on_after_a_kill(platform: &mut Platform) {
     let queued = platform.cli(&embed).await.json();
     let job = queued["job"]["name"].as_str().unwrap().to_owned();
     let admin = platform.admin();
+    refused_meanwhile(platform, &embed, &job).await;
     let begun = eventually("a batch", SOON, async || {
         space(&admin, "many").await.filter(|space| space.point_count > 0)
     })
@@ -205,10 +206,33 @@ async fn an_embedding_goes_on_after_a_kill(platform: &mut Platform) {
     assert_eq!(last[0].0, (BATCH * 3 - 1).to_string());
 }
 
+/// One job fills a space at a time: the same request is that job, another one is told of it.
+async fn refused_meanwhile(platform: &Platform, embed: &[&str], job: &str) {
+    let again = platform.cli(embed).await.json();
+    assert_eq!(again["job"]["name"], job, "{again}");
+    let mut other = embed.to_vec();
+    other.extend(["--payload", "id"]);
+    let other = platform.cli(&other).await;
+    assert!(other.code != 0 && other.stderr.contains(job), "{other:?}");
+}
+
+/// Nothing is made before it is known that it can be filled.
+async fn pictures_do_not_embed_texts(platform: &Platform) {
+    let dataset = format!("{NAMESPACE}/d");
+    let embed = ["vectors", "embed", &dataset, "--column", "text", "--embedder", "copies"];
+    let mut embed = embed.to_vec();
+    embed.extend(["--space", "pictures"]);
+    let refused = platform.cli(&embed).await;
+    assert!(refused.code == 7 && refused.stderr.contains("images"), "{refused:?}");
+    let space = format!("{dataset}/pictures");
+    assert_eq!(platform.cli(&["spaces", "show", &space]).await.code, 3, "it was not made");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite() {
     let mut platform = platform(Database::Sqlite).await;
     sentences_are_found(&platform).await;
+    pictures_do_not_embed_texts(&platform).await;
     images_are_found(&platform).await;
     an_embedding_goes_on_after_a_kill(&mut platform).await;
 }

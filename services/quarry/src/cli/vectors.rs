@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::client::space::SpaceName;
 use crate::client::version::{DatasetName, VersionName};
 use crate::failure::Failure;
-use crate::output::{Column, column};
+use crate::output::{Column, column, note};
 
 const JOB_COLUMNS: [Column; 4] = [
     column("job", "name"),
@@ -126,8 +126,8 @@ async fn load(context: &Context, args: LoadArgs) -> Result<(), Failure> {
         payload_columns: args.payload,
         embedder: args.embedder,
     };
-    let job = client.loading().load_vectors(request).await?.into_inner().job;
-    waited_for(context, &client, job, args.no_wait).await
+    let queued = client.loading().load_vectors(request).await?.into_inner();
+    waited_for(context, &client, (queued.job, queued.columns_left_out), args.no_wait).await
 }
 
 async fn embed(context: &Context, args: EmbedArgs) -> Result<(), Failure> {
@@ -146,8 +146,8 @@ async fn embed(context: &Context, args: EmbedArgs) -> Result<(), Failure> {
         payload_columns: args.payload,
         embedder: args.embedder,
     };
-    let job = client.loading().embed_dataset(request).await?.into_inner().job;
-    waited_for(context, &client, job, args.no_wait).await
+    let queued = client.loading().embed_dataset(request).await?.into_inner();
+    waited_for(context, &client, (queued.job, queued.columns_left_out), args.no_wait).await
 }
 
 /// A space of a dataset, or a whole name.
@@ -162,14 +162,19 @@ fn space_of(dataset: &DatasetName, name: String) -> Result<SpaceName, Failure> {
 async fn waited_for(
     context: &Context,
     client: &Client,
-    job: String,
+    (job, left_out): (String, Vec<String>),
     no_wait: bool,
 ) -> Result<(), Failure> {
     if no_wait {
-        return context.output.answer(&json!({ "job": { "name": job } }), || job.clone());
+        let json = json!({ "job": { "name": job }, "columns_left_out": left_out });
+        return context.output.answer(&json, || job.clone());
+    }
+    if !left_out.is_empty() {
+        let names = left_out.join(", ");
+        note(&format!("left out, since nothing can be filtered by their types: {names}"));
     }
     let ended = follow(context, client, &job).await?;
-    let json = json!({ "job": job_json(&ended)? });
+    let json = json!({ "job": job_json(&ended)?, "columns_left_out": left_out });
     context.output.message(&json, "job", &JOB_COLUMNS)?;
     outcome(&ended)
 }

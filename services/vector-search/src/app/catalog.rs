@@ -111,7 +111,7 @@ impl Catalog {
         Ok(ids)
     }
 
-    /// A dataset's columns at a version (empty: the newest).
+    /// A dataset's columns at a version (empty or `latest`: as it is).
     pub async fn described(
         &self,
         namespace: &str,
@@ -123,7 +123,8 @@ impl Catalog {
             namespace: namespace.to_owned(),
             name: dataset.to_owned(),
         };
-        let at = (!version.is_empty()).then(|| At::Version(version.to_owned()));
+        let is_named = !matches!(version, "" | "latest");
+        let at = is_named.then(|| At::Version(version.to_owned()));
         let head = self.head(reference, at).await?;
         let dataset = head.dataset.unwrap_or_default();
         let schema = item_schema::schema_from_ipc(&dataset.arrow_schema).map_err(|error| {

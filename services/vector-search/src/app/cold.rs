@@ -1,15 +1,18 @@
 //! Answers from the rows, while there is no index: the same code over a few
 //! rows at a time, or Postgres' own order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use payload_index::{Payload, PayloadIndex};
 use service_error::ServiceError;
 use space_index::SpaceIndex;
+use vector_questions::{Plan, answer};
 
 use crate::app::App;
-use crate::app::answer::answer;
 use crate::app::live::space_settings;
-use crate::app::question::Plan;
+use crate::app::points::passing_rows;
+use crate::app::search::{FacetAnswer, no_column};
 use crate::model::{Ask, Explain, Found, IndexFailure, OwnedVector, SearchResult, Space};
 
 /// Rows that are compared at once.
@@ -107,7 +110,7 @@ impl App {
             best.sort_by(|a, b| {
                 let by_distance =
                     a.distance.unwrap_or_default().total_cmp(&b.distance.unwrap_or_default());
-                by_distance.then(a.number.cmp(&b.number))
+                by_distance.then_with(|| a.item_id.cmp(&b.item_id))
             });
             best.truncate(ask.k);
         }
@@ -138,12 +141,18 @@ impl App {
         for some in numbers.chunks(ROWS as usize) {
             points.extend(self.store.points_numbered(row, some).await?);
         }
-        // An index takes numbers in their order.
-        points.sort_by_key(|point| point.number);
+        // By their places: an index takes ascending numbers, and memory for what lies between.
+        let mut numbers = Vec::with_capacity(points.len());
+        for (at, point) in (0..).zip(&mut points) {
+            numbers.push(std::mem::replace(&mut point.number, at));
+        }
         index.load(&points).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
         let plan = Plan::Near(vector.clone(), excluded.to_vec());
         let exact = Ask { exact: true, ..ask.clone() };
         let mut result = answer(&index, &plan, &exact)?;
+        for hit in &mut result.found {
+            hit.number = numbers.get(hit.number as usize).copied().unwrap_or_default();
+        }
         let by_index = row.sql_indexed && !ask.exact;
         result.explain.strategy =
             if by_index { "postgres:hnsw" } else { "postgres:exact_scan" }.to_owned();
@@ -152,5 +161,43 @@ impl App {
         result.explain.cardinality = points;
         result.explain.scanned = if by_index { numbers.len() as u64 } else { points };
         Ok(result)
+    }
+
+    /// Counts the values of a column in the rows.
+    pub(super) async fn facets_of_rows(
+        &self,
+        space: &Arc<Space>,
+        (column, filter): (&str, &str),
+        limit: usize,
+    ) -> Result<FacetAnswer, ServiceError> {
+        let row = self.store.space(space.id).await?;
+        let row = row.ok_or_else(|| ServiceError::not_found("space", &space.name))?;
+        self.refuse_scan(&row, self.settings.row_scan_points_max)?;
+        let known = self.store.payload_columns(space.id).await?;
+        let of = known.get_key_value(column).map(|(name, of)| (name.clone(), *of));
+        let of = of.ok_or_else(|| no_column(column, known.keys().cloned()))?;
+        let filter = self.row_filter(space, filter).await?;
+        // Of this column alone.
+        let mut counted = PayloadIndex::with_columns(&BTreeMap::from([of]));
+        let (mut count, mut after) = (0_u32, 0);
+        loop {
+            let mut rows = self.store.points_after_number(space, after, ROWS).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.number;
+            if let Some((filter, columns)) = &filter {
+                rows = passing_rows(filter, columns, rows)?;
+            }
+            for row in rows {
+                let value = row.payload.get(column).cloned();
+                let fields = value.map(|value| (column.to_owned(), value)).into_iter().collect();
+                let payload = Payload::new(fields)
+                    .map_err(|error| ServiceError::data_loss(error.to_string()))?;
+                counted.insert(count, "", &payload);
+                count += 1;
+            }
+        }
+        let facets = counted.facets(column, counted.live(), limit);
+        let facets = facets.ok_or_else(|| no_column(column, known.keys().cloned()))?;
+        Ok(FacetAnswer { facets, cardinality: u64::from(count) })
     }
 }

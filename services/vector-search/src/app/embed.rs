@@ -1,20 +1,20 @@
 //! Making vectors of a dataset's texts, as a durable job.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ann::{Element, Metric};
 use caller::Caller;
 use embedder::Embedder;
-use futures::TryStreamExt;
-use jobs::{JobResult, NewJob, Owner, Work};
+use jobs::{JobResult, Work};
 use options_api::v1::Level;
+use payload_index::Value;
 use service_error::{Code, ServiceError};
-use uuid::Uuid;
 use vector_rows::{Columns, Row, TextRow};
 
-use crate::app::load::{Arguments, Loaded, source_of};
+use crate::app::load::{Arguments, Filling, Loaded, source_of, version_of};
 use crate::app::{App, CreateSpace};
-use crate::model::{Address, Space};
+use crate::model::{Address, OwnedVector, Space};
 
 /// The kind of the job.
 pub const EMBED: &str = "embed";
@@ -29,7 +29,7 @@ pub struct EmbedDataset {
     pub source_namespace: String,
     /// Beside it.
     pub source_dataset: String,
-    /// Empty: the newest.
+    /// Empty: the dataset as it is.
     pub version: String,
     /// Empty: the dataset's key.
     pub id_column: String,
@@ -42,17 +42,19 @@ pub struct EmbedDataset {
 }
 
 impl App {
-    /// Queues an embedding; the job's id. A space that is not there is made.
+    /// Queues an embedding. A space that is not there is made; an unfinished job of the same
+    /// arguments is answered as it is.
     ///
     /// # Errors
-    /// `FailedPrecondition` for an embedder that is not set up or not the space's;
-    /// `InvalidArgument` for columns; `NotFound`; `PermissionDenied`.
+    /// `FailedPrecondition` for an embedder that is not set up or not the space's, and while
+    /// another job fills the space; `InvalidArgument` for columns and an embedder of images;
+    /// `NotFound`; `PermissionDenied`.
     pub async fn embed_dataset(
         &self,
         caller: &Caller,
         address: &Address,
         asked: EmbedDataset,
-    ) -> Result<Uuid, ServiceError> {
+    ) -> Result<Filling, ServiceError> {
         let (namespace, dataset) =
             source_of(address, asked.source_namespace, asked.source_dataset)?;
         self.owner_for(caller, Level::Read, &namespace, &dataset, EMBED_ACTION).await?;
@@ -61,30 +63,24 @@ impl App {
         if id_column.is_empty() {
             return Err(ServiceError::invalid("id_column", "is empty, and the dataset has no key"));
         }
-        Columns::of_texts(
-            &described.schema,
-            &id_column,
-            &asked.text_column,
-            &asked.payload_columns,
-        )
-        .map_err(|error| ServiceError::invalid("text_column", error))?;
+        let (text, payload) = (&asked.text_column, &asked.payload_columns);
+        let (columns, left_out) = Columns::of_texts(&described.schema, &id_column, text, payload)
+            .map_err(|error| ServiceError::invalid("text_column", error))?;
         let space = self.space_to_embed(caller, address, &asked.embedder).await?;
         let arguments = Arguments {
             space: space.id,
             space_name: address.to_string(),
             namespace,
             dataset,
-            version: described.version,
+            version: version_of(&asked.version, described.version),
             id_column,
             vector_column: asked.text_column,
-            payload_columns: asked.payload_columns,
+            payload_columns: columns.payload(),
             embedder: space.embedder.clone(),
         };
-        let new = NewJob::new(EMBED, Owner::of(caller))
-            .title(format!("texts of {} into {address}", arguments.source()))
-            .key(format!("load:{}", space.id))
-            .arguments(&arguments)?;
-        Ok(self.jobs.submit(new).await?.id)
+        let title = format!("texts of {} into {address}", arguments.source());
+        let job = self.submit_filling(EMBED, caller, title, &arguments).await?;
+        Ok(Filling { job, left_out })
     }
 
     /// The space, made with the embedder's dimension if it is not there.
@@ -97,6 +93,7 @@ impl App {
         let space = match self.space_for(caller, Level::Write, address, EMBED_ACTION).await {
             Err(error) if error.code() == Code::NotFound => {
                 let (name, embedder) = self.embedders.get(asked)?;
+                demand_texts(name, embedder)?;
                 let made = CreateSpace {
                     address: address.clone(),
                     dimension: i32::try_from(embedder.dimension()).unwrap_or(i32::MAX),
@@ -110,6 +107,7 @@ impl App {
         };
         let wanted = if space.embedder.is_empty() { asked } else { &space.embedder };
         let (name, embedder) = self.embedders.get(wanted)?;
+        demand_texts(name, embedder)?;
         if !asked.is_empty() && asked != name {
             let message = format!(
                 "space {} holds vectors of {name}; those of {asked} are not comparable",
@@ -138,39 +136,31 @@ impl App {
         let mut loaded: Loaded = work.checkpoint()?.unwrap_or_default();
         let space = self.job_space(&arguments).await?;
         let (_, embedder) = self.embedders.get(&arguments.embedder)?;
-        let version = arguments.version.to_string();
-        let described =
-            self.catalog.described(&arguments.namespace, &arguments.dataset, &version).await?;
-        let columns = Columns::of_texts(
-            &described.schema,
-            &arguments.id_column,
-            &arguments.vector_column,
-            &arguments.payload_columns,
-        )
-        .map_err(|error| ServiceError::invalid("text_column", error))?;
-        let source =
-            self.items.find(&arguments.source(), arguments.version, &columns.names()).await?;
         work.phase("embedding", "rows");
-        work.progress(loaded.rows, source.rows);
-        let mut at = 0_i64;
-        for ticket in source.tickets {
-            let mut batches = Box::pin(self.items.rows(ticket).await?);
-            while let Some(batch) = batches.try_next().await? {
-                let rest = loaded.rest(&batch, at);
-                at += i64::try_from(batch.num_rows()).unwrap_or(i64::MAX);
-                let Some(rest) = rest else { continue };
-                let rows = columns
-                    .text_rows(&rest)
-                    .map_err(|error| ServiceError::data_loss(error.to_string()))?;
-                for some in rows.chunks(TEXTS) {
-                    let points = self.embed_rows(embedder, some.to_vec()).await?;
-                    let failed =
-                        self.write_rows(&space, &arguments.embedder, points, &work).await?;
-                    loaded.failed += failed;
-                    loaded.rows += i64::try_from(some.len()).unwrap_or(i64::MAX);
-                    work.progress(loaded.rows, source.rows);
-                    work.step(&loaded).await?;
-                }
+        let mut rows = self.pinned(&work, &arguments, &mut loaded).await?;
+        while let Some(batch) = self.next_rows(&work, &arguments, &mut rows, &mut loaded).await? {
+            let (columns, _) = Columns::of_texts(
+                batch.schema_ref(),
+                &arguments.id_column,
+                &arguments.vector_column,
+                &arguments.payload_columns,
+            )
+            .map_err(|error| ServiceError::invalid("text_column", error))?;
+            let rows = columns
+                .text_rows(&batch)
+                .map_err(|error| ServiceError::data_loss(error.to_string()))?;
+            for some in rows.chunks(TEXTS) {
+                // What this job embedded before it had to begin again.
+                let known = match loaded.moments {
+                    0 | 1 => HashMap::new(),
+                    _ => self.embedded_texts(&space, &arguments.vector_column, some).await?,
+                };
+                let points = self.embed_rows(embedder, some.to_vec(), &known).await?;
+                let to = (&work, &mut loaded);
+                self.write_rows(&space, &arguments.embedder, points, to).await?;
+                loaded.rows += i64::try_from(some.len()).unwrap_or(i64::MAX);
+                work.progress(loaded.rows, loaded.total());
+                work.step(&loaded).await?;
             }
         }
         work.phase("indexing", "points");
@@ -178,21 +168,63 @@ impl App {
         Ok(loaded.result())
     }
 
+    /// The vectors of rows whose points are of the same texts, by item.
+    async fn embedded_texts(
+        &self,
+        space: &Space,
+        column: &str,
+        rows: &[TextRow],
+    ) -> Result<HashMap<String, Vec<f32>>, ServiceError> {
+        let items: Vec<String> = rows.iter().map(|row| row.item_id.clone()).collect();
+        let texts: HashMap<&str, &str> = rows
+            .iter()
+            .filter_map(|row| Some((row.item_id.as_str(), row.text.as_deref()?)))
+            .collect();
+        let mut known = HashMap::new();
+        for point in self.store.points_of(space, &items).await? {
+            let text = texts.get(point.item_id.as_str());
+            let is_same = matches!(
+                (point.payload.get(column), text),
+                (Some(Value::Text(was)), Some(is)) if was == is
+            );
+            if let (true, OwnedVector::Floats(values)) =
+                (is_same, OwnedVector::of_stored(&space.vectors, &point.vector))
+            {
+                known.insert(point.item_id, values);
+            }
+        }
+        Ok(known)
+    }
+
     async fn embed_rows(
         &self,
         embedder: &Embedder,
         rows: Vec<TextRow>,
+        known: &HashMap<String, Vec<f32>>,
     ) -> Result<Vec<Row>, ServiceError> {
-        let texts = rows.iter().filter_map(|row| row.text.clone()).collect();
-        let mut made = embedder.texts(texts).await?.into_iter();
+        let unknown = rows.iter().filter(|row| !known.contains_key(&row.item_id));
+        let texts: Vec<String> = unknown.filter_map(|row| row.text.clone()).collect();
+        let made = if texts.is_empty() { Vec::new() } else { embedder.texts(texts).await? };
+        let mut made = made.into_iter();
         let row = |row: TextRow| {
-            let vector = match (&row.text, row.text.is_some().then(|| made.next()).flatten()) {
-                (Some(_), Some(embedder::Embedding::Floats(values))) => Ok(values),
-                (Some(_), _) => Err("has no vector".to_owned()),
-                (None, _) => Err("has no text".to_owned()),
+            let vector = match (known.get(&row.item_id), &row.text) {
+                (Some(known), _) => Ok(known.clone()),
+                (None, None) => Err("has no text".to_owned()),
+                (None, Some(_)) => match made.next() {
+                    Some(embedder::Embedding::Floats(values)) => Ok(values),
+                    _ => Err("has no vector".to_owned()),
+                },
             };
             Row { item_id: row.item_id, vector, payload: row.payload }
         };
         Ok(rows.into_iter().map(row).collect())
     }
+}
+
+fn demand_texts(name: &str, embedder: &Embedder) -> Result<(), ServiceError> {
+    if embedder.takes_texts() {
+        return Ok(());
+    }
+    let message = format!("{name} makes vectors of images; name one of texts");
+    Err(ServiceError::invalid("embedder", message).reason("EMBEDDER_MISMATCH"))
 }

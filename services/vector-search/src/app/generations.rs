@@ -1,10 +1,8 @@
 //! The log of a retrieval-augmented generator, of a namespace.
 
-use std::sync::Arc;
-
 use caller::Caller;
 use options_api::v1::Level;
-use payload_index::Value;
+use payload_index::{ColumnType, Kind, Value};
 use service_error::ServiceError;
 use sql_store::now_micros;
 use uuid::Uuid;
@@ -12,7 +10,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::model::{
     Address, Ask, CachedModel, Ending, Example, Generation, Owner, Question, RUNNING,
-    RagStatistics, Space, assemble,
+    RagStatistics, SearchResult, Space, assemble, no_nul,
 };
 
 const SERVICE: &str = "quarry.vectors.v1.GenerationsService";
@@ -138,6 +136,7 @@ impl App {
                 let message = format!("is longer than {NAME_BYTES_MAX} bytes");
                 return Err(ServiceError::invalid(field, message));
             }
+            no_nul(field, text)?;
         }
         if model.size_bytes < 0 {
             return Err(ServiceError::invalid("size_bytes", "is negative"));
@@ -171,6 +170,8 @@ impl App {
         (kind, name): (&str, &str),
     ) -> Result<(), ServiceError> {
         let owner = self.log_of(caller, Level::Write, namespace).await?;
+        no_nul("model_type", kind)?;
+        no_nul("model_name", name)?;
         if !self.store.forget_model(owner.namespace, (kind, name)).await? {
             return Err(ServiceError::not_found("cached model", format!("{kind}/{name}")));
         }
@@ -195,7 +196,7 @@ impl App {
     /// Retrieves examples and puts them into the template with the prompt.
     ///
     /// # Errors
-    /// As [`Self::search`]'s; a template without `{prompt}`.
+    /// As [`Self::search`]'s; a template without `{prompt}`; a `text_column` of no texts.
     pub async fn assemble(
         &self,
         caller: &Caller,
@@ -203,8 +204,13 @@ impl App {
         question: impl FnOnce(&Space) -> Result<Question, ServiceError>,
         (asked, mut ask): (Assemble, Ask),
     ) -> Result<(String, Vec<Example>), ServiceError> {
+        if asked.text_column.is_empty() {
+            let message = "is empty: name the payload column that an example's text is";
+            return Err(ServiceError::invalid("text_column", message));
+        }
         ask.with_payload = true;
-        let (_, result): (Arc<Space>, _) = self.search(caller, address, question, ask).await?;
+        let (space, result) = self.search(caller, address, question, ask).await?;
+        self.demand_text_column(&space, &asked.text_column, &result).await?;
         let text_of = |payload: &[(String, Value)]| {
             let found = payload.iter().find(|(name, _)| *name == asked.text_column);
             match found {
@@ -224,5 +230,26 @@ impl App {
             .collect();
         let made = assemble(&asked.template, &asked.example_template, &asked.prompt, &examples)?;
         Ok((made, examples))
+    }
+
+    /// Refuses a column that no example's text can be of.
+    async fn demand_text_column(
+        &self,
+        space: &Space,
+        name: &str,
+        result: &SearchResult,
+    ) -> Result<(), ServiceError> {
+        let columns = self.store.payload_columns(space.id).await?;
+        let message = match columns.get(name) {
+            Some(ColumnType { kind: Kind::Text, list: false }) => return Ok(()),
+            // An empty space has no columns yet, and no examples.
+            None if columns.is_empty() && result.found.is_empty() => return Ok(()),
+            Some(other) => format!("{name:?} is {}, not text", other.data_type()),
+            None => {
+                let names: Vec<&str> = columns.keys().map(String::as_str).collect();
+                format!("no column {name:?}; there are {}", names.join(", "))
+            }
+        };
+        Err(ServiceError::invalid("text_column", message))
     }
 }

@@ -32,19 +32,42 @@ pub(super) struct Live {
     following: tokio::sync::Mutex<()>,
     /// When it was last known to miss nothing.
     confirmed_at: AtomicI64,
+    /// When it was last known to miss something that was acknowledged here.
+    doubted_at: AtomicI64,
     used_at: AtomicI64,
 }
 
 /// What is known of a space's index.
 #[derive(Debug, Clone)]
 pub(super) enum Slot {
-    /// It is being loaded; the channel closes when that ends.
-    Loading(watch::Receiver<()>),
+    /// It is being loaded.
+    Loading(Loading),
     /// It is there.
     Ready(Arc<Live>),
-    /// It does not fit, as found at this time.
-    OverBudget(i64),
+    /// It does not fit.
+    OverBudget(OverBudget),
 }
+
+/// An index that is being loaded.
+#[derive(Debug, Clone)]
+pub(super) struct Loading {
+    /// Closes when that ends.
+    done: watch::Receiver<()>,
+    /// The newest change that was acknowledged here meanwhile.
+    acknowledged: i64,
+}
+
+/// An index that does not fit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OverBudget {
+    /// When that was found.
+    at: i64,
+    /// Of itself, if it was in memory.
+    measured: Measured,
+}
+
+/// Bytes that an index used, and points that it had.
+type Measured = Option<(u64, u64)>;
 
 /// All of them.
 #[derive(Debug)]
@@ -96,14 +119,58 @@ impl Registry {
             if let Some(Slot::Loading(_) | Slot::Ready(_)) = slots.get(&space) {
                 return None;
             }
-            let (done, loading) = watch::channel(());
-            slots.insert(space, Slot::Loading(loading));
-            Some(done)
+            let (end, done) = watch::channel(());
+            slots.insert(space, Slot::Loading(Loading { done, acknowledged: 0 }));
+            Some(end)
         })
     }
 
     pub fn set(&self, space: Uuid, slot: Slot) {
         self.with(|slots| slots.insert(space, slot));
+    }
+
+    /// Lets searches have an index that was loaded, unless a change that was acknowledged
+    /// meanwhile is not in it: then that change's number.
+    fn finish(&self, live: &Arc<Live>) -> Option<i64> {
+        self.with(|slots| {
+            if let Some(Slot::Loading(loading)) = slots.get(&live.space.id)
+                && loading.acknowledged > live.index.cursor()
+            {
+                return Some(loading.acknowledged);
+            }
+            slots.insert(live.space.id, Slot::Ready(Arc::clone(live)));
+            None
+        })
+    }
+
+    /// The index that must see a change before it is acknowledged, if it is there; one that is
+    /// being loaded is told.
+    fn acknowledging(&self, space: Uuid, seq: i64) -> Option<Arc<Live>> {
+        self.with(|slots| match slots.get_mut(&space) {
+            Some(Slot::Ready(live)) => Some(Arc::clone(live)),
+            Some(Slot::Loading(loading)) => {
+                loading.acknowledged = loading.acknowledged.max(seq);
+                None
+            }
+            _ => None,
+        })
+    }
+
+    /// Lets go what was not used the longest until all keep to the budget: they grow with what
+    /// is written. One that is over the budget by itself is searched in its rows; those spaces.
+    pub fn keep_to_budget(&self) -> Vec<Arc<Space>> {
+        let mut over = Vec::new();
+        for live in self.ready() {
+            let summary = live.index.summary();
+            if summary.memory_bytes > self.budget {
+                let measured = Some((summary.memory_bytes, summary.points));
+                let slot = Slot::OverBudget(OverBudget { at: now_micros(), measured });
+                self.set(live.space.id, slot);
+                over.push(Arc::clone(&live.space));
+            }
+        }
+        self.make_room(0);
+        over
     }
 
     pub fn forget(&self, space: Uuid) -> Option<Slot> {
@@ -143,12 +210,25 @@ impl Live {
             index: Arc::new(index),
             following: tokio::sync::Mutex::new(()),
             confirmed_at: AtomicI64::new(confirmed_at),
+            doubted_at: AtomicI64::new(0),
             used_at: AtomicI64::new(now_micros()),
         }
     }
 
     fn confirm(&self, at: i64) {
         self.confirmed_at.fetch_max(at, Ordering::AcqRel);
+    }
+
+    /// It misses something: no search may have it before it has followed.
+    fn doubt(&self) {
+        self.doubted_at.fetch_max(now_micros(), Ordering::AcqRel);
+    }
+
+    /// Whether it was known to miss nothing not long ago.
+    fn is_fresh(&self, stale_micros: i64) -> bool {
+        let confirmed = self.confirmed_at.load(Ordering::Acquire);
+        confirmed > self.doubted_at.load(Ordering::Acquire)
+            && now_micros() - confirmed <= stale_micros
     }
 }
 
@@ -163,8 +243,7 @@ impl App {
         live.used_at.store(now_micros(), Ordering::Relaxed);
         let at_least = match consistency {
             Consistency::Eventual => {
-                let age = now_micros() - live.confirmed_at.load(Ordering::Acquire);
-                if age > self.settings.stale_micros() {
+                if !live.is_fresh(self.settings.stale_micros()) {
                     // The poll may only be late; the database itself says.
                     self.follow(&live, 0).await.map_err(|error| stale(&error))?;
                 }
@@ -193,10 +272,10 @@ impl App {
         loop {
             let mut loading = match self.live.slot(space.id) {
                 Some(Slot::Ready(live)) => return Ok(Some(live)),
-                Some(Slot::OverBudget(at)) if now_micros() - at < REFUSED_MICROS => {
+                Some(Slot::OverBudget(over)) if now_micros() - over.at < REFUSED_MICROS => {
                     return Ok(None);
                 }
-                Some(Slot::Loading(loading)) => loading,
+                Some(Slot::Loading(loading)) => loading.done,
                 _ => {
                     self.begin_loading(space);
                     continue;
@@ -213,14 +292,19 @@ impl App {
     }
 
     fn begin_loading(&self, space: &Arc<Space>) {
+        let measured = self.live.slot(space.id);
         let Some(done) = self.live.begin(space.id) else { return };
+        let measured = match measured {
+            Some(Slot::OverBudget(over)) => over.measured,
+            _ => None,
+        };
         let (app, space) = (self.clone(), Arc::clone(space));
         tokio::spawn(async move {
-            let loaded = app.load_index(&space).await;
-            match loaded {
-                Ok(Some(live)) => app.live.set(space.id, Slot::Ready(live)),
-                Ok(None) => {
-                    app.live.set(space.id, Slot::OverBudget(now_micros()));
+            match app.load_to_end(&space, measured).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let over = OverBudget { at: now_micros(), measured };
+                    app.live.set(space.id, Slot::OverBudget(over));
                     app.index_rows(&space).await;
                 }
                 Err(error) => {
@@ -232,17 +316,37 @@ impl App {
         });
     }
 
+    /// Loads an index and lets searches have it once it has every change that was acknowledged
+    /// here; whether it fits.
+    async fn load_to_end(
+        &self,
+        space: &Arc<Space>,
+        measured: Measured,
+    ) -> Result<bool, ServiceError> {
+        let Some(live) = self.load_index(space, measured).await? else { return Ok(false) };
+        while let Some(acknowledged) = self.live.finish(&live) {
+            self.follow(&live, acknowledged).await?;
+        }
+        Ok(true)
+    }
+
     /// Loads from this replica's disk, else from the object store, else from the rows; nothing
     /// if it would not fit.
-    async fn load_index(&self, space: &Arc<Space>) -> Result<Option<Arc<Live>>, ServiceError> {
+    async fn load_index(
+        &self,
+        space: &Arc<Space>,
+        measured: Measured,
+    ) -> Result<Option<Arc<Live>>, ServiceError> {
         let Some(row) = self.store.space(space.id).await? else {
             return Err(ServiceError::not_found("space", &space.name));
         };
         let points = u64::try_from(row.points).unwrap_or(0);
         let codes = space.vectors.row_bytes() as u64 / 4;
         let head = self.settings.head_rows_max as u64 * space.vectors.row_bytes() as u64;
-        let needed =
+        let guessed =
             points * (codes + POINT_BYTES) + head.min(points * space.vectors.row_bytes() as u64);
+        let known = measured.map_or(0, |(bytes, of)| bytes.div_ceil(of.max(1)) * points);
+        let needed = guessed.max(known);
         if !self.live.make_room(needed) {
             tracing::warn!(space = %space.id, points, needed, "its index is over the memory budget: its rows are searched");
             return Ok(None);
@@ -322,8 +426,9 @@ impl App {
     /// Lets this replica's index see a write before it is acknowledged. A write is done whatever
     /// happens here; the poll brings it then.
     pub(super) async fn applied(&self, space: &Space, seq: i64) {
-        let Some(Slot::Ready(live)) = self.live.slot(space.id) else { return };
+        let Some(live) = self.live.acknowledging(space.id, seq) else { return };
         if let Err(error) = self.follow(&live, seq).await {
+            live.doubt();
             self.not_followed(&live, &error);
         }
     }
@@ -384,4 +489,68 @@ fn stale(error: &ServiceError) -> ServiceError {
         "the index has not heard from the database for some seconds ({error}); try again"
     ))
     .reason("INDEX_STALE")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::model::Owner;
+
+    fn space() -> Space {
+        let owner = Owner {
+            namespace: Uuid::nil(),
+            dataset: None,
+            namespace_name: "ns".into(),
+            dataset_name: String::new(),
+            public: false,
+        };
+        let vectors = ann::Settings::new(ann::Metric::L2, ann::Element::F32, 2).unwrap();
+        Space {
+            id: Uuid::from_u128(7),
+            owner,
+            name: "s".into(),
+            vectors,
+            embedder: String::new(),
+            points: 0,
+            seq: 0,
+            epoch: 0,
+            snapshot_seq: 0,
+            sql_indexed: false,
+            created_at: 0,
+            created_by: Uuid::nil(),
+        }
+    }
+
+    /// A deletion that is acknowledged between the loader's last look and the moment at which
+    /// searches have the index.
+    #[test]
+    fn an_index_that_misses_what_was_acknowledged_is_not_searched() {
+        let registry = Registry::new(PathBuf::from("."), 1 << 20);
+        let space = Arc::new(space());
+        let _loading = registry.begin(space.id).unwrap();
+        let index = SpaceIndex::empty(space_settings(&space), Path::new("."));
+        index.advance(4);
+        let live = Arc::new(Live::new(Arc::clone(&space), index, 0));
+        assert!(registry.acknowledging(space.id, 5).is_none(), "it is still loaded");
+        assert_eq!(registry.finish(&live), Some(5));
+        assert!(matches!(registry.slot(space.id), Some(Slot::Loading(_))));
+        live.index.advance(5);
+        assert_eq!(registry.finish(&live), None);
+        assert!(registry.acknowledging(space.id, 6).is_some(), "it follows before the answer");
+    }
+
+    #[test]
+    fn what_misses_something_is_fresh_again_only_after_a_later_look() {
+        let space = Arc::new(space());
+        let index = SpaceIndex::empty(space_settings(&space), Path::new("."));
+        let before = now_micros();
+        let live = Live::new(space, index, before);
+        assert!(live.is_fresh(60_000_000));
+        live.doubt();
+        live.confirm(before);
+        assert!(!live.is_fresh(60_000_000), "that look was before");
+        live.confirm(now_micros() + 1);
+        assert!(live.is_fresh(60_000_000));
+    }
 }

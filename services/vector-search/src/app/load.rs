@@ -1,12 +1,11 @@
 //! Filling a space from a dataset, as a durable job.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use caller::Caller;
-use futures::TryStreamExt;
 use jobs::{Interrupt, Job, JobResult, NewJob, Owner, Work};
 use options_api::v1::Level;
 use serde::{Deserialize, Serialize};
@@ -15,8 +14,9 @@ use uuid::Uuid;
 use vector_rows::{Columns, Row};
 
 use crate::app::live::Slot;
+use crate::app::pinned::Pin;
 use crate::app::{App, Batch, Upsert};
-use crate::model::{Address, BATCH_POINTS_MAX, Consistency, Space};
+use crate::model::{Address, BATCH_POINTS_MAX, Consistency, Space, check_embedder};
 
 /// The kind of the job.
 pub const LOAD: &str = "load";
@@ -29,7 +29,7 @@ pub struct LoadVectors {
     pub source_namespace: String,
     /// Beside it.
     pub source_dataset: String,
-    /// Empty: the newest.
+    /// Empty: the dataset as it is.
     pub version: String,
     /// Empty: the dataset's key.
     pub id_column: String,
@@ -41,13 +41,23 @@ pub struct LoadVectors {
     pub embedder: String,
 }
 
+/// A job that fills a space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filling {
+    /// Its id.
+    pub job: Uuid,
+    /// Columns of the dataset that become no payload: those of types that are not filtered by.
+    pub left_out: Vec<String>,
+}
+
 /// What a job that fills a space was submitted with.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Arguments {
     pub space: Uuid,
     pub space_name: String,
     pub namespace: String,
     pub dataset: String,
+    /// 0: the dataset as it is when the job begins.
     pub version: i64,
     pub id_column: String,
     /// Vectors, or texts.
@@ -60,6 +70,18 @@ impl Arguments {
     pub fn source(&self) -> String {
         format!("{}/{}", self.namespace, self.dataset)
     }
+
+    /// The columns to read; none: all.
+    pub fn columns(&self) -> Vec<String> {
+        if self.payload_columns.is_empty() {
+            return Vec::new();
+        }
+        let own = [&self.id_column, &self.vector_column];
+        let mut columns: Vec<String> = self.payload_columns.iter().chain(own).cloned().collect();
+        columns.sort();
+        columns.dedup();
+        columns
+    }
 }
 
 /// How far a job is.
@@ -68,9 +90,32 @@ pub(super) struct Loaded {
     /// Rows that were read and written, or counted as failed.
     pub rows: i64,
     pub failed: i64,
+    /// Rows whose point was equal already.
+    #[serde(default)]
+    pub unchanged: i64,
+    /// What is read.
+    #[serde(default)]
+    pub pin: Option<Pin>,
+    /// How often the rows were asked for.
+    #[serde(default)]
+    pub moments: u32,
 }
 
 impl Loaded {
+    /// Notes what is read from now on; of a version it is the same as before.
+    pub fn begin(&mut self, pin: Pin, version: i64) {
+        if version == 0 {
+            (self.rows, self.failed, self.unchanged) = (0, 0, 0);
+        }
+        self.pin = Some(pin);
+        self.moments += 1;
+    }
+
+    /// Rows that are to be read, if it is known.
+    pub fn total(&self) -> Option<i64> {
+        self.pin.as_ref().and_then(|pin| pin.rows)
+    }
+
     /// What of a batch that begins at row `at` is still to be done.
     pub fn rest(&self, batch: &RecordBatch, at: i64) -> Option<RecordBatch> {
         let rows = i64::try_from(batch.num_rows()).unwrap_or(i64::MAX);
@@ -80,23 +125,28 @@ impl Loaded {
     }
 
     pub fn result(&self) -> BTreeMap<String, i64> {
-        BTreeMap::from([("rows".to_owned(), self.rows), ("failed".to_owned(), self.failed)])
+        [("rows", self.rows), ("failed", self.failed), ("unchanged", self.unchanged)]
+            .into_iter()
+            .map(|(name, n)| (name.to_owned(), n))
+            .collect()
     }
 }
 
 impl App {
-    /// Queues a load; the job's id.
+    /// Queues a load. An unfinished one of the same arguments is answered as it is.
     ///
     /// # Errors
     /// `InvalidArgument` for a column that is not there or holds no vectors of the space's
-    /// dimension; `NotFound`; `PermissionDenied`.
+    /// dimension; `NotFound`; `PermissionDenied`; `FailedPrecondition` while another job fills
+    /// the space.
     pub async fn load_vectors(
         &self,
         caller: &Caller,
         address: &Address,
         asked: LoadVectors,
-    ) -> Result<Uuid, ServiceError> {
+    ) -> Result<Filling, ServiceError> {
         let space = self.space_for(caller, Level::Write, address, LOAD_ACTION).await?;
+        check_embedder(&asked.embedder)?;
         let (namespace, dataset) =
             source_of(address, asked.source_namespace, asked.source_dataset)?;
         self.owner_for(caller, Level::Read, &namespace, &dataset, LOAD_ACTION).await?;
@@ -105,24 +155,47 @@ impl App {
         if id_column.is_empty() {
             return Err(ServiceError::invalid("id_column", "is empty, and the dataset has no key"));
         }
-        fits(&space, &described.schema, &id_column, &asked.vector_column, &asked.payload_columns)?;
+        let (vector, payload) = (&asked.vector_column, &asked.payload_columns);
+        let (columns, left_out) = fits(&space, &described.schema, &id_column, vector, payload)?;
         let arguments = Arguments {
             space: space.id,
             space_name: address.to_string(),
             namespace,
             dataset,
-            version: described.version,
+            version: version_of(&asked.version, described.version),
             id_column,
             vector_column: asked.vector_column,
-            payload_columns: asked.payload_columns,
+            payload_columns: columns.payload(),
             embedder: asked.embedder,
         };
         let title = format!("vectors of {} into {address}", arguments.source());
-        let new = NewJob::new(LOAD, Owner::of(caller))
+        let job = self.submit_filling(LOAD, caller, title, &arguments).await?;
+        Ok(Filling { job, left_out })
+    }
+
+    /// Queues a job that fills a space: one at a time.
+    pub(super) async fn submit_filling(
+        &self,
+        kind: &str,
+        caller: &Caller,
+        title: String,
+        arguments: &Arguments,
+    ) -> Result<Uuid, ServiceError> {
+        let new = NewJob::new(kind, Owner::of(caller))
             .title(title)
-            .key(format!("load:{}", space.id))
-            .arguments(&arguments)?;
-        Ok(self.jobs.submit(new).await?.id)
+            .key(format!("load:{}", arguments.space))
+            .arguments(arguments)?;
+        let job = self.jobs.submit(new).await?;
+        let has: Option<Arguments> = serde_json::from_str(&job.arguments).ok();
+        if job.kind == kind && has.as_ref() == Some(arguments) {
+            return Ok(job.id);
+        }
+        let name = format!("{}/{}", self.jobs.service(), job.id);
+        let message = format!(
+            "job {name} ({}) fills space {} and has not ended: wait for it, or cancel it",
+            job.title, arguments.space_name
+        );
+        Err(ServiceError::precondition(message).reason("SPACE_IS_BEING_FILLED").with("job", name))
     }
 
     /// Whether a job's owner may still have it done.
@@ -158,79 +231,59 @@ impl App {
         let arguments: Arguments = work.arguments()?;
         let mut loaded: Loaded = work.checkpoint()?.unwrap_or_default();
         let space = self.job_space(&arguments).await?;
-        let version = arguments.version.to_string();
-        let described =
-            self.catalog.described(&arguments.namespace, &arguments.dataset, &version).await?;
-        let columns = fits(
-            &space,
-            &described.schema,
-            &arguments.id_column,
-            &arguments.vector_column,
-            &arguments.payload_columns,
-        )?;
-        let names = columns.names();
-        let source = self.items.find(&arguments.source(), arguments.version, &names).await?;
         work.phase("loading", "rows");
-        work.progress(loaded.rows, source.rows);
-        let mut at = 0_i64;
-        for ticket in source.tickets {
-            let mut batches = Box::pin(self.items.rows(ticket).await?);
-            while let Some(batch) = batches.try_next().await? {
-                let rest = loaded.rest(&batch, at);
-                at += i64::try_from(batch.num_rows()).unwrap_or(i64::MAX);
-                let Some(rest) = rest else { continue };
-                let points = super::blocking({
-                    let columns = columns.clone();
-                    move || columns.rows(&rest)
-                })
+        let mut rows = self.pinned(&work, &arguments, &mut loaded).await?;
+        while let Some(batch) = self.next_rows(&work, &arguments, &mut rows, &mut loaded).await? {
+            let (columns, _) = fits(
+                &space,
+                batch.schema_ref(),
+                &arguments.id_column,
+                &arguments.vector_column,
+                &arguments.payload_columns,
+            )?;
+            let count = i64::try_from(batch.num_rows()).unwrap_or(i64::MAX);
+            let points = super::blocking(move || columns.rows(&batch))
                 .await?
                 .map_err(|error| ServiceError::data_loss(error.to_string()))?;
-                loaded.failed +=
-                    self.write_rows(&space, &arguments.embedder, points, &work).await?;
-                loaded.rows = at;
-                work.progress(loaded.rows, source.rows);
-                work.step(&loaded).await?;
-            }
+            self.write_rows(&space, &arguments.embedder, points, (&work, &mut loaded)).await?;
+            loaded.rows += count;
+            work.progress(loaded.rows, loaded.total());
+            work.step(&loaded).await?;
         }
         work.phase("indexing", "points");
         self.index_loaded(&space).await?;
         Ok(loaded.result())
     }
 
-    /// Writes rows; how many could not be.
+    /// Writes rows in their order, but those whose points are equal already.
     pub(super) async fn write_rows(
         &self,
         space: &Arc<Space>,
         embedder: &str,
         rows: Vec<Row>,
-        work: &Work,
-    ) -> Result<i64, Interrupt> {
-        let mut failed = 0;
+        (work, loaded): (&Work, &mut Loaded),
+    ) -> Result<(), Interrupt> {
         let mut points: Vec<Upsert> = Vec::with_capacity(rows.len());
         for row in rows {
             match self.point_of(space, row) {
                 Ok(point) => points.push(point),
                 Err((item, message)) => {
                     work.item_failed(&item, &message);
-                    failed += 1;
+                    loaded.failed += 1;
                 }
             }
         }
         let mut left = points.into_iter().peekable();
         while left.peek().is_some() {
-            // Of one id the last row counts, as if they had been written one by one.
-            let mut some: HashMap<String, Upsert> = HashMap::new();
-            for point in left.by_ref().take(BATCH_POINTS_MAX) {
-                some.insert(point.item_id.clone(), point);
-            }
-            let embedder = embedder.to_owned();
-            let batch = Batch { points: some.into_values().collect(), embedder };
-            self.write_points(space, batch).await?;
+            let points = last_of_each(left.by_ref().take(BATCH_POINTS_MAX).collect());
+            let batch = Batch { points, embedder: embedder.to_owned() };
+            let unchanged = self.write_changed(space, batch).await?;
+            loaded.unchanged += i64::try_from(unchanged).unwrap_or(i64::MAX);
             if work.is_stopping() {
                 return Err(Interrupt::Stopped);
             }
         }
-        Ok(failed)
+        Ok(())
     }
 
     /// A row as a point of the space, or why it is none.
@@ -263,6 +316,20 @@ impl App {
     }
 }
 
+/// Of one id the last point, as if they had been written one by one.
+fn last_of_each(mut points: Vec<Upsert>) -> Vec<Upsert> {
+    let mut seen = HashSet::new();
+    let mut is_last: Vec<bool> =
+        points.iter().rev().map(|point| seen.insert(point.item_id.clone())).collect();
+    points.retain(|_| is_last.pop().unwrap_or(true));
+    points
+}
+
+/// The version that a job reads; 0 for a dataset as it is.
+pub(super) fn version_of(asked: &str, found: i64) -> i64 {
+    if matches!(asked, "" | "latest") { 0 } else { found }
+}
+
 /// The dataset that is read: the one named, else the space's own.
 pub(super) fn source_of(
     address: &Address,
@@ -288,7 +355,7 @@ fn fits(
     id: &str,
     vector: &str,
     payload: &[String],
-) -> Result<Columns, ServiceError> {
+) -> Result<(Columns, Vec<String>), ServiceError> {
     let wrong = |error: vector_rows::RowsError| {
         let field = match &error {
             vector_rows::RowsError::NoColumn { name, .. } if name == id => "id_column",
@@ -298,7 +365,7 @@ fn fits(
         };
         ServiceError::invalid(field, error)
     };
-    let (columns, _) = Columns::of(schema, id, vector, payload).map_err(wrong)?;
+    let found = Columns::of(schema, id, vector, payload).map_err(wrong)?;
     let width = schema.field_with_name(vector).ok().and_then(|f| vector_rows::width(f.data_type()));
     let dimension = space.vectors.dimension();
     if width.is_some_and(|width| u32::try_from(width) != Ok(dimension)) {
@@ -308,5 +375,25 @@ fn fits(
         );
         return Err(ServiceError::invalid("vector_column", message).reason("VECTOR_INVALID"));
     }
-    Ok(columns)
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_one_id_the_last_row_counts_and_rows_keep_their_order() {
+        let point = |item: &str, n: f32| Upsert {
+            item_id: item.to_owned(),
+            values: vec![n],
+            bits: Vec::new(),
+            payload: payload_index::Payload::default(),
+        };
+        let rows = vec![point("b", 1.0), point("a", 2.0), point("b", 3.0), point("c", 4.0)];
+        let kept = last_of_each(rows);
+        let kept: Vec<(&str, f32)> =
+            kept.iter().map(|point| (point.item_id.as_str(), point.values[0])).collect();
+        assert_eq!(kept, [("a", 2.0), ("b", 3.0), ("c", 4.0)]);
+    }
 }

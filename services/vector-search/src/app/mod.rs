@@ -1,7 +1,6 @@
 //! Use cases: who may do what with which space, and what an answer comes from.
 
 mod access;
-mod answer;
 mod catalog;
 mod cold;
 mod embed;
@@ -10,6 +9,7 @@ mod images;
 mod items;
 mod live;
 mod load;
+mod pinned;
 mod points;
 mod question;
 mod remote;

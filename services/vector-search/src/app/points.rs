@@ -1,6 +1,6 @@
 //! Points: written, read, counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use caller::Caller;
@@ -9,10 +9,12 @@ use options_api::v1::Level;
 use payload_index::{ColumnType, PAYLOAD_BYTES_MAX, Payload, PayloadIndex};
 use service_error::ServiceError;
 use space_index::Point;
+use vector_questions::{allowed, filter_error};
 
 use crate::app::App;
 use crate::model::{
     Address, BATCH_POINTS_MAX, DELETE_ITEMS_MAX, ITEM_ID_BYTES_MAX, OwnedVector, Space,
+    check_embedder, no_nul,
 };
 use crate::store::{NewPoint, Written};
 
@@ -74,25 +76,38 @@ impl App {
         space: &Arc<Space>,
         batch: Batch,
     ) -> Result<Written, ServiceError> {
-        if batch.points.is_empty() || batch.points.len() > BATCH_POINTS_MAX {
-            let message =
-                format!("{} points; a write has 1 to {BATCH_POINTS_MAX}", batch.points.len());
-            return Err(ServiceError::invalid("points", message));
-        }
-        let mut seen = BTreeSet::new();
-        let mut columns: BTreeMap<String, ColumnType> = BTreeMap::new();
-        let mut points = Vec::with_capacity(batch.points.len());
-        for (at, point) in batch.points.iter().enumerate() {
-            check_item_id(&format!("points[{at}].item_id"), &point.item_id)?;
-            if !seen.insert(point.item_id.as_str()) {
-                let message = format!("{:?} is there twice in one write", point.item_id);
-                return Err(ServiceError::invalid(&format!("points[{at}].item_id"), message));
-            }
-            points.push(checked(space, at, point, &mut columns)?);
-        }
+        let (points, columns) = rows_of(space, &batch)?;
         let written = self.store.upsert(space, &points, &columns, &batch.embedder).await?;
         self.applied(space, written.seq).await;
         Ok(written)
+    }
+
+    /// Writes those of the points whose rows are other ones, or that have none; how many were
+    /// equal. A row that stays as it is takes no number and no place in an index.
+    pub(super) async fn write_changed(
+        &self,
+        space: &Arc<Space>,
+        batch: Batch,
+    ) -> Result<u64, ServiceError> {
+        let (mut points, columns) = rows_of(space, &batch)?;
+        let count = points.len();
+        // An embedder that is still to be recorded is, with the first write.
+        if batch.embedder.is_empty() || batch.embedder == space.embedder {
+            let items: Vec<String> = points.iter().map(|point| point.item_id.clone()).collect();
+            let there = self.store.points_of(space, &items).await?;
+            let there: HashMap<&str, &Point> =
+                there.iter().map(|point| (point.item_id.as_str(), point)).collect();
+            points.retain(|point| {
+                there.get(point.item_id.as_str()).is_none_or(|row| {
+                    row.vector != point.vector || row.payload.to_bytes() != point.payload
+                })
+            });
+        }
+        if !points.is_empty() {
+            let written = self.store.upsert(space, &points, &columns, &batch.embedder).await?;
+            self.applied(space, written.seq).await;
+        }
+        Ok((count - points.len()) as u64)
     }
 
     /// Deletes the points of items.
@@ -112,6 +127,7 @@ impl App {
                 format!("{} items; a deletion has 1 to {DELETE_ITEMS_MAX}", item_ids.len());
             return Err(ServiceError::invalid("item_ids", message));
         }
+        no_nuls("item_ids", item_ids)?;
         let written = self.store.delete_points(&space, item_ids).await?;
         self.applied(&space, written.seq).await;
         Ok(written)
@@ -134,6 +150,7 @@ impl App {
                 format!("{} items; a look-up has 1 to {BATCH_POINTS_MAX}", item_ids.len());
             return Err(ServiceError::invalid("item_ids", message));
         }
+        no_nuls("item_ids", item_ids)?;
         let points = self.store.points_of(&space, item_ids).await?;
         Ok((space, points))
     }
@@ -190,8 +207,7 @@ impl App {
             return Ok(u64::try_from(found.points).unwrap_or(0));
         }
         if let Some(index) = self.index_at(&space, crate::model::Consistency::Strong).await? {
-            let parsed = self.index_filter(&index, filter)?;
-            let passing = parsed.map(|filter| self.passing(&index, &filter)).transpose()?;
+            let passing = allowed(&index, filter)?;
             return Ok(passing.map_or_else(|| index.summary().points, |passing| passing.len()));
         }
         let Some((filter, columns)) = self.row_filter(&space, filter).await? else { return Ok(0) };
@@ -220,25 +236,45 @@ impl App {
     }
 }
 
-/// A filter that cannot be understood.
-pub(super) fn filter_error(error: &filter::FilterError) -> ServiceError {
-    ServiceError::invalid("filter", error).reason("FILTER_INVALID").with("column", error.column)
+/// A write's points as their rows will be, and the columns of their payload.
+fn rows_of(
+    space: &Space,
+    batch: &Batch,
+) -> Result<(Vec<NewPoint>, BTreeMap<String, ColumnType>), ServiceError> {
+    check_embedder(&batch.embedder)?;
+    if batch.points.is_empty() || batch.points.len() > BATCH_POINTS_MAX {
+        let message = format!("{} points; a write has 1 to {BATCH_POINTS_MAX}", batch.points.len());
+        return Err(ServiceError::invalid("points", message));
+    }
+    let mut seen = BTreeSet::new();
+    let mut columns: BTreeMap<String, ColumnType> = BTreeMap::new();
+    let mut points = Vec::with_capacity(batch.points.len());
+    for (at, point) in batch.points.iter().enumerate() {
+        check_item_id(&format!("points[{at}].item_id"), &point.item_id)?;
+        if !seen.insert(point.item_id.as_str()) {
+            let message = format!("{:?} is there twice in one write", point.item_id);
+            return Err(ServiceError::invalid(&format!("points[{at}].item_id"), message));
+        }
+        points.push(checked(space, at, point, &mut columns)?);
+    }
+    Ok((points, columns))
 }
 
-/// The rows that pass.
-fn passing_rows(
+/// The rows that pass, in their order.
+pub(super) fn passing_rows(
     filter: &Filter,
     columns: &BTreeMap<String, ColumnType>,
     rows: Vec<Point>,
 ) -> Result<Vec<Point>, ServiceError> {
     let mut index = PayloadIndex::with_columns(columns);
-    for row in &rows {
-        index.insert(row.number, &row.item_id, &row.payload);
+    // By their places: an index takes ascending numbers, and memory for what lies between.
+    for (at, row) in (0..).zip(&rows) {
+        index.insert(at, &row.item_id, &row.payload);
     }
     let passing = index
         .passing(filter)
         .map_err(|error| ServiceError::invalid("filter", error).reason("FILTER_INVALID"))?;
-    Ok(rows.into_iter().filter(|row| passing.contains(row.number)).collect())
+    Ok((0..).zip(rows).filter(|(at, _)| passing.contains(*at)).map(|(_, row)| row).collect())
 }
 
 /// Whether a point is one of the space's.
@@ -247,15 +283,16 @@ pub(super) fn check_point(space: &Space, point: &Upsert) -> Result<(), ServiceEr
     checked(space, 0, point, &mut BTreeMap::new()).map(drop)
 }
 
+fn no_nuls(field: &str, texts: &[String]) -> Result<(), ServiceError> {
+    texts.iter().enumerate().try_for_each(|(at, text)| no_nul(&format!("{field}[{at}]"), text))
+}
+
 fn check_item_id(field: &str, item_id: &str) -> Result<(), ServiceError> {
     if item_id.is_empty() || item_id.len() > ITEM_ID_BYTES_MAX {
         let message = format!("{} bytes; an item id has 1 to {ITEM_ID_BYTES_MAX}", item_id.len());
         return Err(ServiceError::invalid(field, message));
     }
-    if item_id.contains('\0') {
-        return Err(ServiceError::invalid(field, "holds a NUL character"));
-    }
-    Ok(())
+    no_nul(field, item_id)
 }
 
 /// A point as its row will be, and its columns among those known so far.

@@ -4,33 +4,12 @@
 use std::sync::Arc;
 
 use embedder::Embedding;
-use filter::Filter;
 use service_error::ServiceError;
-use space_index::{Point, SpaceIndex};
+use space_index::Point;
+use vector_questions::{Part, Plan};
 
 use crate::app::App;
-use crate::app::points::filter_error;
-use crate::model::{FusionMethod, IndexFailure, Match, OwnedVector, Question, Recommend, Space};
-
-/// A question that needs only the index.
-#[derive(Debug)]
-pub(super) enum Plan {
-    /// Near to a vector, but not these items.
-    Near(OwnedVector, Vec<String>),
-    /// Words of a column.
-    Match(Match),
-    /// What several find.
-    Fusion(FusionMethod, Vec<Part>),
-}
-
-/// A part of a fusion.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub plan: Plan,
-    pub k: usize,
-    pub filter: String,
-    pub weight: f64,
-}
+use crate::model::{OwnedVector, Question, Recommend, Space};
 
 impl App {
     /// Looks up what a question names.
@@ -127,25 +106,6 @@ impl App {
         let vector = OwnedVector::Floats(target);
         vector.stored(&space.vectors, "query.recommend")?;
         Ok(Plan::Near(vector, all))
-    }
-
-    /// A filter over the columns of an index; nothing for an empty text.
-    pub(super) fn index_filter(
-        &self,
-        index: &SpaceIndex,
-        text: &str,
-    ) -> Result<Option<Filter>, ServiceError> {
-        let schema = index.payload().schema();
-        Filter::parse_optional(text, &schema).map_err(|error| filter_error(&error))
-    }
-
-    /// The points that pass.
-    pub(super) fn passing(
-        &self,
-        index: &SpaceIndex,
-        filter: &Filter,
-    ) -> Result<space_index::Passing, ServiceError> {
-        index.passing(filter).map_err(|error| IndexFailure(&error).into())
     }
 }
 

@@ -7,15 +7,18 @@ use options_api::v1::Level;
 use payload_index::Facets;
 use service_error::ServiceError;
 use space_index::SpaceIndex;
+use vector_questions::{Plan, allowed, answer};
 
 use crate::app::App;
-use crate::app::answer::{allowed, answer};
 use crate::app::live::Slot;
-use crate::app::question::Plan;
 use crate::model::{Address, Ask, Consistency, OwnedVector, Question, SearchResult, Space};
 
 /// The most queries of a batch.
 const QUERIES_MAX: usize = 1_000;
+/// The most hits that all queries of a batch ask for together.
+const BATCH_HITS_MAX: usize = 500_000;
+/// The most bytes of an answer's items, payload and vectors.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Points times dimensions beyond which even a walk is done away from the serving threads.
 const INLINE_MAX: u64 = 400_000_000;
 /// The most hits whose payload or vector is looked up at once.
@@ -49,7 +52,7 @@ impl App {
         let plan = self.plan(&space, question(&space)?).await?;
         let mut results = self.answered(&space, vec![plan], &ask).await?;
         let mut result = results.pop().unwrap_or_default();
-        self.look_up(&space, &ask, &mut result).await?;
+        self.look_up(&space, &ask, &mut result, &mut 0).await?;
         Ok((space, result))
     }
 
@@ -72,13 +75,22 @@ impl App {
             let message = format!("{} queries; a batch has 1 to {QUERIES_MAX}", questions.len());
             return Err(ServiceError::invalid("queries", message));
         }
+        if questions.len() * ask.k > BATCH_HITS_MAX {
+            let message = format!(
+                "{} queries × k = {} are more than {BATCH_HITS_MAX} hits; ask in several batches",
+                questions.len(),
+                ask.k
+            );
+            return Err(ServiceError::invalid("queries", message).reason("BATCH_TOO_LARGE"));
+        }
         let mut plans = Vec::with_capacity(questions.len());
         for question in questions {
             plans.push(self.plan(&space, question).await?);
         }
         let mut results = self.answered(&space, plans, &ask).await?;
+        let mut bytes = 0;
         for result in &mut results {
-            self.look_up(&space, &ask, result).await?;
+            self.look_up(&space, &ask, result, &mut bytes).await?;
         }
         Ok((space, results))
     }
@@ -149,19 +161,27 @@ impl App {
         Err(ServiceError::invalid("consistency.at_least", message).reason("TOKEN_UNKNOWN"))
     }
 
-    /// Payload and vectors of the hits, from their rows.
+    /// Payload and vectors of the hits, from their rows; `bytes` counts the answer's.
     async fn look_up(
         &self,
         space: &Arc<Space>,
         ask: &Ask,
         result: &mut SearchResult,
+        bytes: &mut usize,
     ) -> Result<(), ServiceError> {
+        *bytes += result.found.iter().map(|hit| hit.item_id.len()).sum::<usize>();
+        is_answerable(*bytes)?;
         if !ask.with_payload && !ask.with_vector {
             return Ok(());
         }
         for some in result.found.chunks_mut(LOOKED_UP) {
             let numbers: Vec<u32> = some.iter().map(|hit| hit.number).collect();
             let points = self.store.points_numbered(space, &numbers).await?;
+            for point in &points {
+                *bytes += if ask.with_payload { point.payload.to_bytes().len() } else { 0 };
+                *bytes += if ask.with_vector { point.vector.len() } else { 0 };
+            }
+            is_answerable(*bytes)?;
             let by_number: std::collections::HashMap<u32, _> =
                 points.into_iter().map(|point| (point.number, point)).collect();
             for hit in some {
@@ -181,7 +201,8 @@ impl App {
     /// Counts the values of a column.
     ///
     /// # Errors
-    /// `InvalidArgument` for a column or filter that does not fit; `Unavailable` while cold.
+    /// `InvalidArgument` for a column or filter that does not fit; `ResourceExhausted` for a
+    /// space that is too large to be counted in its rows while it has no index.
     pub async fn facets(
         &self,
         caller: &Caller,
@@ -192,21 +213,34 @@ impl App {
         let action = "quarry.vectors.v1.SearchService/FacetPoints";
         let space = self.space_for(caller, Level::Read, address, action).await?;
         let Some(index) = self.index_at(&space, Consistency::Strong).await? else {
-            return Err(ServiceError::unavailable("the index is being loaded; try again soon")
-                .reason("INDEX_NOT_READY"));
+            return self.facets_of_rows(&space, (column, filter), limit).await;
         };
         let allowed = allowed(&index, filter)?;
         let payload = index.payload();
         let among = allowed.as_deref().unwrap_or_else(|| payload.live());
         let facets = payload.facets(column, among, limit).ok_or_else(|| {
-            let names: Vec<String> =
-                payload.summary().into_iter().map(|summary| summary.name).collect();
-            let message = format!("no column {column:?}; there are {}", names.join(", "));
-            ServiceError::invalid("column", message)
+            let columns = payload.summary().into_iter();
+            no_column(column, columns.map(|summary| summary.name))
         })?;
         let cardinality = among.intersection_len(payload.live());
         Ok(FacetAnswer { facets, cardinality })
     }
+}
+
+/// A column that is not there, beside those that are.
+pub(super) fn no_column(name: &str, columns: impl Iterator<Item = String>) -> ServiceError {
+    let names: Vec<String> = columns.collect();
+    ServiceError::invalid("column", format!("no column {name:?}; there are {}", names.join(", ")))
+}
+
+fn is_answerable(bytes: usize) -> Result<(), ServiceError> {
+    if bytes <= ANSWER_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "the answer has more than {ANSWER_BYTES_MAX} bytes; ask for fewer hits, or without payload and vectors"
+    );
+    Err(ServiceError::exhausted(message).reason("ANSWER_TOO_LARGE"))
 }
 
 /// Answers all, on several threads where each is a plain walk.

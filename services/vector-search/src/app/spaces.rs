@@ -50,11 +50,34 @@ impl App {
             asked.element,
             &asked.embedder,
         )?;
+        self.demand_fitting_embedder(&new)?;
         let space = self.store.create_space(&owner, &new, caller.principal.uuid()).await?;
         if self.settings.postgres_index == PostgresIndex::Always {
             self.store.make_sql_index(&space).await?;
         }
         Ok(space)
+    }
+
+    /// Refuses a space that its embedder's vectors would not fit. A name that is not set up here
+    /// is what the caller calls the maker of its own vectors.
+    fn demand_fitting_embedder(&self, new: &NewSpace) -> Result<(), ServiceError> {
+        let Ok((name, embedder)) = self.embedders.get(&new.embedder) else { return Ok(()) };
+        if new.embedder.is_empty() {
+            return Ok(());
+        }
+        if embedder.dimension() != new.vectors.dimension() as usize {
+            let message = format!(
+                "is {}; vectors of embedder {name} have {} coordinates",
+                new.vectors.dimension(),
+                embedder.dimension()
+            );
+            return Err(ServiceError::invalid("dimension", message).reason("EMBEDDER_MISMATCH"));
+        }
+        if embedder.is_of_bits() != (new.vectors.element() == Element::Bit) {
+            let message = format!("embedder {name} makes vectors of another kind");
+            return Err(ServiceError::invalid("element", message).reason("EMBEDDER_MISMATCH"));
+        }
+        Ok(())
     }
 
     /// A space that the caller may read, as its row is now.

@@ -191,8 +191,12 @@ impl App {
         self.forget_snapshot(&live.space).await;
     }
 
-    /// Does what is due for one of the indexes after another.
+    /// Keeps to the memory budget and does what is due for one of the indexes after another.
     pub async fn upkeep(&self) {
+        for space in self.live.keep_to_budget() {
+            tracing::warn!(space = %space.id, "its index outgrew the memory budget: its rows are searched");
+            self.index_rows(&space).await;
+        }
         let upkeep = self.settings.upkeep();
         for live in self.live.ready() {
             let beyond = live.index.cursor() - live.index.snapshot_seq();

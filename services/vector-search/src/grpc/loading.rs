@@ -33,7 +33,10 @@ impl LoadingService for Loading {
             self.0.load_vectors(&caller, &address, load).await
         };
         let queued = queued.await;
-        answer(queued.map(|job| wire::LoadVectorsResponse { job: format!("vector-search/{job}") }))
+        answer(queued.map(|filling| wire::LoadVectorsResponse {
+            job: format!("vector-search/{}", filling.job),
+            columns_left_out: filling.left_out,
+        }))
     }
 
     async fn embed_dataset(
@@ -56,6 +59,9 @@ impl LoadingService for Loading {
             self.0.embed_dataset(&caller, &address, embed).await
         };
         let queued = queued.await;
-        answer(queued.map(|job| wire::EmbedDatasetResponse { job: format!("vector-search/{job}") }))
+        answer(queued.map(|filling| wire::EmbedDatasetResponse {
+            job: format!("vector-search/{}", filling.job),
+            columns_left_out: filling.left_out,
+        }))
     }
 }

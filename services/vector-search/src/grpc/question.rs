@@ -6,7 +6,7 @@ use vectors_api::v1::query::Kind;
 
 use crate::model::{
     Consistency, DEPTH_MAX, FusionMethod, Match, OwnedVector, PREFETCH_MAX, Prefetch, Question,
-    Recommend, Space,
+    Recommend, Space, no_nul,
 };
 
 /// Hits that a part of a fusion hands on when it does not say.
@@ -34,9 +34,11 @@ fn question(
         )
     })?;
     let not_empty = |name: &str, text: String| {
+        let field = format!("{field}.{name}");
         if text.trim().is_empty() {
-            return Err(ServiceError::invalid(&format!("{field}.{name}"), "is empty"));
+            return Err(ServiceError::invalid(&field, "is empty"));
         }
+        no_nul(&field, &text)?;
         Ok(text)
     };
     Ok(match kind {
@@ -53,6 +55,13 @@ fn question(
                 let one = |given| vector(space, &format!("{field}.recommend"), given);
                 given.into_iter().map(one).collect::<Result<Vec<_>, _>>()
             };
+            for (name, items) in [
+                ("positive_item_ids", &recommend.positive_item_ids),
+                ("negative_item_ids", &recommend.negative_item_ids),
+            ] {
+                let named = format!("{field}.recommend.{name}");
+                items.iter().try_for_each(|item| no_nul(&named, item))?;
+            }
             Question::Recommend(Recommend {
                 positive_items: recommend.positive_item_ids,
                 negative_items: recommend.negative_item_ids,

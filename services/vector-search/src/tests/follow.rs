@@ -262,3 +262,22 @@ async fn the_budget_is_kept_by_letting_go_what_was_used_longest_ago() {
     })
     .await;
 }
+
+/// What is written to an index that is in memory counts too.
+#[tokio::test]
+async fn an_index_that_outgrows_the_budget_is_let_go() {
+    everywhere(async |sql, dir| {
+        let house = House::with(sql, dir, |settings| settings.memory_bytes_max = 60_000).await;
+        house.create("s", 8, api::Metric::L2).await.unwrap();
+        assert!(house.found(near("s", &[0.0; 8], 1)).await.is_empty());
+        assert_eq!(house.stats("s").await.state, "ready");
+        let vectors = fill(&house, "s", 1_500).await;
+        eventually("an index that is let go", async || {
+            (house.stats("s").await.state == "over_budget").then_some(())
+        })
+        .await;
+        assert!(house.stats("s").await.memory_used_bytes <= 60_000);
+        assert_eq!(house.found(strong("s", &vectors[7], 1)).await, ["i7"], "its rows are searched");
+    })
+    .await;
+}

@@ -315,7 +315,14 @@ async fn a_context_is_assembled_of_what_is_near() {
             ..Default::default()
         };
         let mut client = GenerationsServiceClient::new(house.transport.clone());
-        let made = client.assemble_context(house.own(request)).await.unwrap().into_inner();
+        let made = client.assemble_context(house.own(request.clone())).await.unwrap().into_inner();
+        for column in ["", "word"] {
+            let wrong =
+                api::AssembleContextRequest { text_column: column.into(), ..request.clone() };
+            let outcome = client.assemble_context(house.own(wrong)).await;
+            let error = refused(outcome.map_err(ServiceError::from), Code::InvalidArgument);
+            assert_eq!(error.field_name(), Some("text_column"), "{error}");
+        }
         assert_eq!(made.augmented_prompt, "- a cat {prompt}\n=> draw");
         assert_eq!(
             (made.retrieved_examples.len(), made.retrieved_examples[0].item_id.as_str()),

@@ -370,3 +370,193 @@ async fn bits_and_small_numbers_are_vectors_too() {
     })
     .await;
 }
+
+/// Beside a house one whose memory is too small for any index.
+async fn starved(house: &House, sql: &SqlSettings, dir: &Path) -> House {
+    let own = |settings: &mut Settings| {
+        settings.memory_bytes_max = 1;
+        settings.index_dir = Some(dir.join("starved"));
+        settings.postgres_index = crate::PostgresIndex::Never;
+    };
+    let (identity, catalog) = (house.identity.clone(), house.catalog.clone());
+    let starved = House::beside(sql.clone(), dir, own, identity, catalog).await;
+    starved.grant(&house.owner, Level::Owner).await;
+    starved
+}
+
+async fn by_both(houses: [&House; 2], asked: &api::SearchRequest) -> Vec<api::SearchResponse> {
+    let mut answers = Vec::new();
+    for house in houses {
+        let request = house.by(&houses[0].owner, asked.clone());
+        answers.push(house.searches().search(request).await.unwrap().into_inner());
+    }
+    answers
+}
+
+#[tokio::test]
+async fn a_hit_of_exactly_the_threshold_is_one() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql.clone(), dir).await;
+        let starved = starved(&house, &sql, dir).await;
+        house.create("bits", 10, api::Metric::Hamming).await.unwrap();
+        let bits = |ones: usize| {
+            let values: Vec<f32> = (0..10).map(|at| if at < ones { 1.0 } else { 0.0 }).collect();
+            point(&format!("{ones}"), &values, &[])
+        };
+        house.upsert("bits", (0..=10).map(bits).collect()).await.unwrap();
+        for differ in 0..=10_u8 {
+            let mut asked = near("bits", &[0.0; 10], 20);
+            asked.threshold = Some(f64::from(10 - differ) / 10.0);
+            for got in by_both([&house, &starved], &asked).await {
+                assert_eq!(got.hits.len(), usize::from(differ) + 1, "{:?}", asked.threshold);
+            }
+        }
+        for metric in METRICS {
+            let space = format!("t{}", metric as i32);
+            let vectors = filled(&house, &space, metric).await;
+            let mut asked = near(&space, &vectors[3], 40);
+            asked.exact = true;
+            let all = house.search(asked.clone()).await.unwrap().hits;
+            for at in [0, 7, 39] {
+                asked.threshold = Some(all[at].score);
+                let expected = all.iter().filter(|hit| hit.score >= all[at].score).count();
+                for got in by_both([&house, &starved], &asked).await {
+                    assert_eq!(got.hits.len(), expected, "{metric:?} {at}");
+                    assert_eq!(got.hits[at].item_id, all[at].item_id);
+                }
+            }
+        }
+    })
+    .await;
+}
+
+/// Many are equally far: which of them are answered is not a matter of who was written first.
+#[tokio::test]
+async fn of_equals_the_item_decides() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql.clone(), dir).await;
+        let starved = starved(&house, &sql, dir).await;
+        for (space, step) in [("up", 1), ("mixed", 7)] {
+            house.create(space, 2, api::Metric::L2).await.unwrap();
+            let at = |n: usize| (n * step) % 60;
+            let same = |n: usize| point(&format!("i{:02}", at(n)), &[1.0, 1.0], &[]);
+            house.upsert(space, (0..60).map(same).collect()).await.unwrap();
+            house.upsert(space, vec![point("z", &[0.0, 0.0], &[])]).await.unwrap();
+            let mut asked = near(space, &[0.0, 0.0], 5);
+            asked.exact = true;
+            for got in by_both([&house, &starved], &asked).await {
+                assert_eq!(items(&got), ["z", "i00", "i01", "i02", "i03"], "{space}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_distance_bounds_vectors_alone() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        filled(&house, "s", api::Metric::Cosine).await;
+        let words = Kind::Match(api::TextMatch { column: "words".into(), text: "common".into() });
+        let part = api::Prefetch {
+            query: Some(api::Query { kind: Some(words.clone()) }),
+            ..Default::default()
+        };
+        let fusion = Kind::Fusion(api::Fusion { prefetch: vec![part], ..Default::default() });
+        for kind in [words, fusion] {
+            let mut asked = asking("s", kind, 3);
+            house.search(asked.clone()).await.unwrap();
+            asked.distance_max = Some(0.5);
+            let error = refused(house.search(asked).await, Code::InvalidArgument);
+            assert_eq!(error.field_name(), Some("distance_max"));
+        }
+    })
+    .await;
+}
+
+/// One value has more points near than one search finds: the others are found all the same.
+#[tokio::test]
+async fn groups_are_found_behind_a_crowd() {
+    let dir = tempfile::tempdir().unwrap();
+    // The crowd is of the index, not of a database: one is enough.
+    let sql = sql_store::testing::databases(dir.path()).await.unwrap().remove(0);
+    let house = House::new(sql, dir.path()).await;
+    house.create("s", 2, api::Metric::L2).await.unwrap();
+    for batch in 0..11 {
+        let crowd = (0..1_000).map(|n| {
+            let values = [(batch * 1_000 + n) as f32 * 1e-6, 0.0];
+            point(&format!("c{batch}-{n}"), &values, &[("kind", text("crowd"))])
+        });
+        house.upsert("s", crowd.collect()).await.unwrap();
+    }
+    let far = |item: &str, x: f32, kind: &str| point(item, &[x, 0.0], &[("kind", text(kind))]);
+    let alone = point("no kind", &[0.5, 0.0], &[]);
+    let others = vec![far("b", 3.0, "b"), far("a", 2.0, "a"), far("a2", 4.0, "a"), alone];
+    house.upsert("s", others).await.unwrap();
+    let mut asked = near("s", &[0.0, 0.0], 3);
+    asked.grouping = Some(api::Grouping { column: "kind".into(), size: 2 });
+    let got = house.search(asked.clone()).await.unwrap();
+    assert_eq!(items(&got), ["c0-0", "c0-1", "a", "a2", "b"]);
+    assert!(!got.explain.unwrap().short);
+    asked.k = Some(4);
+    assert!(house.search(asked).await.unwrap().explain.unwrap().short, "there are three");
+}
+
+#[tokio::test]
+async fn values_are_counted_without_an_index_too() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql.clone(), dir).await;
+        let starved = starved(&house, &sql, dir).await;
+        filled(&house, "s", api::Metric::L2).await;
+        let asked = |column: &str, filter: &str| api::FacetPointsRequest {
+            namespace: "ns".into(),
+            space: "s".into(),
+            column: column.into(),
+            filter: filter.into(),
+            ..Default::default()
+        };
+        for filter in ["", "n < 100", "n > 290 AND kind = \"cat\""] {
+            let mut answers = Vec::new();
+            for who in [&house, &starved] {
+                let request = who.by(&house.owner, asked("kind", filter));
+                answers.push(who.searches().facet_points(request).await.unwrap().into_inner());
+            }
+            assert_eq!(answers[0], answers[1], "{filter}");
+        }
+        let request = starved.by(&house.owner, asked("absent", ""));
+        let outcome = starved.searches().facet_points(request).await;
+        refused(outcome.map_err(ServiceError::from), Code::InvalidArgument);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_has_a_size() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.create("s", 2, api::Metric::L2).await.unwrap();
+        let long = "x".repeat(60_000);
+        let points = (0..20).map(|n| point(&format!("i{n}"), &[1.0, 2.0], &[("t", text(&long))]));
+        house.upsert("s", points.collect()).await.unwrap();
+        let query = near("s", &[0.0, 0.0], 1).query.unwrap();
+        let batch = |queries: usize, k: i32, with_payload: bool| api::SearchBatchRequest {
+            namespace: "ns".into(),
+            space: "s".into(),
+            queries: vec![query.clone(); queries],
+            k: Some(k),
+            with_payload,
+            ..Default::default()
+        };
+        let ask = async |request| {
+            let answer = house.searches().search_batch(house.own(request)).await;
+            answer.map(tonic::Response::into_inner).map_err(ServiceError::from)
+        };
+        let error = refused(ask(batch(1_000, 10_000, false)).await, Code::InvalidArgument);
+        assert_eq!(error.field_name(), Some("queries"), "{error}");
+        let error = refused(ask(batch(60, 20, true)).await, Code::ResourceExhausted);
+        assert!(error.reason_is("ANSWER_TOO_LARGE"), "{error}");
+        assert_eq!(ask(batch(60, 20, false)).await.unwrap().results.len(), 60);
+        assert_eq!(ask(batch(5, 20, true)).await.unwrap().results[4].hits.len(), 20);
+    })
+    .await;
+}

@@ -172,3 +172,39 @@ async fn many_owners_are_looked_for_in_one_list() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_space_fits_the_embedder_that_it_names() {
+    everywhere(async |sql, dir| {
+        let house = House::with(sql, dir, |settings| {
+            let hash = embedder::EmbedderSettings::PerceptualHash;
+            settings.embedders.insert("copies".into(), hash);
+        })
+        .await;
+        let create = |space: &str, dimension: i32, metric: api::Metric, embedder: &str| {
+            let request = api::CreateSpaceRequest {
+                namespace: "ns".into(),
+                space: space.into(),
+                dimension,
+                metric: metric.into(),
+                embedder: embedder.into(),
+                ..Default::default()
+            };
+            house.own(request)
+        };
+        for (dimension, metric, field) in
+            [(65, api::Metric::Hamming, "dimension"), (64, api::Metric::Cosine, "element")]
+        {
+            let outcome =
+                house.spaces().create_space(create("s", dimension, metric, "copies")).await;
+            let error = refused(outcome.map_err(ServiceError::from), Code::InvalidArgument);
+            assert_eq!(error.field_name(), Some(field), "{error}");
+        }
+        let good = create("s", 64, api::Metric::Hamming, "copies");
+        house.spaces().create_space(good).await.unwrap();
+        // The caller's own word for its own vectors.
+        let own = create("mine", 65, api::Metric::Cosine, "my-model");
+        house.spaces().create_space(own).await.unwrap();
+    })
+    .await;
+}

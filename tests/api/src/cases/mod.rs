@@ -134,6 +134,7 @@ pub const CASES: &[Case] = &[
     case("vectors: in and out, nearest first", |s| Box::pin(vectors::round_trip(s))),
     case("vectors: who may", |s| Box::pin(vectors::permissions(s))),
     case("vectors: a dataset's own", |s| Box::pin(vectors::load(s))),
+    case("vectors: halves of a dataset", |s| Box::pin(vectors::halves(s))),
     case("vectors: FAISS in and out", |s| Box::pin(retrieval::faiss(s))),
     case("vectors: images, generations, contexts", |s| Box::pin(retrieval::generations(s))),
     case("vectors: command line", |s| Box::pin(vectors::command_line(s))),

@@ -4,8 +4,9 @@ use std::fs;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
+    ArrayRef, BinaryArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
 };
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
 use harness::{Session, eventually, put};
 use identity_api::v1::TokenScope;
@@ -249,10 +250,12 @@ pub async fn load(stage: &Stage) {
     assert_eq!(loaded["job"]["result"]["rows"], 3_000, "{loaded}");
     let shown = platform.cli(&["spaces", "show", &space, "-o", "json"]).await.json();
     assert_eq!(shown["space"]["point_count"], 3_000);
-    // Twice is as good as once.
-    platform.cli(&load).await.json();
+    // Twice is as good as once, and what is there already is not written again.
+    let again = platform.cli(&load).await.json();
+    assert_eq!(again["job"]["result"]["unchanged"], 3_000, "{again}");
     let shown = platform.cli(&["spaces", "show", &space, "-o", "json"]).await.json();
-    assert_eq!(shown["space"]["point_count"], 3_000);
+    let (count, token) = (&shown["space"]["point_count"], &shown["space"]["token"]);
+    assert_eq!((count, token), (&json!(3_000), &json!(3_000)), "{shown}");
     let search = [
         "vectors",
         "search",
@@ -278,7 +281,81 @@ pub async fn load(stage: &Stage) {
     assert_eq!(items.len(), 3, "{found}");
     assert!(items[..2].iter().all(|id| ["5", "13"].contains(id)), "{found}");
     assert!(["1", "17"].contains(&items[2]), "{found}");
+    small_writes(stage, &ns, &load).await;
     wrong_loads(stage, &dataset, &load).await;
+}
+
+/// A load reads the dataset as it is: what was written to it one by one, too.
+async fn small_writes(stage: &Stage, ns: &str, load: &[&str]) {
+    let (admin, url) = (&stage.admin, format!("/v1/namespaces/{ns}/datasets/d/items"));
+    let one = |value: f64| json!({ "double_value": value });
+    let vector = json!({ "list_value": { "values": [one(5.0), one(5.0), one(5.0), one(5.0)] } });
+    let cells = json!({
+        "id": { "int_value": "9000" },
+        "section": { "string_value": "new" },
+        "embedding": vector,
+    });
+    let made = admin.post(&url, &json!({ "cells": cells })).await;
+    assert_eq!(made.status, 200, "{made:?}");
+    let moved = json!({ "cells": { "section": { "string_value": "moved" } } });
+    let patched = admin.patch(&format!("{url}/6"), &moved).await;
+    assert_eq!(patched.status, 200, "{patched:?}");
+    assert_eq!(admin.delete(&format!("{url}/7")).await.status, 200);
+    let loaded = stage.platform.cli(load).await.json();
+    let result = &loaded["job"]["result"];
+    assert_eq!((&result["rows"], &result["unchanged"]), (&json!(3_000), &json!(2_998)), "{loaded}");
+    let search = format!("/v1/namespaces/{ns}/datasets/d/spaces/s:search");
+    for (filter, item) in [("section = \"new\"", "9000"), ("section = \"moved\"", "6")] {
+        let query = json!({ "vector": { "values": [5.0, 5.0, 5.0, 5.0] } });
+        let body = json!({ "query": query, "k": 2, "filter": filter });
+        let found = admin.post(&search, &body).await.json();
+        assert_eq!(found["hits"].as_array().map(Vec::len), Some(1), "{found}");
+        assert_eq!(found["hits"][0]["item_id"], item, "{found}");
+    }
+    // A version that is named is read as it was.
+    let mut version = load.to_vec();
+    let named = format!("{ns}/d@1");
+    version[2] = &named;
+    let loaded = stage.platform.cli(&version).await.json();
+    assert_eq!(loaded["job"]["result"]["unchanged"], 2_999, "only that one row differs: {loaded}");
+}
+
+/// Vectors of half precision, and a column that nothing can be filtered by.
+pub async fn halves(stage: &Stage) {
+    let ns = stage.namespace().await;
+    let values: Vec<f32> = (0..100).flat_map(|n| [n as f32 / 8.0, 1.0]).collect();
+    let halves = cast(&Float32Array::from(values), &DataType::Float16).expect("halves");
+    let field = Arc::new(Field::new_list_field(DataType::Float16, true));
+    let vectors = FixedSizeListArray::new(field, 2, halves, None);
+    let blobs = BinaryArray::from_iter_values((0..100).map(|n: u8| [n]));
+    let rows = RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(Int64Array::from_iter_values(0..100)) as ArrayRef, false),
+        ("blob", Arc::new(blobs), true),
+        ("half", Arc::new(vectors), true),
+    ]);
+    put(&stage.admin, &ns, "d", vec![rows.expect("a batch")]).await.expect("a put");
+    let (dataset, space) = (format!("{ns}/d"), format!("{ns}/d/s"));
+    let request = api::CreateSpaceRequest {
+        namespace: ns.clone(),
+        dataset: "d".into(),
+        space: "s".into(),
+        dimension: 2,
+        metric: api::Metric::L2.into(),
+        element: api::Element::F16.into(),
+        ..Default::default()
+    };
+    stage.admin.spaces().create_space(request).await.expect("a space");
+    let load = ["vectors", "load", &dataset, "--space", "s", "--id-column", "id"];
+    let load = [&load[..], &["--vector-column", "half", "-o", "json"]].concat();
+    let loaded = stage.platform.cli(&load).await.json();
+    assert_eq!(loaded["job"]["result"]["rows"], 100, "{loaded}");
+    assert_eq!(loaded["columns_left_out"], json!(["blob"]), "{loaded}");
+    let search = ["vectors", "search", "--space", &space, "--item", "40", "-k", "2", "--exact"];
+    let found = stage.platform.cli(&[&search[..], &["-o", "json"]].concat()).await.json();
+    // Equally far: the item decides.
+    assert_eq!(found["results"][0]["item_id"], "39", "{found}");
+    assert_eq!(found["results"][1]["item_id"], "41", "{found}");
+    assert_eq!(found["results"][1]["distance"], 0.125, "{found}");
 }
 
 /// Columns and spaces that are not there, or do not fit.
