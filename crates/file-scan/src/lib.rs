@@ -9,6 +9,7 @@ mod media;
 pub mod names;
 mod root;
 mod rules;
+mod volume;
 mod walk;
 
 pub use contents::{Content, HEAD_BYTES, HashError, Hasher, mark_of, same_bytes};
@@ -18,6 +19,7 @@ pub use large::{Large, Paged};
 pub use media::{MediaFacts, MediaLimits, media_facts, similarity, similarity_of};
 pub use root::{Dir, Identity, Root, RootError};
 pub use rules::Rules;
+pub use volume::Volume;
 pub use walk::{Lister, Task, WalkOptions, WalkSummary, walk, walk_by};
 
 #[cfg(test)]

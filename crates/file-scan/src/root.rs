@@ -86,6 +86,10 @@ impl Root {
         &self.path
     }
 
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     /// Which directory it is.
     #[must_use]
     pub const fn identity(&self) -> Identity {

@@ -15,7 +15,10 @@ use super::scan::{Pace, VerifyArguments};
 use crate::model::{Location, Mode};
 use crate::store::{Hashed, HashedBy, ScanKey, ToHash, Which};
 
-const CHUNK_FILES: u32 = 8_192;
+const CHUNK_FILES: u32 = 4_096;
+/// Of a scan that hashes more files, and more than half of the location's, the log
+/// does not tell one by one: its readers begin anew.
+const TOLD_MAX: i64 = 1_000;
 /// A time that is this fresh may be borne by a later change too: clocks of
 /// file systems move in steps.
 pub(super) const FRESH_NANOS: i64 = 20_000_000;
@@ -42,35 +45,65 @@ impl Indexer {
         let source: SharedSource = Arc::new(source.clone());
         let mut pace = Pace::new(work, scan.generation);
         let which = if mode == Mode::Deep { Which::UnhashedOrUnseen } else { Which::Unhashed };
+        let told_max = TOLD_MAX.max(location.files / 2);
+        let to_hash = self.store.to_hash_count(location.id, which, told_max + 1).await?;
+        let is_told = to_hash <= told_max;
         let (mut after, mut done, mut left) = ((0, 0), 0_i64, false);
         let mut chunk = self.store.to_hash(location.id, which, after, CHUNK_FILES).await?;
-        while let Some(last) = chunk.last() {
-            after = (last.dir, last.id);
+        let mut read = Vec::new();
+        while !chunk.is_empty() || !read.is_empty() {
+            after = chunk.last().map_or(after, |last| (last.dir, last.id));
+            let is_end = chunk.is_empty();
+            // While one chunk is read, the one before is stored and the next one looked up.
             let reading = self.read_all(chunk, &source, mode);
-            let next = self.store.to_hash(location.id, which, after, CHUNK_FILES);
-            let (outcomes, next) = futures::join!(reading, next);
-            let mut hashed = Vec::new();
-            for (file, outcome) in outcomes? {
-                match outcome {
-                    Outcome::Hashed(file) => {
-                        left |= file.is_fresh;
-                        hashed.push(*file);
-                    }
-                    Outcome::Moved => left = true,
-                    Outcome::Failed(why) => {
-                        left = true;
-                        work.item_failed(&names::shown(&file.path), &why);
-                    }
+            let storing = self.put_outcomes(work, scan, std::mem::take(&mut read), is_told);
+            let following = async {
+                if is_end {
+                    return Ok(Vec::new());
                 }
-            }
-            done += i64::try_from(hashed.len()).unwrap_or(0);
-            self.store.put_contents(scan, hashed, HashedBy::Server).await?;
+                self.store.to_hash(location.id, which, after, CHUNK_FILES).await
+            };
+            let (now_read, stored, next) = futures::join!(reading, storing, following);
+            let (hashed, is_left) = stored?;
+            (done, left) = (done + hashed, left | is_left);
+            (read, chunk) = (now_read?, next?);
             work.progress(done, Some(location.files.max(done)));
             pace.step().await?;
-            chunk = next?;
         }
         self.store.set_unhashed(scan, left).await?;
         Ok(done)
+    }
+
+    /// Stores what was read; answers how many files were hashed, and whether some
+    /// have to be looked at again.
+    async fn put_outcomes(
+        &self,
+        work: &Work,
+        scan: ScanKey,
+        read: Vec<(ToHash, Outcome)>,
+        is_told: bool,
+    ) -> Result<(i64, bool), ServiceError> {
+        let (mut hashed, mut left) = (Vec::with_capacity(read.len()), false);
+        for (file, outcome) in read {
+            match outcome {
+                Outcome::Hashed(file) => {
+                    left |= file.is_fresh;
+                    hashed.push(*file);
+                }
+                Outcome::Moved => left = true,
+                Outcome::Failed(why) => {
+                    left = true;
+                    work.item_failed(&names::shown(&file.path), &why);
+                }
+            }
+        }
+        let count = i64::try_from(hashed.len()).unwrap_or(0);
+        if is_told {
+            self.store.put_contents(scan, hashed, HashedBy::Server).await?;
+        } else {
+            self.store.put_many_contents(scan, hashed, HashedBy::Server).await?;
+        }
+        Ok((count, left))
     }
 
     async fn read_all(
@@ -151,7 +184,8 @@ fn read_in_threads(
     mode: Mode,
     threads: usize,
 ) -> Vec<(ToHash, Outcome)> {
-    const RUN: usize = 64;
+    // Short: a run of large files is one thread's alone.
+    const RUN: usize = 16;
     let next = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<(usize, Outcome)>> = Mutex::new(Vec::with_capacity(files.len()));
     std::thread::scope(|scope| {

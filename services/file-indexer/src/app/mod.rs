@@ -11,6 +11,8 @@ mod locations;
 mod marks;
 mod scan;
 mod search;
+mod volumes;
+mod walking;
 mod watching;
 
 use std::collections::HashMap;
@@ -37,6 +39,7 @@ pub use locations::{CreateLocation, ScanAsked};
 pub use marks::{MarkScope, Marking};
 pub use scan::{ScanArguments, VerifyArguments};
 pub use search::{QueryText, Shown};
+pub use volumes::{LocationVolume, VolumeKey};
 
 /// Locations that one caller's query looks through.
 const LOCATIONS_MAX: u32 = 10_000;

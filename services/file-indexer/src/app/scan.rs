@@ -3,24 +3,17 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use file_scan::{Identity, Listing, Root, Rules, WalkOptions, WalkSummary, names};
+use file_scan::{Identity, Root, Rules, WalkOptions};
 use file_sources::{Bucket, Source};
 use jobs::{Interrupt, JobResult, Work};
 use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
-use tokio::sync::mpsc;
 
 use super::locations::{blocking, offline};
 use super::{Indexer, elsewhere};
 use crate::model::{Location, Mode};
-use crate::store::{Batch, Listed, Merged, ScanKey};
+use crate::store::ScanKey;
 
-/// Entries and directories that are merged at once: one transaction, and at
-/// most so much is done twice after a kill.
-const BATCH_ENTRIES: usize = 20_000;
-const BATCH_DIRS: usize = 4_000;
-/// Listings between the walk and the merge.
-const QUEUE: usize = 1_024;
 const STEP_EVERY: Duration = Duration::from_secs(2);
 
 /// What a scan was asked for.
@@ -113,9 +106,9 @@ impl Indexer {
             hashed += self.hash_files(&work, &location, scan, &source, mode).await?;
         }
         self.index_names(&work, scan).await?;
-        let differs =
-            merged.added + merged.changed + merged.missing + merged.moved + moved + removed;
-        if differs + hashed + archives.read > 0 {
+        // What is new takes no content from anything.
+        let lost = merged.changed + merged.missing + merged.moved + moved + removed;
+        if lost + archives.read > 0 {
             self.store.forget_contents().await?;
         }
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
@@ -149,7 +142,12 @@ impl Indexer {
         blocking(opened).await.map(Source::Directory)
     }
 
-    fn walk_options(&self, location: &Location) -> Result<WalkOptions, ServiceError> {
+    /// How a location is walked; directories of more entries than `page` in pages.
+    pub(super) fn walk_options(
+        &self,
+        location: &Location,
+        page: usize,
+    ) -> Result<WalkOptions, ServiceError> {
         let rules = Rules::new(&location.rules)
             .map_err(|why| ServiceError::precondition(format!("the location's rules: {why}")))?;
         let closed = Root::open(&self.paths.closed).map(|root| root.identity());
@@ -157,57 +155,9 @@ impl Indexer {
             threads: self.settings.threads(),
             rules,
             closed: closed.into_iter().collect::<Vec<Identity>>(),
+            page: Some(page),
             ..WalkOptions::default()
         })
-    }
-
-    async fn walk_and_merge(
-        &self,
-        work: &Work,
-        location: &Location,
-        scan: ScanKey,
-        source: &Source,
-    ) -> Result<(Merged, WalkSummary), Interrupt> {
-        work.phase("walking", "entries");
-        let options = self.walk_options(location)?;
-        let (send, mut listings) = mpsc::channel::<Walked>(QUEUE);
-        let walked = source.clone();
-        let stopping = work.stopping();
-        let walking = tokio::task::spawn_blocking(move || {
-            let told = |path: &[u8], why: &str| {
-                drop(send.blocking_send(Walked::Told(names::text(path), why.to_owned())));
-            };
-            walked.walk(&options, &told, |listing: Listing| {
-                // The fingerprint is made here, in the walk's threads.
-                let listed = Walked::Listed(Box::new(Listed::from(listing)));
-                !stopping.is_cancelled() && send.blocking_send(listed).is_ok()
-            })
-        });
-        let (mut merged, mut done) = (Merged::default(), 0_i64);
-        let mut pace = Pace::new(work, scan.generation);
-        let expected = Some(location.entries).filter(|entries| *entries > 0);
-        loop {
-            let batch = next_batch(&mut listings, work).await;
-            if batch.listed.is_empty() {
-                break;
-            }
-            done +=
-                batch.listed.iter().map(|listed| listed.listing.entries.len() as i64).sum::<i64>();
-            let now = source.clone();
-            merged +=
-                self.store.merge(scan, batch, |path| now.inode_at(&names::bytes(path))).await?;
-            work.progress(done, expected.map(|expected| expected.max(done)));
-            pace.step().await?;
-        }
-        drop(listings);
-        let summary = walking
-            .await
-            .map_err(|err| ServiceError::internal("the walk failed").caused_by(err))?;
-        if work.is_stopping() || summary.stopped {
-            pace.step().await?;
-            return Err(Interrupt::Stopped);
-        }
-        Ok((merged, summary))
     }
 
     /// Removes what is missing unless it is so much that somebody should say
@@ -280,34 +230,4 @@ impl Indexer {
         }
         Ok(())
     }
-}
-
-/// What the walk hands over.
-enum Walked {
-    Listed(Box<Listed>),
-    /// What can't be an entry, and why.
-    Told(String, String),
-}
-
-/// As many listings as are there, up to a batch; empty at the end of the walk.
-async fn next_batch(listings: &mut mpsc::Receiver<Walked>, work: &Work) -> Batch {
-    let mut batch = Batch::default();
-    let mut entries = 0;
-    while entries < BATCH_ENTRIES && batch.listed.len() < BATCH_DIRS {
-        let listed = match listings.recv().await {
-            Some(Walked::Listed(listed)) => *listed,
-            Some(Walked::Told(path, why)) => {
-                work.item_failed(&names::shown(&path), &why);
-                continue;
-            }
-            None => break,
-        };
-        entries += listed.listing.entries.len() + 1;
-        if let Some(error) = &listed.listing.error {
-            let path = if listed.path.is_empty() { "." } else { listed.path.as_str() };
-            work.item_failed(&names::shown(path), error);
-        }
-        batch.listed.push(listed);
-    }
-    batch
 }

@@ -70,6 +70,14 @@ impl LocationsService for Locations {
         answer(page.await)
     }
 
+    async fn list_volumes(
+        &self,
+        request: Request<wire::ListVolumesRequest>,
+    ) -> Answer<wire::ListVolumesResponse> {
+        let caller = caller::of(&request)?;
+        answer(super::volumes::list(&self.0, &caller, request.into_inner()).await)
+    }
+
     async fn delete_location(
         &self,
         request: Request<wire::DeleteLocationRequest>,

@@ -6,6 +6,7 @@ mod files;
 mod imports;
 mod locations;
 mod marks;
+mod volumes;
 
 use files_api::v1::agent_service_server::AgentServiceServer;
 use files_api::v1::changes_service_server::ChangesServiceServer;

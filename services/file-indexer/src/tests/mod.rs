@@ -7,6 +7,7 @@ mod duplicates;
 mod edits;
 mod faults;
 mod finding;
+mod large;
 mod marks;
 mod places;
 

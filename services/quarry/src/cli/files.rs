@@ -11,8 +11,8 @@ use clap::Subcommand;
 use files_api::v1 as wire;
 use service_error::ServiceError;
 
-use super::Context;
 use super::jobs::JobsCommand;
+use super::{Context, Page};
 use crate::client::Client;
 use crate::failure::Failure;
 
@@ -26,6 +26,8 @@ pub enum FilesCommand {
     /// Directory trees whose files are known
     #[command(subcommand)]
     Location(LocationCommand),
+    /// The file systems, buckets and devices that locations are on
+    Volumes(Page),
     /// Look at a location's files
     Scan(ScanCommand),
     /// Find files
@@ -75,6 +77,7 @@ impl FilesCommand {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Location(command) => command.run(context).await,
+            Self::Volumes(page) => places::volumes(context, page).await,
             Self::Scan(command) => command.run(context).await,
             Self::Search(command) => command.run(context).await,
             Self::Count(command) => command.run(context).await,

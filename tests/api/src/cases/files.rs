@@ -129,12 +129,20 @@ pub async fn permissions(stage: &Stage) {
     let usage = wire::GetUsageRequest { path: path.clone(), ..Default::default() };
     let hidden = session.files().get_usage(usage).await.expect_err("hidden");
     assert_eq!(hidden.code(), Code::NotFound);
+    let volumes = async || {
+        let asked = wire::ListVolumesRequest { page_size: 1_000, ..Default::default() };
+        session.locations().list_volumes(asked).await.expect("volumes").into_inner().volumes
+    };
+    assert!(volumes().await.is_empty(), "a volume tells of locations that are hidden");
     stage.grant(&user, ResourceKind::Location, &made.id, Level::Read).await;
     let seen = eventually("the grant", std::time::Duration::from_secs(2), async || {
         session.locations().get_location(get()).await.ok()
     });
     seen.await;
     assert_eq!(search(&session, query()).await.len(), 2);
+    let seen = volumes().await;
+    assert_eq!((seen.len(), seen[0].location_count), (1, 1), "{seen:?}");
+    assert_eq!(seen[0].locations[0].id, made.id);
     let scan = wire::ScanLocationRequest { id: made.id.clone(), ..Default::default() };
     let refused = session.locations().scan_location(scan).await.expect_err("only reads");
     assert_eq!(refused.code(), Code::PermissionDenied);
@@ -190,5 +198,16 @@ pub async fn command_line(stage: &Stage) {
     );
     let usage = run(&["files", "du", &path, "-o", "json"]).await;
     assert_eq!(usage["total"]["file_count"], 4);
+    let volumes = run(&["files", "volumes", "--page-size", "1000", "-o", "json"]).await;
+    let holds = |volume: &&serde_json::Value| {
+        let locations = volume["locations"].as_array();
+        locations.is_some_and(|all| all.iter().any(|location| location["path"] == path))
+    };
+    let on: Vec<_> = volumes["volumes"].as_array().into_iter().flatten().filter(holds).collect();
+    let [volume] = on.as_slice() else { panic!("on one volume: {volumes}") };
+    assert!(volume["is_there"] == true && volume["device"] == "", "{volume}");
+    assert!(volume["byte_count"].as_i64() >= volume["free_byte_count"].as_i64(), "{volume}");
+    let mount = volume["mount_point"].as_str().unwrap_or("none");
+    assert!(Path::new(&path).starts_with(mount), "{volume}");
     run(&["files", "location", "remove", &path, "-o", "json"]).await;
 }

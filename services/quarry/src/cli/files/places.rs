@@ -23,6 +23,17 @@ const COLUMNS: [Column; 8] = [
     column("problem", "problem"),
 ];
 
+const VOLUME_COLUMNS: [Column; 8] = [
+    column("device", "device"),
+    column("mounted at", "mount_point"),
+    column("type", "file_system"),
+    column("there", "is_there"),
+    column("bytes", "byte_count"),
+    column("free", "free_byte_count"),
+    column("locations", "location_count"),
+    column("seen", "seen_time"),
+];
+
 /// `--mode`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum ModeArg {
@@ -192,6 +203,15 @@ pub(super) async fn scanned(
     let request = wire::ScanLocationRequest { id, mode, accept_removals: false, archives };
     let job = client.locations().scan_location(request).await?.into_inner().job;
     outcome(&follow(context, client, &job).await?)
+}
+
+/// What locations are on.
+pub async fn volumes(context: &Context, page: Page) -> Result<(), Failure> {
+    let (page_size, page_token) = page.parts();
+    let request = wire::ListVolumesRequest { page_size, page_token };
+    let answer = context.client()?.locations().list_volumes(request).await?.into_inner();
+    let json = message_json("quarry.files.v1.ListVolumesResponse", &answer)?;
+    context.output.message(&json, "volumes", &VOLUME_COLUMNS)
 }
 
 /// Reads every hashed file again.
