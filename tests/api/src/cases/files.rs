@@ -198,7 +198,7 @@ pub async fn command_line(stage: &Stage) {
     );
     let usage = run(&["files", "du", &path, "-o", "json"]).await;
     assert_eq!(usage["total"]["file_count"], 4);
-    let volumes = run(&["files", "volumes", "--page-size", "1000", "-o", "json"]).await;
+    let volumes = run(&["files", "volumes", "--limit", "1000", "-o", "json"]).await;
     let holds = |volume: &&serde_json::Value| {
         let locations = volume["locations"].as_array();
         locations.is_some_and(|all| all.iter().any(|location| location["path"] == path))
