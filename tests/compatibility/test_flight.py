@@ -133,3 +133,46 @@ def test_every_type_comes_back_as_it_was(server, namespace):
     _, read = get(client, options, flight.FlightDescriptor.for_path(namespace, "types"))
     assert read.schema.remove_metadata() == table.schema
     assert read.sort_by("id").combine_chunks().equals(table.combine_chunks())
+
+
+def test_the_metadata_of_a_put_picks_its_mode(server, namespace):
+    """A path cannot say a mode; `write_with_metadata` can."""
+    server.cli("namespaces", "create", namespace)
+    client, options = connect(server), bearer(server)
+    path = (namespace, "items")
+    put(client, options, path, tables.table(1_000))
+
+    def put_as(table, metadata):
+        descriptor = flight.FlightDescriptor.for_path(*path)
+        writer, reader = client.do_put(descriptor, table.schema, options)
+        with writer:
+            batch = table.combine_chunks().to_batches()[0]
+            writer.write_with_metadata(batch, metadata)
+            writer.done_writing()
+            return json.loads(reader.read().to_pybytes())
+
+    table = tables.table(1_000)
+    assert put_as(table.slice(0, 10), b'{"mode":"upsert"}')["rows"] == 10
+    assert put_as(table.slice(0, 5), b'{"mode":"delete"}')["rows"] == 5
+    descriptor = flight.FlightDescriptor.for_path(*path)
+    assert get(client, options, descriptor)[1].num_rows == 995
+    assert put_as(table.slice(0, 7), b'{"mode":"overwrite"}')["rows"] == 7
+    assert get(client, options, descriptor)[1].num_rows == 7
+    with pytest.raises(pa.ArrowInvalid, match="replace"):
+        put_as(table.slice(0, 7), b'{"mode":"replace"}')
+
+
+def test_a_large_dictionary_comes_back_each_time(server, namespace):
+    server.cli("namespaces", "create", namespace)
+    client, options = connect(server), bearer(server)
+    count = 131_072
+    words = pa.array([f"{n:>40}" for n in range(count)])
+    words = pa.DictionaryArray.from_arrays(pa.array(range(count), pa.int32()), words)
+    table = pa.table({"id": pa.array(range(count), pa.int64()), "w": words})
+    put(client, options, (namespace, "words"), table)
+    descriptor = flight.FlightDescriptor.for_path(namespace, "words")
+    for _ in range(3):
+        _, read = get(client, options, descriptor)
+        assert read.schema.field("w").type == table.schema.field("w").type
+        assert read["w"].cast(pa.string()).equals(table["w"].cast(pa.string()))
+        assert read["id"].equals(table["id"])

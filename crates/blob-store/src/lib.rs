@@ -22,7 +22,7 @@ use http::Method;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::signer::Signer;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutPayload};
 use service_error::ServiceError;
 
 pub use error::object_error;
@@ -166,6 +166,20 @@ impl BlobStore {
         key: &str,
     ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
         let got = self.store.get(&parse_key(key)?).await.map_err(object_error)?;
+        Ok(got.into_stream().map_err(object_error).boxed())
+    }
+
+    /// A part of an object in pieces, cut at its end.
+    ///
+    /// # Errors
+    /// As [`BlobStore::get_stream`].
+    pub async fn get_stream_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, ServiceError>>, ServiceError> {
+        let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
+        let got = self.store.get_opts(&parse_key(key)?, options).await.map_err(object_error)?;
         Ok(got.into_stream().map_err(object_error).boxed())
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
@@ -123,11 +123,20 @@ pub(crate) fn row_bytes(file: &BlockFile, group: Option<usize>, schema: &Schema)
     (total / rows.max(1)).max(1)
 }
 
-/// Bytes that the rows of a batch take, buffers shared with other rows aside.
+/// Bytes that the rows of a batch take, buffers shared with other rows aside: of a dictionary's
+/// values about those that so many rows can name.
 #[must_use]
 pub fn slice_bytes(batch: &RecordBatch) -> usize {
     let bytes = |column: &dyn Array| {
         column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
     };
-    batch.columns().iter().map(|column| bytes(column)).sum()
+    let of = |column: &ArrayRef| match column.as_any_dictionary_opt() {
+        None => bytes(column),
+        Some(dictionary) => {
+            let values = dictionary.values();
+            let named = dictionary.len().min(values.len());
+            bytes(dictionary.keys()) + bytes(values) / values.len().max(1) * named
+        }
+    };
+    batch.columns().iter().map(of).sum()
 }

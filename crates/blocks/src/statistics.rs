@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use arrow::datatypes::Schema;
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Schema};
 use filter::ColumnRange;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::errors::Result;
@@ -22,7 +22,7 @@ pub struct ColumnStats {
     pub min: Option<ArrayRef>,
     /// The greatest value as an array of one.
     pub max: Option<ArrayRef>,
-    /// Both bounds are values of the column, not cut texts.
+    /// Both bounds are the least and the greatest value: no cut texts, and no NaN beside them.
     pub exact: bool,
 }
 
@@ -47,12 +47,26 @@ pub(crate) fn of_block(
                 exact: true,
             };
             if let Ok(Some(bounds)) = bounds(schema, metadata, field.name()) {
-                (stats.min, stats.max, stats.exact) =
-                    (Some(bounds.min), Some(bounds.max), bounds.exact);
+                // Parquet's bounds leave NaN out, which is above all numbers.
+                let exact = bounds.exact && !batches.iter().any(|b| has_nan(b.column(index)));
+                (stats.min, stats.max, stats.exact) = (Some(bounds.min), Some(bounds.max), exact);
             }
             stats
         })
         .collect()
+}
+
+fn has_nan(column: &ArrayRef) -> bool {
+    fn any<T: ArrowPrimitiveType>(column: &ArrayRef, is_nan: impl Fn(T::Native) -> bool) -> bool {
+        column.as_primitive_opt::<T>().is_some_and(|column| column.iter().flatten().any(is_nan))
+    }
+    match column.data_type() {
+        DataType::Float16 => any::<Float16Type>(column, |value| value.is_nan()),
+        DataType::Float32 => any::<Float32Type>(column, f32::is_nan),
+        DataType::Float64 => any::<Float64Type>(column, f64::is_nan),
+        DataType::Dictionary(_, value) => value.is_floating(),
+        _ => false,
+    }
 }
 
 struct BlockBounds {
@@ -162,6 +176,11 @@ impl PageRanges {
                 .map(|page| u64::try_from(page.first_row_index).unwrap_or(0))
                 .collect(),
         }))
+    }
+
+    /// The least and the greatest value of each page.
+    pub const fn bounds(&self) -> (&ArrayRef, &ArrayRef) {
+        (&self.mins, &self.maxes)
     }
 
     /// The range of the page that holds a row.

@@ -16,6 +16,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 use service_error::ServiceError;
 
+use crate::dictionaries::fitting;
+
 /// gRPC's usual limit is 4 MiB; this leaves room for headers and padding.
 const MESSAGE_BYTES_MAX: usize = 3_500_000;
 /// What a batch that is too large is cut into.
@@ -109,7 +111,9 @@ impl Encoder {
     /// Arrays that Arrow's streams do not know.
     pub fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<Encoded>, ServiceError> {
         let mut messages = Vec::with_capacity(1);
-        self.add(batch, &mut messages).map_err(unencodable)?;
+        for batch in fitting(batch).map_err(unencodable)? {
+            self.add(&batch, &mut messages).map_err(unencodable)?;
+        }
         Ok(messages)
     }
 
@@ -270,6 +274,48 @@ mod tests {
         let (_, back) = round_trip(&batch);
         assert_eq!(back.schema(), batch.schema());
         assert_eq!(back.column(0).len(), 1_000);
+    }
+
+    /// A table that is read again comes in batches that name one large dictionary.
+    #[test]
+    fn large_dictionaries_go_out_in_parts() {
+        let texts: StringArray = (0..131_072).map(|n| Some(format!("{n:>40}"))).collect();
+        let texts: ArrayRef = Arc::new(texts);
+        for (keys, parts) in [((0..131_072).collect::<Vec<i32>>(), 8), (vec![7; 131_072], 1)] {
+            let keys = arrow::array::Int32Array::from(keys);
+            let words = DictionaryArray::<Int32Type>::new(keys, Arc::clone(&texts));
+            let numbers: Int64Array = (0..131_072).collect();
+            let batch = RecordBatch::try_from_iter([
+                ("w", Arc::new(words) as ArrayRef),
+                ("n", Arc::new(numbers)),
+            ])
+            .unwrap();
+            let (count, back) = round_trip(&batch);
+            assert!(count <= parts * 2, "{count} messages");
+            assert_eq!(back.schema(), batch.schema());
+            let plain = |batch: &RecordBatch| {
+                arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8).unwrap()
+            };
+            assert_eq!(&plain(&back), &plain(&batch));
+            assert_eq!(back.column(1), batch.column(1));
+        }
+    }
+
+    #[test]
+    fn rows_of_a_dictionary_are_cut_by_what_they_name() {
+        let texts: StringArray = (0..30_000).map(|n| Some(format!("{n:>40}"))).collect();
+        let keys: arrow::array::Int32Array = (0..500_000).map(|n| Some(n % 30_000)).collect();
+        let words = DictionaryArray::<Int32Type>::new(keys, Arc::new(texts));
+        let numbers: Int64Array = (0..500_000).collect();
+        let batch = RecordBatch::try_from_iter([
+            ("w", Arc::new(words) as ArrayRef),
+            ("n", Arc::new(numbers)),
+        ])
+        .unwrap();
+        // 6 MB of rows and 1.4 MB of values, said once.
+        let (count, back) = round_trip(&batch);
+        assert!((3..=6).contains(&count), "{count} messages");
+        assert_eq!(back.column(1), batch.column(1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod body;
 mod decode;
+mod dictionaries;
 mod encode;
 mod frames;
 

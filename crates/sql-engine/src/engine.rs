@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use crate::error::sql_error;
 use crate::names::CATALOG;
 use crate::parameters::{self, Parameters};
+use crate::running::Shares;
 use crate::statement::Statement;
 use crate::surface;
 use crate::table::Table;
@@ -45,7 +46,7 @@ pub struct EngineSettings {
     pub spill_bytes_max: u64,
     /// Where to; `None`: the system's directory for temporary files.
     pub spill_dir: Option<std::path::PathBuf>,
-    /// Queries that run at once; others wait.
+    /// Queries that run at once; others wait. One asker has at most half as many under way.
     pub queries_max: usize,
     /// How long a query may take, its client's reading included.
     pub time_max: Duration,
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     state: SessionState,
     runtime: Option<Runtime>,
     pub slots: Arc<Semaphore>,
+    pub shares: Shares,
     pub time_max: Duration,
 }
 
@@ -164,6 +166,7 @@ impl Engine {
             state,
             runtime: Some(runtime),
             slots: Arc::new(Semaphore::new(settings.queries_max.max(1))),
+            shares: Shares::of_slots(settings.queries_max),
             time_max: settings.time_max,
         };
         Ok(Self { inner: Arc::new(inner) })

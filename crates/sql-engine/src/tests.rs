@@ -118,7 +118,7 @@ async fn rows_of(
 ) -> Result<RecordBatch, ServiceError> {
     let statement = Statement::parse(sql)?;
     let planned = engine.plan(&statement, tables, Parameters::default()).await?;
-    let rows = engine.run(planned)?;
+    let rows = engine.run(planned, 0)?;
     let batches: Vec<RecordBatch> = rows.batches.try_collect().await?;
     Ok(concat_batches(&rows.schema, &batches).unwrap())
 }
@@ -275,7 +275,8 @@ async fn parameters_are_typed_and_counted() {
     .unwrap();
     let runs = parameter_rows(std::slice::from_ref(&given)).unwrap();
     let planned = engine.plan(&statement, tables(), runs[0].clone()).await.unwrap();
-    let found: Vec<RecordBatch> = engine.run(planned).unwrap().batches.try_collect().await.unwrap();
+    let found: Vec<RecordBatch> =
+        engine.run(planned, 0).unwrap().batches.try_collect().await.unwrap();
     assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 9);
     let error = engine.plan(&statement, tables(), Parameters::default()).await.unwrap_err();
     assert!(error.reason_is("SQL_PARAMETERS"), "{error}");
@@ -293,7 +294,7 @@ async fn values_decide_the_type_of_what_is_computed_from_them() {
     let run = parameter_rows(std::slice::from_ref(&given)).unwrap().swap_remove(0);
     let planned = engine.plan(&statement, Vec::new(), run).await.unwrap();
     let batches: Vec<RecordBatch> =
-        engine.run(planned).unwrap().batches.try_collect().await.unwrap();
+        engine.run(planned, 0).unwrap().batches.try_collect().await.unwrap();
     let sum = batches[0].column(0).as_primitive::<arrow::datatypes::Float64Type>().value(0);
     assert!((sum - 2.5).abs() < 1e-9, "{sum}");
 }
@@ -325,7 +326,7 @@ async fn values_of_one_parameter_have_one_type() {
     for run in runs {
         let planned = engine.plan(&statement, Vec::new(), run).await.unwrap();
         let batches: Vec<RecordBatch> =
-            engine.run(planned).unwrap().batches.try_collect().await.unwrap();
+            engine.run(planned, 0).unwrap().batches.try_collect().await.unwrap();
         sums.push(batches[0].column(0).as_primitive::<arrow::datatypes::Float64Type>().value(0));
     }
     assert_eq!(sums, [2.0, 3.5]);
@@ -350,7 +351,7 @@ async fn rows_come_in_an_order_within_memory() {
     let filtered = table("a", batches).filtered(Some(Arc::new(filter)));
     let planned = engine.plan_sorted(filtered.clone(), &sorted).await.unwrap();
     assert_eq!(planned.schema.fields().len(), 2);
-    let rows = engine.run(planned).unwrap().batches;
+    let rows = engine.run(planned, 0).unwrap().batches;
     let ids: Vec<i64> = rows
         .map_ok(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec())
         .try_concat()
@@ -361,7 +362,7 @@ async fn rows_come_in_an_order_within_memory() {
     assert!(ids.windows(2).all(|pair| rank(pair[0]) <= rank(pair[1])));
     let top = Sorted { limit: Some(3), ..sorted };
     let planned = engine.plan_sorted(filtered, &top).await.unwrap();
-    let rows = engine.run(planned).unwrap().batches;
+    let rows = engine.run(planned, 0).unwrap().batches;
     let three: Vec<RecordBatch> = rows.try_collect().await.unwrap();
     assert_eq!(three.iter().map(RecordBatch::num_rows).sum::<usize>(), 3);
 }
@@ -409,13 +410,14 @@ async fn a_query_ends_with_its_time_or_its_stream() {
     let engine = plain();
     let statement = Statement::parse("select * from range(0, 400000000000)").unwrap();
     let planned = engine.plan(&statement, Vec::new(), Parameters::default()).await.unwrap();
-    let mut rows = engine.run(planned).unwrap();
+    let mut rows = engine.run(planned, 0).unwrap();
     rows.batches.next().await.unwrap().unwrap();
-    let slots = Arc::clone(&engine.inner().slots);
-    assert_eq!(slots.available_permits(), EngineSettings::default().queries_max - 1);
+    let share = engine.inner().shares.of(0);
+    let each = EngineSettings::default().queries_max / 2;
+    assert_eq!(share.available_permits(), each - 1);
     drop(rows);
-    let all = u32::try_from(EngineSettings::default().queries_max).unwrap();
-    let back = tokio::time::timeout(Duration::from_secs(10), slots.acquire_many(all)).await;
+    let all = u32::try_from(each).unwrap();
+    let back = tokio::time::timeout(Duration::from_secs(10), share.acquire_many(all)).await;
     assert!(back.is_ok(), "the query runs on without its stream");
 }
 
@@ -460,4 +462,67 @@ async fn a_bound_on_rows_is_kept_by_every_reader() {
     let empty = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
     let none = table("a", vec![RecordBatch::new_empty(empty)]);
     assert_eq!(rows_of(&engine, "select * from n.a", vec![none]).await.unwrap().num_rows(), 0);
+}
+
+/// So many rows, in batches of a thousand.
+fn numbers(batches: i64) -> Table {
+    let batch = |at: i64| {
+        let numbers: Int64Array = (at * 1_000..(at + 1) * 1_000).collect();
+        RecordBatch::try_from_iter([("n", Arc::new(numbers) as ArrayRef)]).unwrap()
+    };
+    let batches: Vec<RecordBatch> = (0..batches).map(batch).collect();
+    let name = TableName { namespace: "a".into(), dataset: "n".into(), version: String::new() };
+    let schema = batches[0].schema();
+    Table::new(name, schema, Arc::new(InMemory { batches, reads: Arc::default() }))
+}
+
+async fn all_of(engine: &Engine, asker: u128) -> Result<usize, ServiceError> {
+    let statement = Statement::parse("select n from quarry.a.n").unwrap();
+    let planned = engine.plan(&statement, vec![numbers(100)], Parameters::default()).await.unwrap();
+    let batches: Vec<RecordBatch> = engine.run(planned, asker)?.batches.try_collect().await?;
+    Ok(batches.iter().map(RecordBatch::num_rows).sum())
+}
+
+async fn unread(engine: &Engine, asker: u128) -> Rows {
+    let statement = Statement::parse("select n from quarry.a.n").unwrap();
+    let planned = engine.plan(&statement, vec![numbers(100)], Parameters::default()).await.unwrap();
+    let mut rows = engine.run(planned, asker).unwrap();
+    // It has begun, and then nobody reads on.
+    rows.batches.next().await.unwrap().unwrap();
+    rows
+}
+
+#[tokio::test]
+async fn unread_results_stop_nobody_else() {
+    let engine = engine(EngineSettings { queries_max: 2, ..Default::default() });
+    let first = unread(&engine, 1).await;
+    assert_eq!(all_of(&engine, 2).await.unwrap(), 100_000);
+    let second = unread(&engine, 3).await;
+    assert_eq!(all_of(&engine, 2).await.unwrap(), 100_000, "every slot was taken once");
+    let rest: Vec<RecordBatch> = first.batches.try_collect().await.unwrap();
+    let rest: usize = rest.iter().map(RecordBatch::num_rows).sum();
+    assert!(rest > 90_000, "{rest}: what was not read waits");
+    drop(second);
+}
+
+#[tokio::test]
+async fn one_asker_has_half_of_the_slots_and_time_runs_while_nobody_reads() {
+    let time_max = Duration::from_secs(2);
+    let engine = engine(EngineSettings { queries_max: 4, time_max, ..Default::default() });
+    let kept = [unread(&engine, 1).await, unread(&engine, 1).await];
+    let begun = std::time::Instant::now();
+    assert_eq!(all_of(&engine, 2).await.unwrap(), 100_000);
+    // Its own wait until their time is over, though nobody looks at them.
+    let waited = loop {
+        match all_of(&engine, 1).await {
+            Ok(rows) => break rows,
+            Err(error) => assert_eq!(error.code(), Code::DeadlineExceeded, "{error}"),
+        }
+    };
+    assert_eq!(waited, 100_000);
+    assert!(begun.elapsed() >= time_max / 2, "{:?}", begun.elapsed());
+    for rows in kept {
+        let error = rows.batches.try_collect::<Vec<_>>().await.unwrap_err();
+        assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    }
 }

@@ -1,7 +1,7 @@
 //! One call: HTTP in, gRPC to the service, HTTP out.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use service_error::{Code, ServiceError};
 use tonic::Status;
@@ -39,12 +39,28 @@ pub struct Inbound {
     pub http_method: Method,
     /// The query as it stands in the URL.
     pub query: Option<String>,
-    /// Read for `content-type`, `content-length` and `accept` only.
+    /// Read for `content-type`, `content-length` and `accept`, and by methods that answer bytes
+    /// for what [`CONDITIONS`] names.
     pub headers: HeaderMap,
     /// The request body.
     pub body: Body,
     /// What the service gets as gRPC metadata.
     pub metadata: HeaderMap,
+}
+
+/// What a reader of bytes may ask for, passed on as metadata behind [`HTTP_PREFIX`].
+pub const CONDITIONS: [HeaderName; 3] = [header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH];
+/// Metadata about an answer over HTTP begins so, both ways.
+pub const HTTP_PREFIX: &str = "quarry-http-";
+
+/// The conditions of a request for bytes. `HEAD` knows no ranges.
+fn conditions(headers: &HeaderMap, is_head: bool) -> HeaderMap {
+    let of = |name: &HeaderName| {
+        let value = headers.get(name).filter(|_| !is_head || name == header::IF_NONE_MATCH)?;
+        let name = format!("{HTTP_PREFIX}{name}");
+        Some((HeaderName::try_from(name).ok()?, value.clone()))
+    };
+    CONDITIONS.iter().filter_map(of).collect()
 }
 
 /// Answers a call by asking `upstream`. Never fails: every failure is the JSON
@@ -60,6 +76,10 @@ where
 {
     let wanted = Wanted::of(&matched.route, &inbound.headers);
     let is_head = inbound.http_method == Method::HEAD;
+    let mut inbound = inbound;
+    if matched.route.answers_http_body() {
+        inbound.metadata.extend(conditions(&inbound.headers, is_head));
+    }
     let answer = match ask(matched, inbound, limits, upstream).await {
         Ok(answer) => response::render(answer, &wanted, limits).await,
         Err(refusal) => Err(refusal),

@@ -3,14 +3,14 @@
 
 use bytes::Bytes;
 use futures::stream;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, SerializeOptions};
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::call::{Limits, Refusal};
+use crate::call::{HTTP_PREFIX, Limits, Refusal};
 use crate::error::{error_json, http_status};
 use crate::frame::Frames;
 use crate::table::Route;
@@ -88,7 +88,8 @@ pub(crate) async fn render(
     wanted: &Wanted,
     limits: Limits,
 ) -> Result<Response<Body>, Refusal> {
-    let mut frames = Frames::new(answer.into_body(), limits.message_bytes_max);
+    let (parts, body) = answer.into_parts();
+    let mut frames = Frames::new(body, limits.message_bytes_max);
     match wanted.shape {
         Shape::Document => {
             let message = frames
@@ -100,7 +101,7 @@ pub(crate) async fn render(
             while frames.next().await?.is_some() {}
             Ok(with_type(Body::new(Full::from(json)), "application/json"))
         }
-        Shape::Raw => render_raw(frames, wanted.output.clone()).await,
+        Shape::Raw => render_raw(frames, wanted.output.clone(), &parts.headers).await,
         Shape::Lines => {
             Ok(with_type(documents(frames, wanted, Shape::Lines), "application/x-ndjson"))
         }
@@ -157,6 +158,7 @@ fn framed(json: &[u8], shape: Shape, failed: bool) -> Vec<u8> {
 async fn render_raw(
     mut frames: Frames,
     output: MessageDescriptor,
+    metadata: &HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
     let first = match frames.next().await? {
         Some(message) => raw_part(&output, message)?,
@@ -190,7 +192,34 @@ async fn render_raw(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("sandbox; default-src 'none'"),
     );
+    say(&mut response, metadata);
     Ok(response)
+}
+
+/// What a service may say of bytes that it answers.
+const SAID: [HeaderName; 6] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::ACCEPT_RANGES,
+    header::ETAG,
+    header::CACHE_CONTROL,
+];
+/// Statuses that it may say: a part, nothing new, no such part.
+const STATUSES: [StatusCode; 3] =
+    [StatusCode::PARTIAL_CONTENT, StatusCode::NOT_MODIFIED, StatusCode::RANGE_NOT_SATISFIABLE];
+
+fn say(response: &mut Response<Body>, metadata: &HeaderMap) {
+    let said = |name: &str| metadata.get(format!("{HTTP_PREFIX}{name}"));
+    let status = said("status").and_then(|value| StatusCode::from_bytes(value.as_bytes()).ok());
+    if let Some(status) = status.filter(|status| STATUSES.contains(status)) {
+        *response.status_mut() = status;
+    }
+    for name in SAID {
+        if let Some(value) = said(name.as_str()) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
 }
 
 fn raw_part(output: &MessageDescriptor, message: Bytes) -> Result<(String, Bytes), Status> {

@@ -61,6 +61,8 @@ pub struct Asked {
 pub struct Upstream {
     pub messages: Vec<DynamicMessage>,
     pub status: Option<Status>,
+    /// Metadata before the messages.
+    pub metadata: Vec<(&'static str, &'static str)>,
     pub asked: Arc<Mutex<Asked>>,
 }
 
@@ -107,7 +109,11 @@ impl Upstream {
         let mut frames: Vec<Result<Frame<Bytes>, Status>> =
             all.chunks(3).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk)))).collect();
         frames.push(Ok(Frame::trailers(trailers)));
-        Ok(Response::new(Body::new(StreamBody::new(stream::iter(frames)))))
+        let mut response = Response::new(Body::new(StreamBody::new(stream::iter(frames))));
+        for (name, value) in &self.metadata {
+            response.headers_mut().insert(*name, HeaderValue::from_static(value));
+        }
+        Ok(response)
     }
 }
 

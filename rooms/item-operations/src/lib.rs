@@ -3,7 +3,8 @@
 
 pub mod app;
 pub mod jobs;
-pub mod settings;
+
+pub use item_settings::settings;
 
 use item_model as model;
 use item_records as store;

@@ -40,5 +40,5 @@ pub use process::{Launch, Process};
 pub use replica::Replica;
 pub use s3::{Bucket, variables as s3_variables};
 pub use service_channel::is_going;
-pub use session::{Answer, Authed, Session, fetch};
+pub use session::{Answer, Authed, Session, fetch, fetch_bytes};
 pub use wait::eventually;

@@ -308,6 +308,22 @@ pub async fn fetch(method: Method, url: &str, range: Option<&str>, body: Option<
     answered(request, url).await
 }
 
+/// A request with headers of its own: status, headers and bytes of the answer.
+pub async fn fetch_bytes(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+) -> (u16, reqwest::header::HeaderMap, Vec<u8>) {
+    let mut request = reqwest::Client::new().request(method, url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = crate::doors::send(request).await.unwrap_or_else(|err| panic!("{url}: {err}"));
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let bytes = answer.bytes().await.unwrap_or_else(|err| panic!("{url}: {err}"));
+    (status, headers, bytes.to_vec())
+}
+
 async fn answered(request: reqwest::RequestBuilder, what: &str) -> Answer {
     let response = crate::doors::send(request).await;
     let response = response.unwrap_or_else(|err| panic!("{what}: {err}"));

@@ -267,6 +267,41 @@ async fn raw_bytes_pass_under_their_type_and_a_cut_is_seen() {
 }
 
 #[tokio::test]
+async fn readers_of_bytes_have_their_conditions_and_the_service_its_say() {
+    let part = Upstream {
+        metadata: vec![
+            ("quarry-http-status", "206"),
+            ("quarry-http-etag", "\"abc\""),
+            ("quarry-http-content-range", "bytes 2-3/9"),
+            ("quarry-http-content-length", "2"),
+            ("quarry-http-set-cookie", "a=b"),
+        ],
+        ..Upstream::answering(vec![chunk("image/png", b"cd")])
+    };
+    let asked = [("range", "bytes=2-3"), ("if-range", "\"abc\""), ("x-other", "1")];
+    let answer = send("GET", "/v1/books/b/text", &asked, "", &part).await;
+    assert_eq!((answer.status, answer.body.as_deref()), (206, Some(&b"cd"[..])));
+    assert_eq!(answer.headers["content-range"], "bytes 2-3/9");
+    assert_eq!(answer.headers["content-length"], "2");
+    assert_eq!(
+        (answer.headers["etag"].as_bytes(), answer.headers.get("set-cookie")),
+        (&b"\"abc\""[..], None)
+    );
+    let metadata = part.asked.lock().unwrap().headers.clone();
+    assert_eq!(metadata["quarry-http-range"], "bytes=2-3");
+    assert_eq!(metadata["quarry-http-if-range"], "\"abc\"");
+    assert!(!metadata.contains_key("x-other"));
+    send("HEAD", "/v1/books/b/text", &asked, "", &part).await;
+    assert!(!part.asked.lock().unwrap().headers.contains_key("quarry-http-range"));
+    // No status that would make a failure of an answer, or the other way round.
+    let odd = Upstream {
+        metadata: vec![("quarry-http-status", "500")],
+        ..Upstream::answering(vec![chunk("image/png", b"cd")])
+    };
+    assert_eq!(send("GET", "/v1/books/b/text", &[], "", &odd).await.status, 200);
+}
+
+#[tokio::test]
 async fn raw_request_bytes_become_http_bodies() {
     let upstream = Upstream::answering(vec![message("Book", json!({}))]);
     let answer =

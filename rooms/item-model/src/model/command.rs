@@ -257,6 +257,47 @@ pub fn put_command(path: &[String], cmd: &[u8]) -> Result<PutCommand, ServiceErr
     })
 }
 
+impl PutCommand {
+    /// What the metadata of a put's first message says besides: `{"mode":"…"}`, for clients whose
+    /// descriptor is a path. What is no JSON object is a client's own mark.
+    ///
+    /// # Errors
+    /// A mode or a key that there is not; a mode beside another one of the command.
+    pub fn told(&mut self, metadata: &[u8]) -> Result<(), ServiceError> {
+        let Some(mode) = told_mode(metadata)? else { return Ok(()) };
+        if self.mode != PutMode::default() && self.mode != mode {
+            let message = format!("the command says {:?} and the metadata {mode:?}", self.mode);
+            return Err(ServiceError::invalid("mode", message.to_lowercase()));
+        }
+        self.mode = mode;
+        Ok(())
+    }
+}
+
+/// The mode that a message's metadata names, if any.
+///
+/// # Errors
+/// A JSON object with another mode or another key than there are.
+pub fn told_mode(metadata: &[u8]) -> Result<Option<PutMode>, ServiceError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Told {
+        mode: Option<PutMode>,
+        #[serde(rename = "rows")]
+        _rows: Option<PutRows>,
+    }
+    let is_object = metadata.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    if !is_object || metadata.len() > COMMAND_BYTES_MAX {
+        return Ok(None);
+    }
+    let told: Result<Told, _> = serde_json::from_slice(metadata);
+    let told = told.map_err(|error| {
+        let form = "a message's metadata is {\"mode\":\"append|overwrite|upsert|delete\"}";
+        ServiceError::invalid("app_metadata", format!("{form}: {error}"))
+    })?;
+    Ok(told.mode)
+}
+
 /// The `rows` of a put's last message.
 ///
 /// # Errors
@@ -360,6 +401,21 @@ mod tests {
         assert!(rows("\"many\"").is_err());
         assert_eq!(trailing_rows(br#"{"rows":9}"#).unwrap(), 9);
         assert!(trailing_rows(b"").unwrap_err().reason_is("PUT_INCOMPLETE"));
+    }
+
+    #[test]
+    fn metadata_says_the_mode_that_a_path_cannot() {
+        let by_path = || put_command(&path(&["a", "b"]), b"").unwrap();
+        let told = |metadata: &[u8]| by_path().told(metadata);
+        let mut command = by_path();
+        command.told(br#" {"mode":"upsert"}"#).unwrap();
+        command.told(br#"{"rows":7}"#).unwrap();
+        command.told(b"batch 7").unwrap();
+        assert_eq!(command.mode, PutMode::Upsert);
+        assert!(command.told(br#"{"mode":"delete"}"#).is_err(), "another one");
+        for wrong in [&br#"{"mode":"replace"}"#[..], br#"{"Mode":"upsert"}"#, b"{"] {
+            assert_eq!(told(wrong).unwrap_err().code(), Code::InvalidArgument);
+        }
     }
 
     #[test]

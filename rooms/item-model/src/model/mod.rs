@@ -12,7 +12,7 @@ pub use action::ACTIONS;
 pub use address::Address;
 pub use command::{
     FlightCriteria, PutCommand, PutMode, PutRows, ReadCommand, flight_criteria, put_command,
-    read_command, trailing_rows,
+    read_command, told_mode, trailing_rows,
 };
 pub use saved_filter::SavedFilter;
 pub use seal::{Key, KeyRing, SealError};

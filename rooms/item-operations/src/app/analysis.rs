@@ -18,9 +18,10 @@ use items_api::v1::{
     ExplainItemsResponse, FacetGroup, FacetMeasure, FrequentValue, GetFacetsRequest,
     GetFacetsResponse, HistogramBin, Quantile, SummarizeItemsRequest, SummarizeItemsResponse,
 };
-use service_error::{Code, ServiceError};
+use service_error::ServiceError;
 
 use crate::app::App;
+use crate::app::answers::{Room, too_much};
 use crate::app::items::{ListRequest, RowPage, RowsRequest};
 use crate::app::looking::Look;
 use crate::app::manifest;
@@ -360,14 +361,29 @@ impl App {
         schema: &SchemaRef,
         rows: &[blocks::Position],
     ) -> Result<RowPage, ServiceError> {
-        let batch = self.rows_in_any_order(look, rows, schema).await?;
-        if batch.num_rows() < rows.len() {
-            let message = "the rows are too large for one answer; ask for fewer";
-            return Err(ServiceError::new(Code::ResourceExhausted, message));
+        // Each once, however often it is asked for.
+        let mut wanted = rows.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let batch = self.rows_in_any_order(look, &wanted, schema).await?;
+        if batch.num_rows() < wanted.len() {
+            return Err(too_much("rows"));
+        }
+        let columns = columns_of(schema);
+        let found = items_of(&batch, opened.items_profile)?;
+        let mut room = Room::beside(&columns);
+        let mut items = Vec::with_capacity(rows.len());
+        for position in rows {
+            let item = wanted.binary_search(position).ok().and_then(|at| found.get(at));
+            let item = item.ok_or_else(|| ServiceError::internal("a row is not there"))?;
+            if !room.take(item, 1) {
+                return Err(too_much("rows"));
+            }
+            items.push(item.clone());
         }
         Ok(RowPage {
-            columns: columns_of(schema),
-            items: items_of(&batch, opened.items_profile)?,
+            columns,
+            items,
             next_page_token: String::new(),
             previous_page_token: String::new(),
             version: opened.version,

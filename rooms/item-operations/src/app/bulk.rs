@@ -91,13 +91,6 @@ impl App {
         }
     }
 
-    /// An upload of our own to an existing dataset.
-    async fn upload_to(&self, caller: &Caller, place: Place) -> Result<UploadId, ServiceError> {
-        let upload = self.catalog.open_upload(caller, by_id(place.dataset)).await?;
-        let broken = |_| ServiceError::internal("the catalog answered a malformed upload id");
-        upload.upload_id.parse().map_err(broken)
-    }
-
     /// An edit of more rows than the delta takes at once.
     pub async fn edit_in_bulk(
         &self,
@@ -111,14 +104,15 @@ impl App {
             Edit::Where { change: Some(change), .. } => Change::PatchWhere(filter, change),
             _ => Change::DeleteWhere(filter),
         };
-        let upload = self.upload_to(caller, opened.place()).await?;
+        let mut lease = self.leased(caller, opened.dataset).await?;
         let commit = CommitVersionRequest {
             unnamed: true,
             idempotency_key: repeatable.idempotency_key.clone(),
             body_hash: repeatable.body_hash.clone(),
             ..CommitVersionRequest::default()
         };
-        let merged = self.merge_fenced(caller, opened, upload, change, commit).await?;
+        let merged = self.merge_fenced(caller, opened, lease.upload(), change, commit).await?;
+        lease.done();
         self.edited_in_bulk(opened, &merged.response)
     }
 
@@ -178,12 +172,15 @@ impl App {
             }
             return Ok(None);
         }
-        let upload = self.upload_to(caller, place).await?;
+        let mut lease = self.leased(caller, place.dataset).await?;
+        let upload = lease.upload();
         let fence = self.take_fence(place, FenceKind::Flush, upload, head.watermark).await?;
         let merge = Merge { upload, fence: &fence, change: Change::Keep, commit };
         let merged = self.merge(caller, &merge, place.dataset).await;
         release(fence, merged.as_ref().map(|merged| merged.watermark)).await;
-        merged.map(Some)
+        let merged = merged?;
+        lease.done();
+        Ok(Some(merged))
     }
 
     async fn note_absorbed(&self, place: Place, watermark: i64) -> Result<(), ServiceError> {
@@ -231,7 +228,8 @@ impl App {
         let at = Some(At::Version(version.to_owned()));
         let then = self.catalog.head(caller, by_id(opened.dataset), at).await?;
         self.flush(opened.place()).await?;
-        let upload = self.upload_to(caller, opened.place()).await?;
+        let mut lease = self.leased(caller, opened.dataset).await?;
+        let upload = lease.upload();
         let message = match message.is_empty() {
             true => format!("rollback to version {}", then.version),
             false => message,
@@ -243,7 +241,9 @@ impl App {
             message,
             ..CommitVersionRequest::default()
         };
-        version_of(self.replace_all(caller, &opened, upload, commit).await?.version)
+        let done = self.replace_all(caller, &opened, upload, commit).await?;
+        lease.done();
+        version_of(done.version)
     }
 }
 

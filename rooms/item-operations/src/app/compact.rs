@@ -29,7 +29,8 @@ const DELETED_PERCENT: u64 = 20;
 /// A block is small below this part of the bytes that one compaction reads.
 const SMALL_PART: u64 = 8;
 
-/// Which blocks to merge: at most `bytes_max` of them.
+/// Which blocks to merge: at most `bytes_max` of them. A worn block that is larger alone is
+/// written anew by itself: as its rows stream through a writer, it takes no more memory.
 fn chosen(blocks: &[ManifestBlock], bytes_max: u64) -> Vec<usize> {
     let bytes = |at: &usize| blocks[*at].rows.location.byte_count;
     let is_worn = |block: &ManifestBlock| {
@@ -37,17 +38,16 @@ fn chosen(blocks: &[ManifestBlock], bytes_max: u64) -> Vec<usize> {
         (rows - block.live_rows()) * 100 >= rows * DELETED_PERCENT
     };
     let is_small = |block: &ManifestBlock| block.rows.location.byte_count < bytes_max / SMALL_PART;
-    let fits = |block: &ManifestBlock| block.rows.location.byte_count <= bytes_max;
     let of = |pick: &dyn Fn(&ManifestBlock) -> bool| -> Vec<usize> {
-        (0..blocks.len()).filter(|at| fits(&blocks[*at]) && pick(&blocks[*at])).collect()
+        (0..blocks.len()).filter(|at| pick(&blocks[*at])).collect()
     };
     let within = |candidates: Vec<usize>| {
-        let mut sum = 0;
+        let (first, mut sum) = (candidates.first().copied(), 0);
         candidates
             .into_iter()
             .take_while(|at| {
                 sum += bytes(at);
-                sum <= bytes_max
+                sum <= bytes_max || Some(*at) == first
             })
             .collect::<Vec<_>>()
     };
@@ -92,20 +92,11 @@ impl App {
         blocks: &[ManifestBlock],
         picked: &[usize],
     ) -> Result<(), ServiceError> {
-        let upload = self.catalog.open_upload(us, by_id(opened.dataset)).await?;
-        let upload: UploadId = upload
-            .upload_id
-            .parse()
-            .map_err(|_| ServiceError::internal("the catalog answered a malformed upload id"))?;
-        let committed = match self.carry_over(opened, blocks, picked, upload).await {
-            Ok(request) => self.commit_patiently(us, request).await.map(drop),
-            Err(error) => Err(error),
-        };
-        if committed.is_err() {
-            // Its objects are swept; a commit that was made cannot be given up.
-            let _ = self.catalog.abort_upload(us, upload).await;
-        }
-        committed
+        let mut lease = self.leased(us, opened.dataset).await?;
+        let request = self.carry_over(opened, blocks, picked, lease.upload()).await?;
+        self.commit_patiently(us, request).await?;
+        lease.done();
+        Ok(())
     }
 
     /// Writes the live rows of blocks anew.
@@ -272,6 +263,8 @@ mod tests {
         let bytes: u64 = picked.iter().map(|at| many[*at].rows.location.byte_count).sum();
         assert!(picked.len() >= 2 && bytes <= 1_000 && !picked.contains(&9), "{picked:?}");
         let worn = [block(900, 10, 1), block(900, 10, 2), block(2_000, 10, 9)];
-        assert_eq!(chosen(&worn, 1_000), [1], "too large, and not worn enough");
+        assert_eq!(chosen(&worn, 1_000), [1], "not worn enough, and too large beside another");
+        assert_eq!(chosen(&worn[2..], 1_000), [0], "larger than the bound, and by itself");
+        assert!(chosen(&[block(2_000, 10, 1)], 1_000).is_empty());
     }
 }

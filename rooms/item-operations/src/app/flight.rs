@@ -297,7 +297,7 @@ impl App {
                 "null_count": known.null_count,
                 "min": text(known.min),
                 "max": text(known.max),
-                "exact": known.exact,
+                "exact": known.exact && view.tail.is_none(),
             }));
         }
         let answer = json!({

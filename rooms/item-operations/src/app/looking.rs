@@ -11,8 +11,8 @@ use crate::app::App;
 use crate::app::manifest::{Manifest, ManifestBlock};
 use crate::app::reading::Opened;
 
-/// A page ends when its rows take about this much memory.
-pub const PAGE_BYTES_MAX: usize = 8 << 20;
+/// A page ends when its rows take about this much memory, or what an answer may hold.
+pub const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// The blocks of a snapshot, and the filter.
 pub struct Look {

@@ -1,37 +1,45 @@
 //! Media: files under an upload, there to be read once its rows are.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blob_store::BlobWriter;
 use bytes::Bytes;
 use caller::Caller;
+use catalog_api::v1::value::Kind;
 use futures::stream::BoxStream;
 use ids::{DatasetId, UploadId};
 use service_error::{Code, ServiceError};
 
 use crate::app::App;
 use crate::app::catalog::by_name;
+use crate::app::items::RowsRequest;
 use crate::model::Address;
 use crate::store::{Media, Upload};
 
 const DOWNLOAD: &str = "quarry.items.v1.MediaService/DownloadMedia";
 /// An upload that receives files is renewed this often.
 const RENEW_INTERVAL: Duration = Duration::from_secs(20);
+/// The column in which an item names its file.
+const HASH_COLUMN: &str = "content_hash";
 const MIME_TYPE_BYTES_MAX: usize = 255;
 
-/// A file on its way out.
-pub struct MediaBody {
-    /// As the uploader said.
-    pub mime_type: String,
-    /// The bytes, in pieces.
-    pub bytes: BoxStream<'static, Result<Bytes, ServiceError>>,
-}
+/// The bytes of a file, in pieces.
+pub type MediaBytes = BoxStream<'static, Result<Bytes, ServiceError>>;
 
-impl std::fmt::Debug for MediaBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MediaBody").field("mime_type", &self.mime_type).finish_non_exhaustive()
-    }
+/// What tells which file of a dataset is meant.
+#[derive(Debug, Clone, Copy)]
+pub enum MediaName<'a> {
+    /// Its content's BLAKE3-256 in hex.
+    Hash(&'a str),
+    /// The item that names it.
+    Item {
+        /// As text.
+        key: &'a str,
+        /// The version at which the item is looked at; empty: now.
+        version: &'a str,
+    },
 }
 
 /// Files that arrive on one stream, one after the other.
@@ -83,18 +91,46 @@ impl App {
         self.catalog.abort_upload(caller, id).await
     }
 
-    /// The bytes of a file of a dataset.
+    /// A file of a dataset that the caller may read; its bytes are not touched.
     ///
     /// # Errors
-    /// No such dataset, or no such file in it.
-    pub async fn download(
+    /// No such dataset, no such item, or no such file.
+    pub async fn find_media(
         &self,
         caller: &Caller,
         address: &Address,
-        hash: &str,
-    ) -> Result<MediaBody, ServiceError> {
-        let media = self.media_of(caller, address, (hash, DOWNLOAD)).await?;
-        self.opened_media(&media).await
+        name: MediaName<'_>,
+    ) -> Result<Media, ServiceError> {
+        let (key, version) = match name {
+            MediaName::Hash(hash) => {
+                return self.media_of(caller, address, (hash, DOWNLOAD)).await;
+            }
+            MediaName::Item { key, version } => (key, version),
+        };
+        let rows = RowsRequest {
+            address: address.clone(),
+            version: version.to_owned(),
+            filter: String::new(),
+            columns: vec![HASH_COLUMN.to_owned()],
+        };
+        let found = self.get_item(caller, rows, key).await.map_err(|error| {
+            if error.field_name() != Some("columns") {
+                return error;
+            }
+            let message = format!("{address} has no column {HASH_COLUMN}: its rows name no files");
+            ServiceError::precondition(message).reason("NO_MEDIA")
+        })?;
+        let cell = found.items.into_iter().next().and_then(|item| item.values.into_iter().next());
+        let hash = match cell.and_then(|cell| cell.kind) {
+            Some(Kind::StringValue(hash)) => hash,
+            Some(Kind::BytesValue(hash)) => hex::encode(hash),
+            _ => {
+                let shown: String = key.chars().take(100).collect();
+                return Err(ServiceError::not_found("media", format!("of item {shown}"))
+                    .reason("MEDIA_NOT_FOUND"));
+            }
+        };
+        self.media_of(caller, address, (&hash, DOWNLOAD)).await
     }
 
     /// A file of a dataset that the caller may read, by its hash in hex. Its bytes are not
@@ -132,18 +168,28 @@ impl App {
         Ok(found.clone())
     }
 
-    /// The bytes of a file.
-    pub async fn opened_media(&self, media: &Media) -> Result<MediaBody, ServiceError> {
-        let opened = self.store.blobs().get_stream(&media.object_key()).await;
-        let bytes = opened.map_err(|error| match error.code() {
+    /// The bytes of a file, or a part of them.
+    ///
+    /// # Errors
+    /// `DataLoss` for a file that is gone; an object store that fails.
+    pub async fn opened_media(
+        &self,
+        media: &Media,
+        part: Option<Range<u64>>,
+    ) -> Result<MediaBytes, ServiceError> {
+        let (blobs, key) = (self.store.blobs(), media.object_key());
+        let opened = match part {
+            None => blobs.get_stream(&key).await,
+            Some(part) => blobs.get_stream_range(&key, part).await,
+        };
+        opened.map_err(|error| match error.code() {
             Code::NotFound => {
                 let hash = hex::encode(media.content_hash);
                 let message = format!("the file {hash} is gone; restore it from a backup");
                 ServiceError::data_loss(message).reason("MEDIA_LOST")
             }
             _ => error,
-        })?;
-        Ok(MediaBody { mime_type: media.mime_type.clone(), bytes })
+        })
     }
 }
 

@@ -34,6 +34,10 @@ const CONFLICTS_MAX: u32 = 20;
 const KEY_BATCH_BYTES: usize = 4 << 20;
 /// Rows that are read at once to be changed.
 const PATCH_STEP_ROWS: usize = 8_192;
+/// Memory of them.
+const PATCH_BYTES: usize = 16 << 20;
+/// Rows that a filter finds at once.
+const FOUND_ROWS: usize = 1 << 20;
 
 /// What happens to the rows that are there, beside the flush of the delta.
 pub enum Change<'a> {
@@ -159,8 +163,20 @@ impl App {
             }
             Change::DeleteWhere(filter) | Change::PatchWhere(filter, _) => {
                 let reading = Reading::new(Arc::clone(&opened.schema), Some(Arc::clone(filter)));
-                for position in self.passing(view, &reading, filter, usize::MAX).await? {
-                    plan.delete(position)?;
+                let mut from = Position { block: 0, row: 0 };
+                loop {
+                    // A part at a time: the plan's bitmaps take far less than positions do.
+                    let part = (from, FOUND_ROWS);
+                    let found = self.passing(view, &reading, filter, part).await?;
+                    let Some(last) = found.last() else { break };
+                    from = Position { row: last.row + 1, ..*last };
+                    let is_last = found.len() < FOUND_ROWS;
+                    for position in found {
+                        plan.delete(position)?;
+                    }
+                    if is_last {
+                        break;
+                    }
                 }
                 let gone: HashSet<usize> = view.tail_rows(Some(filter))?.into_iter().collect();
                 plan.drop_kept(&gone);
@@ -169,15 +185,15 @@ impl App {
         Ok(plan)
     }
 
-    /// The rows of a view's blocks that pass a filter.
+    /// The first rows of a view's blocks from a place on that pass a filter.
     pub async fn passing(
         &self,
         view: &View,
         reading: &Reading,
         filter: &Filter,
-        limit: usize,
+        (from, limit): (Position, usize),
     ) -> Result<Vec<Position>, ServiceError> {
-        let walk = blocks::Walk { from: Position { block: 0, row: 0 }, back: false, limit };
+        let walk = blocks::Walk { from, back: false, limit };
         let prune =
             |at: usize| view.blocks.get(at).map_or(Pruned::Maybe, |block| block.prune(filter));
         self.reader.walk(&view.blocks, reading, walk, prune).await
@@ -268,15 +284,25 @@ impl App {
         }
         if let Change::PatchWhere(filter, change) = &merge.change {
             let now = now_micros();
-            for step in plan.positions().chunks(PATCH_STEP_ROWS) {
-                let reading = Reading::new(Arc::clone(&opened.schema), None);
-                let rows = self
-                    .reader
-                    .rows(&view.blocks, step, &opened.schema, &reading, usize::MAX)
-                    .await?;
-                for batch in rows {
+            let reading = Reading::new(Arc::clone(&opened.schema), None);
+            let mut positions = plan.positions();
+            let mut step: Vec<Position> = Vec::with_capacity(PATCH_STEP_ROWS);
+            loop {
+                step.extend(positions.by_ref().take(PATCH_STEP_ROWS - step.len()));
+                if step.is_empty() {
+                    break;
+                }
+                let schema = &opened.schema;
+                let read = self.reader.rows(&view.blocks, &step, schema, &reading, PATCH_BYTES);
+                let mut done = 0;
+                for batch in read.await? {
+                    done += batch.num_rows();
                     writer.write(change.apply(opened, &batch, now)?).await?;
                 }
+                if done == 0 {
+                    return Err(ServiceError::internal("a row that was found is not there"));
+                }
+                step.drain(..done);
             }
             let passing = view.tail_rows(Some(filter))?;
             if let Some(tail) = view.tail.as_ref().filter(|_| !passing.is_empty()) {
@@ -385,14 +411,12 @@ pub fn taken(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch, Service
 
 impl Plan {
     /// All rows that go, ascending.
-    fn positions(&self) -> Vec<Position> {
+    fn positions(&self) -> impl Iterator<Item = Position> {
         let mut blocks: Vec<_> = self.deletions.iter().collect();
         blocks.sort_unstable_by_key(|(block, _)| **block);
-        let of = |(block, rows): (&usize, &RoaringBitmap)| {
-            let block = *block;
-            rows.iter().map(move |row| Position { block, row: u64::from(row) }).collect::<Vec<_>>()
-        };
-        blocks.into_iter().flat_map(of).collect()
+        blocks.into_iter().flat_map(|(block, rows)| {
+            rows.iter().map(move |row| Position { block: *block, row: u64::from(row) })
+        })
     }
 
     fn delete(&mut self, position: Position) -> Result<(), ServiceError> {

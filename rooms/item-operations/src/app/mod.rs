@@ -1,8 +1,8 @@
 //! Use cases: who may do what with which rows, and in what order things happen.
 
 mod analysis;
+mod answers;
 mod bulk;
-mod catalog;
 mod commit;
 mod compact;
 mod edits;
@@ -10,8 +10,8 @@ mod fence;
 mod flight;
 mod items;
 mod kept;
+mod lease;
 mod looking;
-mod manifest;
 mod media;
 mod merge;
 mod ordered;
@@ -26,7 +26,6 @@ mod sql_catalog;
 mod sql_snapshot;
 mod thumbnails;
 mod upkeep;
-mod values;
 mod view;
 mod watched;
 
@@ -36,6 +35,7 @@ use access::GrantReplica;
 use blocks::{BlockReader, ByteBudget};
 use caller::TokenSource;
 use item_garbage::Collector;
+use item_manifests::{catalog, manifest, values};
 use moka::sync::Cache;
 use row_delta::RowDelta;
 use service_channel::Transport;
@@ -51,7 +51,7 @@ use crate::store::Store;
 pub use edits::{Cells, Edit, Edited, Repeatable, RowChange, RowEdit};
 pub use flight::Flight;
 pub use items::{ListRequest, RowsRequest};
-pub use media::MediaUpload;
+pub use media::{MediaBytes, MediaName, MediaUpload};
 pub use put::{PlacedPut, Put, PutDone};
 pub use saved_filters::FilterChange;
 pub use sql::{QueryRows, SqlFlight, SqlScan};
@@ -95,6 +95,8 @@ pub struct Inner {
     garbage: Collector,
     /// Pictures that are decoded at the moment.
     decoding: Arc<Semaphore>,
+    /// Files of pictures in memory.
+    pictures: ByteBudget,
 }
 
 impl std::fmt::Debug for App {
@@ -146,6 +148,7 @@ impl App {
             dataset_ids: Cache::builder().max_capacity(DATASET_IDS_MAX).build(),
             flush_wanted: Notify::new(),
             decoding: Arc::new(Semaphore::new(thumbnails::DECODED_AT_ONCE)),
+            pictures: ByteBudget::new(thumbnails::FILES_BYTES_MAX),
             sealing: Sealing::open(store.clone()).await?,
             sql: Engine::new(&settings.engine_settings())?,
             store,

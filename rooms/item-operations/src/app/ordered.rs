@@ -128,8 +128,8 @@ impl App {
             limit: first.and_then(|limit| usize::try_from(limit).ok()),
         };
         let planned = self.sql.plan_sorted(table.filtered(read.filter), &sorted).await?;
-        let schema = read.schema;
-        let batches = self.sql.run(planned)?.batches.and_then(move |batch| {
+        let (schema, asker) = (read.schema, caller.principal.uuid().as_u128());
+        let batches = self.sql.run(planned, asker)?.batches.and_then(move |batch| {
             future::ready(conform(&batch, &schema).map_err(|error| {
                 ServiceError::internal(format!("the rows are not what was announced: {error}"))
             }))

@@ -15,6 +15,7 @@ use service_error::ServiceError;
 use sql_store::now_micros;
 
 use crate::app::App;
+use crate::app::answers::fitting;
 use crate::app::catalog::by_name;
 use crate::app::items::{ListRequest, RowPage};
 use crate::app::looking::{Look, PAGE_BYTES_MAX};
@@ -87,7 +88,16 @@ impl App {
         } else {
             self.in_order(&look, &start, size).await?
         };
-        let (rows, batch) = self.read_shown(&look, &start, &shown.rows).await?;
+        let (mut rows, batch) = self.read_shown(&look, &start, &shown.rows).await?;
+        let columns = columns_of(&start.schema);
+        let mut items = items_of(&batch, start.opened.items_profile)?;
+        if start.place.back {
+            let beyond = items.len() - fitting(&columns, items.iter().rev());
+            (rows, items) = (rows.split_off(beyond), items.split_off(beyond));
+        } else {
+            items.truncate(fitting(&columns, items.iter()));
+            rows.truncate(items.len());
+        }
         let cut = rows.len() < shown.rows.len();
         let (first, last) = (rows.first().cloned(), rows.last().cloned());
         let back = start.place.back;
@@ -101,8 +111,8 @@ impl App {
             None => Ok(String::new()),
         };
         Ok(RowPage {
-            columns: columns_of(&start.schema),
-            items: items_of(&batch, start.opened.items_profile)?,
+            columns,
+            items,
             next_page_token: token(next)?,
             previous_page_token: token(previous)?,
             version: start.opened.version,

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -15,20 +14,17 @@ use item_shape::{Incoming, NewShape, new_shape, pieces};
 use options_api::v1::Level;
 use service_error::{Code, ServiceError};
 use sql_store::now_micros;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::app::catalog::by_name;
 use crate::app::commit::{Commit, in_words_of};
+use crate::app::lease::Lease;
 use crate::app::partial::{lacking, relaxed};
 use crate::app::reading::Opened;
 use crate::model::{PutCommand, PutMode, PutRows, trailing_rows};
 
 const PUT: &str = "arrow.flight.protocol.FlightService/DoPut";
-/// A lease whose end is not known is renewed this often.
-const RENEW_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// What a put became.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +123,14 @@ impl PlacedPut {
         Ok(Self { app, caller, command, upload, dataset, existing, lease })
     }
 
+    /// Takes what the metadata of a message before the rows says.
+    ///
+    /// # Errors
+    /// As [`PutCommand::told`].
+    pub fn told(&mut self, metadata: &[u8]) -> Result<(), ServiceError> {
+        self.command.told(metadata)
+    }
+
     /// Begins a put of batches with the schema `put`; `first` is the first of
     /// them, if one has come.
     ///
@@ -169,6 +173,12 @@ impl PlacedPut {
 }
 
 impl Put {
+    /// What it does to the rows that are there.
+    #[must_use]
+    pub const fn mode(&self) -> PutMode {
+        self.command.mode
+    }
+
     /// Adds rows; waits while the server holds as many as it may.
     ///
     /// # Errors
@@ -394,71 +404,5 @@ impl App {
             return Err(ServiceError::precondition(message).reason("UPLOAD_OF_ANOTHER_DATASET"));
         }
         Ok(Place { upload: id, dataset: upload.dataset.uuid(), head, expires_at })
-    }
-}
-
-/// An upload's lease, renewed while the put runs.
-struct Lease {
-    lost: watch::Receiver<Option<String>>,
-    renewing: JoinHandle<()>,
-    /// What gives the upload up when the put does not finish.
-    owner: Option<(App, Arc<Caller>, UploadId)>,
-}
-
-impl Lease {
-    fn keep(app: App, caller: Arc<Caller>, upload: UploadId, expires_at: i64, own: bool) -> Self {
-        let (report, lost) = watch::channel(None);
-        let owner = own.then(|| (app.clone(), Arc::clone(&caller), upload));
-        let renewing = tokio::spawn(async move {
-            let mut expires_at = expires_at;
-            loop {
-                let left = Duration::from_secs(
-                    u64::try_from(expires_at - now_micros() / 1_000_000).unwrap_or(0),
-                );
-                tokio::time::sleep((left / 3).max(RENEW_INTERVAL_MIN)).await;
-                match app.catalog.renew_upload(&caller, upload).await {
-                    Ok(until) => expires_at = until,
-                    // Away for a while is no loss yet.
-                    Err(error) if error.is_retryable() && !left.is_zero() => {}
-                    Err(error) => {
-                        report.send_replace(Some(error.message().to_owned()));
-                        return;
-                    }
-                }
-            }
-        });
-        Self { lost, renewing, owner }
-    }
-
-    fn check(&self) -> Result<(), ServiceError> {
-        match self.lost.borrow().as_ref() {
-            None => Ok(()),
-            Some(why) => {
-                Err(ServiceError::conflict(format!("the upload was lost: {why}; put again"))
-                    .reason("UPLOAD_LOST"))
-            }
-        }
-    }
-
-    /// The upload is committed.
-    fn done(&mut self) {
-        self.owner = None;
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.renewing.abort();
-        let (Some((app, caller, upload)), Ok(runtime)) =
-            (self.owner.take(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        // Given up at once, so that the sweep need not wait for the lease.
-        runtime.spawn(async move {
-            if let Err(error) = app.catalog.abort_upload(&caller, upload).await {
-                tracing::debug!(%upload, %error, "an upload could not be given up; its lease will end");
-            }
-        });
     }
 }

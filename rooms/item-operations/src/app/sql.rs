@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use caller::Caller;
 use catalog_api::v1::Column;
-use cells::{columns_of, items_of};
+use cells::columns_of;
 use futures::TryStreamExt;
 use futures::stream::{self, BoxStream, StreamExt};
 use items_api::v1::Item;
@@ -19,6 +19,7 @@ use sql_engine::{Parameters, RunStats, Statement, Table, TableName, parameter_ro
 use sql_store::now_micros;
 
 use crate::app::App;
+use crate::app::answers::messages;
 use crate::app::catalog::by_id;
 use crate::app::reading::Opened;
 use crate::app::sql_snapshot::SqlSnapshot;
@@ -30,8 +31,6 @@ const PREPARED: &str = "prepared_statement_handle";
 const HANDLE: &str = "statement_handle";
 /// Tables that are opened at once.
 const TABLES_AHEAD: usize = 4;
-/// Rows of one message in wire values.
-const MESSAGE_ROWS: usize = 500;
 /// Runs of one statement with rows of parameters.
 const PARAMETER_ROWS_MAX: usize = 1_000;
 /// Bytes of parameters: they travel in handles.
@@ -281,14 +280,7 @@ impl App {
         let runs = vec![Parameters::default()];
         let scan = self.run(caller, statement, (opened, tables), runs).await?;
         let columns = columns_of(&scan.schema);
-        let pieces = scan.batches.map_ok(|batch| {
-            let begins = (0..batch.num_rows()).step_by(MESSAGE_ROWS);
-            let pieces: Vec<_> = begins
-                .map(|begin| batch.slice(begin, MESSAGE_ROWS.min(batch.num_rows() - begin)))
-                .map(|piece| items_of(&piece, false))
-                .collect();
-            stream::iter(pieces)
-        });
+        let pieces = scan.batches.map_ok(|batch| stream::iter(messages(batch, false)));
         Ok(QueryRows { columns, rows: pieces.try_flatten().boxed() })
     }
 
@@ -307,14 +299,15 @@ impl App {
             return Ok(SqlScan { schema: described.schema, batches, stats: Vec::new() });
         };
         let planned = self.sql.plan(&statement, tables.clone(), first).await?;
-        let rows = self.sql.run(planned)?;
+        let asker = caller.principal.uuid().as_u128();
+        let rows = self.sql.run(planned, asker)?;
         let (schema, stats) = (rows.schema, vec![rows.stats]);
         let engine = self.sql.clone();
         let later = stream::iter(runs).then(move |parameters| {
             let (engine, statement, tables) = (engine.clone(), statement.clone(), tables.clone());
             async move {
                 let planned = engine.plan(&statement, tables, parameters).await?;
-                Ok::<_, ServiceError>(engine.run(planned)?.batches)
+                Ok::<_, ServiceError>(engine.run(planned, asker)?.batches)
             }
         });
         let batches = rows.batches.chain(later.try_flatten()).boxed();

@@ -25,7 +25,7 @@ use super::needs;
 use super::rows::Rows;
 use super::trailers::Trailers;
 use crate::app::{App, Batches, Flight, PlacedPut, Put, PutDone};
-use crate::model::{ACTIONS, PutCommand, flight_criteria, put_command, read_command};
+use crate::model::{ACTIONS, PutCommand, flight_criteria, put_command, read_command, told_mode};
 
 /// The client goes on with the connection it has: locations are the public door.
 const SAME_CONNECTION: &str = "arrow-flight-reuse-connection://?";
@@ -310,6 +310,8 @@ struct Reading {
     /// Over all that came, where a retry must be told from another put.
     hasher: Option<blake3::Hasher>,
     last_metadata: Bytes,
+    /// What SQL's clients say in metadata is theirs.
+    is_ingest: bool,
 }
 
 /// A put begins with its first rows: their ids tell how ids are spelled.
@@ -341,7 +343,9 @@ impl Receiver {
             Some(SqlPut::Ingest(command)) => (command, true),
             _ => {
                 needs::admit(&self.app, &self.caller, needs::PUT)?;
-                (put_command(path, cmd)?, false)
+                let mut command = put_command(path, cmd)?;
+                command.told(&first.app_metadata)?;
+                (command, false)
             }
         };
         let decoder = Decoder::of(&first)?;
@@ -352,19 +356,20 @@ impl Receiver {
             hasher
         });
         drop(room);
-        let done = self.rows(command, decoder, hasher).await?;
+        let done = self.rows((command, is_ingest), decoder, hasher).await?;
         Ok(if is_ingest { sql::ingested(done.rows) } else { put_result(&done) })
     }
 
     async fn rows(
         mut self,
-        command: PutCommand,
+        (command, is_ingest): (PutCommand, bool),
         decoder: Decoder,
         hasher: Option<blake3::Hasher>,
     ) -> Result<PutDone, ServiceError> {
         let caller = Arc::clone(&self.caller);
         let put = Begun::Not(Box::new(PlacedPut::open(&self.app, caller, command).await?));
-        let mut reading = Reading { decoder, put, hasher, last_metadata: Bytes::new() };
+        let last_metadata = Bytes::new();
+        let mut reading = Reading { decoder, put, hasher, last_metadata, is_ingest };
         let mut next = self.next().await?;
         while let Some(message) = next.take() {
             let room = self.room.take();
@@ -412,9 +417,30 @@ async fn next_of(messages: &mut Streaming<FlightData>) -> Result<Option<FlightDa
 }
 
 impl Reading {
+    /// The mode comes before the rows or with the first of them.
+    fn told(&mut self, metadata: &Bytes) -> Result<(), ServiceError> {
+        if let Begun::Not(put) = &mut self.put {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(metadata);
+            }
+            return put.told(metadata);
+        }
+        // A client's own marks may be anything by now.
+        match told_mode(metadata) {
+            Ok(Some(mode)) if !matches!(&self.put, Begun::Put(put) if put.mode() == mode) => {
+                let message = "comes too late in the metadata: send it with the first rows";
+                Err(ServiceError::invalid("mode", message))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     async fn take(&mut self, message: FlightData) -> Result<(), ServiceError> {
         if !message.app_metadata.is_empty() {
             self.last_metadata = message.app_metadata.clone();
+            if !self.is_ingest {
+                self.told(&message.app_metadata)?;
+            }
         }
         let (mut decoder, mut hasher) = (self.decoder.clone(), self.hasher.take());
         let decoding = tokio::task::spawn_blocking(move || {

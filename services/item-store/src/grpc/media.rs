@@ -1,5 +1,7 @@
 //! `quarry.items.v1.MediaService`.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -17,7 +19,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::app::{App, MediaUpload};
+use super::conditions::{Share, Told};
+use crate::app::{App, MediaName, MediaUpload};
 use crate::model::Address;
 
 /// Acknowledgements that wait for a client that does not read them.
@@ -89,12 +92,30 @@ impl MediaService for MediaGrpc {
         request: Request<DownloadMediaRequest>,
     ) -> Result<Response<Self::DownloadMediaStream>, Status> {
         let caller = caller::of(&request)?;
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let address = Address::new(&request.namespace, &request.dataset)?;
-        let body = self.app.download(&caller, &address, &request.content_hash).await?;
-        let content_type =
-            if body.mime_type.is_empty() { DEFAULT_MIME_TYPE.to_owned() } else { body.mime_type };
-        Ok(Response::new(pieces(content_type, body.bytes)))
+        let name = media_name(&request)?;
+        let media = self.app.find_media(&caller, &address, name).await?;
+        let content_type = match media.mime_type.as_str() {
+            "" => DEFAULT_MIME_TYPE,
+            said => said,
+        };
+        let tag = hex::encode(media.content_hash);
+        let byte_count = u64::try_from(media.byte_count).unwrap_or(0);
+        let told = Told { tag: &tag, byte_count, content_type };
+        let share = match part(&request, byte_count)? {
+            Some(part) => Share::Part(part),
+            None => told.share(&metadata),
+        };
+        let bytes = match &share {
+            Share::Whole => self.app.opened_media(&media, None).await?,
+            Share::Part(range) if range.is_empty() => futures::stream::empty().boxed(),
+            Share::Part(range) => self.app.opened_media(&media, Some(range.clone())).await?,
+            Share::Nothing | Share::Outside => futures::stream::empty().boxed(),
+        };
+        let mut answer = Response::new(pieces(content_type.to_owned(), bytes));
+        told.say(&share, answer.metadata_mut());
+        Ok(answer)
     }
 
     async fn get_media_info(
@@ -121,7 +142,7 @@ impl MediaService for MediaGrpc {
         request: Request<GetThumbnailRequest>,
     ) -> Result<Response<Self::GetThumbnailStream>, Status> {
         let caller = caller::of(&request)?;
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let address = Address::new(&request.namespace, &request.dataset)?;
         let format = match request.format.as_str() {
             "" | "jpeg" => Format::Jpeg,
@@ -135,9 +156,54 @@ impl MediaService for MediaGrpc {
         };
         let hash = &request.content_hash;
         let bytes = self.app.thumbnail(&caller, &address, hash, (edge, format)).await?;
-        let whole = futures::stream::iter([Ok(bytes)]).boxed();
-        Ok(Response::new(pieces(format.mime_type().to_owned(), whole)))
+        let tag = format!("{}-{edge}-{}", hash.to_lowercase(), format.extension());
+        let content_type = format.mime_type();
+        let told = Told { tag: &tag, byte_count: bytes.len() as u64, content_type };
+        let share = told.share(&metadata);
+        let shown = match &share {
+            Share::Whole => bytes,
+            Share::Part(range) => {
+                let at = |place: u64| usize::try_from(place).unwrap_or(bytes.len());
+                bytes.slice(at(range.start)..at(range.end))
+            }
+            Share::Nothing | Share::Outside => Bytes::new(),
+        };
+        let shown = futures::stream::iter([Ok(shown)]).boxed();
+        let mut answer = Response::new(pieces(content_type.to_owned(), shown));
+        told.say(&share, answer.metadata_mut());
+        Ok(answer)
     }
+}
+
+/// Which file a request means: by its hash, or by an item.
+fn media_name(request: &DownloadMediaRequest) -> Result<MediaName<'_>, ServiceError> {
+    match (request.content_hash.as_str(), request.key.as_str()) {
+        ("", "") => Err(ServiceError::invalid("content_hash", "is missing; or name a key")),
+        ("", key) => Ok(MediaName::Item { key, version: &request.version }),
+        (hash, "") if request.version.is_empty() => Ok(MediaName::Hash(hash)),
+        (_, "") => Err(ServiceError::invalid("version", "goes with a key: a hash has one content")),
+        _ => Err(ServiceError::invalid("key", "not beside a content_hash")),
+    }
+}
+
+/// The part that a request names in numbers.
+fn part(request: &DownloadMediaRequest, size: u64) -> Result<Option<Range<u64>>, ServiceError> {
+    if (request.offset, request.length) == (0, 0) {
+        return Ok(None);
+    }
+    let number = |field: &str, number: i64| {
+        u64::try_from(number).map_err(|_| ServiceError::invalid(field, "must not be negative"))
+    };
+    let (offset, length) = (number("offset", request.offset)?, number("length", request.length)?);
+    if offset > size {
+        let message = format!("{offset} lies behind the file's end at {size}");
+        return Err(ServiceError::invalid("offset", message).reason("RANGE_OUTSIDE"));
+    }
+    let end = match length {
+        0 => size,
+        length => offset.saturating_add(length).min(size),
+    };
+    Ok(Some(offset..end))
 }
 
 /// A body in messages that every client takes.

@@ -1,6 +1,7 @@
 //! The wire: authenticate, convert, ask a use case, convert back.
 
 mod analysis;
+mod conditions;
 mod edits;
 mod filters;
 mod flight;

@@ -49,6 +49,7 @@ async fn download(
         namespace: "vision".into(),
         dataset: "t".into(),
         content_hash: hash.to_hex().to_string(),
+        ..Default::default()
     };
     let pieces = house.media().download_media(house.by(who, request)).await?.into_inner();
     let pieces: Vec<_> = pieces.try_collect().await?;
@@ -175,6 +176,137 @@ async fn thumbnails_are_made_once_and_refused_for_what_is_no_picture() {
     std::fs::remove_file(found_below(house._dir.path(), &name).unwrap()).unwrap();
     assert_eq!(get(&who, &picture, 64, "jpeg").await.unwrap().1, jpeg);
     assert_eq!(info(&who, &picture).await.unwrap(), known);
+}
+
+/// Metadata by name, as the gateway turns it into headers.
+fn told(answer: &tonic::metadata::MetadataMap, name: &str) -> Option<String> {
+    answer.get(format!("quarry-http-{name}")).map(|value| value.to_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_read_in_parts_and_by_their_items() {
+    let house = House::new().await;
+    let who = Who::admin();
+    let upload = begin(&house, &who).await;
+    let (old, new) = ((0..100_000u32).map(|n| n as u8).collect::<Vec<_>>(), b"new".to_vec());
+    for bytes in [&old, &new] {
+        send(&house, &who, file(&upload, bytes, blake3::hash(bytes))).await.unwrap();
+    }
+    let named = |bytes: &[u8]| {
+        let ids = arrow::array::Int64Array::from(vec![1, 2]);
+        let hash = blake3::hash(bytes).to_hex().to_string();
+        let hashes = arrow::array::StringArray::from(vec![Some(hash), None]);
+        arrow::array::RecordBatch::try_from_iter_with_nullable([
+            ("id", std::sync::Arc::new(ids) as arrow::array::ArrayRef, false),
+            ("content_hash", std::sync::Arc::new(hashes), true),
+        ])
+        .unwrap()
+    };
+    let put = command(json!({"dataset": "vision/t", "upload_id": upload}));
+    house.put(&who, put, &[named(&old)]).await.unwrap();
+    let put = command(json!({"dataset": "vision/t", "mode": "upsert"}));
+    house.put(&who, put, &[named(&new)]).await.unwrap();
+    let of = |key: &str, version: &str| DownloadMediaRequest {
+        namespace: "vision".into(),
+        dataset: "t".into(),
+        key: key.into(),
+        version: version.into(),
+        ..Default::default()
+    };
+    let get = async |who: &Who, request: DownloadMediaRequest, headers: &[(&'static str, &str)]| {
+        let mut request = house.by(who, request);
+        for (name, value) in headers {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        let answer = house.media().download_media(request).await?;
+        let metadata = answer.metadata().clone();
+        let pieces: Vec<_> = answer.into_inner().try_collect().await?;
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.data.to_vec()).collect();
+        Ok::<_, ServiceError>((metadata, bytes))
+    };
+    assert_eq!(get(&who, of("1", ""), &[]).await.unwrap().1, new);
+    let (metadata, bytes) = get(&who, of("1", "1"), &[]).await.unwrap();
+    assert!(bytes == old, "as version 1 names it");
+    let tag = format!("\"{}\"", blake3::hash(&old).to_hex());
+    assert_eq!(told(&metadata, "etag").unwrap(), tag);
+    assert_eq!(told(&metadata, "content-length").unwrap(), "100000");
+    assert_eq!(told(&metadata, "content-type").unwrap(), "image/png");
+    assert_eq!(told(&metadata, "status"), None);
+
+    let range = ("quarry-http-range", "bytes=70000-70999");
+    let (metadata, bytes) = get(&who, of("1", "1"), &[range]).await.unwrap();
+    assert_eq!(bytes, old[70_000..71_000]);
+    assert_eq!(told(&metadata, "status").unwrap(), "206");
+    assert_eq!(told(&metadata, "content-range").unwrap(), "bytes 70000-70999/100000");
+    let stale = ("quarry-http-if-range", "\"x\"");
+    assert_eq!(get(&who, of("1", "1"), &[range, stale]).await.unwrap().1.len(), 100_000);
+    let known = ("quarry-http-if-none-match", tag.as_str());
+    let (metadata, bytes) = get(&who, of("1", "1"), &[known]).await.unwrap();
+    assert_eq!((told(&metadata, "status").as_deref(), bytes.len()), (Some("304"), 0));
+    let beyond = ("quarry-http-range", "bytes=100000-");
+    let (metadata, bytes) = get(&who, of("1", "1"), &[beyond]).await.unwrap();
+    assert_eq!((told(&metadata, "status").as_deref(), bytes.len()), (Some("416"), 0));
+    assert_eq!(told(&metadata, "content-range").unwrap(), "bytes */100000");
+
+    let part = |offset, length| DownloadMediaRequest { offset, length, ..of("1", "1") };
+    for (offset, length, range) in
+        [(5, 10, 5..15), (99_990, 0, 99_990..100_000), (0, 7, 0..7), (100_000, 0, 0..0)]
+    {
+        let bytes = get(&who, part(offset, length), &[]).await.unwrap().1;
+        assert_eq!(bytes, old[range.clone()], "{range:?}");
+    }
+    for (request, code) in [
+        (part(100_001, 0), Code::InvalidArgument),
+        (part(-1, 0), Code::InvalidArgument),
+        (of("2", ""), Code::NotFound),
+        (of("3", ""), Code::NotFound),
+        (of("", ""), Code::InvalidArgument),
+        (
+            DownloadMediaRequest { content_hash: "00".repeat(32), ..of("1", "") },
+            Code::InvalidArgument,
+        ),
+    ] {
+        let error = get(&who, request.clone(), &[]).await.unwrap_err();
+        assert_eq!(error.code(), code, "{request:?}: {error}");
+    }
+    let stranger = get(&Who::user(), of("1", ""), &[]).await.unwrap_err();
+    assert_eq!(stranger.code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_takes_too_long_is_given_up() {
+    let moods = super::unruly::Moods::new();
+    let layer = moods.clone();
+    let house = House::over(
+        |settings| settings.picture_seconds = 1,
+        move |blobs| blobs.through(|inner| layer.over(inner)),
+    )
+    .await;
+    let who = Who::admin();
+    let upload = begin(&house, &who).await;
+    let picture = include_bytes!("../../../../samples/shapes/stripes/stripes-10.png").to_vec();
+    send(&house, &who, file(&upload, &picture, blake3::hash(&picture))).await.unwrap();
+    let put = command(json!({"dataset": "vision/t", "upload_id": upload}));
+    house.put(&who, put, &[rows(0..10)]).await.unwrap();
+    let get = |size: i32| {
+        let request = GetThumbnailRequest {
+            namespace: "vision".into(),
+            dataset: "t".into(),
+            content_hash: blake3::hash(&picture).to_hex().to_string(),
+            size,
+            ..Default::default()
+        };
+        let (request, mut media) = (house.by(&who, request), house.media());
+        async move { media.get_thumbnail(request).await.map(drop).map_err(ServiceError::from) }
+    };
+    moods.set(super::unruly::Mood::Slow);
+    for (got, size) in futures::future::join_all([64, 128, 256, 512].map(get)).await.iter().zip(0..)
+    {
+        let error = got.as_ref().unwrap_err();
+        assert!(error.reason_is("PICTURE_SLOW"), "{size}: {error}");
+    }
+    moods.set(super::unruly::Mood::Fine);
+    get(64).await.unwrap();
 }
 
 fn found_below(dir: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {

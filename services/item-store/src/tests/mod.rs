@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod analysis;
+mod edits;
 mod faults;
+mod limits;
 mod media;
 mod ordered;
 mod pages;

@@ -244,3 +244,37 @@ async fn who_may_not_write_is_told_before_it_sends_rows() {
     let told = tokio::time::timeout(std::time::Duration::from_secs(10), told).await;
     assert_eq!(told.unwrap().unwrap_err().code(), Code::NotFound);
 }
+
+/// A client whose descriptor is a path says the mode in metadata.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mode_of_a_put_may_come_as_metadata() {
+    let house = House::new().await;
+    let who = Who::admin();
+    house.put(&who, path("t"), &[rows(0..300)]).await.unwrap();
+    let put = async |at: usize, metadata: &str, range: std::ops::Range<u64>| {
+        let batches = [rows(range.clone()), rows(range.end..range.end + 5)];
+        let mut sent = messages(path("t"), &batches).await;
+        sent[at].app_metadata = metadata.to_owned().into();
+        house.put_messages(&who, futures::stream::iter(sent)).await
+    };
+    let total = async || house.get(&who, path("t")).await.unwrap().num_rows();
+    // With the schema, or with the first rows, as pyarrow's writer sends it.
+    put(0, r#"{"mode":"upsert"}"#, 0..300).await.unwrap();
+    assert_eq!(total().await, 305);
+    put(1, r#"{"mode":"overwrite"}"#, 0..20).await.unwrap();
+    assert_eq!(total().await, 25);
+    put(1, r#"{"mode":"delete"}"#, 0..10).await.unwrap();
+    assert_eq!(total().await, 10);
+    put(1, "batch 1", 1_000..1_010).await.unwrap();
+    assert_eq!(total().await, 25, "a client's own mark");
+    for (at, wrong) in [
+        (0, r#"{"mode":"replace"}"#),
+        (1, r#"{"mode":"replace"}"#),
+        (1, r#"{"Mode":"upsert"}"#),
+        (2, r#"{"mode":"overwrite"}"#),
+    ] {
+        let error = put(at, wrong, 2_000..2_010).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{wrong}: {error}");
+        assert_eq!(total().await, 25, "{wrong}");
+    }
+}

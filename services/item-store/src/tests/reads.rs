@@ -140,3 +140,33 @@ async fn a_reader_that_stops_holds_up_nobody() {
     }
     assert_eq!(house.get(&who, path("t")).await.unwrap().num_rows(), 50_000);
 }
+
+/// Whoever loses its right while rows flow gets an error and not their end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_is_taken_back_ends_streams_under_way() {
+    let house = House::with(|settings| settings.flight.batch_bytes = 10_000).await;
+    let (admin, reader) = (Who::admin(), Who::user());
+    house.put(&admin, path("t"), &[rows(0..200_000)]).await.unwrap();
+    let within = std::time::Duration::from_secs(5);
+    let on = access::Resource::namespace(house.catalog.namespace("vision").uuid());
+    let (grant, revision) = house.identity.lend(&reader, on, Level::Read);
+    house.grants.wait_for(revision, within).await.unwrap();
+    let ticket = house.info(&reader, path("t")).await.unwrap().endpoint.remove(0).ticket.unwrap();
+    let get = house.by(&reader, ticket);
+    let mut stream = house.flight().do_get(get).await.unwrap().into_inner();
+    stream.message().await.unwrap();
+    house.grants.wait_for(house.identity.take_back(&grant), within).await.unwrap();
+    // Rights are looked at every four seconds.
+    let begun = std::time::Instant::now();
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+    let error = loop {
+        tick.tick().await;
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it looks whole after {:?}", begun.elapsed()),
+            Err(status) => break ServiceError::from(status),
+        }
+    };
+    assert_eq!(error.code(), Code::NotFound, "{error}");
+    assert!(begun.elapsed() < 2 * within, "{:?}", begun.elapsed());
+}

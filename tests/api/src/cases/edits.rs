@@ -445,3 +445,32 @@ pub async fn http(stage: &Stage) {
     let absent = stage.admin.delete(&format!("{items}/3")).await;
     assert_eq!(absent.status, 404, "{absent:?}");
 }
+
+/// Tags of imported items, over every door; and what restoring brings back.
+pub async fn tags(stage: &Stage) {
+    let ns = stage.namespace().await;
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/shapes");
+    let name = format!("{ns}/rows");
+    let imported = stage.platform.cli(&["import", samples, &name]).await;
+    assert_eq!(imported.code, 0, "{imported:?}");
+    let listed =
+        stage.platform.cli(&["items", "list", &name, "--limit", "2", "-o", "json"]).await.json();
+    let id = |at: usize| listed["items"][at]["id"].as_str().expect("an id").to_owned();
+    let (first, second) = (id(0), id(1));
+    let help = stage.platform.cli(&["items", "tag", &name, &first, "--add", "sea"]).await;
+    assert_eq!(help.code, 0, "{help:?}");
+    assert_eq!(counted(&stage.admin, &ns, "tags_json:\"sea\"").await, 1);
+    let body = json!({"keys": [first, second], "add": ["sky"], "remove": ["sea"]});
+    let items = format!("/v1/namespaces/{ns}/datasets/rows/items");
+    let answer = stage.admin.post(&format!("{items}:editTags"), &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(counted(&stage.admin, &ns, "tags_json:\"sea\"").await, 0);
+    let change = Change::Tags(items_api::v1::TagChange { add: vec!["all".into()], remove: vec![] });
+    let edited = stage.admin.edits().bulk_edit_items(bulk(&ns, "tags_json:\"sky\"", change)).await;
+    assert_eq!(edited.expect("an edit").into_inner().affected_rows, 2);
+    assert_eq!(counted(&stage.admin, &ns, "tags_json:(\"all\" AND \"sky\")").await, 2);
+    let change = Change::Favorite(true);
+    let edited = stage.admin.edits().bulk_edit_items(bulk(&ns, "tags_json:\"all\"", change)).await;
+    assert_eq!(edited.expect("an edit").into_inner().affected_rows, 2);
+    assert_eq!(counted(&stage.admin, &ns, "is_favorite = true").await, 2);
+}

@@ -3,7 +3,8 @@
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use catalog_api::v1::GetDatasetRequest;
-use harness::{data, eventually, get_all, put};
+use harness::{data, eventually, fetch_bytes, get_all, put};
+use http::Method;
 use items_api::v1::{
     CountItemsRequest, CreateFilterRequest, ListItemsRequest, SummarizeItemsRequest,
 };
@@ -159,4 +160,73 @@ pub async fn placeholders(stage: &Stage) {
     }
     let anonymous = stage.platform.anonymous().get(&format!("{media}/info")).await;
     assert_eq!(anonymous.status, 401, "{anonymous:?}");
+}
+
+/// What HTTP says of a file's bytes.
+struct Bytes {
+    status: u16,
+    headers: http::HeaderMap,
+    body: Vec<u8>,
+}
+
+async fn bytes(stage: &Stage, method: Method, path: &str, headers: &[(&str, &str)]) -> Bytes {
+    let url = format!("{}{path}", stage.platform.url());
+    let token = format!("Bearer {}", stage.platform.admin_token());
+    let headers = [headers, &[("authorization", token.as_str())]].concat();
+    let (status, headers, body) = fetch_bytes(method, &url, &headers).await;
+    Bytes { status, headers, body }
+}
+
+/// A file by its hash and by its item: whole, in parts, and not again for who has it.
+pub async fn files_in_parts(stage: &Stage) {
+    let ns = stage.namespace().await;
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/shapes");
+    let name = format!("{ns}/shapes");
+    let imported = stage.platform.cli(&["import", samples, &name]).await;
+    assert_eq!(imported.code, 0, "{imported:?}");
+    let list = ["items", "list", &name, "--limit", "1", "-o", "json"];
+    let listed = stage.platform.cli(&list).await.json();
+    let text = |column: &str| listed["items"][0][column].as_str().expect(column).to_owned();
+    let (hash, id) = (text("content_hash"), text("id"));
+    let dataset = format!("/v1/namespaces/{ns}/datasets/shapes");
+    let get =
+        async |path: &str, headers: &[(&str, &str)]| bytes(stage, Method::GET, path, headers).await;
+    let by_hash = format!("{dataset}/media/{hash}");
+    let whole = get(&by_hash, &[]).await;
+    let tag = format!("\"{hash}\"");
+    assert_eq!((whole.status, &whole.body[1..4]), (200, &b"PNG"[..]));
+    assert_eq!(whole.headers["etag"], tag.as_str());
+    assert_eq!(whole.headers["accept-ranges"], "bytes");
+    assert_eq!(whole.headers["content-type"], "image/png");
+    let total = whole.body.len();
+    assert_eq!(whole.headers["content-length"], total.to_string().as_str());
+    for path in [
+        by_hash.clone(),
+        format!("{dataset}/items/{id}/media"),
+        format!("{dataset}/items/{id}/media?version=1"),
+    ] {
+        let part = get(&path, &[("range", "bytes=4-19"), ("if-range", &tag)]).await;
+        assert_eq!((part.status, &part.body[..]), (206, &whole.body[4..20]), "{path}");
+        assert_eq!(part.headers["content-range"], format!("bytes 4-19/{total}").as_str());
+        let last = get(&path, &[("range", "bytes=-5")]).await;
+        assert_eq!((last.status, &last.body[..]), (206, &whole.body[total - 5..]), "{path}");
+        let again = get(&path, &[("if-none-match", &tag), ("range", "bytes=0-3")]).await;
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
+        assert_eq!(again.headers["etag"], tag.as_str());
+        let other = get(&path, &[("range", "bytes=4-19"), ("if-range", "\"x\"")]).await;
+        assert_eq!((other.status, other.body.len()), (200, total), "{path}");
+        let outside = get(&path, &[("range", "bytes=99999999-")]).await;
+        assert_eq!(outside.status, 416, "{path}");
+        assert_eq!(outside.headers["content-range"], format!("bytes */{total}").as_str());
+        let head = bytes(stage, Method::HEAD, &path, &[("range", "bytes=4-19")]).await;
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        assert_eq!(head.headers["content-length"], total.to_string().as_str());
+    }
+    let small = get(&format!("{by_hash}/thumbnail?size=64"), &[]).await;
+    let small_tag = small.headers["etag"].to_str().expect("text").to_owned();
+    let again =
+        get(&format!("{by_hash}/thumbnail?size=64"), &[("if-none-match", &small_tag)]).await;
+    assert_eq!((small.status, again.status), (200, 304));
+    let absent = get(&format!("{dataset}/items/{}/media", "0".repeat(32)), &[]).await;
+    assert_eq!(absent.status, 404);
 }

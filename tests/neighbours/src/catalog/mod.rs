@@ -46,6 +46,8 @@ struct State {
     uploads: BTreeMap<String, Upload>,
     /// Ids of purged datasets whose bytes may be there.
     doomed: Vec<String>,
+    /// Seconds; unset: [`crate::LEASE_SECONDS`].
+    upload_lease: Option<i64>,
 }
 
 impl Catalog {
@@ -110,6 +112,16 @@ impl Catalog {
     pub fn drop_dataset(&self, path: &str) {
         let (namespace, name) = path.split_once('/').unwrap();
         self.state().named_mut(namespace, name).unwrap().deleted = true;
+    }
+
+    /// From now on uploads are leased for so many seconds.
+    pub fn lease_uploads_for(&self, seconds: i64) {
+        self.state().upload_lease = Some(seconds);
+    }
+
+    /// Gives up the uploads whose lease is over, as a sweep does.
+    pub fn give_up_expired_uploads(&self) {
+        self.state().sweep_uploads(usize::MAX);
     }
 
     /// How many uploads may still commit.

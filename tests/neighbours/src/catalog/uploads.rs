@@ -40,12 +40,12 @@ impl Upload {
     }
 }
 
-fn lease() -> (UploadState, Option<Timestamp>) {
-    let expires = in_seconds(LEASE_SECONDS);
-    (UploadState::Open { expires_at: expires.seconds }, Some(expires))
-}
-
 impl State {
+    fn lease(&self) -> (UploadState, Option<Timestamp>) {
+        let expires = in_seconds(self.upload_lease.unwrap_or(LEASE_SECONDS));
+        (UploadState::Open { expires_at: expires.seconds }, Some(expires))
+    }
+
     pub fn upload(&self, id: &str) -> Result<&Upload, ServiceError> {
         self.uploads.get(id).ok_or_else(|| ServiceError::not_found("upload", id))
     }
@@ -67,7 +67,7 @@ impl State {
             Some(dataset) => dataset.id.clone(),
             None => self.id_of_new(of)?,
         };
-        let ((state, expire_time), upload_id) = (lease(), UploadId::new().to_string());
+        let ((state, expire_time), upload_id) = (self.lease(), UploadId::new().to_string());
         let upload = Upload { dataset_id: dataset_id.clone(), state };
         self.uploads.insert(upload_id.clone(), upload);
         Ok(api::OpenUploadResponse { upload_id, expire_time, head, dataset_id })
@@ -84,9 +84,9 @@ impl State {
     }
 
     pub fn renew_upload(&mut self, id: &str) -> Result<Option<Timestamp>, ServiceError> {
+        let (state, expire_time) = self.lease();
         let upload = self.upload_mut(id)?;
         upload.must_be_open(id)?;
-        let (state, expire_time) = lease();
         upload.state = state;
         Ok(expire_time)
     }

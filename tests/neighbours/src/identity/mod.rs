@@ -117,13 +117,24 @@ impl Identity {
 
     /// Grants a level; answers the revision to wait for.
     pub fn grant(&self, who: &Who, on: impl Into<api::Resource>, level: Level) -> i64 {
-        self.publish(Change::Grant(api::Grant {
+        self.lend(who, on, level).1
+    }
+
+    /// As [`Identity::grant`], with the grant's id before the revision.
+    pub fn lend(&self, who: &Who, on: impl Into<api::Resource>, level: Level) -> (String, i64) {
+        let grant = api::Grant {
             id: GrantId::new().to_string(),
             user_id: who.principal.to_string(),
             resource: Some(on.into()),
             level: level.into(),
             ..Default::default()
-        }))
+        };
+        (grant.id.clone(), self.publish(Change::Grant(grant)))
+    }
+
+    /// Takes a grant back; answers the revision to wait for.
+    pub fn take_back(&self, grant_id: &str) -> i64 {
+        self.publish(Change::RemovedGrantId(grant_id.to_owned()))
     }
 
     /// Makes a change and tells every replica; answers its revision.

@@ -5,18 +5,16 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::interleave;
-use arrow::datatypes::Schema;
-use catalog_api::v1::value::Kind;
-use catalog_api::v1::{ListValue, Value};
+use arrow::datatypes::{DataType, Schema};
+use catalog_api::v1::Value;
 use cells::{cell, column_of};
 use item_schema::Profile;
 use item_shape::Incoming;
 use service_error::ServiceError;
 
+use super::tags;
 use crate::app::reading::Opened;
 
-/// The column of tags.
-const TAGS: &str = "tags";
 const TAGS_MAX: usize = 1_000;
 
 /// Cells by column.
@@ -74,11 +72,11 @@ impl RowChange {
     }
 
     /// The columns that it touches, each of which the dataset must have.
-    fn columns(&self) -> Vec<&str> {
-        match self {
+    fn columns(&self, opened: &Opened) -> Result<Vec<&str>, ServiceError> {
+        Ok(match self {
             Self::Patch(cells) => cells.keys().map(String::as_str).collect(),
-            Self::Tags { .. } => vec![TAGS],
-        }
+            Self::Tags { .. } => vec![tags::column(&opened.schema)?],
+        })
     }
 
     /// Refuses a change that no row of the dataset can take.
@@ -86,12 +84,9 @@ impl RowChange {
     /// # Errors
     /// `InvalidArgument` naming the column.
     pub fn check(&self, opened: &Opened) -> Result<(), ServiceError> {
-        for name in self.columns() {
+        for name in self.columns(opened)? {
             if opened.schema.field_with_name(name).is_err() {
-                let known: Vec<&str> =
-                    opened.schema.fields().iter().map(|f| f.name().as_str()).take(60).collect();
-                let message = format!("no column {name:?}; there are {}", known.join(", "));
-                return Err(ServiceError::invalid("cells", message));
+                return Err(absent(opened, name));
             }
             if name == opened.key {
                 let message = format!("{name:?} is the key and can't be changed");
@@ -104,31 +99,16 @@ impl RowChange {
     /// The value that a column gets in a row; `None`: it keeps its own.
     fn value(
         &self,
+        opened: &Opened,
         column: &str,
         now: &ArrayRef,
         row: usize,
     ) -> Result<Option<Value>, ServiceError> {
         match self {
             Self::Patch(cells) => Ok(cells.get(column).cloned()),
-            Self::Tags { add, remove } if column == TAGS => {
-                let mut tags = match cell(now, row)?.kind {
-                    None => Vec::new(),
-                    Some(Kind::ListValue(list)) => list.values,
-                    Some(_) => {
-                        return Err(ServiceError::precondition(
-                            "the dataset's column \"tags\" is no list",
-                        ));
-                    }
-                };
-                let of = |tag: &String| Value { kind: Some(Kind::StringValue(tag.clone())) };
-                for tag in add.iter().map(of) {
-                    if !tags.contains(&tag) {
-                        tags.push(tag);
-                    }
-                }
-                let off: Vec<Value> = remove.iter().map(of).collect();
-                tags.retain(|tag| !off.contains(tag));
-                Ok(Some(Value { kind: Some(Kind::ListValue(ListValue { values: tags })) }))
+            Self::Tags { add, remove } if column == tags::column(&opened.schema)? => {
+                let is_list = matches!(now.data_type(), DataType::List(_) | DataType::LargeList(_));
+                tags::changed(cell(now, row)?, is_list, (add, remove)).map(Some)
             }
             Self::Tags { .. } => Ok(None),
         }
@@ -145,6 +125,20 @@ impl RowChange {
     }
 }
 
+/// A column that the dataset has not.
+fn absent(opened: &Opened, name: &str) -> ServiceError {
+    let known: Vec<&str> =
+        opened.schema.fields().iter().map(|f| f.name().as_str()).take(60).collect();
+    let mut message = format!("no column {name:?}; there are {}", known.join(", "));
+    if opened.items_profile && item_schema::item_column(name).is_some() {
+        // Items that were made from other columns have only the core ones beside them.
+        message.push_str(
+            ". A dataset keeps the columns that it was made with: bring this one with its first rows",
+        );
+    }
+    ServiceError::invalid("cells", message).reason("COLUMN_ABSENT").with("column", name)
+}
+
 /// Rows after the change of each.
 pub fn apply(
     opened: &Opened,
@@ -152,7 +146,10 @@ pub fn apply(
     changes: &[&RowChange],
     now: i64,
 ) -> Result<RecordBatch, ServiceError> {
-    let mut touched: Vec<&str> = changes.iter().flat_map(|change| change.columns()).collect();
+    let mut touched: Vec<&str> = Vec::new();
+    for change in changes {
+        touched.extend(change.columns(opened)?);
+    }
     touched.sort_unstable();
     touched.dedup();
     let mut columns = Vec::with_capacity(rows.num_columns());
@@ -163,7 +160,7 @@ pub fn apply(
         }
         let (mut values, mut places) = (Vec::new(), Vec::with_capacity(changes.len()));
         for (row, change) in changes.iter().enumerate() {
-            match change.value(field.name(), own, row)? {
+            match change.value(opened, field.name(), own, row)? {
                 Some(value) => {
                     places.push((1, values.len()));
                     values.push(value);

@@ -3,7 +3,9 @@
 
 mod change;
 mod fetch;
+mod restore;
 mod rows;
+mod tags;
 
 use std::sync::Arc;
 

@@ -6,18 +6,17 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema};
-use blocks::Reading;
+use blocks::{Position, Reading};
 use caller::Caller;
 use catalog_api::v1::get_head_request::At;
 use catalog_api::v1::value::Kind;
 use cells::{cell, is_uuid, revision_of, uuid_text};
-
 use row_delta::keys_of;
 use service_error::{Code, ServiceError};
 use sql_store::now_micros;
 
 use super::change::{RowChange, apply, made};
-use super::fetch::parsed_keys;
+use super::fetch::{ROWS_BYTES_MAX, parsed_keys};
 use super::{App, Cells, Computed, Edited, ROWS_MAX, RowEdit, Size};
 use crate::app::catalog::by_id;
 use crate::app::merge::taken;
@@ -76,7 +75,7 @@ fn each_once(keys: &ArrayRef, opened: &Opened) -> Result<(), ServiceError> {
     Ok(())
 }
 
-fn not_found(opened: &Opened, key: &str) -> ServiceError {
+pub fn not_found(opened: &Opened, key: &str) -> ServiceError {
     let shown: String = key.chars().take(100).collect();
     ServiceError::not_found("item", format!("{shown} in {}", opened.address))
         .reason("ITEM_NOT_FOUND")
@@ -151,7 +150,10 @@ impl App {
         let texts: Vec<&str> = edits.iter().map(|edit| edit.key.as_str()).collect();
         let keys = parsed_keys(opened, &texts)?;
         each_once(&keys, opened)?;
-        let rows = self.rows_of(opened, view, &keys, &opened.schema).await?;
+        // What goes is named by its key; only its revision is of the whole row.
+        let whole = edits.iter().any(|edit| edit.change.is_some() || !edit.revision.is_empty());
+        let schema = if whole { Arc::clone(&opened.schema) } else { key_schema(opened)? };
+        let rows = self.rows_of(opened, view, &keys, &schema).await?;
         let mut at = 0;
         let (mut changed, mut changes, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (edit, there) in edits.iter().zip(&rows.there) {
@@ -213,49 +215,7 @@ impl App {
             }
             return of_live(opened, rows.batch);
         }
-        let mut found: Vec<RecordBatch> = Vec::with_capacity(texts.len());
-        for (row, text) in texts.iter().enumerate() {
-            let key = keys.slice(row, 1);
-            let last = self.last_of(caller, opened, &key).await?;
-            found.push(last.ok_or_else(|| not_found(opened, text))?);
-        }
-        let live = concat_batches(&opened.schema, &found)
-            .map_err(|error| ServiceError::internal(format!("restored rows: {error}")))?;
-        of_live(opened, live)
-    }
-
-    /// The last image of a deleted row, as long as it is somewhere: in the log,
-    /// or among the deleted rows of a block.
-    async fn last_of(
-        &self,
-        caller: &Caller,
-        opened: &Opened,
-        key: &ArrayRef,
-    ) -> Result<Option<RecordBatch>, ServiceError> {
-        let bytes = row_delta::key_bytes(key, 0)?;
-        let trimmed = self.delta.state(opened.place()).await?.trimmed;
-        let log = self.delta.rows(opened.place(), trimmed, opened.ceiling).await?;
-        let logged = log.into_iter().rev().find(|row| row.live && row.key.as_ref() == bytes);
-        if let Some(row) = logged {
-            return row_delta::tail(&[row], &opened.schema).map(Some);
-        }
-        // The newest block first: what was changed was written anew.
-        let blocks = self.manifest(caller, opened).await?;
-        for block in blocks.iter().rev() {
-            let mut whole = block.clone();
-            whole.rows.deleted = None;
-            let whole = std::slice::from_ref(&whole);
-            let found = self.locate(opened, whole, key).await?;
-            if let Some(position) = found.into_iter().flatten().next() {
-                let reading = Reading::new(Arc::clone(&opened.schema), None);
-                let rows = self
-                    .reader
-                    .rows(whole, &[position], &opened.schema, &reading, usize::MAX)
-                    .await?;
-                return Ok(rows.into_iter().next());
-            }
-        }
-        Ok(None)
+        of_live(opened, self.last_of(caller, opened, (&keys, &texts)).await?)
     }
 
     pub(super) async fn compute_where(
@@ -274,7 +234,8 @@ impl App {
         }
         let most = if change.is_some() { ROWS_MAX } else { DELETED_ROWS_MAX };
         let reading = Reading::new(Arc::clone(&opened.schema), Some(Arc::clone(&filter)));
-        let found = self.passing(view, &reading, &filter, most + 1).await?;
+        let all = (Position { block: 0, row: 0 }, most + 1);
+        let found = self.passing(view, &reading, &filter, all).await?;
         let in_tail = view.tail_rows(Some(&filter))?;
         if found.len() + in_tail.len() > most {
             return Ok(Size::Bulk(filter));
@@ -283,7 +244,10 @@ impl App {
             if change.is_some() { Arc::clone(&opened.schema) } else { key_schema(opened)? };
         let reading = Reading::new(Arc::clone(&opened.schema), None);
         let mut read =
-            self.reader.rows(&view.blocks, &found, &schema, &reading, usize::MAX).await?;
+            self.reader.rows(&view.blocks, &found, &schema, &reading, ROWS_BYTES_MAX).await?;
+        if read.iter().map(RecordBatch::num_rows).sum::<usize>() < found.len() {
+            return Ok(Size::Bulk(filter));
+        }
         if let Some(tail) = &view.tail {
             read.push(super::fetch::projected(&taken(tail, &in_tail)?, &schema)?);
         }

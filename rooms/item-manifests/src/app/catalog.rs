@@ -28,6 +28,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// The catalog behind a transport, asked with this role's tokens.
     pub fn new(transport: Transport, tokens: TokenSource) -> Self {
         Self { transport, tokens }
     }
@@ -90,6 +91,7 @@ impl Catalog {
         }
     }
 
+    /// An upload to a dataset, or to one that its commit is to make.
     pub async fn open_upload(
         &self,
         caller: &Caller,
@@ -112,6 +114,7 @@ impl Catalog {
         Ok(answer.expire_time.map_or(0, |time| time.seconds))
     }
 
+    /// Gives an upload up.
     pub async fn abort_upload(
         &self,
         caller: &Caller,
@@ -123,6 +126,7 @@ impl Catalog {
         Ok(())
     }
 
+    /// Commits an upload.
     pub async fn commit(
         &self,
         caller: &Caller,

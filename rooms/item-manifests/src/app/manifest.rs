@@ -25,10 +25,14 @@ const RANGE_BYTES: usize = 512;
 /// A committed block.
 #[derive(Debug, Clone)]
 pub struct ManifestBlock {
+    /// Its id in the catalog.
     pub id: String,
+    /// Where it is, and which of its rows are deleted.
     pub rows: BlockRows,
     /// The snapshot that last changed its deleted rows; a commit names it.
     pub revision: i64,
+    /// The snapshot that added it.
+    pub begin: i64,
     ranges: Arc<HashMap<String, KnownRange>>,
 }
 
@@ -41,16 +45,21 @@ struct KnownRange {
 /// What is known of a column over all blocks, in wire values.
 #[derive(Debug, Default)]
 pub struct Merged {
+    /// Nulls; what is not known counts none.
     pub null_count: i64,
+    /// The least value.
     pub min: Option<Value>,
+    /// The greatest value.
     pub max: Option<Value>,
+    /// All three are what a scan would find.
     pub exact: bool,
 }
 
-/// What is known of a column over all blocks.
+/// What is known of a column over all blocks; `exact` says that all of it is as a scan of the
+/// rows would find it.
 #[derive(Debug, Default)]
 pub struct Bounds {
-    /// `None` where a block does not know.
+    /// Of rows that are left; `None` where a block does not know.
     pub null_count: Option<u64>,
     /// An array of one.
     pub min: Option<ArrayRef>,
@@ -66,10 +75,12 @@ pub fn bounds(manifest: &[ManifestBlock], column: &str) -> Result<Bounds, Servic
     let (mut mins, mut maxes, mut known) = (Vec::new(), Vec::new(), true);
     for block in manifest {
         let Some(KnownRange { range, exact }) = block.ranges.get(column) else {
-            (known, total.null_count) = (false, None);
+            (known, total.null_count, total.exact) = (false, None, false);
             continue;
         };
-        total.null_count = total.null_count.zip(range.null_count).map(|(a, b)| a + b);
+        let nulls = block.live_nulls(range.null_count);
+        total.null_count = total.null_count.zip(nulls.map(|(count, _)| count)).map(|(a, b)| a + b);
+        total.exact &= nulls.is_some_and(|(_, is_exact)| is_exact);
         match (&range.min, &range.max) {
             (Some(min), Some(max)) => {
                 mins.push(min.as_ref());
@@ -77,7 +88,11 @@ pub fn bounds(manifest: &[ManifestBlock], column: &str) -> Result<Bounds, Servic
                 // A bound may be a deleted row's.
                 total.exact &= *exact && block.rows.deleted.is_none();
             }
-            _ => known &= range.null_count == Some(block.rows.location.row_count),
+            _ => {
+                let is_bare = range.null_count == Some(block.rows.location.row_count);
+                total.exact &= is_bare;
+                known &= is_bare;
+            }
         }
     }
     if !known || mins.is_empty() {
@@ -95,8 +110,10 @@ pub fn bounds(manifest: &[ManifestBlock], column: &str) -> Result<Bounds, Servic
 /// As [`bounds`], in wire values; nulls that a block does not know count none.
 pub fn merged(manifest: &[ManifestBlock], column: &str) -> Result<Merged, ServiceError> {
     let bounds = bounds(manifest, column)?;
-    let known = manifest.iter().filter_map(|block| block.ranges.get(column));
-    let nulls: u64 = known.map(|known| known.range.null_count.unwrap_or(0)).sum();
+    let known = manifest.iter().filter_map(|block| {
+        block.live_nulls(block.ranges.get(column)?.range.null_count).map(|(count, _)| count)
+    });
+    let nulls: u64 = known.sum();
     Ok(Merged {
         null_count: i64::try_from(nulls).unwrap_or(0),
         min: bounds.min.map(|min| cell(&min, 0)).transpose()?,
@@ -112,6 +129,10 @@ impl AsRef<BlockRows> for ManifestBlock {
 }
 
 impl ManifestBlock {
+    /// As the catalog tells it.
+    ///
+    /// # Errors
+    /// `DataLoss` for deleted rows that cannot be read.
     pub fn of(block: &Block, schema: &Schema) -> Result<Self, ServiceError> {
         let count = |n: i64| u64::try_from(n).unwrap_or(0);
         let location = BlockLocation {
@@ -134,6 +155,7 @@ impl ManifestBlock {
             id: block.id.clone(),
             rows: BlockRows { location, deleted: deleted_rows(block)? },
             revision: block.deletion_revision,
+            begin: block.snapshot_begin,
             ranges: Arc::new(ranges.collect()),
         })
     }
@@ -141,6 +163,20 @@ impl ManifestBlock {
     /// Rows that are not deleted.
     pub fn live_rows(&self) -> u64 {
         self.rows.live_count()
+    }
+
+    /// How many of the rows that are left are null in a column, and whether exactly so many;
+    /// `in_file` is the count of all rows.
+    fn live_nulls(&self, in_file: Option<u64>) -> Option<(u64, bool)> {
+        let (rows, live) = (self.rows.location.row_count, self.live_rows());
+        let nulls = in_file?;
+        Some(match nulls {
+            _ if live == rows => (nulls, true),
+            0 => (0, true),
+            nulls if nulls == rows => (live, true),
+            // Which of the deleted rows were null is not known.
+            nulls => (nulls.min(live), false),
+        })
     }
 
     /// Deletes further rows.
@@ -169,6 +205,7 @@ impl ManifestBlock {
         })
     }
 
+    /// The block and the range of its keys.
     pub fn keyed(&self, key: &str) -> KeyedBlock {
         let range = self
             .ranges
@@ -196,6 +233,7 @@ fn deleted_rows(block: &Block) -> Result<Option<Arc<RoaringBitmap>>, ServiceErro
     Ok(Some(Arc::new(positions)).filter(|positions| !positions.is_empty()))
 }
 
+/// The blocks of a snapshot in storage order.
 pub type Manifest = Arc<Vec<ManifestBlock>>;
 
 /// Manifests by dataset and snapshot.
@@ -205,6 +243,7 @@ pub struct Manifests {
 }
 
 impl Manifests {
+    /// Keeps about so many bytes of them.
     pub fn new(bytes: u64) -> Self {
         let weigh = |_: &(Uuid, i64), manifest: &Manifest| {
             let bytes: usize = manifest.iter().map(ManifestBlock::memory_bytes).sum();
@@ -235,5 +274,55 @@ impl Manifests {
         let manifest: Manifest = Arc::new(blocks?);
         self.cache.insert((dataset, snapshot), Arc::clone(&manifest));
         Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use arrow::datatypes::Field;
+    use catalog_api::v1::ColumnStatistics;
+    use catalog_api::v1::value::Kind;
+
+    fn number(n: i64) -> Option<Value> {
+        Some(Value { kind: Some(Kind::IntValue(n)) })
+    }
+
+    /// A block of ten rows.
+    fn block(nulls: Option<i64>, bounds: Option<(i64, i64)>, deleted: &[u32]) -> ManifestBlock {
+        let schema = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
+        let mut deletions = Vec::new();
+        let gone: RoaringBitmap = deleted.iter().copied().collect();
+        gone.serialize_into(&mut deletions).unwrap();
+        let columns = nulls.map(|null_count| ColumnStatistics {
+            column: "n".into(),
+            null_count,
+            min: bounds.and_then(|(min, _)| number(min)),
+            max: bounds.and_then(|(_, max)| number(max)),
+            exact: true,
+        });
+        let columns = columns.into_iter().collect();
+        let block = Block { row_count: 10, deletions, columns, ..Block::default() };
+        ManifestBlock::of(&block, &schema).unwrap()
+    }
+
+    fn known(blocks: &[ManifestBlock]) -> (i64, bool, bool) {
+        let known = merged(blocks, "n").unwrap();
+        (known.null_count, known.min.is_some(), known.exact)
+    }
+
+    #[test]
+    fn what_is_said_to_be_exact_is() {
+        let plain = || block(Some(2), Some((1, 9)), &[]);
+        assert_eq!(known(&[plain(), plain()]), (4, true, true));
+        assert_eq!(known(&[block(Some(10), None, &[])]), (10, false, true), "all null");
+        assert_eq!(known(&[block(Some(10), None, &[3])]), (9, false, true), "and one deleted");
+        assert_eq!(known(&[block(Some(0), Some((1, 9)), &[3])]), (0, true, false), "a bound");
+        assert_eq!(known(&[block(Some(9), Some((1, 1)), &[1, 2])]), (8, true, false));
+        assert_eq!(known(&[plain(), block(None, None, &[])]), (2, false, false), "not known");
+        assert_eq!(known(&[block(Some(0), None, &[])]), (0, false, false), "values, no bounds");
+        let bounds = bounds(&[block(Some(10), None, &[3, 4])], "n").unwrap();
+        assert_eq!((bounds.null_count, bounds.exact), (Some(8), true));
     }
 }

@@ -39,6 +39,8 @@ pub struct Settings {
     pub sweep_seconds: u64,
     /// The largest media file, in bytes.
     pub media_bytes_max: u64,
+    /// Seconds that a thumbnail may take, the bucket and its turn included.
+    pub picture_seconds: u64,
 }
 
 /// `[items.flight]`
@@ -129,7 +131,8 @@ pub struct QuerySettings {
     pub spill_bytes_max: u64,
     /// Where they spill to; empty: the system's directory for temporary files.
     pub spill_dir: String,
-    /// Queries that run at once; others wait.
+    /// Queries that run at once; others wait. One principal has at most half as many under way,
+    /// those included whose rows it does not read.
     pub queries_max: usize,
     /// Seconds that a query may take, its client's reading included.
     pub seconds_max: u64,
@@ -196,6 +199,7 @@ impl Default for Settings {
             garbage: GarbageSettings::default(),
             sweep_seconds: 60,
             media_bytes_max: 16 << 30,
+            picture_seconds: 30,
         }
     }
 }
@@ -237,6 +241,12 @@ impl Settings {
             compression: self.blocks.compression,
             ..BlockOptions::default()
         }
+    }
+
+    /// How long a thumbnail may take.
+    #[must_use]
+    pub fn picture_time(&self) -> Duration {
+        Duration::from_secs(self.picture_seconds.clamp(1, 600))
     }
 
     /// How blocks are read.

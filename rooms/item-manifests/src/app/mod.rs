@@ -1,0 +1,5 @@
+//! The catalog, and what it says of a snapshot's blocks.
+
+pub mod catalog;
+pub mod manifest;
+pub mod values;

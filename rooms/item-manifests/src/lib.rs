@@ -1,0 +1,7 @@
+//! What the item store knows of its blocks before it reads one: a room, as a crate.
+
+mod app;
+
+pub use app::{catalog, manifest, values};
+
+use item_model as model;
