@@ -7,6 +7,8 @@ const FIELDS: &str = "name, namespace, description, create_time, update_time, si
     version_count (of models); number, label, status, stage, source, run_id, logged_model_id, flavor, \
     digest, file_count, scan, signed, metrics.KEY, params.KEY, dataset, base_model (of versions)";
 
+const WHOLE_DIGEST: &str = "a digest is compared whole: write =, != or IN";
+
 pub(crate) fn parse(text: &str, subject: Subject) -> Result<Expr, QueryError> {
     let tokens = lex(text)?;
     let end = text.chars().count() + 1;
@@ -101,6 +103,9 @@ impl Parser {
         let negated = self.keyword("NOT");
         let column = self.column();
         let op = self.op()?;
+        if field == Field::Digest && !matches!(op, Op::Eq | Op::NotEq | Op::In) {
+            return Err(QueryError::new(column, WHOLE_DIGEST));
+        }
         let test = match op {
             Op::In => Test { value: self.list(&field)?, field, op },
             Op::Like | Op::ILike => Test { value: self.pattern(&field, column)?, field, op },
@@ -195,6 +200,9 @@ impl Parser {
         }
         let Value::Text(text) = &value else { return Ok(Test { field, op, value }) };
         if op == Op::Eq && text.len() > 1 && (text.starts_with('*') || text.ends_with('*')) {
+            if field == Field::Digest {
+                return Err(QueryError::new(column, WHOLE_DIGEST));
+            }
             let value = Value::Text(pattern_of(text));
             return Ok(Test { field, op: Op::Like, value });
         }

@@ -55,6 +55,9 @@ fn literals_have_the_type_of_their_field() {
         ("create_time > 'now'", 15),
         ("metrics.a LIKE 'x'", 11),
         ("scan IN ('a', 3)", 15),
+        ("digest > 'ab'", 8),
+        ("digest LIKE 'ab%'", 8),
+        ("digest = 'ab*'", 10),
     ] {
         assert_eq!(parse(bad, Subject::Versions).unwrap_err().column, column, "{bad}");
     }

@@ -50,6 +50,18 @@ pub fn token<K: Serialize>(list: &str, key: &K) -> String {
 /// # Errors
 /// A token that `list` did not make.
 pub fn key<K: DeserializeOwned>(list: &str, token: &str) -> Result<Option<K>, ServiceError> {
+    key_within(list, token, TOKEN_BYTES_MAX)
+}
+
+/// As [`key`], for a list whose keys are long: of tokens of at most so many bytes.
+///
+/// # Errors
+/// As [`key`].
+pub fn key_within<K: DeserializeOwned>(
+    list: &str,
+    token: &str,
+    bytes_max: usize,
+) -> Result<Option<K>, ServiceError> {
     if token.is_empty() {
         return Ok(None);
     }
@@ -60,7 +72,7 @@ pub fn key<K: DeserializeOwned>(list: &str, token: &str) -> Result<Option<K>, Se
         )
         .reason("PAGE_TOKEN_INVALID")
     };
-    if token.len() > TOKEN_BYTES_MAX {
+    if token.len() > bytes_max {
         return Err(wrong());
     }
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| wrong())?;

@@ -40,9 +40,10 @@ pub struct NamedDataset {
 impl NamedDataset {
     /// The dataset that a source means, if it is one of ours:
     /// `quarry://ns/name@3`, bare or inside a JSON source (`uri`, `url`, …),
-    /// or `…/v1/namespaces/ns/datasets/name…`.
+    /// or `/v1/namespaces/ns/datasets/name…` at the platform's own door, whose
+    /// address `origin` is.
     #[must_use]
-    pub fn of_source(source: &str) -> Option<Self> {
+    pub fn of_source(source: &str, origin: &str) -> Option<Self> {
         let parsed: serde_json::Value = serde_json::from_str(source).unwrap_or_default();
         let texts: Vec<&str> = match &parsed {
             serde_json::Value::Object(fields) => {
@@ -51,14 +52,20 @@ impl NamedDataset {
             serde_json::Value::String(text) => vec![text.as_str()],
             _ => vec![source],
         };
-        texts.into_iter().find_map(Self::of_uri)
+        texts.into_iter().find_map(|text| Self::of_uri(text, origin))
     }
 
-    fn of_uri(uri: &str) -> Option<Self> {
+    fn of_uri(uri: &str, origin: &str) -> Option<Self> {
         if let Some(rest) = uri.strip_prefix("quarry://") {
             return Self::of_path(rest);
         }
-        let (_, rest) = uri.split_once("/v1/namespaces/")?;
+        // Elsewhere there may be another platform, with datasets of these names.
+        let rest = match (door(uri), door(origin)) {
+            (Some((host, rest)), Some((ours, _))) if host.eq_ignore_ascii_case(ours) => rest,
+            (None, _) => uri,
+            _ => return None,
+        };
+        let rest = rest.strip_prefix("/v1/namespaces/")?;
         let (namespace, rest) = rest.split_once("/datasets/")?;
         let mut parts = rest.split(['/', '?', '#']);
         let dataset = parts.next()?;
@@ -88,6 +95,18 @@ impl NamedDataset {
             version,
         })
     }
+}
+
+/// The host and port of an address, and its path. Whether TLS ends before it, an
+/// address does not tell.
+fn door(address: &str) -> Option<(&str, &str)> {
+    let (rest, port) = match address.strip_prefix("http://") {
+        Some(rest) => (rest, ":80"),
+        None => (address.strip_prefix("https://")?, ":443"),
+    };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    Some((host.strip_suffix(port).unwrap_or(host), path))
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -183,7 +202,7 @@ mod tests {
     #[test]
     fn a_source_of_ours_is_recognised() {
         let of = |source: &str| {
-            NamedDataset::of_source(source)
+            NamedDataset::of_source(source, "http://H:7070")
                 .map(|it| format!("{}/{}@{:?}", it.namespace, it.dataset, it.version))
         };
         for (source, is) in [
@@ -194,7 +213,7 @@ mod tests {
                 "vision/cats@Some(12)",
             ),
             (
-                r#"{"url":"http://h/v1/namespaces/vision/datasets/cats/items?x=1"}"#,
+                r#"{"url":"https://h:7070/v1/namespaces/vision/datasets/cats/items?x=1"}"#,
                 "vision/cats@None",
             ),
             ("quarry://vision/cats@latest", "vision/cats@None"),
@@ -211,5 +230,18 @@ mod tests {
         ] {
             assert_eq!(of(source), None, "{source}");
         }
+        for elsewhere in [
+            "http://other:7070/v1/namespaces/vision/datasets/cats",
+            "http://h/v1/namespaces/vision/datasets/cats",
+            "http://h:7070@other/v1/namespaces/vision/datasets/cats",
+            "http://h:7070/proxy/v1/namespaces/vision/datasets/cats",
+            "s3://b/v1/namespaces/vision/datasets/cats",
+        ] {
+            assert_eq!(of(elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(of("/v1/namespaces/vision/datasets/cats").unwrap(), "vision/cats@None");
+        let default =
+            NamedDataset::of_source("https://h/v1/namespaces/a/datasets/b", "https://h:443");
+        assert_eq!(default.unwrap().dataset, "b");
     }
 }

@@ -190,12 +190,17 @@ impl Listing<'_> {
     }
 }
 
+/// The longest token, in bytes: it carries the values that a page is ordered by,
+/// and those of parameters and tags are long. It arrives in a body, or in a query
+/// of short values.
+const TOKEN_BYTES_MAX: usize = 1 << 20;
+
 /// The key in a page token.
 ///
 /// # Errors
 /// A token of another search.
 pub fn token_key(list: &str, token: &str) -> Result<Option<Vec<Key>>> {
-    paging::key(list, token).map_err(|_| invalid_token())
+    paging::key_within(list, token, TOKEN_BYTES_MAX).map_err(|_| invalid_token())
 }
 
 /// Cuts the row beyond the page off; answers the token that continues it.
@@ -274,7 +279,9 @@ fn like(
             format!("{sql} LIKE {} ESCAPE ''", values.add(pattern.to_owned()))
         }
         (DbBackend::Postgres, true) => {
-            format!("{sql} ILIKE {} ESCAPE ''", values.add(pattern.to_owned()))
+            // The letters whose case SQLite ignores, whatever the locale.
+            let pattern = values.add(pattern.to_ascii_lowercase());
+            format!("LOWER({sql} COLLATE \"C\") LIKE {pattern} ESCAPE ''")
         }
         (_, true) => format!("{sql} LIKE {}", values.add(pattern.to_owned())),
         (_, false) => format!("{sql} GLOB {}", values.add(glob(pattern))),

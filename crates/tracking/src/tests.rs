@@ -384,6 +384,42 @@ async fn runs_are_found_and_ordered_with_what_is_missing_last() {
 }
 
 #[tokio::test]
+async fn pages_ordered_by_long_values_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    for (tracking, scope) in grounds(dir.path()).await {
+        for at in 0..3_i64 {
+            let id = run(&tracking, &scope, &format!("run{at}"), at).await;
+            let (long, other) = (format!("{}{at}", "ü".repeat(5_999)), "x".repeat(6_000));
+            let all = batch(&id, vec![], &[("a", &other), ("b", &long)], &[]);
+            tracking.log_batch(&scope, &all).await.unwrap();
+        }
+        let (mut names, mut token) = (Vec::new(), String::new());
+        for _ in 0..3 {
+            let asked = SearchRuns {
+                experiment_ids: vec!["0".into()],
+                order_by: vec!["params.a".into(), "params.b DESC".into()],
+                max_results: Some(1),
+                page_token: text(&token),
+                ..SearchRuns::default()
+            };
+            let page = tracking.search_runs(&scope, &asked).await.unwrap();
+            names.push(page.runs[0].info.as_ref().unwrap().run_name().to_owned());
+            token = page.next_page_token.unwrap_or_default();
+        }
+        assert_eq!(
+            (names, token),
+            (["run2", "run1", "run0"].map(str::to_owned).to_vec(), String::new())
+        );
+        let asked = SearchRuns {
+            experiment_ids: vec!["0".into()],
+            filter: text("run_name ILIKE 'RUN1'"),
+            ..SearchRuns::default()
+        };
+        assert_eq!(tracking.search_runs(&scope, &asked).await.unwrap().runs.len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_dataset_of_the_catalog_is_an_edge() {
     let dir = tempfile::tempdir().unwrap();
     for (tracking, scope) in grounds(dir.path()).await {

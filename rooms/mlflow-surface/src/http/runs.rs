@@ -174,10 +174,10 @@ async fn logged(asked: &Asked) -> Result<Response<Body>> {
 /// Which of a run's datasets are the catalog's: those whose source says so and
 /// that the caller may read.
 async fn resolve(asked: &Asked, message: &LogInputs) -> Result<Resolved> {
-    let mut resolved = Resolved::new();
+    let (mut resolved, origin) = (Resolved::new(), asked.origin());
     for input in &message.datasets {
         let source = input.dataset.as_ref().map(|dataset| dataset.source()).unwrap_or_default();
-        let Some(named) = NamedDataset::of_source(source) else { continue };
+        let Some(named) = NamedDataset::of_source(source, &origin) else { continue };
         if resolved.contains_key(source) {
             continue;
         }
