@@ -3,6 +3,7 @@
 
 mod holding;
 mod large;
+mod plans;
 mod rowids;
 mod rows;
 
