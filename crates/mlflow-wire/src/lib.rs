@@ -4,6 +4,7 @@ mod call;
 mod check;
 mod error;
 mod json;
+pub mod mlmodel;
 pub mod names;
 pub mod path;
 pub mod routes;

@@ -17,6 +17,7 @@ pub const KEY_MAX: usize = 250;
 const ALIAS_MAX: usize = 255;
 const EXPERIMENT_NAME_MAX: usize = 500;
 const RUN_ID_MAX: usize = 256;
+const WEBHOOK_NAME_MAX: usize = 63;
 
 const BAD_CHARACTERS: &str = "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), \
                               spaces ( ), colon(:) and slashes (/).";
@@ -205,6 +206,26 @@ pub fn run_id(text: &str) -> Result<()> {
     )))
 }
 
+/// A webhook's name.
+///
+/// # Errors
+/// Other than 1 to 63 letters, digits, `.`, `_` and `-`, the first and the last a
+/// letter or a digit.
+pub fn webhook(name: &str) -> Result<()> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric();
+    let fits = (1..=WEBHOOK_NAME_MAX).contains(&name.chars().count())
+        && name.starts_with(is_plain)
+        && name.ends_with(is_plain)
+        && name.chars().all(|letter| is_plain(letter) || "._-".contains(letter));
+    if fits {
+        return Ok(());
+    }
+    Err(MlflowError::invalid(format!(
+        "Webhook name '{name}' is invalid. It must start and end with a letter or digit, be less than 63 characters \
+         long, and contain only letters, digits, dots (.), underscores (_), and hyphens (-)."
+    )))
+}
+
 /// A stage in its own spelling.
 ///
 /// # Errors
@@ -223,7 +244,8 @@ pub fn stage(text: &str) -> Result<&'static str> {
 /// # Errors
 /// `INTERNAL_ERROR`, as in MLflow, for archiving into a stage that is not.
 pub fn may_archive(stage: &str, asked: &str) -> Result<()> {
-    if matches!(stage, "Staging" | "Production") {
+    // A stage of the namespace's own is in use like these two.
+    if !matches!(stage, "None" | "Archived") {
         return Ok(());
     }
     Err(MlflowError::new(

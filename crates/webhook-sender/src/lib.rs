@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Response, Url, redirect};
 use service_error::ServiceError;
 use sha2::Sha256;
 
@@ -102,6 +102,30 @@ impl Sender {
     /// # Errors
     /// Why nothing was answered, in words for whoever reads the record.
     pub async fn send(&self, delivery: Delivery<'_>) -> Result<u16, String> {
+        self.post(delivery).await.map(|answer| answer.status().as_u16())
+    }
+
+    /// Sends; answers the status and the first bytes of the body, as text.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn send_and_read(
+        &self,
+        delivery: Delivery<'_>,
+        bytes_max: usize,
+    ) -> Result<(u16, String), String> {
+        let mut answer = self.post(delivery).await?;
+        let (status, mut body) = (answer.status().as_u16(), Vec::new());
+        while body.len() < bytes_max
+            && let Some(chunk) = answer.chunk().await.map_err(|error| innermost(&error))?
+        {
+            body.extend_from_slice(&chunk);
+        }
+        body.truncate(bytes_max);
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
+    async fn post(&self, delivery: Delivery<'_>) -> Result<Response, String> {
         self.check_url(delivery.url).map_err(|error| error.message().to_owned())?;
         let timestamp = delivery.timestamp.to_string();
         let mut request = self
@@ -114,10 +138,8 @@ impl Sender {
             let signature = signature(delivery.secret, delivery.id, &timestamp, delivery.body);
             request = request.header("X-MLflow-Signature", signature);
         }
-        match request.body(delivery.body.to_owned()).send().await {
-            Ok(answer) => Ok(answer.status().as_u16()),
-            Err(error) => Err(innermost(&error)),
-        }
+        let sent = request.body(delivery.body.to_owned()).send().await;
+        sent.map_err(|error| innermost(&error))
     }
 }
 

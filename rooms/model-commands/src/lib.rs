@@ -93,7 +93,8 @@ impl FromStr for ModelName {
     }
 }
 
-/// `NAMESPACE/MODEL` with a version: `@3`, `@latest`, `@prod`, or the newest.
+/// `NAMESPACE/MODEL` with a version: `@3`, `@latest`, `@prod`, `@alias:2024` for an
+/// alias of digits, or the newest.
 #[derive(Debug, Clone)]
 pub struct VersionName {
     of: ModelName,
@@ -107,6 +108,9 @@ impl FromStr for VersionName {
         let Some((model, version)) = text.rsplit_once('@') else {
             return Ok(Self { of: text.parse()?, version: String::new() });
         };
+        if let Some(alias) = version.strip_prefix("alias:") {
+            return Ok(Self { of: model.parse()?, version: format!("@{alias}") });
+        }
         let plain = version == "latest"
             || version.starts_with("stage:")
             || version.bytes().all(|byte| byte.is_ascii_digit());

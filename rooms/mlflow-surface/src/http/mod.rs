@@ -8,6 +8,7 @@ mod convert;
 mod experiments;
 mod files;
 mod logged_models;
+mod measured;
 mod model_versions;
 mod registered_models;
 mod runs;

@@ -99,8 +99,7 @@ async fn create(asked: &Asked) -> Result<Response<Body>> {
     let registry = &asked.surface.registry;
     let made = registry.create_version(asked.caller()?, &path, create).await;
     let made = made.map_err(of_model(name))?;
-    if !origin.model_id.is_empty() {
-        let scope = asked.scope().await?;
+    if let Some(scope) = origin.scope.filter(|_| !origin.model_id.is_empty()) {
         let tracking = &asked.surface.tracking;
         tracking.registered(&scope, &origin.model_id, name, made.number).await?;
     }
@@ -128,6 +127,19 @@ async fn update(asked: &Asked) -> Result<Response<Body>> {
     render(&update_model_version::Response { model_version })
 }
 
+/// A stage as its namespace writes it.
+///
+/// # Errors
+/// One that the namespace has not.
+pub fn in_its_spelling(known: &[String], stage: &str) -> Result<String> {
+    let found = known.iter().find(|known| known.eq_ignore_ascii_case(stage));
+    found.cloned().ok_or_else(|| {
+        names::stage(stage).err().unwrap_or_else(|| {
+            MlflowError::invalid(format!("Invalid Model Version stage: {stage}."))
+        })
+    })
+}
+
 async fn transition(asked: &Asked) -> Result<Response<Body>> {
     let message: TransitionModelVersionStage = asked.read(&[
         NAME,
@@ -138,12 +150,12 @@ async fn transition(asked: &Asked) -> Result<Response<Body>> {
     let (path, number) = named(asked, message.name(), message.version()).await?;
     let registry = &asked.surface.registry;
     let archive = message.archive_existing_versions();
-    let stage = registry.canonical_stage(asked.caller()?, &path.namespace, message.stage()).await?;
-    let Some(stage) = stage else {
-        return Err(names::stage(message.stage()).err().unwrap_or_else(|| {
-            MlflowError::invalid(format!("Invalid Model Version stage: {}.", message.stage()))
-        }));
-    };
+    let known = registry.model_stages(asked.caller()?, &path).await.map_err(|error| {
+        names::stage(message.stage())
+            .err()
+            .unwrap_or_else(|| of_version(message.name(), number)(error))
+    })?;
+    let stage = in_its_spelling(&known, message.stage())?;
     if archive {
         names::may_archive(&stage, message.stage())?;
     }
@@ -183,22 +195,14 @@ async fn search(asked: &Asked) -> Result<Response<Body>> {
 async fn download_uri(asked: &Asked) -> Result<Response<Body>> {
     let message: GetModelVersionDownloadUri = asked.read(&[])?;
     let version = found(asked, message.name(), message.version()).await?;
-    let said = source::location(asked, &version.source).await;
-    let artifact_uri = match said {
-        // It was logged here, and its files are still where it was logged.
-        Ok(uri) if version.file_count == 0 || holds_files(asked, &uri).await? => Some(uri),
-        Err(error) if version.file_count == 0 => return Err(error),
-        _ => Some(version_address(version.id)),
+    // A version's own files are those that were registered, scanned and signed, and
+    // never change; what lies where it was logged may have been written anew.
+    let artifact_uri = if version.file_count > 0 {
+        version_address(version.id)
+    } else {
+        source::location(asked, &version.source).await?
     };
-    render(&get_model_version_download_uri::Response { artifact_uri })
-}
-
-/// Whether an address of our tree holds files.
-async fn holds_files(asked: &Asked, uri: &str) -> Result<bool> {
-    let Some(path) = source::tree_path(uri) else { return Ok(false) };
-    let namespace = asked.namespace().await?;
-    let registry = &asked.surface.registry;
-    Ok(!registry.list_tree(asked.caller()?, &namespace, &path).await?.is_empty())
+    render(&get_model_version_download_uri::Response { artifact_uri: Some(artifact_uri) })
 }
 
 async fn set_tag(asked: &Asked) -> Result<Response<Body>> {

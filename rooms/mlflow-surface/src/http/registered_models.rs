@@ -21,6 +21,7 @@ use service_error::Code;
 
 use super::asked::{Asked, answer as render};
 use super::convert::{self, of_model, of_version, taken};
+use super::model_versions::in_its_spelling;
 use super::unserved;
 use crate::app::{CreateModel, OrderedModels, SetAlias};
 use crate::model::{Model, VersionRef};
@@ -174,14 +175,16 @@ async fn latest(asked: &Asked) -> Result<Response<Body>> {
     let message: GetLatestVersions =
         asked.read(&[NAME, ("stages", &[Check::Array, Check::Strings])])?;
     let model = found(asked, message.name()).await?;
-    let stages: Result<Vec<&str>> =
-        message.stages.iter().map(|stage| names::stage(stage)).collect();
+    let path = asked.model(message.name()).await?;
+    let known = asked.surface.registry.model_stages(asked.caller()?, &path).await?;
+    let stages: Result<Vec<String>> =
+        message.stages.iter().map(|stage| in_its_spelling(&known, stage)).collect();
     let stages = stages?;
     let latest = asked.surface.registry.latest_versions(&[model]).await?;
     let mut wanted: Vec<_> = latest
         .into_values()
         .flatten()
-        .filter(|version| stages.is_empty() || stages.contains(&version.stage.as_str()))
+        .filter(|version| stages.is_empty() || stages.contains(&version.stage))
         .collect();
     wanted.sort_by_key(|version| version.number);
     let model_versions = wanted.into_iter().map(convert::version).collect();

@@ -6,10 +6,12 @@ use mlflow_wire::path::{normal, normpath, unescape};
 use mlflow_wire::proto::CreateModelVersion;
 use mlflow_wire::search::IS_PROMPT;
 use mlflow_wire::{ErrorCode, MlflowError, Result};
+use options_api::v1::Level;
 use tracking::Scope;
 
 use super::asked::Asked;
 use super::convert::{of_model, of_version};
+use super::measured;
 use crate::model::{DatasetVersion, MetricPoint, ModelPath, VersionRef};
 
 const PROMPT_SOURCES: [&str; 3] = ["dummy-source", "prompt-template", "prompts"];
@@ -30,6 +32,8 @@ pub struct Origin {
     pub tree: Option<(NamespaceId, String)>,
     /// A version whose files become this one's.
     pub copy_from: Option<(ModelPath, VersionRef)>,
+    /// The namespace of the run or logged model, if it is made from one.
+    pub scope: Option<Scope>,
 }
 
 fn unfit(source: &str, field: &str) -> MlflowError {
@@ -65,9 +69,10 @@ pub async fn resolve(asked: &Asked, message: &CreateModelVersion) -> Result<Orig
     if let Some(Models::Version(name, which)) = models_uri(&origin.source)? {
         follow(asked, message, &mut origin, &name, &which).await?;
     }
-    let scope = asked.scope().await?;
-    check(asked, &scope, &origin).await?;
-    fill(asked, &scope, &mut origin).await?;
+    check(asked, &origin).await?;
+    if origin.copy_from.is_none() {
+        fill(asked, &mut origin).await?;
+    }
     Ok(origin)
 }
 
@@ -121,6 +126,7 @@ async fn follow(
         )));
     }
     let shown = if let VersionRef::Number(number) = which { *number } else { 0 };
+    let which = &in_its_spelling(asked, &path, which).await?;
     let version =
         registry.get_version(caller, &path, which, None).await.map_err(of_version(name, shown))?;
     let differs =
@@ -135,15 +141,35 @@ async fn follow(
         )));
     }
     origin.source = format!("models:/{name}/{}", version.number);
-    origin.run_id = version.run_id;
-    origin.model_id = version.logged_model_id;
+    // Who may read the version may read what it was made from: its namespace is not
+    // asked for.
+    let scope = Scope { namespace: model.namespace_id, name: path.namespace.clone() };
     origin.copy_from = Some((path, VersionRef::Number(version.number)));
+    let of = registry.with_data(version).await?;
+    origin.run_id.clone_from(&of.version.run_id);
+    origin.model_id.clone_from(&of.version.logged_model_id);
+    origin.flavors.clone_from(&of.version.flavors);
+    (origin.metrics, origin.params) = (of.metrics, of.params);
+    origin.datasets = datasets(asked, &scope, &origin.run_id).await?;
+    origin.scope = Some(scope);
     Ok(())
+}
+
+/// A version's name with its stage as the namespace writes it.
+async fn in_its_spelling(
+    asked: &Asked,
+    path: &ModelPath,
+    which: &VersionRef,
+) -> Result<VersionRef> {
+    let VersionRef::Stage(stage) = which else { return Ok(which.clone()) };
+    let stages = asked.surface.registry.model_stages(asked.caller()?, path).await?;
+    let known = stages.into_iter().find(|known| known.eq_ignore_ascii_case(stage));
+    Ok(VersionRef::Stage(known.unwrap_or_else(|| stage.clone())))
 }
 
 /// That a source stays below its root, and that the root is the run's or the
 /// logged model's that the request names.
-async fn check(asked: &Asked, scope: &Scope, origin: &Origin) -> Result<()> {
+async fn check(asked: &Asked, origin: &Origin) -> Result<()> {
     let source = &origin.source;
     let by_model = !origin.model_id.is_empty();
     let field = if by_model { "model_id" } else { "run_id" };
@@ -169,7 +195,7 @@ async fn check(asked: &Asked, scope: &Scope, origin: &Origin) -> Result<()> {
         (None, None) => {}
     }
     let Some(path) = tree_path(source) else { return Ok(()) };
-    let root = root_of(asked, scope, origin).await?.ok_or_else(|| unfit(source, field))?;
+    let root = root_of(asked, origin).await?.ok_or_else(|| unfit(source, field))?;
     let is_below = tree_path(&root).is_some_and(|root| {
         path == root || path.strip_prefix(&root).is_some_and(|rest| rest.starts_with('/'))
     });
@@ -177,16 +203,18 @@ async fn check(asked: &Asked, scope: &Scope, origin: &Origin) -> Result<()> {
 }
 
 /// The root of the files of the run or model that a request names.
-async fn root_of(asked: &Asked, scope: &Scope, origin: &Origin) -> Result<Option<String>> {
+async fn root_of(asked: &Asked, origin: &Origin) -> Result<Option<String>> {
     let tracking = &asked.surface.tracking;
+    if origin.model_id.is_empty() && origin.run_id.is_empty() {
+        return Ok(None);
+    }
+    let scope = &asked.scope_for(Level::Read).await?;
     let uri = if !origin.model_id.is_empty() {
         let model = tracking.get_logged_model(scope, &origin.model_id, false).await;
         model.map(|model| model.info.and_then(|info| info.artifact_uri))
-    } else if !origin.run_id.is_empty() {
+    } else {
         let run = tracking.get_run(scope, &origin.run_id).await;
         run.map(|run| run.info.and_then(|info| info.artifact_uri))
-    } else {
-        return Ok(None);
     };
     match uri {
         Err(error) if error.code() == ErrorCode::ResourceDoesNotExist => Ok(None),
@@ -194,28 +222,53 @@ async fn root_of(asked: &Asked, scope: &Scope, origin: &Origin) -> Result<Option
     }
 }
 
-/// The run's lineage and data, and the files that become the version's.
-async fn fill(asked: &Asked, scope: &Scope, origin: &mut Origin) -> Result<()> {
+/// The run's lineage, metrics and parameters, those of the logged model, and the
+/// files that become the version's.
+async fn fill(asked: &Asked, origin: &mut Origin) -> Result<()> {
     let tracking = &asked.surface.tracking;
-    if origin.run_id.is_empty() && !origin.model_id.is_empty() {
-        let model = tracking.get_logged_model(scope, &origin.model_id, false).await?;
-        origin.run_id = model.info.and_then(|info| info.source_run_id).unwrap_or_default();
+    let place = location(asked, &origin.source).await?;
+    let tree = tree_path(&place);
+    if origin.run_id.is_empty() && origin.model_id.is_empty() && tree.is_none() {
+        return Ok(());
+    }
+    let scope = asked.scope_for(Level::Read).await?;
+    let mut logged = None;
+    if !origin.model_id.is_empty() {
+        let mut model = tracking.get_logged_model(&scope, &origin.model_id, false).await?;
+        if origin.run_id.is_empty() {
+            let info = model.info.take();
+            origin.run_id = info.and_then(|info| info.source_run_id).unwrap_or_default();
+        }
+        logged = model.data;
     }
     if !origin.run_id.is_empty() {
-        for edge in tracking.dataset_edges(scope, &origin.run_id).await? {
-            origin.datasets.push(DatasetVersion {
-                id: edge.id,
-                name: edge.name,
-                version: edge.version,
-                context: edge.context,
-            });
-        }
+        origin.datasets = datasets(asked, &scope, &origin.run_id).await?;
     }
-    if origin.copy_from.is_none() {
-        let place = location(asked, &origin.source).await?;
-        origin.tree = tree_path(&place).map(|path| (scope.namespace, path));
+    let run = match tracking.get_run(&scope, &origin.run_id).await {
+        Ok(run) => run.data,
+        // MLflow registers a version of a run that is none, too.
+        Err(error) if error.code() == ErrorCode::ResourceDoesNotExist => None,
+        Err(error) => return Err(error),
+    };
+    (origin.metrics, origin.params) = measured::data(run, logged);
+    if let Some(path) = tree {
+        origin.flavors = measured::flavors(asked, &scope, &path).await?;
+        origin.tree = Some((scope.namespace, path));
     }
+    origin.scope = Some(scope);
     Ok(())
+}
+
+/// The catalog's dataset versions that a run was given.
+async fn datasets(asked: &Asked, scope: &Scope, run_id: &str) -> Result<Vec<DatasetVersion>> {
+    let edges = asked.surface.tracking.dataset_edges(scope, run_id).await?;
+    let dataset = |edge: tracking::DatasetEdge| DatasetVersion {
+        id: edge.id,
+        name: edge.name,
+        version: edge.version,
+        context: edge.context,
+    };
+    Ok(edges.into_iter().map(dataset).collect())
 }
 
 /// Where the files of a source are: what a client downloads from.
@@ -227,7 +280,7 @@ pub async fn location(asked: &Asked, source: &str) -> Result<String> {
     for _ in 0..HOPS_MAX {
         match models_uri(&source).unwrap_or_default() {
             Some(Models::Logged(id)) => {
-                let scope = asked.scope_for(options_api::v1::Level::Read).await?;
+                let scope = asked.scope_for(Level::Read).await?;
                 let model = asked.surface.tracking.get_logged_model(&scope, &id, true).await?;
                 return Ok(model.info.and_then(|info| info.artifact_uri).unwrap_or(source));
             }
@@ -245,7 +298,7 @@ pub async fn location(asked: &Asked, source: &str) -> Result<String> {
     }
     if let Some(rest) = source.strip_prefix("runs:/") {
         let (run, path) = rest.trim_start_matches('/').split_once('/').unwrap_or((rest, ""));
-        let scope = asked.scope_for(options_api::v1::Level::Read).await?;
+        let scope = asked.scope_for(Level::Read).await?;
         if let Ok(run) = asked.surface.tracking.get_run(&scope, run).await {
             let root = run.info.and_then(|info| info.artifact_uri).unwrap_or_default();
             return Ok(format!("{root}/{path}"));

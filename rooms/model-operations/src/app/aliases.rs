@@ -50,19 +50,22 @@ impl Registry {
         asked: &SetAlias,
         action: &str,
     ) -> Result<(), ServiceError> {
-        let before = self.store.alias(version.model_id, &asked.alias).await?;
-        let is_protected = before.is_some_and(|alias| alias.protected);
-        if is_protected || asked.protected.is_some() {
-            self.model_for(caller, Level::Admin, path, action)
-                .await
-                .map_err(|error| error.context(format!("alias {} is protected", asked.alias)))?;
-        }
-        let moved = AliasMove {
+        let protected = || format!("alias {} is protected", asked.alias);
+        let mut moved = AliasMove {
             name: &asked.alias,
             to: version,
             protected: asked.protected,
             expected: asked.expected,
+            by_admin: asked.protected.is_some(),
         };
+        if !moved.by_admin {
+            match self.store.set_alias(&moved, caller.principal).await {
+                Err(error) if error.reason_is("ALIAS_PROTECTED") => moved.by_admin = true,
+                outcome => return outcome,
+            }
+        }
+        let admin = self.model_for(caller, Level::Admin, path, action).await;
+        admin.map_err(|error| error.context(protected()))?;
         self.store.set_alias(&moved, caller.principal).await
     }
 
@@ -78,10 +81,12 @@ impl Registry {
     ) -> Result<bool, ServiceError> {
         let action = format!("{SERVICE}/DeleteAlias");
         let model = self.model_for(caller, Level::Write, path, &action).await?;
-        if model.aliases.iter().any(|known| known.name == alias && known.protected) {
-            self.require_model(caller, Level::Admin, &model, &path.to_string(), &action).await?;
+        match self.store.delete_alias(model.id, alias, caller.principal, false).await {
+            Err(error) if error.reason_is("ALIAS_PROTECTED") => {}
+            outcome => return outcome,
         }
-        self.store.delete_alias(model.id, alias, caller.principal).await
+        self.require_model(caller, Level::Admin, &model, &path.to_string(), &action).await?;
+        self.store.delete_alias(model.id, alias, caller.principal, true).await
     }
 
     /// Steps of an alias, newest first, below a sequence number.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::model::artifact::{SMALL_BYTES, object_key};
 use crate::model::{Digest, FileEntry, Segment};
+use crate::store::Store;
 
 /// Read at once.
 const READ_BYTES: u64 = 4 << 20;
@@ -26,6 +27,7 @@ pub struct Incoming {
     writer: Option<BlobWriter>,
     hasher: Sha256,
     crc: crc32fast::Hasher,
+    generation: Uuid,
     object_key: String,
     ordinal: i64,
     byte_begin: i64,
@@ -41,6 +43,7 @@ impl Incoming {
             writer: None,
             hasher: Sha256::new(),
             crc: crc32fast::Hasher::new(),
+            generation,
             object_key: object_key(generation, ordinal),
             ordinal,
             byte_begin,
@@ -97,6 +100,7 @@ impl Incoming {
             None => (String::new(), Some(self.held)),
         };
         Ok(Segment {
+            generation: self.generation,
             ordinal: self.ordinal,
             object_key,
             byte_begin: self.byte_begin,
@@ -118,13 +122,13 @@ impl Incoming {
 ///
 /// # Errors
 /// The object store's; `DataLoss` if a piece is shorter than it was.
-pub async fn digest_of(blobs: &BlobStore, segments: &[Segment]) -> Result<Digest, ServiceError> {
+pub async fn digest_of(store: &Store, segments: &[Segment]) -> Result<Digest, ServiceError> {
     if let [only] = segments {
         return Ok(only.digest);
     }
     let mut hasher = Sha256::new();
     let end = segments.last().map_or(0, |last| last.byte_begin + last.byte_count);
-    let mut pieces = read(blobs.clone(), segments.to_vec(), 0..whole(end));
+    let mut pieces = read(store.clone(), segments.to_vec(), 0..whole(end));
     while let Some(piece) = pieces.next().await {
         hasher.update(&piece?);
     }
@@ -132,9 +136,9 @@ pub async fn digest_of(blobs: &BlobStore, segments: &[Segment]) -> Result<Digest
 }
 
 /// The bytes of a range of a file.
-pub fn read(blobs: BlobStore, segments: Vec<Segment>, range: Range<u64>) -> Pieces {
-    let begin = (blobs, segments, range);
-    stream::try_unfold(begin, |(blobs, segments, range)| async move {
+pub fn read(store: Store, segments: Vec<Segment>, range: Range<u64>) -> Pieces {
+    let begin = (store, segments, range);
+    stream::try_unfold(begin, |(store, segments, range)| async move {
         if range.is_empty() {
             return Ok(None);
         }
@@ -145,13 +149,13 @@ pub fn read(blobs: BlobStore, segments: Vec<Segment>, range: Range<u64>) -> Piec
         let segment = segments.iter().find(holds).ok_or_else(lost)?;
         let begin = whole(segment.byte_begin);
         let end = (begin + whole(segment.byte_count)).min(range.end).min(range.start + READ_BYTES);
-        let bytes = piece(&blobs, segment, range.start - begin..end - begin)
+        let bytes = piece(&store, segment, range.start - begin..end - begin)
             .await
             .map_err(|error| if error.code() == Code::NotFound { lost() } else { error })?;
         if bytes.len() as u64 != end - range.start {
             return Err(lost());
         }
-        Ok(Some((bytes, (blobs, segments, end..range.end))))
+        Ok(Some((bytes, (store, segments, end..range.end))))
     })
     .boxed()
 }
@@ -159,14 +163,22 @@ pub fn read(blobs: BlobStore, segments: Vec<Segment>, range: Range<u64>) -> Piec
 /// A range of a segment, counted from its begin.
 ///
 /// # Errors
-/// The object store's.
+/// The object store's or the database's.
 pub async fn piece(
-    blobs: &BlobStore,
+    store: &Store,
     segment: &Segment,
     range: Range<u64>,
 ) -> Result<Bytes, ServiceError> {
-    let Some(content) = &segment.content else {
-        return blobs.get_range(&segment.object_key, range).await;
+    if !segment.object_key.is_empty() {
+        return store.blobs().get_range(&segment.object_key, range).await;
+    }
+    let kept;
+    let content = match &segment.content {
+        Some(content) => content,
+        None => {
+            kept = store.segment_content(segment.generation, segment.ordinal).await?;
+            &kept
+        }
     };
     let at = |byte: u64| usize::try_from(byte).map_or(content.len(), |at| at.min(content.len()));
     Ok(Bytes::copy_from_slice(&content[at(range.start)..at(range.end)]))

@@ -7,14 +7,16 @@ use options_api::v1::Level;
 use service_error::ServiceError;
 
 use super::Registry;
-use crate::model::name::check_text;
+use crate::model::name::{KEY_CHARS_MAX, check_chars};
 use crate::model::{Card, MetricPoint, ModelPath, ModelVersion, VersionRef, check_card};
 
 const SERVICE: &str = "quarry.models.v1.VersionsService";
-const POINTS_MAX: usize = 10_000;
-const PARAMS_MAX: usize = 1_000;
-const KEY_BYTES_MAX: usize = 250;
-const PARAM_BYTES_MAX: usize = 6_000;
+/// Points of one call.
+pub const POINTS_MAX: usize = 10_000;
+/// Parameters of one call.
+pub const PARAMS_MAX: usize = 1_000;
+/// Characters of a parameter's value, as in MLflow.
+const PARAM_CHARS_MAX: usize = 6_000;
 const COMPARED_MAX: usize = 10;
 
 /// One property of several versions.
@@ -56,7 +58,7 @@ pub fn check_data(
     }
     for (key, value) in params {
         check_key("params", key)?;
-        check_text("params", value, PARAM_BYTES_MAX)?;
+        check_chars("params", value, PARAM_CHARS_MAX)?;
     }
     Ok(())
 }
@@ -65,7 +67,7 @@ fn check_key(field: &str, key: &str) -> Result<(), ServiceError> {
     if key.is_empty() {
         return Err(ServiceError::invalid(field, "a key is empty"));
     }
-    check_text(field, key, KEY_BYTES_MAX)
+    check_chars(field, key, KEY_CHARS_MAX)
 }
 
 impl Registry {

@@ -10,10 +10,10 @@ use sql_store::now_micros;
 use uuid::Uuid;
 
 use super::Registry;
-use super::payload::payload;
+use super::payload::{example, is_prompt, payload};
 use crate::model::name::check_text;
 use crate::model::{
-    Delivery, DeliveryState, Event, EventKind, ModelPath, Webhook, check_description,
+    Delivery, DeliveryState, Event, ModelPath, Of, Subscription, Webhook, check_description,
 };
 use crate::store::Tried;
 
@@ -24,6 +24,12 @@ const BACKOFF_MICROS_MIN: i64 = 1_000_000;
 const BACKOFF_MICROS_MAX: i64 = 4 * 3_600 * 1_000_000;
 const DELIVERED_KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 const KINDS_MAX: usize = 64;
+/// Of what a webhook answers to a trial.
+const ANSWER_BYTES_MAX: usize = 16 << 10;
+
+/// What came of a trial: the status and the beginning of the answer, or why
+/// nothing was answered.
+pub type TestedWebhook = Result<(u16, String), String>;
 
 /// Whose events.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +47,7 @@ pub struct UpdateWebhook {
     pub description: Option<String>,
     pub url: Option<String>,
     /// `None`: as they are.
-    pub kinds: Option<Vec<EventKind>>,
+    pub kinds: Option<Vec<Subscription>>,
     pub secret: Option<String>,
     pub active: Option<bool>,
 }
@@ -186,6 +192,33 @@ impl Registry {
         Ok(changed)
     }
 
+    /// Sends an example of an event, or of the webhook's first, once and now;
+    /// whether the webhook is active does not matter.
+    ///
+    /// # Errors
+    /// `NotFound`, `PermissionDenied`; what comes of the sending is the answer.
+    pub async fn test_webhook(
+        &self,
+        caller: &Caller,
+        namespace: &str,
+        webhook: WebhookId,
+        event: Option<Subscription>,
+    ) -> Result<TestedWebhook, ServiceError> {
+        let id = self.webhooks_of(caller, namespace, "UpdateWebhook").await?;
+        let found = self.store.webhooks(id, Some(webhook)).await?.pop();
+        let found = found.ok_or_else(|| ServiceError::not_found("webhook", webhook))?;
+        let event = event.or_else(|| found.kinds.first().copied());
+        let event = event.ok_or_else(|| ServiceError::invalid("event", "name an event"))?;
+        let sent = webhook_sender::Delivery {
+            url: &found.url,
+            id: &Uuid::new_v4().to_string(),
+            timestamp: now_micros() / 1_000_000,
+            body: &example(event, namespace, now_micros()),
+            secret: &found.secret,
+        };
+        Ok(self.sender.send_and_read(sent, ANSWER_BYTES_MAX).await)
+    }
+
     /// Deletes a webhook.
     ///
     /// # Errors
@@ -263,7 +296,14 @@ impl Registry {
             number => self.store.find_any_version(event.model_id, number).await?,
         };
         let model = self.store.find_model_by_id(event.model_id).await?;
-        let body = payload(&event, model.as_ref(), version.as_ref());
+        let is_of_prompts =
+            |it: &Subscription| it.of == Of::Prompts && it.kind == event.change.kind;
+        let of_prompt = model.as_ref().is_some_and(is_prompt);
+        let of = match of_prompt && webhook.kinds.iter().any(is_of_prompts) {
+            true => Of::Prompts,
+            false => Of::Everything,
+        };
+        let body = payload(&event, of, model.as_ref(), version.as_ref());
         let outcome = self
             .sender
             .send(webhook_sender::Delivery {

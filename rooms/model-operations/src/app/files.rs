@@ -17,7 +17,7 @@ use super::tickets::{Purpose, Signer};
 use crate::model::artifact::SMALL_BYTES;
 use crate::model::{
     Blob, Digest, FileEntry, ModelPath, ModelVersion, SmallFile, Upload, UploadFile, UploadState,
-    VersionRef, check_path,
+    VersionRef, check_path, check_stored_path,
 };
 
 const SERVICE: &str = "quarry.models.v1.ArtifactsService";
@@ -105,7 +105,7 @@ impl Registry {
         file: &str,
         range: Option<Range<i64>>,
     ) -> Result<(FileEntry, Pieces), ServiceError> {
-        check_path("path", file)?;
+        check_stored_path("path", file)?;
         let action = format!("{SERVICE}/DownloadFile");
         let (_, version) = self.version_for(caller, Level::Read, path, which, &action).await?;
         let entry = self.file_of(&version, file).await?;
@@ -142,7 +142,7 @@ impl Registry {
         let size = u64::try_from(entry.byte_count).unwrap_or_default();
         let range = range.filter(|range| *range != (0..entry.byte_count));
         let Some(range) = range else {
-            return Ok(verified(read(self.store.blobs().clone(), segments, 0..size), entry));
+            return Ok(verified(read(self.store.clone(), segments, 0..size), entry));
         };
         let (Ok(begin), Ok(end)) = (u64::try_from(range.start), u64::try_from(range.end)) else {
             return Err(ServiceError::invalid("offset", "must not be negative"));
@@ -151,7 +151,7 @@ impl Registry {
             let message = format!("{begin} lies behind the file's {size} bytes");
             return Err(ServiceError::invalid("offset", message).reason("RANGE_OUTSIDE"));
         }
-        Ok(read(self.store.blobs().clone(), segments, begin..end.min(size)))
+        Ok(read(self.store.clone(), segments, begin..end.min(size)))
     }
 
     /// A live version by its id, if the caller may read it.
@@ -206,10 +206,11 @@ impl Registry {
     pub async fn fetching(
         &self,
         caller: &Caller,
-        namespace: NamespaceId,
+        namespace: &str,
         path: &str,
     ) -> Result<Purpose, ServiceError> {
         let Some((id, file)) = of_version(path) else {
+            let namespace = self.tree_for(caller, Level::Read, namespace).await?;
             return Ok(Purpose::File { namespace: namespace.uuid(), path: path.to_owned() });
         };
         let version = self.readable_version(caller, id).await?;
@@ -333,7 +334,7 @@ impl Registry {
         path: &str,
         range: Option<Range<i64>>,
     ) -> Result<(FileEntry, Pieces), ServiceError> {
-        check_path("path", path)?;
+        check_stored_path("path", path)?;
         if let Some((id, file)) = of_version(path) {
             let version = self.readable_version(caller, id).await?;
             let entry = self.file_of(&version, file).await?;
@@ -359,7 +360,7 @@ impl Registry {
     ) -> Result<Vec<TreeEntry>, ServiceError> {
         const ENTRIES_MAX: usize = 10_000;
         if !below.is_empty() {
-            check_path("path", below)?;
+            check_stored_path("path", below)?;
         }
         if let Some(place) = of_version(below) {
             return self.list_version(caller, place).await;

@@ -15,8 +15,8 @@ use super::Registry;
 use crate::model::{Model, ModelVersion};
 use crate::store::OrderedPage;
 
-/// The most rows of one page; a client goes on with the token.
-const PAGE_MAX: i64 = 20_000;
+/// The most rows of one page, as in MLflow; a client goes on with the token.
+const PAGE_MAX: i64 = 200_000;
 
 /// Which models are asked for.
 #[derive(Debug, Clone)]

@@ -130,7 +130,7 @@ impl Registry {
                 return Err(ServiceError::invalid("parts", message).reason("PART_MISMATCH"));
             }
         }
-        let digest = digest_of(self.store.blobs(), &segments).await?;
+        let digest = digest_of(&self.store, &segments).await?;
         let blob = Blob { digest, byte_count: begin, generation: upload.generation };
         if self.store.end_tree_upload(&upload, &segments, &blob).await? {
             self.drop_generation(upload.generation).await?;
@@ -227,20 +227,18 @@ impl Registry {
         self.dataset_version(caller, namespace, dataset, version, String::new()).await
     }
 
-    /// A stage of a namespace in its own spelling, if there is one.
+    /// The names of the stages that a model's versions go through.
     ///
     /// # Errors
-    /// `NotFound` for the namespace.
-    pub async fn canonical_stage(
+    /// `NotFound` for the model.
+    pub async fn model_stages(
         &self,
         caller: &Caller,
-        namespace: &str,
-        stage: &str,
-    ) -> Result<Option<String>, ServiceError> {
-        let id = self.namespace_for(caller, Level::Read, namespace, "mlflow").await?;
-        let stages = self.store.stages(id).await?;
-        let found = stages.into_iter().find(|known| known.name.eq_ignore_ascii_case(stage));
-        Ok(found.map(|found| found.name))
+        path: &ModelPath,
+    ) -> Result<Vec<String>, ServiceError> {
+        let model = self.model_for(caller, Level::Read, path, "mlflow").await?;
+        let stages = self.store.stages(model.namespace_id).await?;
+        Ok(stages.into_iter().map(|stage| stage.name).collect())
     }
 
     /// Moves a version to a stage at once.

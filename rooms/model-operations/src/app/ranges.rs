@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::{Mutex, PoisonError};
 
-use blob_store::BlobStore;
 use bytes::Bytes;
 use model_files::RangeReader;
 use service_error::Code;
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bytes::piece;
 use crate::model::Segment;
+use crate::store::Store;
 
 /// Read of the store at once: readers jump about in small steps.
 const BLOCK_BYTES: u64 = 256 << 10;
@@ -22,7 +22,7 @@ const BLOCKS_MAX: usize = 16;
 
 /// The bytes of a file.
 pub struct Ranges {
-    blobs: BlobStore,
+    store: Store,
     segments: Vec<Segment>,
     size: u64,
     end: CancellationToken,
@@ -42,14 +42,14 @@ impl Ranges {
     /// The bytes of some segments; reads fail once `end` is cancelled. Called on
     /// the runtime whose store it is.
     pub fn new(
-        blobs: BlobStore,
+        store: Store,
         segments: Vec<Segment>,
         byte_count: i64,
         end: CancellationToken,
     ) -> Self {
         let size = u64::try_from(byte_count).unwrap_or_default();
         let handle = Handle::current();
-        Self { blobs, segments, size, end, handle, state: Mutex::default() }
+        Self { store, segments, size, end, handle, state: Mutex::default() }
     }
 
     /// Why a read failed, if one did for another reason than the file's end.
@@ -95,7 +95,7 @@ impl Ranges {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             let wanted = at - first..last - first;
-            let read = piece(&self.blobs, segment, wanted);
+            let read = piece(&self.store, segment, wanted);
             let got = self.handle.block_on(self.end.run_until_cancelled(read));
             let got = got.ok_or_else(|| io::Error::other("the caller has gone"))?;
             let bytes = got.map_err(|error| match error.code() {

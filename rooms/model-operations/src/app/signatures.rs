@@ -14,7 +14,7 @@ use super::Registry;
 use crate::model::name::check_text;
 use crate::model::trust::BUNDLE_BYTES_MAX;
 use crate::model::{
-    ModelPath, ModelVersion, Signature, SigningKey, Standing, VersionRef, check_path,
+    ModelPath, ModelVersion, Signature, SigningKey, Standing, VersionRef, check_stored_path,
 };
 
 const SERVICE: &str = "quarry.models.v1.TrustService";
@@ -210,7 +210,7 @@ impl Registry {
         version: &ModelVersion,
         file: &str,
     ) -> Result<Vec<u8>, ServiceError> {
-        check_path("path", file)?;
+        check_stored_path("path", file)?;
         let entry = self.file_of(version, file).await?;
         if usize::try_from(entry.byte_count).is_ok_and(|bytes| bytes > BUNDLE_BYTES_MAX) {
             let message = format!("is {} bytes long: at most {BUNDLE_BYTES_MAX}", entry.byte_count);

@@ -15,7 +15,7 @@ use sql_store::now_micros;
 use super::Registry;
 use super::bytes::Pieces;
 use super::tickets::{Purpose, Signer, Ticket};
-use crate::model::{FileEntry, ModelPath, UploadFile, UploadState, VersionRef, check_path};
+use crate::model::{FileEntry, ModelPath, UploadFile, UploadState, VersionRef, check_stored_path};
 
 const SERVICE: &str = "quarry.models.v1.ArtifactsService";
 /// How long an address is good unless the caller says.
@@ -53,7 +53,7 @@ impl Registry {
         file: &str,
         seconds: i64,
     ) -> Result<SignedFile, ServiceError> {
-        check_path("path", file)?;
+        check_stored_path("path", file)?;
         let lasts = lasts(seconds)?;
         let action = format!("{SERVICE}/SignDownload");
         let (model, version) = self.version_for(caller, Level::Read, path, which, &action).await?;
@@ -84,7 +84,7 @@ impl Registry {
         let Some(blob) = self.store.blob(&entry.digest).await? else { return Ok(None) };
         let segments = self.store.segments(blob.generation).await?;
         let [only] = segments.as_slice() else { return Ok(None) };
-        if only.content.is_some() {
+        if only.object_key.is_empty() {
             return Ok(None);
         }
         let lasts = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());

@@ -13,6 +13,7 @@ use crate::model::stage::check_stages;
 use crate::model::{
     Approval, ModelPath, ModelVersion, ScanVerdict, Stage, Transition, TransitionState, VersionRef,
 };
+use crate::store::Judged;
 
 const SERVICE: &str = "quarry.models.v1.LifecycleService";
 const COMMENT_BYTES_MAX: usize = 10_000;
@@ -72,7 +73,7 @@ impl Registry {
         if archive_existing {
             find_stage(&stages, "Archived")?;
         }
-        self.through_gates(caller, to, &version).await?;
+        let scan = self.through_gates(caller, to, &version).await?;
         let asked = Transition {
             id: EventId::new(),
             number: version.number,
@@ -86,8 +87,7 @@ impl Registry {
             decided_at: None,
             approvals: Vec::new(),
         };
-        let at_once = to.approvals_required == 0;
-        self.store.request_transition(&version, &asked, at_once).await?;
+        self.store.request_transition(&version, &asked, &Judged { to, scan }).await?;
         let gone = || ServiceError::not_found("transition", asked.id);
         let (_, made) = self.store.transition(asked.id).await?.ok_or_else(gone)?;
         let found = self.store.find_any_version(model.id, version.number).await?;
@@ -99,7 +99,7 @@ impl Registry {
         caller: &Caller,
         to: &Stage,
         version: &ModelVersion,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<ScanVerdict, ServiceError> {
         let metrics = self.store.last_points(version.id).await?;
         let mut version = version.clone();
         if to.require_scan {
@@ -108,23 +108,16 @@ impl Registry {
         }
         let lacks = to.lacks(&version, &metrics);
         if lacks.is_empty() {
-            return Ok(());
+            return Ok(version.scan);
         }
-        let mut message = format!(
-            "version {} may not enter {}: it needs {}",
-            version.number,
-            to.name,
-            lacks.join(", ")
-        );
-        let mut job = String::new();
+        let (mut more, mut job) = (String::new(), String::new());
         if to.require_scan && version.scan == ScanVerdict::None && version.file_count > 0 {
             // Whoever asks for the gate has it made: a scanner that is newer than
             // the version, a scan that was cancelled.
             job = self.job_name(&self.queue_scan(caller, &version).await?);
-            message.push_str(&format!("; job {job} scans it: ask again when it has ended"));
+            more = format!("; job {job} scans it: ask again when it has ended");
         }
-        let refused = ServiceError::precondition(message).reason("STAGE_GATE");
-        let refused = refused.with("stage", &to.name);
+        let refused = to.refused(version.number, &lacks, &more);
         Err(if job.is_empty() { refused } else { refused.with("job", job) })
     }
 
@@ -156,10 +149,12 @@ impl Registry {
         }
         let stages = self.store.stages(model.namespace_id).await?;
         let to = find_stage(&stages, &transition.to)?;
+        let mut judged = None;
         if approve {
             let which = VersionRef::Number(transition.number);
             let version = self.store.find_version(model_id, &which).await?.ok_or_else(absent)?;
-            self.through_gates(caller, to, &version).await?;
+            let scan = self.through_gates(caller, to, &version).await?;
+            judged = Some((version, Judged { to, scan }));
         }
         let said = Approval {
             by: caller.principal,
@@ -167,12 +162,14 @@ impl Registry {
             comment: comment.to_owned(),
             at: now_micros(),
         };
-        self.store.decide(model_id, &transition, &said, to.approvals_required).await?;
+        let judged = judged.as_ref().map(|(version, judged)| (version, *judged));
+        self.store.decide(model_id, &transition, &said, judged).await?;
         let (_, decided) = self.store.transition(id).await?.ok_or_else(absent)?;
         Ok((decided, to.approvals_required))
     }
 
-    /// Transitions of a model before one, newest first.
+    /// Transitions of a model before one, newest first, each with the approvals
+    /// that its stage requires now; 0 where there is no such stage any more.
     ///
     /// # Errors
     /// `NotFound`.
@@ -182,10 +179,17 @@ impl Registry {
         path: &ModelPath,
         before: Option<(i64, Uuid)>,
         limit: u32,
-    ) -> Result<Vec<Transition>, ServiceError> {
+    ) -> Result<Vec<(Transition, i64)>, ServiceError> {
         let action = format!("{SERVICE}/ListTransitions");
         let model = self.model_for(caller, Level::Read, path, &action).await?;
-        self.store.transitions(model.id, before, limit).await
+        let stages = self.store.stages(model.namespace_id).await?;
+        let required = |transition: Transition| {
+            let to = stages.iter().find(|stage| stage.name == transition.to);
+            let required = to.map_or(0, |stage| stage.approvals_required);
+            (transition, required)
+        };
+        let found = self.store.transitions(model.id, before, limit).await?;
+        Ok(found.into_iter().map(required).collect())
     }
 }
 

@@ -14,7 +14,7 @@ use super::ranges::Ranges;
 use crate::model::trust::worse;
 use crate::model::{
     FileEntry, FileScan, Finding, ModelPath, ModelVersion, Scan, ScanKey, ScanVerdict, VersionRef,
-    check_path,
+    check_stored_path,
 };
 
 const SERVICE: &str = "quarry.models.v1.TrustService";
@@ -138,7 +138,7 @@ impl Registry {
         which: &VersionRef,
         file: &str,
     ) -> Result<Inspected, ServiceError> {
-        check_path("path", file)?;
+        check_stored_path("path", file)?;
         let action = format!("{SERVICE}/InspectFile");
         let (_, version) = self.version_for(caller, Level::Read, path, which, &action).await?;
         let entry = self.file_of(&version, file).await?;
@@ -221,8 +221,7 @@ impl Registry {
         let blob = self.store.blob(&file.digest).await?.ok_or_else(gone)?;
         let segments = self.store.segments(blob.generation).await?;
         let end = stop.child_token();
-        let ranges =
-            Ranges::new(self.store.blobs().clone(), segments, file.byte_count, end.clone());
+        let ranges = Ranges::new(self.store.clone(), segments, file.byte_count, end.clone());
         let _ended = end.drop_guard();
         tokio::task::spawn_blocking(move || read(&ranges)).await.map_err(|error| {
             ServiceError::internal("a file could not be looked at").caused_by(error)

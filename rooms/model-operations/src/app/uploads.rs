@@ -1,6 +1,6 @@
 //! Uploads: opened, sent in parts, resumed, committed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use caller::Caller;
@@ -75,7 +75,8 @@ impl Registry {
             .map(|text| parse_digest("blobs.digest", text))
             .collect::<Result<_, _>>()?;
         let visible = self.visible_rows(caller).await?;
-        self.store.pin_readable(&visible, &digests, self.lease_end()).await
+        let pinned = self.store.pin_readable(&visible, &digests, self.lease_end()).await?;
+        Ok(pinned.into_iter().map(|(digest, _)| digest).collect())
     }
 
     /// Opens an upload of files, given as path, digest and size, or goes on with
@@ -97,10 +98,14 @@ impl Registry {
         let visible = self.visible_rows(caller).await?;
         let expires_at = self.lease_end();
         let pinned = self.store.pin_readable(&visible, &digests, expires_at).await?;
+        let pinned: BTreeMap<Digest, i64> = pinned.into_iter().collect();
+        for (path, digest, byte_count) in &files {
+            let kept = digest.and_then(|digest| pinned.get(&digest));
+            kept.map_or(Ok(()), |kept| same_size(path, *byte_count, *kept))?;
+        }
         if resume && let Some(opened) = self.open_upload_of(caller, namespace, &files).await? {
             return Ok(opened);
         }
-        let pinned: BTreeSet<Digest> = pinned.into_iter().collect();
         let upload = Upload {
             id: UploadId::new(),
             namespace,
@@ -118,7 +123,7 @@ impl Registry {
                 digest,
                 byte_count,
                 generation: Uuid::now_v7(),
-                present: digest.is_some_and(|digest| pinned.contains(&digest)),
+                present: digest.is_some_and(|digest| pinned.contains_key(&digest)),
             })
             .collect();
         self.store.open_upload(&upload, &files).await?;
@@ -272,7 +277,14 @@ impl Registry {
         let mut checked = Vec::with_capacity(files.len());
         for file in files {
             let digest = match file.digest {
-                Some(digest) if file.present => digest,
+                Some(digest) if file.present => {
+                    // One that is gone is told by the commit.
+                    let kept = self.store.blob(&digest).await?;
+                    let same =
+                        kept.map(|kept| same_size(&file.path, file.byte_count, kept.byte_count));
+                    same.unwrap_or(Ok(()))?;
+                    digest
+                }
                 _ => self.checked(&file).await?,
             };
             checked.push((file, digest));
@@ -298,7 +310,7 @@ impl Registry {
             );
             return Err(ServiceError::precondition(message).reason("UPLOAD_INCOMPLETE"));
         }
-        let digest = digest_of(self.store.blobs(), &segments).await?;
+        let digest = digest_of(&self.store, &segments).await?;
         match file.digest {
             Some(said) if said != digest => {
                 let message = format!(
@@ -361,6 +373,18 @@ impl IncomingPart {
     pub(super) async fn abort(self) {
         self.incoming.abort().await;
     }
+}
+
+/// That a file whose bytes are kept has the size that is said of it.
+fn same_size(path: &str, said: i64, kept: i64) -> Result<(), ServiceError> {
+    if said == kept {
+        return Ok(());
+    }
+    let shown: String = path.chars().take(100).collect();
+    let message = format!("{shown}: the bytes of this digest are {kept}, not {said}");
+    Err(ServiceError::invalid("files.byte_count", message)
+        .reason("SIZE_MISMATCH")
+        .with("path", shown))
 }
 
 fn check_files(files: &[(String, Option<Digest>, i64)]) -> Result<(), ServiceError> {

@@ -7,7 +7,7 @@ use sql_store::{db_error, now_micros};
 use uuid::Uuid;
 
 use super::events::{self, Place};
-use super::models::lock_model;
+use super::models::hold_model;
 use super::rows::AliasRow;
 use super::sql::{all, execute, number, one};
 use super::{Store, tags};
@@ -22,6 +22,8 @@ pub struct AliasMove<'a> {
     pub protected: Option<bool>,
     /// Only if it points there now; 0: only if there is no such alias.
     pub expected: Option<i64>,
+    /// Whoever asks may move one that is protected.
+    pub by_admin: bool,
 }
 
 /// One step in the life of an alias.
@@ -48,18 +50,19 @@ impl Store {
     /// Points an alias to a version.
     ///
     /// # Errors
-    /// `NotFound` for the version, `Conflict` if the alias is not where the
-    /// caller expects it.
+    /// `NotFound` for the version, `PermissionDenied` (`ALIAS_PROTECTED`) unless
+    /// by an admin, `Conflict` if the alias is not where the caller expects it.
     pub async fn set_alias(
         &self,
         moved: &AliasMove<'_>,
         actor: PrincipalId,
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
-        let place = lock_model(&tx, moved.to.model_id).await?;
-        tags::touch(&tx, moved.to).await?;
+        let place = hold_model(&tx, moved.to.model_id).await?;
+        tags::alive(&tx, moved.to).await?;
         let before = alias_in(&tx, moved.to.model_id, moved.name).await?;
         let from = before.as_ref().map_or(0, |alias| alias.number);
+        unprotected(before.as_ref(), moved.by_admin)?;
         if moved.expected.is_some_and(|expected| expected != from) {
             return Err(elsewhere(moved.name, from));
         }
@@ -92,16 +95,19 @@ impl Store {
     /// Removes an alias; answers whether it was there.
     ///
     /// # Errors
-    /// `NotFound` for the model.
+    /// `NotFound` for the model, `PermissionDenied` (`ALIAS_PROTECTED`) unless by
+    /// an admin.
     pub async fn delete_alias(
         &self,
         model: ModelId,
         name: &str,
         actor: PrincipalId,
+        by_admin: bool,
     ) -> Result<bool, ServiceError> {
         let tx = self.sql.begin().await?;
-        let place = lock_model(&tx, model).await?;
+        let place = hold_model(&tx, model).await?;
         let Some(alias) = alias_in(&tx, model, name).await? else { return Ok(false) };
+        unprotected(Some(&alias), by_admin)?;
         drop_alias(&tx, &place, &alias, actor).await?;
         tx.commit().await.map_err(db_error)?;
         Ok(true)
@@ -220,6 +226,18 @@ async fn remember(
     let values =
         [model.uuid().into(), name.into(), to.into(), now_micros().into(), actor.uuid().into()];
     execute(tx, sql, values).await.map(drop)
+}
+
+/// Decided where the alias is locked: it may have been protected since the
+/// caller looked.
+fn unprotected(alias: Option<&Alias>, by_admin: bool) -> Result<(), ServiceError> {
+    match alias.filter(|alias| alias.protected && !by_admin) {
+        None => Ok(()),
+        Some(alias) => {
+            let message = format!("alias {} is protected: only an admin moves it", alias.name);
+            Err(ServiceError::denied(message).reason("ALIAS_PROTECTED"))
+        }
+    }
 }
 
 fn shown(number: i64) -> String {

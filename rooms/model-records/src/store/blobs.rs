@@ -57,8 +57,8 @@ pub fn digest_of(bytes: Vec<u8>) -> Result<Digest, ServiceError> {
 }
 
 impl Store {
-    /// Those of some blobs that a caller can read already, each pinned until a
-    /// time: files of versions it may see, and of trees of its namespaces.
+    /// Those of some blobs that a caller can read already, each with its size and
+    /// pinned until a time: files of versions it may see, and of trees of its namespaces.
     ///
     /// # Errors
     /// The database's.
@@ -67,7 +67,7 @@ impl Store {
         visible: &VisibleRows,
         digests: &[Digest],
         until: i64,
-    ) -> Result<Vec<Digest>, ServiceError> {
+    ) -> Result<Vec<(Digest, i64)>, ServiceError> {
         const AT_ONCE: usize = 500;
         let mut readable = Vec::new();
         for some in digests.chunks(AT_ONCE) {
@@ -85,7 +85,8 @@ impl Store {
             );
             let found: Vec<BlobRow> = all(self.read(), &sql, values.all).await?;
             for row in found {
-                readable.push(row.into_blob()?.digest);
+                let blob = row.into_blob()?;
+                readable.push((blob.digest, blob.byte_count));
             }
         }
         if readable.is_empty() {
@@ -94,10 +95,10 @@ impl Store {
         let tx = self.sql.begin().await?;
         let mut pinned = Vec::with_capacity(readable.len());
         readable.sort_unstable();
-        for digest in readable {
+        for (digest, byte_count) in readable {
             // One that is being deleted meanwhile is sent like any other.
             if pin(&tx, &digest, until).await? {
-                pinned.push(digest);
+                pinned.push((digest, byte_count));
             }
         }
         tx.commit().await.map_err(db_error)?;
@@ -114,16 +115,21 @@ impl Store {
         row.map(BlobRow::into_blob).transpose()
     }
 
-    /// The pieces of a generation, in order.
+    /// The pieces of a generation, in order. The bytes that lie in rows come with
+    /// them only where there is one such piece: a file of many would fill memory.
+    /// [`Self::segment_content`] has those of the others.
     ///
     /// # Errors
     /// The database's.
     pub async fn segments(&self, generation: Uuid) -> Result<Vec<Segment>, ServiceError> {
-        let sql = "SELECT ordinal, object_key, byte_begin, byte_count, digest, content FROM segment \
-                   WHERE generation = $1 ORDER BY ordinal";
+        let sql = "SELECT ordinal, object_key, byte_begin, byte_count, digest, \
+                   CASE WHEN object_key = '' AND (SELECT COUNT(*) FROM (SELECT 1 FROM segment \
+                   WHERE generation = $1 LIMIT 2) few) = 1 THEN content END AS content \
+                   FROM segment WHERE generation = $1 ORDER BY ordinal";
         let rows: Vec<SegmentRow> = all(self.read(), sql, [generation.into()]).await?;
         let segment = |row: SegmentRow| {
             Ok(Segment {
+                generation,
                 ordinal: row.ordinal,
                 object_key: row.object_key,
                 byte_begin: row.byte_begin,
@@ -133,6 +139,27 @@ impl Store {
             })
         };
         rows.into_iter().map(segment).collect()
+    }
+
+    /// The bytes of a piece that lie in its row.
+    ///
+    /// # Errors
+    /// `DataLoss` if there are none.
+    pub async fn segment_content(
+        &self,
+        generation: Uuid,
+        ordinal: i64,
+    ) -> Result<Vec<u8>, ServiceError> {
+        #[derive(Debug, FromQueryResult)]
+        struct Row {
+            content: Option<Vec<u8>>,
+        }
+        let sql = "SELECT content FROM segment WHERE generation = $1 AND ordinal = $2";
+        let row: Option<Row> = one(self.read(), sql, [generation.into(), ordinal.into()]).await?;
+        row.and_then(|row| row.content).ok_or_else(|| {
+            ServiceError::data_loss("a file's bytes are not in their row: restore it from a backup")
+                .reason("BLOB_LOST")
+        })
     }
 
     /// Blobs that nothing references and no lease holds, at most `limit`.

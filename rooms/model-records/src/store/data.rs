@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ids::{Id, ModelId, ModelVersionId, PrincipalId};
-use sea_orm::{DatabaseTransaction, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 use service_error::ServiceError;
 use sql_store::{db_error, now_micros};
 use uuid::Uuid;
@@ -72,9 +72,7 @@ impl Store {
         &self,
         version: ModelVersionId,
     ) -> Result<Vec<MetricPoint>, ServiceError> {
-        let sql = "SELECT key, step, value, at FROM metric_last WHERE version_id = $1 ORDER BY key";
-        let rows: Vec<PointRow> = all(self.read(), sql, [version.uuid().into()]).await?;
-        Ok(rows.into_iter().map(MetricPoint::from).collect())
+        last_points_of(self.read(), version).await
     }
 
     /// Points of a metric after a step, by step.
@@ -153,6 +151,16 @@ impl Store {
         events::append(&tx, &place, Change::of_version(EventKind::CardSet, number), actor).await?;
         tx.commit().await.map_err(db_error)
     }
+}
+
+/// The last point of each metric of a version, by key.
+pub async fn last_points_of<C: ConnectionTrait>(
+    db: &C,
+    version: ModelVersionId,
+) -> Result<Vec<MetricPoint>, ServiceError> {
+    let sql = "SELECT key, step, value, at FROM metric_last WHERE version_id = $1 ORDER BY key";
+    let rows: Vec<PointRow> = all(db, sql, [version.uuid().into()]).await?;
+    Ok(rows.into_iter().map(MetricPoint::from).collect())
 }
 
 async fn refuse_changed(

@@ -1,6 +1,7 @@
 //! Events: written in the transaction of the change that they tell of.
 
 use ids::{EventId, Id, ModelId, NamespaceId, PrincipalId};
+use mlflow_wire::search::IS_PROMPT;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
 use service_error::ServiceError;
 use sql_store::{current_number, next_numbers, now_micros};
@@ -163,12 +164,14 @@ impl Store {
     }
 }
 
-/// The number and kind of events in a range, and the namespace that each is of.
+/// The number and kind of events in a range, the namespace that each is of, and
+/// whether its model is a prompt: more than 0.
 #[derive(Debug, FromQueryResult)]
 pub struct Kinded {
     pub seq: i64,
     pub kind: i16,
     pub namespace_id: Uuid,
+    pub prompts: i64,
 }
 
 /// Events after a number, to be matched with webhooks.
@@ -177,6 +180,8 @@ pub async fn kinds_after<C: ConnectionTrait>(
     after: i64,
     limit: i64,
 ) -> Result<Vec<Kinded>, ServiceError> {
-    let sql = "SELECT seq, kind, namespace_id FROM event WHERE seq > $1 ORDER BY seq LIMIT $2";
-    all(db, sql, [after.into(), limit.into()]).await
+    let sql = "SELECT e.seq, e.kind, e.namespace_id, (SELECT COUNT(*) FROM model_tag t \
+               WHERE t.model_id = e.model_id AND t.key = $3 AND LOWER(t.value) = 'true') AS prompts \
+               FROM event e WHERE e.seq > $1 ORDER BY e.seq LIMIT $2";
+    all(db, sql, [after.into(), limit.into(), IS_PROMPT.into()]).await
 }

@@ -45,6 +45,7 @@ pub use ordered::OrderedPage;
 pub use outbox::OutboxEvent;
 pub use parts::TreeUpload;
 pub use search::{VersionOrder, VersionPage};
+pub use stages::Judged;
 pub use uploads::not_found as upload_not_found;
 pub use versions::{Registered, Registering, SCAN_JOB};
 pub use visible::VisibleRows;

@@ -168,6 +168,10 @@ impl Store {
             let sql = "UPDATE model SET name = $1 WHERE id = $2";
             let values = [name.into(), model.id.uuid().into()];
             execute_or(&tx, sql, values, |error| taken(error, &place.namespace, name)).await?;
+            // A version tells its model's name: as in MLflow, it was changed with it.
+            let sql =
+                "UPDATE version SET updated_at = $1 WHERE model_id = $2 AND deleted_at IS NULL";
+            execute(&tx, sql, [now_micros().into(), model.id.uuid().into()]).await?;
             changes.push(Change::of_model(EventKind::ModelRenamed).values(&place.model, name));
         }
         for change in changes {

@@ -162,7 +162,8 @@ impl Store {
         let sql = format!(
             "SELECT {VERSION_COLUMNS} FROM stage_latest s \
              JOIN version v ON v.model_id = s.model_id AND v.number = s.number \
-             JOIN model m ON m.id = v.model_id WHERE {of_these} ORDER BY v.number DESC"
+             JOIN model m ON m.id = v.model_id WHERE {of_these} AND v.deleted_at IS NULL \
+             ORDER BY v.number DESC"
         );
         let rows: Vec<VersionRow> = all(self.read(), &sql, values.all).await?;
         let found = rows.into_iter().map(VersionRow::into_version);

@@ -1,19 +1,21 @@
 //! Rows of stages and transitions.
 
 use ids::{EventId, Id, ModelId, NamespaceId, PrincipalId};
-use sea_orm::{DatabaseTransaction, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 use service_error::ServiceError;
 use sql_store::{db_error, now_micros};
 use uuid::Uuid;
 
+use super::data::last_points_of;
 use super::events::{self, Place};
 use super::models::lock_model;
-use super::sql::{all, execute, one};
-use super::versions::{keep_stage_latest, set_stage_latest};
+use super::sql::{all, execute, number, one};
+use super::versions::{keep_stage_latest, set_stage_latest, stage_in};
 use super::{Store, tags};
 use crate::model::stage::default_stages;
 use crate::model::{
-    Approval, Change, Comparison, EventKind, Gate, ModelVersion, Stage, Transition, TransitionState,
+    Approval, Change, Comparison, EventKind, Gate, ModelVersion, ScanVerdict, Stage, Transition,
+    TransitionState,
 };
 
 /// Where versions of a stage go that make room.
@@ -89,36 +91,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn stages(&self, namespace: NamespaceId) -> Result<Vec<Stage>, ServiceError> {
-        let sql = "SELECT name, approvals_required, require_scan, require_signature FROM stage \
-                   WHERE namespace_id = $1 ORDER BY ordinal";
-        let rows: Vec<StageRow> = all(self.read(), sql, [namespace.uuid().into()]).await?;
-        if rows.is_empty() {
-            return Ok(default_stages());
-        }
-        let sql = "SELECT stage, metric, comparison, threshold FROM stage_gate \
-                   WHERE namespace_id = $1 ORDER BY stage, ordinal";
-        let gates: Vec<GateRow> = all(self.read(), sql, [namespace.uuid().into()]).await?;
-        let gates_of = |stage: &str| -> Result<Vec<Gate>, ServiceError> {
-            let of_stage = gates.iter().filter(|gate| gate.stage == stage);
-            of_stage
-                .map(|gate| {
-                    let comparison = Comparison::of(gate.comparison)
-                        .ok_or_else(|| ServiceError::internal("an unknown comparison is stored"))?;
-                    Ok(Gate { metric: gate.metric.clone(), comparison, threshold: gate.threshold })
-                })
-                .collect()
-        };
-        rows.into_iter()
-            .map(|row| {
-                Ok(Stage {
-                    gates: gates_of(&row.name)?,
-                    name: row.name,
-                    approvals_required: row.approvals_required,
-                    require_scan: row.require_scan,
-                    require_signature: row.require_signature,
-                })
-            })
-            .collect()
+        stages_of(self.read(), namespace.uuid()).await
     }
 
     /// Replaces the stages of a namespace.
@@ -179,16 +152,19 @@ impl Store {
     /// Asks for a transition, and makes it at once if it needs nobody's word.
     ///
     /// # Errors
-    /// `NotFound` if the version is gone.
+    /// `NotFound` if the version is gone, `Conflict` if the stages were changed
+    /// since it was judged, `FailedPrecondition` if it passes the gates no more.
     pub async fn request_transition(
         &self,
         version: &ModelVersion,
         asked: &Transition,
-        at_once: bool,
+        judged: &Judged<'_>,
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
         let place = lock_model(&tx, version.model_id).await?;
         tags::touch(&tx, version).await?;
+        judged.still_holds(&tx, &place, version).await?;
+        let at_once = judged.to.approvals_required == 0;
         let now = now_micros();
         let sql = "INSERT INTO transition (id, model_id, number, from_stage, to_stage, state, \
                    archive_existing, comment, requested_by, requested_at, decided_at, revision) \
@@ -273,19 +249,25 @@ impl Store {
     }
 
     /// Notes what somebody says to a transition; the last word that it needs
-    /// makes it, and one against it ends it.
+    /// makes it, and one against it ends it. `judged` is the version's judgement,
+    /// for a word in favour.
     ///
     /// # Errors
-    /// `FailedPrecondition` if it was decided already.
+    /// `FailedPrecondition` if it was decided already; else as
+    /// [`Self::request_transition`].
     pub async fn decide(
         &self,
         model: ModelId,
         transition: &Transition,
         said: &Approval,
-        approvals_required: i64,
+        judged: Option<(&ModelVersion, Judged<'_>)>,
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
         let place = lock_model(&tx, model).await?;
+        if let Some((version, judged)) = &judged {
+            judged.still_holds(&tx, &place, version).await?;
+        }
+        let approvals_required = judged.map_or(0, |(_, judged)| judged.to.approvals_required);
         let sql = "UPDATE transition SET revision = revision + 1 WHERE id = $1 AND state = 1";
         if execute(&tx, sql, [transition.id.uuid().into()]).await? == 0 {
             let message = format!("transition {} was decided already", transition.id);
@@ -307,7 +289,7 @@ impl Store {
             .about(&transition.to)
             .values(&transition.from, &transition.to);
         let sql = "SELECT COUNT(*) FROM approval WHERE transition_id = $1 AND approved";
-        let approved = super::sql::number(&tx, sql, [transition.id.uuid().into()]).await?;
+        let approved = number(&tx, sql, [transition.id.uuid().into()]).await?;
         let state = match said.approved {
             false => Some(TransitionState::Rejected),
             true if approved.unwrap_or_default() >= approvals_required => {
@@ -328,7 +310,81 @@ impl Store {
     }
 }
 
-/// Moves a version, and those that make room for it.
+/// A stage and a scan for which a version was found fit, outside of the
+/// transaction that lets it in.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    pub to: &'a Stage,
+    /// The verdict of its bytes, which never change.
+    pub scan: ScanVerdict,
+}
+
+impl Judged<'_> {
+    /// Judges once more what may have changed meanwhile, under the model's lock.
+    async fn still_holds(
+        &self,
+        tx: &DatabaseTransaction,
+        place: &Place,
+        version: &ModelVersion,
+    ) -> Result<(), ServiceError> {
+        let stages = stages_of(tx, place.namespace_id).await?;
+        if !stages.contains(self.to) {
+            let message = format!("stage {} was changed meanwhile: ask again", self.to.name);
+            return Err(ServiceError::conflict(message).reason("STAGES_CHANGED"));
+        }
+        if !self.to.is_gated() {
+            return Ok(());
+        }
+        let sql = "SELECT COUNT(*) FROM version WHERE id = $1 AND signed";
+        let signed = number(tx, sql, [version.id.uuid().into()]).await?;
+        let metrics = last_points_of(tx, version.id).await?;
+        let signed = signed.unwrap_or_default() > 0;
+        let now = ModelVersion { signed, scan: self.scan, ..version.clone() };
+        match self.to.lacks(&now, &metrics) {
+            lacks if lacks.is_empty() => Ok(()),
+            lacks => Err(self.to.refused(version.number, &lacks, "")),
+        }
+    }
+}
+
+async fn stages_of<C: ConnectionTrait>(
+    db: &C,
+    namespace: Uuid,
+) -> Result<Vec<Stage>, ServiceError> {
+    let sql = "SELECT name, approvals_required, require_scan, require_signature FROM stage \
+               WHERE namespace_id = $1 ORDER BY ordinal";
+    let rows: Vec<StageRow> = all(db, sql, [namespace.into()]).await?;
+    if rows.is_empty() {
+        return Ok(default_stages());
+    }
+    let sql = "SELECT stage, metric, comparison, threshold FROM stage_gate \
+               WHERE namespace_id = $1 ORDER BY stage, ordinal";
+    let gates: Vec<GateRow> = all(db, sql, [namespace.into()]).await?;
+    let gates_of = |stage: &str| -> Result<Vec<Gate>, ServiceError> {
+        let of_stage = gates.iter().filter(|gate| gate.stage == stage);
+        of_stage
+            .map(|gate| {
+                let comparison = Comparison::of(gate.comparison)
+                    .ok_or_else(|| ServiceError::internal("an unknown comparison is stored"))?;
+                Ok(Gate { metric: gate.metric.clone(), comparison, threshold: gate.threshold })
+            })
+            .collect()
+    };
+    rows.into_iter()
+        .map(|row| {
+            Ok(Stage {
+                gates: gates_of(&row.name)?,
+                name: row.name,
+                approvals_required: row.approvals_required,
+                require_scan: row.require_scan,
+                require_signature: row.require_signature,
+            })
+        })
+        .collect()
+}
+
+/// Moves a version, and those that make room for it. Where it comes from is read
+/// here: it may have moved since the transition was asked for.
 async fn enter(
     tx: &DatabaseTransaction,
     place: &Place,
@@ -340,6 +396,13 @@ async fn enter(
         number: i64,
     }
     let model: ModelId = Id::from_uuid(place.model_id);
+    let absent = || {
+        let shown = format!("{}/{}/{}", place.namespace, place.model, transition.number);
+        ServiceError::not_found("model version", shown)
+    };
+    let from = stage_in(tx, place.model_id, transition.number).await?.ok_or_else(absent)?;
+    let sql = "UPDATE transition SET from_stage = $1 WHERE id = $2";
+    execute(tx, sql, [from.clone().into(), transition.id.uuid().into()]).await?;
     if transition.archive_existing {
         let sql = "UPDATE version SET stage = $1, updated_at = $2 WHERE model_id = $3 AND stage = $4 \
                    AND number <> $5 AND deleted_at IS NULL RETURNING number";
@@ -367,13 +430,12 @@ async fn enter(
         transition.number.into(),
     ];
     if execute(tx, sql, values).await? == 0 {
-        let shown = format!("{}/{}/{}", place.namespace, place.model, transition.number);
-        return Err(ServiceError::not_found("model version", shown));
+        return Err(absent());
     }
-    keep_stage_latest(tx, model, &transition.from).await?;
+    keep_stage_latest(tx, model, &from).await?;
     keep_stage_latest(tx, model, &transition.to).await?;
     let change = Change::of_version(EventKind::StageChanged, transition.number)
         .about(&transition.to)
-        .values(&transition.from, &transition.to);
+        .values(&from, &transition.to);
     events::append(tx, place, change, actor).await.map(drop)
 }

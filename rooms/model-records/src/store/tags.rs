@@ -8,8 +8,8 @@ use service_error::ServiceError;
 use sql_store::{db_error, now_micros};
 use uuid::Uuid;
 
-use super::models::lock_model;
-use super::sql::{execute, head, insert_all};
+use super::models::hold_model;
+use super::sql::{execute, head, insert_all, number};
 use super::{Store, events};
 use crate::model::{Change, EventKind, ModelVersion};
 
@@ -41,7 +41,7 @@ impl Store {
         actor: PrincipalId,
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
-        let place = lock_model(&tx, model).await?;
+        let place = hold_model(&tx, model).await?;
         put(&tx, Owner::Model, model.uuid(), tags).await?;
         for (key, value) in tags {
             let change = Change::of_model(EventKind::ModelTagSet).about(key).values("", value);
@@ -61,7 +61,7 @@ impl Store {
         actor: PrincipalId,
     ) -> Result<bool, ServiceError> {
         let tx = self.sql.begin().await?;
-        let place = lock_model(&tx, model).await?;
+        let place = hold_model(&tx, model).await?;
         let there = remove(&tx, Owner::Model, model.uuid(), key).await?;
         if there {
             let change = Change::of_model(EventKind::ModelTagDeleted).about(key);
@@ -82,8 +82,8 @@ impl Store {
         actor: PrincipalId,
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
-        let place = lock_model(&tx, version.model_id).await?;
-        touch(&tx, version).await?;
+        let place = hold_model(&tx, version.model_id).await?;
+        alive(&tx, version).await?;
         put(&tx, Owner::Version, version.id.uuid(), tags).await?;
         for (key, value) in tags {
             let change = Change::of_version(EventKind::VersionTagSet, version.number)
@@ -105,8 +105,8 @@ impl Store {
         actor: PrincipalId,
     ) -> Result<bool, ServiceError> {
         let tx = self.sql.begin().await?;
-        let place = lock_model(&tx, version.model_id).await?;
-        touch(&tx, version).await?;
+        let place = hold_model(&tx, version.model_id).await?;
+        alive(&tx, version).await?;
         let there = remove(&tx, Owner::Version, version.id.uuid(), key).await?;
         if there {
             let change =
@@ -118,16 +118,28 @@ impl Store {
     }
 }
 
-/// Notes that a live version was changed.
+/// Notes that a live version was changed. Tags and aliases are no such change,
+/// as in MLflow: they leave the order of versions as it is.
 pub async fn touch(tx: &DatabaseTransaction, version: &ModelVersion) -> Result<(), ServiceError> {
     let sql = "UPDATE version SET updated_at = $1 WHERE id = $2 AND deleted_at IS NULL";
     match execute(tx, sql, [now_micros().into(), version.id.uuid().into()]).await? {
-        0 => {
-            let shown = format!("{}/{}/{}", version.namespace, version.model, version.number);
-            Err(ServiceError::not_found("model version", shown))
-        }
+        0 => Err(gone(version)),
         _ => Ok(()),
     }
+}
+
+/// That a version is live. Its model's row is locked, so it stays so.
+pub async fn alive(tx: &DatabaseTransaction, version: &ModelVersion) -> Result<(), ServiceError> {
+    let sql = "SELECT COUNT(*) FROM version WHERE id = $1 AND deleted_at IS NULL";
+    match number(tx, sql, [version.id.uuid().into()]).await? {
+        Some(1) => Ok(()),
+        _ => Err(gone(version)),
+    }
+}
+
+fn gone(version: &ModelVersion) -> ServiceError {
+    let shown = format!("{}/{}/{}", version.namespace, version.model, version.number);
+    ServiceError::not_found("model version", shown)
 }
 
 /// Writes tags over those of the same keys.

@@ -8,7 +8,7 @@ use sql_store::{db_error, is_unique_violation, now_micros};
 use uuid::Uuid;
 
 use super::events::{self, Place};
-use super::models::{lock_model, recount};
+use super::models::{hold_model, lock_model, recount};
 use super::rows::{VERSION_COLUMNS, VersionRow};
 use super::sql::{execute, execute_or, head, insert_all, number, one};
 use super::{Store, blobs, data, files, tags, uploads};
@@ -168,7 +168,7 @@ impl Store {
         actor: PrincipalId,
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
-        let place = lock_model(&tx, version.model_id).await?;
+        let place = hold_model(&tx, version.model_id).await?;
         tags::touch(&tx, version).await?;
         let change = |subject: &str| {
             Change::of_version(EventKind::VersionUpdated, version.number).about(subject)
@@ -209,7 +209,7 @@ impl Store {
         execute(&tx, sql, [now_micros().into(), version.id.uuid().into()]).await?;
         super::aliases::drop_of_version(&tx, &place, version, actor).await?;
         recount(&tx, version.model_id).await?;
-        keep_stage_latest(&tx, version.model_id, &version.stage).await?;
+        keep_latest_of(&tx, version).await?;
         let change = Change::of_version(EventKind::VersionDeleted, version.number);
         events::append(&tx, &place, change, actor).await?;
         tx.commit().await.map_err(db_error)
@@ -236,7 +236,7 @@ impl Store {
             return Err(ServiceError::not_found("deleted version", shown));
         }
         recount(&tx, version.model_id).await?;
-        keep_stage_latest(&tx, version.model_id, &version.stage).await?;
+        keep_latest_of(&tx, version).await?;
         let change = Change::of_version(EventKind::VersionRestored, version.number);
         events::append(&tx, &place, change, actor).await?;
         tx.commit().await.map_err(db_error)
@@ -431,6 +431,31 @@ pub async fn set_stage_latest(
                ON CONFLICT (model_id, stage) DO UPDATE SET number = excluded.number \
                WHERE excluded.number > stage_latest.number";
     execute(tx, sql, [model.uuid().into(), stage.into(), number.into()]).await.map(drop)
+}
+
+/// The stage that a version is in, live or not.
+pub async fn stage_in(
+    tx: &DatabaseTransaction,
+    model: Uuid,
+    number: i64,
+) -> Result<Option<String>, ServiceError> {
+    #[derive(Debug, FromQueryResult)]
+    struct Row {
+        stage: String,
+    }
+    let sql = "SELECT stage FROM version WHERE model_id = $1 AND number = $2";
+    let row: Option<Row> = one(tx, sql, [model.into(), number.into()]).await?;
+    Ok(row.map(|row| row.stage))
+}
+
+/// Looks anew which version of a version's stage is the newest: the stage is that
+/// of its row, which may have moved since the caller read it.
+async fn keep_latest_of(
+    tx: &DatabaseTransaction,
+    version: &ModelVersion,
+) -> Result<(), ServiceError> {
+    let stage = stage_in(tx, version.model_id.uuid(), version.number).await?;
+    keep_stage_latest(tx, version.model_id, stage.as_deref().unwrap_or(&version.stage)).await
 }
 
 /// Looks anew which version of a stage is the newest, after one left it.

@@ -1,5 +1,7 @@
 //! Rows of webhooks and of what they are sent.
 
+use std::collections::BTreeSet;
+
 use ids::{Id, NamespaceId, PrincipalId, WebhookId};
 use sea_orm::FromQueryResult;
 use service_error::ServiceError;
@@ -9,7 +11,7 @@ use uuid::Uuid;
 use super::Store;
 use super::events::kinds_after;
 use super::sql::{all, execute, execute_or, insert_all, number, one};
-use crate::model::{Delivery, DeliveryState, EventKind, Webhook};
+use crate::model::{Delivery, DeliveryState, EventKind, Subscription, Webhook};
 
 const COLUMNS: &str =
     "id, namespace, name, description, url, secret, active, created_at, updated_at";
@@ -130,7 +132,7 @@ impl Store {
         execute_or(&tx, sql, values, taken).await?;
         let id = webhook.id.uuid();
         execute(&tx, "DELETE FROM webhook_kind WHERE webhook_id = $1", [id.into()]).await?;
-        let kinds = webhook.kinds.iter().map(|kind| vec![id.into(), (*kind as i16).into()]);
+        let kinds = webhook.kinds.iter().map(|kind| vec![id.into(), kind.code().into()]);
         let into = "webhook_kind (webhook_id, kind)";
         insert_all(&tx, into, kinds.collect(), "ON CONFLICT DO NOTHING").await?;
         tx.commit().await.map_err(db_error)
@@ -169,7 +171,7 @@ impl Store {
                 description: row.description,
                 url: row.url,
                 secret: row.secret,
-                kinds: kinds.into_iter().filter_map(|row| EventKind::of(row.kind)).collect(),
+                kinds: kinds.into_iter().filter_map(|row| Subscription::of(row.kind)).collect(),
                 active: row.active,
                 created_at: row.created_at,
                 updated_at: row.updated_at,
@@ -214,13 +216,19 @@ impl Store {
         let now = now_micros();
         let mut rows = Vec::new();
         for event in &events {
-            let matching = subscribed
-                .iter()
-                .filter(|to| to.kind == event.kind && to.namespace_id == event.namespace_id);
-            rows.extend(matching.map(|to| {
+            // Of a kind that a newer build wrote nobody here is told.
+            let Some(kind) = EventKind::of(event.kind) else { continue };
+            let is_told = |to: &&Subscribed| {
+                let subscription = Subscription::of(to.kind);
+                to.namespace_id == event.namespace_id
+                    && subscription.is_some_and(|it| it.matches(kind, event.prompts > 0))
+            };
+            let told: BTreeSet<Uuid> =
+                subscribed.iter().filter(is_told).map(|to| to.webhook_id).collect();
+            rows.extend(told.into_iter().map(|webhook| {
                 vec![
                     Uuid::now_v7().into(),
-                    to.webhook_id.into(),
+                    webhook.into(),
                     event.seq.into(),
                     1_i16.into(),
                     0_i64.into(),
@@ -245,14 +253,15 @@ impl Store {
 
     /// Takes deliveries that are due, each under a lease. Of one webhook and one
     /// model an older event that waits holds up the newer ones: their order is
-    /// kept.
+    /// kept. Those of a webhook that is disabled wait until it is active again.
     ///
     /// # Errors
     /// The database's.
     pub async fn take_due(&self, limit: u32) -> Result<Vec<(Delivery, Webhook)>, ServiceError> {
         let now = now_micros();
         let sql = format!(
-            "{DELIVERY} d WHERE d.state = 1 AND d.next_at <= $1 AND NOT EXISTS (\
+            "{DELIVERY} d WHERE d.state = 1 AND d.next_at <= $1 AND EXISTS (\
+             SELECT 1 FROM webhook w WHERE w.id = d.webhook_id AND w.active) AND NOT EXISTS (\
              SELECT 1 FROM delivery o JOIN event oe ON oe.seq = o.event_seq \
              JOIN event e ON e.seq = d.event_seq WHERE o.webhook_id = d.webhook_id \
              AND o.state = 1 AND o.event_seq < d.event_seq AND oe.model_id = e.model_id) \
@@ -264,7 +273,8 @@ impl Store {
         for row in due {
             let tx = self.sql.begin().await?;
             let sql = "UPDATE delivery SET lease_epoch = lease_epoch + 1, next_at = $1, \
-                       attempts = attempts + 1 WHERE id = $2 AND state = 1 AND lease_epoch = $3";
+                       attempts = attempts + 1 WHERE id = $2 AND state = 1 AND lease_epoch = $3 \
+                       AND EXISTS (SELECT 1 FROM webhook w WHERE w.id = delivery.webhook_id AND w.active)";
             let values = [(now + LEASE_MICROS).into(), row.id.into(), row.lease_epoch.into()];
             let mine = execute(&tx, sql, values).await? > 0;
             tx.commit().await.map_err(db_error)?;

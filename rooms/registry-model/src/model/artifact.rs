@@ -39,13 +39,15 @@ pub struct Blob {
 /// A piece of a blob: an object of its own, or what its row holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
+    pub generation: Uuid,
     pub ordinal: i64,
     /// Empty where the row holds the bytes.
     pub object_key: String,
     pub byte_begin: i64,
     pub byte_count: i64,
     pub digest: Digest,
-    /// The bytes, where there is no object.
+    /// The bytes, where there is no object; of a file of several pieces they stay
+    /// in their rows until they are read.
     pub content: Option<Vec<u8>>,
 }
 
@@ -130,6 +132,22 @@ pub fn check_path(field: &str, path: &str) -> Result<(), ServiceError> {
     let wrong = |rule: &str| {
         Err(ServiceError::invalid(field, format!("{shown:?} {rule}")).reason("INVALID_PATH"))
     };
+    if path.as_bytes().get(1) == Some(&b':') {
+        return wrong("begins like a drive of Windows: it would name a place outside");
+    }
+    check_stored_path(field, path)
+}
+
+/// Checks the path of a file that is looked up. A tree of MLflow's may hold names
+/// that no path of an upload may be, such as `x:y`; what is kept can be fetched.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check_stored_path(field: &str, path: &str) -> Result<(), ServiceError> {
+    let shown: String = path.chars().take(100).collect();
+    let wrong = |rule: &str| {
+        Err(ServiceError::invalid(field, format!("{shown:?} {rule}")).reason("INVALID_PATH"))
+    };
     if path.is_empty() {
         return wrong("is empty");
     }
@@ -139,8 +157,7 @@ pub fn check_path(field: &str, path: &str) -> Result<(), ServiceError> {
     if path.starts_with('/') || path.contains('\\') || path.contains('\0') {
         return wrong("is no relative path of words between '/'");
     }
-    let drive = path.as_bytes().get(1) == Some(&b':');
-    if drive || path.contains("://") {
+    if path.contains("://") {
         return wrong("names a place outside");
     }
     for word in path.split('/') {
@@ -225,6 +242,8 @@ mod tests {
             &"x/".repeat(600) as &str,
         ] {
             assert_eq!(check_path("path", bad).unwrap_err().field_name(), Some("path"), "{bad:?}");
+            let may_be_kept = ["c:x", "C:/x"].contains(&bad);
+            assert_eq!(check_stored_path("path", bad).is_ok(), may_be_kept, "{bad:?}");
         }
     }
 

@@ -78,6 +78,56 @@ impl EventKind {
     }
 }
 
+/// The models whose events a webhook is told. MLflow keeps its prompts among the
+/// models, and tells of them by events of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Of {
+    Everything = 0,
+    Prompts = 100,
+    /// All that are no prompts.
+    Models = 200,
+}
+
+/// Events of a kind that a webhook is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subscription {
+    pub kind: EventKind,
+    pub of: Of,
+}
+
+impl Subscription {
+    /// The number that it is stored as.
+    #[must_use]
+    pub const fn code(self) -> i16 {
+        self.of as i16 + self.kind as i16
+    }
+
+    /// The subscription of a stored number.
+    #[must_use]
+    pub fn of(code: i16) -> Option<Self> {
+        let of = [Of::Models, Of::Prompts, Of::Everything];
+        let of = of.into_iter().find(|of| code > *of as i16)?;
+        Some(Self { kind: EventKind::of(code - of as i16)?, of })
+    }
+
+    /// Whether it is told of a change of a model or of a prompt.
+    #[must_use]
+    pub fn matches(self, kind: EventKind, is_prompt: bool) -> bool {
+        let of = match self.of {
+            Of::Everything => true,
+            Of::Prompts => is_prompt,
+            Of::Models => !is_prompt,
+        };
+        of && self.kind == kind
+    }
+}
+
+impl From<EventKind> for Subscription {
+    fn from(kind: EventKind) -> Self {
+        Self { kind, of: Of::Everything }
+    }
+}
+
 /// A change of a model, as it is listed and sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -103,7 +153,7 @@ pub struct Webhook {
     pub url: String,
     /// Empty: what is sent is not signed.
     pub secret: String,
-    pub kinds: Vec<EventKind>,
+    pub kinds: Vec<Subscription>,
     pub active: bool,
     pub created_at: i64,
     pub updated_at: i64,
@@ -188,5 +238,18 @@ mod tests {
             assert_eq!(EventKind::of(i16::try_from(at + 1).unwrap_or_default()), Some(kind));
         }
         assert_eq!(EventKind::of(0), None);
+    }
+
+    #[test]
+    fn every_subscription_has_its_own_number() {
+        let mut codes = std::collections::BTreeSet::new();
+        for kind in EventKind::ALL {
+            for of in [Of::Everything, Of::Prompts, Of::Models] {
+                let one = Subscription { kind, of };
+                assert_eq!(Subscription::of(one.code()), Some(one));
+                assert!(codes.insert(one.code()));
+            }
+        }
+        assert!([0, 30, 100, 200, 299].into_iter().all(|code| Subscription::of(code).is_none()));
     }
 }

@@ -10,8 +10,9 @@ pub mod version;
 
 pub use artifact::{
     Blob, Digest, FileEntry, Segment, SmallFile, Upload, UploadFile, UploadState, check_path,
+    check_stored_path,
 };
-pub use event::{Change, Delivery, DeliveryState, Event, EventKind, Webhook};
+pub use event::{Change, Delivery, DeliveryState, Event, EventKind, Of, Subscription, Webhook};
 pub use name::{
     check_alias, check_card, check_description, check_label, check_tag, check_tags, model_name,
 };

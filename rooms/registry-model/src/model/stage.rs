@@ -84,6 +84,21 @@ impl Stage {
         }
     }
 
+    /// Whether it asks more of a version than somebody's word.
+    #[must_use]
+    pub const fn is_gated(&self) -> bool {
+        self.require_scan || self.require_signature || !self.gates.is_empty()
+    }
+
+    /// That a version may not enter, and what it lacks.
+    #[must_use]
+    pub fn refused(&self, number: i64, lacks: &[String], more: &str) -> ServiceError {
+        let lacks = lacks.join(", ");
+        let message =
+            format!("version {number} may not enter {}: it needs {lacks}{more}", self.name);
+        ServiceError::precondition(message).reason("STAGE_GATE").with("stage", &self.name)
+    }
+
     /// What a version lacks to enter; nothing if it may.
     #[must_use]
     pub fn lacks(&self, version: &ModelVersion, metrics: &[MetricPoint]) -> Vec<String> {

@@ -202,6 +202,8 @@ mod tests {
         assert_eq!(parse("").unwrap(), VersionRef::Latest);
         assert_eq!(parse("7").unwrap(), VersionRef::Number(7));
         assert_eq!(parse("@prod").unwrap(), VersionRef::Alias("prod".into()));
+        assert_eq!(parse("@20240115").unwrap(), VersionRef::Alias("20240115".into()));
+        assert_eq!(parse("20240115").unwrap(), VersionRef::Number(20_240_115));
         assert_eq!(parse("stage:Staging").unwrap(), VersionRef::Stage("Staging".into()));
         for bad in ["0", "-1", "v1", "@latest", "@v2", "stage:", "1.5", "99999999999999999999"] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -1,5 +1,6 @@
 //! `quarry.models.v1.EventsService`.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{answer, parse, timestamp};
 use crate::app::{EventScope, Registry, UpdateWebhook};
-use crate::model::{Delivery, Event, EventKind, Webhook};
+use crate::model::{Delivery, Event, EventKind, Subscription, Webhook};
 
 const EVENTS_AT_ONCE: u32 = 500;
 /// Batches that wait for a slow reader; then it is not read on.
@@ -241,10 +242,11 @@ async fn watch(
     }
 }
 
-fn kinds(numbers: &[i32]) -> Result<Vec<EventKind>, ServiceError> {
+fn kinds(numbers: &[i32]) -> Result<Vec<Subscription>, ServiceError> {
     let kind = |number: &i32| {
         let code = i16::try_from(*number).ok().and_then(EventKind::of);
-        code.ok_or_else(|| ServiceError::invalid("kinds", format!("{number} is no kind of event")))
+        code.map(Subscription::from)
+            .ok_or_else(|| ServiceError::invalid("kinds", format!("{number} is no kind of event")))
     };
     numbers.iter().map(kind).collect()
 }
@@ -267,13 +269,15 @@ fn event_to_wire(event: Event) -> wire::Event {
 }
 
 fn to_wire(webhook: Webhook) -> wire::Webhook {
+    // Two of one kind, of models and of prompts, are one here.
+    let kinds: BTreeSet<EventKind> = webhook.kinds.into_iter().map(|it| it.kind).collect();
     wire::Webhook {
         id: webhook.id.to_string(),
         namespace: webhook.namespace,
         name: webhook.name,
         description: webhook.description,
         url: webhook.url,
-        kinds: webhook.kinds.into_iter().map(|kind| kind as i32).collect(),
+        kinds: kinds.into_iter().map(|kind| kind as i32).collect(),
         active: webhook.active,
         has_secret: !webhook.secret.is_empty(),
         create_time: Some(timestamp(webhook.created_at)),

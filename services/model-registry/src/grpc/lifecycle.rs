@@ -176,9 +176,10 @@ impl LifecycleService for Lifecycle {
             let list = format!("transitions:{path}");
             let before: Option<(i64, Uuid)> = paging::key(&list, &asked.page_token)?;
             let found = self.0.list_transitions(&caller, &path, before, size + 1).await?;
-            let key = |last: &Transition| (last.requested_at, last.id.uuid());
+            let key = |(last, _): &(Transition, i64)| (last.requested_at, last.id.uuid());
             let (found, next_page_token) = paging::cut(found, size, &list, key);
-            let transitions = found.into_iter().map(|found| transition_to_wire(found, 0)).collect();
+            let wire = |(found, required)| transition_to_wire(found, required);
+            let transitions = found.into_iter().map(wire).collect();
             Ok::<_, ServiceError>(wire::ListTransitionsResponse { transitions, next_page_token })
         };
         answer(page.await)

@@ -347,3 +347,59 @@ async fn a_copy_shares_its_bytes_and_damage_is_told() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_size_that_the_kept_bytes_have_not_is_refused() {
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        house.with_files(&ana, "m", &[("x", b"twelve bytes")]).await;
+        let wrong = wire::UploadFile { byte_count: 1_000_000, ..file("data/y", b"twelve bytes") };
+        let refused = house.begin(&ana, vec![wrong]).await.unwrap_err();
+        assert_eq!(refused.reason_text(), "SIZE_MISMATCH");
+        assert_eq!(refused.field_name(), Some("files.byte_count"));
+        assert!(refused.message().contains("data/y"), "{refused}");
+        // Begun while nothing was known of it, committed when the bytes are kept.
+        let other = file("z", b"others");
+        let early = wire::UploadFile { byte_count: 7, ..other.clone() };
+        let upload = house.begin(&ana, vec![early]).await.unwrap();
+        house.with_files(&ana, "m", &[("z", b"others")]).await;
+        let refused = house.commit(&ana, &upload.upload_id).await.unwrap_err();
+        assert_eq!(refused.reason_text(), "UPLOAD_INCOMPLETE");
+        let again = house.begin(&ana, vec![other]).await.unwrap();
+        house.commit(&ana, &again.upload_id).await.expect("the right size");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_of_many_pieces_leaves_them_in_their_rows_until_they_are_read() {
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        let part = usize::try_from(crate::model::artifact::PART_BYTES).unwrap();
+        let bytes: Vec<u8> = (0..part + 500).map(|n| (n % 241) as u8).collect();
+        let upload = house.begin(&ana, vec![file("w", &bytes)]).await.unwrap();
+        for (at, piece) in (0..).zip(bytes.chunks(part)) {
+            house.send(&ana, &upload.upload_id, 0, at, piece).await.unwrap();
+        }
+        house.commit(&ana, &upload.upload_id).await.unwrap();
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        let blob = house.store.blob(&digest).await.unwrap().unwrap();
+        let segments = house.store.segments(blob.generation).await.unwrap();
+        assert_eq!(segments.len(), 2);
+        assert!(segments[1].object_key.is_empty() && segments[1].content.is_none());
+        let kept = house.store.segment_content(blob.generation, 1).await.unwrap();
+        assert_eq!(kept, &bytes[part..]);
+        let lost = house.store.segment_content(blob.generation, 0).await.unwrap_err();
+        assert_eq!(lost.reason_text(), "BLOB_LOST");
+        let request = wire::CreateVersionRequest {
+            upload_id: upload.upload_id,
+            create_model: true,
+            ..new("m")
+        };
+        house.register(&ana, request).await.unwrap();
+        let begin = i64::try_from(part).unwrap() - 5;
+        let over = house.download(&ana, "m", "w", (begin, 10)).await.unwrap();
+        assert_eq!(over, &bytes[part - 5..part + 5]);
+    })
+    .await;
+}

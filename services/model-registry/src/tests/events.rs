@@ -128,3 +128,52 @@ async fn a_webhook_gets_every_event_in_order_though_it_failed_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_disabled_webhook_is_sent_nothing_until_it_is_active_again() {
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        let (url, received) = receiver().await;
+        let request = wire::CreateWebhookRequest {
+            namespace: "ml".into(),
+            name: "ci".into(),
+            url,
+            kinds: vec![wire::EventKind::ModelCreated.into(), wire::EventKind::AliasSet.into()],
+            ..Default::default()
+        };
+        let made = house.events().create_webhook(house.by(&ana, request)).await.unwrap();
+        let id = made.into_inner().webhook.unwrap().id;
+        let set = async |active| {
+            let request = wire::UpdateWebhookRequest {
+                namespace: "ml".into(),
+                id: id.clone(),
+                active: Some(active),
+                ..Default::default()
+            };
+            house.events().update_webhook(house.by(&ana, request)).await.unwrap();
+        };
+        // The first try fails, so that it waits for another.
+        house.model(&ana, "m").await;
+        eventually(async || received.lock().unwrap().len() == 1).await;
+        set(false).await;
+        // Until its next try would be due.
+        let hook = id.parse().unwrap();
+        eventually(async || {
+            let waiting = house.store.deliveries(hook, None, 1).await.unwrap();
+            waiting[0].attempts == 1 && waiting[0].next_at <= sql_store::now_micros()
+        })
+        .await;
+        assert!(house.store.take_due(10).await.unwrap().is_empty());
+        // What happens while it is disabled is not kept for it.
+        house.version(&ana, "m").await;
+        house.alias(&ana, "m", "prod", "1").await.unwrap();
+        while house.store.match_events().await.unwrap() {}
+        assert_eq!(received.lock().unwrap().len(), 1);
+        set(true).await;
+        eventually(async || house.store.deliveries_waiting().await.unwrap() == 0).await;
+        let bodies = received.lock().unwrap().clone();
+        let told = |(_, body): &(String, String)| body.contains("registered_model");
+        assert_eq!((bodies.len(), bodies.iter().filter(|of| told(of)).count()), (2, 2));
+    })
+    .await;
+}

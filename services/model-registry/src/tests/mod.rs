@@ -6,9 +6,11 @@ mod artifacts;
 mod events;
 mod lifecycle;
 mod moving;
+mod mutations;
 mod registry;
 mod scans;
 mod searching;
+mod standing;
 mod together;
 mod trust;
 

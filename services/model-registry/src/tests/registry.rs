@@ -217,7 +217,7 @@ async fn bad_requests_name_their_field_and_write_nothing() {
         let huge = HashMap::from([("k".to_owned(), "x".repeat(1 << 20))]);
         let error = house.register(&ana, wire::CreateVersionRequest { tags: huge, ..new("m") });
         assert_eq!(error.await.unwrap_err().field_name(), Some("tags"));
-        for alias in ["latest", "v12", "12", "a b", ""] {
+        for alias in ["latest", "v12", "a b", ""] {
             let error = house.alias(&ana, "m", alias, "1").await.unwrap_err();
             assert_eq!(error.field_name(), Some("alias"), "{alias:?}");
         }

@@ -178,3 +178,33 @@ async fn facets_count_and_versions_compare() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn letters_beyond_ascii_are_found_alike_on_both_databases() {
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        for name in ["Élan", "élite", "Elan"] {
+            let request = wire::CreateVersionRequest {
+                create_model: true,
+                description: name.into(),
+                ..new(name)
+            };
+            house.register(&ana, request).await.unwrap();
+        }
+        for (filter, expected) in [
+            ("name ILIKE 'ÉLAN'", &["Élan"][..]),
+            ("name ILIKE 'é%'", &["élite"]),
+            ("name ILIKE 'E%'", &["Elan"]),
+            ("name ILIKE '%LAN'", &["Elan", "Élan"]),
+        ] {
+            let mut found = house.search(&ana, filter).await.unwrap();
+            found.sort();
+            assert_eq!(found, expected, "{filter}");
+        }
+        for wrong in ["digest > 'aa'", "digest LIKE 'aa%'", "digest = 'aa*'"] {
+            let error = house.search(&ana, wrong).await.unwrap_err();
+            assert!(error.message().contains("compared whole"), "{wrong}: {error}");
+        }
+    })
+    .await;
+}

@@ -17,7 +17,7 @@ const SIGNED: [(&str, &[u8]); 3] =
     [("weights.bin", b"weights\n"), ("sub/config.json", b"config\n"), ("sub.txt", b"x")];
 
 impl House {
-    fn trust(&self) -> TrustServiceClient<Transport> {
+    pub(super) fn trust(&self) -> TrustServiceClient<Transport> {
         TrustServiceClient::new(self.transport.clone())
     }
 
