@@ -1,15 +1,16 @@
 //! Indexes of a column in a row group, made in memory when it is asked about
 //! again: rows by value where values are few, rows by hash where each is rare.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::HashSet;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use filter::Filter;
+use hashbrown::{DefaultHashBuilder, HashMap};
 use roaring::RoaringBitmap;
 
 use crate::keys::KeyCodec;
@@ -53,24 +54,32 @@ pub(crate) fn has_few_values(column: &ArrayRef) -> Result<bool, ArrowError> {
 impl ValueIndex {
     /// `None` if there are too many values.
     pub fn of(column: &ArrayRef) -> Result<Option<Self>, ArrowError> {
-        let rows = KeyCodec::new(column.data_type())?.rows(column)?;
+        let codec = KeyCodec::new(column.data_type())?;
         let most = VALUES_MAX.min(column.len() / ROWS_PER_VALUE_MIN);
         // Value to its number, its first row, and its rows.
-        let mut numbers: HashMap<&[u8], usize> = HashMap::new();
+        let mut numbers: HashMap<Box<[u8]>, usize> = HashMap::default();
         let mut firsts: Vec<u32> = Vec::new();
         let mut found: Vec<RoaringBitmap> = Vec::new();
-        for row in 0..column.len() {
-            let place = u32::try_from(row).unwrap_or(u32::MAX);
-            let number = *numbers.entry(rows.row(row).data()).or_insert_with(|| {
-                firsts.push(place);
-                found.push(RoaringBitmap::new());
-                found.len() - 1
-            });
-            if found.len() > most {
-                return Ok(None);
+        // Part by part: a column of too many values shows it in the first.
+        for begin in (0..column.len()).step_by(SAMPLE_ROWS) {
+            let part = column.slice(begin, SAMPLE_ROWS.min(column.len() - begin));
+            let rows = codec.rows(&part)?;
+            for row in 0..part.len() {
+                let place = u32::try_from(begin + row).unwrap_or(u32::MAX);
+                let value = rows.row(row).data();
+                let number = match numbers.get(value) {
+                    Some(number) => *number,
+                    None if found.len() == most => return Ok(None),
+                    None => {
+                        numbers.insert(value.into(), found.len());
+                        firsts.push(place);
+                        found.push(RoaringBitmap::new());
+                        found.len() - 1
+                    }
+                };
+                // Rows come ascending.
+                let _ = found[number].try_push(place);
             }
-            // Rows come ascending.
-            let _ = found[number].try_push(place);
         }
         let values = take(column, &UInt32Array::from(firsts), None)?;
         // A dictionary's own values may be many more than those in use.
@@ -126,7 +135,7 @@ impl ValueIndex {
 /// same: an open table of row numbers with a few bits of the hash beside.
 #[derive(Debug)]
 pub(crate) struct RowHashes {
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// 0: free; else the row number and one.
     slots: Vec<u32>,
     marks: Vec<u8>,
@@ -138,12 +147,14 @@ const STEPS_MAX: usize = 512;
 impl RowHashes {
     /// `None` if values repeat.
     pub fn of(column: &ArrayRef) -> Result<Option<Self>, ArrowError> {
-        let rows = KeyCodec::new(column.data_type())?.rows(column)?;
         let size = (column.len() * 2).next_power_of_two().max(16);
-        let mut table =
-            Self { hasher: RandomState::new(), slots: vec![0; size], marks: vec![0; size] };
-        for row in 0..column.len() {
-            let (mut at, mark) = table.place(rows.row(row).data());
+        let mut table = Self {
+            hasher: DefaultHashBuilder::default(),
+            slots: vec![0; size],
+            marks: vec![0; size],
+        };
+        for (row, hash) in table.hashes(column)?.into_iter().enumerate() {
+            let (mut at, mark) = table.place(hash);
             let mut steps = 0;
             while table.slots[at] != 0 {
                 at = (at + 1) & (size - 1);
@@ -158,16 +169,26 @@ impl RowHashes {
         Ok(Some(table))
     }
 
-    fn place(&self, value: &[u8]) -> (usize, u8) {
-        let hash = self.hasher.hash_one(value);
+    /// The hash of each value; texts and bytes as they are, the others as keys.
+    fn hashes(&self, column: &ArrayRef) -> Result<Vec<u64>, ArrowError> {
+        let hash = |value: &[u8]| self.hasher.hash_one(value);
+        if let Some(texts) = column.as_string_opt::<i32>() {
+            // A null's text is empty; whoever finds it compares.
+            return Ok((0..texts.len()).map(|row| hash(texts.value(row).as_bytes())).collect());
+        }
+        let rows = KeyCodec::new(column.data_type())?.rows(column)?;
+        Ok((0..column.len()).map(|row| hash(rows.row(row).data())).collect())
+    }
+
+    fn place(&self, hash: u64) -> (usize, u8) {
         let at = usize::try_from(hash & 0xffff_ffff).unwrap_or(0) & (self.slots.len() - 1);
         (at, u8::try_from(hash >> 56).unwrap_or(0))
     }
 
     /// Rows that may have the value (an array of one), all that do among them.
     pub fn candidates(&self, value: &ArrayRef) -> Result<RoaringBitmap, ArrowError> {
-        let bytes = KeyCodec::new(value.data_type())?.bytes(value)?;
-        let (mut at, mark) = self.place(&bytes);
+        let hash = self.hashes(&value.slice(0, 1))?.first().copied().unwrap_or(0);
+        let (mut at, mark) = self.place(hash);
         let mut found = RoaringBitmap::new();
         while self.slots[at] != 0 {
             if self.marks[at] == mark {

@@ -76,20 +76,21 @@ impl Part {
             [only] if self.filter.columns().len() == 1 => Some(Arc::clone(only)),
             _ => None,
         };
+        let before = self.asked_before(access, group);
         if let Some(field) = &field
             && let Some(found) = self.by_index(access, group, field)?
         {
             access.tally.index();
             return Ok(left.and(found));
         }
-        let whole = access.is_whole(group, &self.schema);
         let few = left.len() * FEW <= group.rows;
-        if let (Some(value), false) = (&self.equals, few)
+        if let (Some(value), true, false) = (&self.equals, before, few)
             && let Some(found) = self.by_hash(access, group, value)?
         {
             return self.among(access, group, &left.and(found));
         }
-        if few && !whole {
+        // Texts are compared one by one, even those in memory.
+        if few && (self.equals.is_some() || !access.is_whole(group, &self.schema)) {
             return self.among(access, group, &left);
         }
         let steps = access.steps(group, &Rows::All(group.rows), &self.schema, JUDGED_BYTES);
@@ -99,6 +100,19 @@ impl Part {
         let batch = access.whole(group, &self.schema)?;
         let mask = self.filter.evaluate(&batch).map_err(|e| arrow_error(group.file.key(), e))?;
         Ok(left.and(Rows::Mask(mask.values().clone())))
+    }
+
+    /// Whether the column was looked at before: a table of its hashes takes longer to
+    /// make than one look at its values.
+    fn asked_before(&self, access: &Access, group: &Group) -> bool {
+        let own = group.file.metadata().schema();
+        let Some(first) = self.schema.fields().first() else { return false };
+        let Ok(column) = own.index_of(first.name()) else { return false };
+        let place = group.place(column);
+        match indexable(own.field(column).data_type()) {
+            true => access.hot.index(place).is_some(),
+            false => access.hot.whole(place).is_some(),
+        }
     }
 
     /// Judges chosen rows only.

@@ -131,6 +131,26 @@ async fn parts_of(
 
 type Found = (usize, Position);
 
+/// The least and greatest key of each page of a row group, ascending as the keys do.
+struct Pages {
+    begins: Vec<u64>,
+    least: KeyRows,
+    greatest: KeyRows,
+}
+
+impl Pages {
+    /// The rows of the pages that may hold a key.
+    fn near(&self, key: &[u8], rows: usize) -> std::ops::Range<usize> {
+        let count = self.begins.len();
+        let from = partition(0, count, |page| self.greatest.row(page).data() < key);
+        let to = from + partition(from, count, |page| self.least.row(page).data() <= key);
+        let begin = |page: usize| {
+            self.begins.get(page).map_or(rows, |row| usize::try_from(*row).unwrap_or(rows))
+        };
+        begin(from)..begin(to).max(begin(from))
+    }
+}
+
 impl Part {
     fn search(
         &self,
@@ -149,42 +169,39 @@ impl Part {
         if left.is_empty() {
             return Ok(found);
         }
-        if left.len() > KEYS_BY_PAGE_MAX || access.is_whole(&self.group, schema) {
+        if left.len() > KEYS_BY_PAGE_MAX {
             self.walk(access, sought, &left, Rows::All(self.group.rows), schema, &mut found)?;
             return Ok(found);
         }
+        let pages = self.pages(schema)?;
         for at in left {
-            let pages = self.pages(sought.key(at), schema)?;
-            self.walk(access, sought, &[at], pages, schema, &mut found)?;
+            let rows = match &pages {
+                Some(pages) => Rows::Range(pages.near(sought.key(at), self.group.rows)),
+                None => Rows::All(self.group.rows),
+            };
+            self.walk(access, sought, &[at], rows, schema, &mut found)?;
         }
         Ok(found)
     }
 
-    /// The pages that may hold a key.
-    fn pages(&self, key: &[u8], schema: &SchemaRef) -> Result<Rows, ServiceError> {
+    /// The pages of the key column; `None` if the file tells nothing of them.
+    fn pages(&self, schema: &SchemaRef) -> Result<Option<Pages>, ServiceError> {
         let file = &self.group.file;
-        let metadata = file.metadata();
-        let name = schema.field(0).name();
+        let (metadata, name) = (file.metadata(), schema.field(0).name());
         let pages = PageRanges::of(metadata.schema(), metadata.metadata(), name, self.group.index)
             .map_err(|error| parquet_error(file.key(), error))?;
-        let Some(pages) = pages else { return Ok(Rows::All(self.group.rows)) };
+        let Some(pages) = pages else { return Ok(None) };
         let failed = |error| arrow_error(file.key(), error);
         let codec = KeyCodec::new(schema.field(0).data_type()).map_err(failed)?;
-        let (mut from, mut to) = (None, 0);
-        for (page, begin) in pages.begins.iter().enumerate() {
-            let range = pages.at_row(*begin);
-            let within = |bound: Option<ArrayRef>, low: bool| -> Result<bool, ServiceError> {
-                let Some(bound) = bound else { return Ok(true) };
-                let bytes = codec.bytes(&bound).map_err(failed)?;
-                Ok(if low { bytes.as_ref() <= key } else { key <= bytes.as_ref() })
-            };
-            if within(range.min, true)? && within(range.max, false)? {
-                let place = |row: u64| usize::try_from(row).unwrap_or(self.group.rows);
-                from.get_or_insert(place(*begin));
-                to = pages.begins.get(page + 1).map_or(self.group.rows, |next| place(*next));
+        let (least, greatest) = pages.bounds();
+        let known = least.null_count() + greatest.null_count() == 0;
+        let bounds = match known {
+            true => {
+                Some((codec.rows(least).map_err(failed)?, codec.rows(greatest).map_err(failed)?))
             }
-        }
-        Ok(Rows::Range(from.unwrap_or(0)..to))
+            false => None,
+        };
+        Ok(bounds.map(|(least, greatest)| Pages { begins: pages.begins, least, greatest }))
     }
 
     /// Walks some rows of the key column beside keys, both ascending.

@@ -45,6 +45,15 @@ pub(crate) fn selection(ranges: &[Range<u64>], begin: u64, rows: u64) -> RowSele
     RowSelection::from(selectors)
 }
 
+/// Whether rows are sorted by one of some columns.
+fn sorted_by(file: &BlockFile, columns: &[String]) -> bool {
+    let Some(group) = file.metadata().metadata().row_groups().first() else { return false };
+    let sorting = group.sorting_columns().and_then(|columns| columns.first());
+    let leaf = sorting.and_then(|sorting| usize::try_from(sorting.column_idx).ok());
+    let chunk = leaf.and_then(|leaf| group.columns().get(leaf));
+    chunk.is_some_and(|chunk| columns.contains(&chunk.column_path().string()))
+}
+
 /// Plans the row groups of one block for one filter.
 #[derive(Debug)]
 pub(crate) struct Planner {
@@ -55,6 +64,8 @@ pub(crate) struct Planner {
     ranges: RangesByColumn<RowGroupRanges>,
     /// Rows before each group, and all rows.
     begins: Vec<u64>,
+    /// The rows are sorted by one of the filter's columns.
+    in_order: bool,
 }
 
 impl Planner {
@@ -76,7 +87,8 @@ impl Planner {
             total += u64::try_from(row_group.num_rows()).unwrap_or(0);
             begins.push(total);
         }
-        Ok(Self { file, filter, known, ranges, begins })
+        let in_order = sorted_by(&file, &known);
+        Ok(Self { file, filter, known, ranges, begins, in_order })
     }
 
     pub fn file(&self) -> &Arc<BlockFile> {
@@ -100,7 +112,8 @@ impl Planner {
 
     /// What has to be looked at of a group; `None` if no row of `range` passes.
     /// Bloom filters are asked after the group's statistics and before its
-    /// pages; pages are not looked at where the columns are in memory.
+    /// pages; pages are not looked at where the columns are in memory, unless
+    /// rows are sorted by one of them.
     pub fn group(
         &self,
         index: usize,
@@ -126,7 +139,9 @@ impl Planner {
             (Pruned::Maybe, Some(filter)) => {
                 if access.ruled_out(&self.file, filter, index)? {
                     Vec::new()
-                } else if self.known.iter().all(|name| access.is_ready(&self.file, index, name)) {
+                } else if !self.in_order
+                    && self.known.iter().all(|name| access.is_ready(&self.file, index, name))
+                {
                     all(wanted)
                 } else {
                     self.by_page(filter, index, begin, wanted, &access.tally)?

@@ -151,12 +151,7 @@ impl Rows {
             (Self::Set(a), Self::Set(b)) => Self::Set(a & b),
             (Self::Mask(a), Self::Mask(b)) => Self::Mask(&a & &b),
             (Self::Set(set), Self::Mask(mask)) | (Self::Mask(mask), Self::Set(set)) => {
-                let both = set.iter().filter(|row| {
-                    let row = *row as usize;
-                    row < mask.len() && mask.value(row)
-                });
-                // Ascending, as the set is.
-                Self::Set(RoaringBitmap::from_sorted_iter(both).unwrap_or_default())
+                Self::Set(masked(set, &mask))
             }
         }
     }
@@ -203,6 +198,25 @@ impl Rows {
             }
         }
     }
+}
+
+/// The rows of a set that a mask has, too. Where the mask lacks fewer rows than the set
+/// has, as one of what is not deleted does, those are taken out.
+fn masked(mut set: RoaringBitmap, mask: &BooleanBuffer) -> RoaringBitmap {
+    let lacking = mask.len() - mask.count_set_bits();
+    if (lacking as u64) < set.len() {
+        set.remove_range(small(mask.len())..);
+        for row in (!mask).set_indices() {
+            set.remove(small(row));
+        }
+        return set;
+    }
+    let both = set.iter().filter(|row| {
+        let row = *row as usize;
+        row < mask.len() && mask.value(row)
+    });
+    // Ascending, as the set is.
+    RoaringBitmap::from_sorted_iter(both).unwrap_or_default()
 }
 
 /// The rows of a block's bitmap that lie in a group, counted within it.
@@ -259,5 +273,20 @@ mod tests {
         assert_eq!(Rows::Mask(both.mask(20)).and(Rows::All(20)).ranges(), both.ranges());
         assert!(matches!(Rows::of(std::slice::from_ref(&(10..30)), 10, 20, None), Rows::All(20)));
         assert!(Rows::of(&[], 10, 20, None).is_empty());
+    }
+
+    #[test]
+    fn a_set_and_a_mask_join_alike_whichever_is_larger() {
+        let odd = || (0u32..100).filter(|row| row % 2 == 1);
+        for gone in [vec![], vec![1u32, 4, 5, 99], (0..90).collect()] {
+            let deleted: RoaringBitmap = gone.iter().copied().collect();
+            let mask = match Rows::of(&[0..100], 0, 100, Some(&deleted)) {
+                Rows::All(rows) => BooleanBuffer::new_set(rows),
+                rows => rows.mask(100),
+            };
+            let expected: Vec<u32> = odd().filter(|row| !gone.contains(row)).collect();
+            let both = Rows::Set(odd().collect()).and(Rows::Mask(mask));
+            assert_eq!(both.numbers().values(), expected.as_slice(), "{gone:?}");
+        }
     }
 }
