@@ -57,6 +57,13 @@ def _(step, path, was, now, peer, ours):
     return path.endswith("].aliases") and was == "<absent>" and isinstance(now, list)
 
 
+@rule("a version is loaded from its own files, which are those that were registered, scanned and signed; what lies "
+      "where it was logged may have been written anew")
+def _(step, path, was, now, peer, ours):
+    of_uri = step["path"].endswith("/model-versions/get-download-uri") and path == "artifact_uri"
+    return of_uri and was.startswith("mlflow-artifacts:/") and now.startswith("mlflow-artifacts:/quarry-versions/")
+
+
 @rule("MLflow's server fails at a comparison that its parser lets through")
 def _(step, path, was, now, peer, ours):
     return peer[0] == 500 and refused(ours)

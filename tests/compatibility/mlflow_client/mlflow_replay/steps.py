@@ -425,6 +425,54 @@ def registry_searches(s):
         s.get("/model-versions/search", query)
 
 
+def ordered(s):
+    """The order of last changes: tags and aliases are none, a description is, a new name is one of all."""
+    s.post("/registered-models/create", {"name": "ordered"})
+    for number in ("1", "2", "3"):
+        s.post("/model-versions/create", {"name": "ordered", "source": f"s3://bucket/{number}"})
+        s.patch("/model-versions/update", {"name": "ordered", "version": number, "description": "d" + number})
+    search = ("/model-versions/search", {"filter": "name = 'ordered'"})
+    tag = {"name": "ordered", "version": "1", "key": "k", "value": "v"}
+    s.post("/model-versions/set-tag", tag)
+    s.get(*search)
+    s.delete("/model-versions/delete-tag", {"name": "ordered", "version": "1", "key": "k"})
+    s.post("/registered-models/alias", {"name": "ordered", "alias": "20240115", "version": "1"})
+    s.get(*search)
+    s.get("/registered-models/alias", {"name": "ordered", "alias": "20240115"})
+    s.post("/registered-models/set-tag", {"name": "ordered", "key": "k", "value": "v"})
+    s.post("/registered-models/alias", {"name": "ordered", "alias": "\u00fc" * 255, "version": "2"})
+    s.post("/registered-models/alias", {"name": "ordered", "alias": "\u00fc" * 256, "version": "2"})
+    s.delete("/registered-models/alias", {"name": "ordered", "alias": "20240115"})
+    s.get(*search)
+    s.patch("/model-versions/update", {"name": "ordered", "version": "1", "description": "new"})
+    s.get(*search)
+    s.post("/registered-models/rename", {"name": "ordered", "new_name": "\u00e9" * 200})
+    s.get("/model-versions/search", {"filter": "name = '" + "\u00e9" * 200 + "'"})
+    s.delete("/registered-models/delete", {"name": "\u00e9" * 200})
+
+
+def webhooks(s):
+    made = {"name": "ci", "url": "https://93.184.215.14/hook", "events": [{"entity": "MODEL_VERSION", "action": "CREATED"}]}
+    s.post("/webhooks", made, save={"hook": "webhook.webhook_id"})
+    s.post("/webhooks", {**made, "name": "prompts", "events": [{"entity": "PROMPT", "action": "CREATED"}]},
+           save={"hook2": "webhook.webhook_id"})
+    for body in ({**made, "name": ""}, {**made, "name": "Not a name"}, {**made, "name": "x" * 64}, {"name": "a"},
+                 {**made, "events": [{"entity": "MODEL_VERSION", "action": "SET"}]},
+                 {**made, "events": [{"entity": "PROMPT_TAG", "action": "CREATED"}]}):
+        s.post("/webhooks", body)
+    s.get("/webhooks/{hook}")
+    s.get("/webhooks/none")
+    s.patch("/webhooks/{hook}", {"status": "DISABLED", "description": "d"})
+    s.patch("/webhooks/{hook}", {"events": [{"entity": "PROMPT_ALIAS", "action": "DELETED"}], "name": "other"})
+    s.patch("/webhooks/{hook}", {"name": "Not a name"})
+    s.get("/webhooks", {"max_results": 1001})
+    s.post("/webhooks/none/test", {})
+    s.delete("/webhooks/{hook2}", {})
+    s.get("/webhooks")
+    s.delete("/webhooks/{hook2}", {})
+    s.delete("/webhooks/{hook}", {})
+
+
 def endings(s):
     s.delete("/model-versions/delete", {"name": "m", "version": "2"})
     s.delete("/model-versions/delete", {"name": "m", "version": "2"})
@@ -451,6 +499,6 @@ def endings(s):
 def steps():
     s = Steps()
     for part in (experiments, runs, run_searches, artifacts, logged_models, models, versions, lifecycle,
-                 registry_searches, endings):
+                 registry_searches, ordered, webhooks, endings):
         part(s)
     return s.all
