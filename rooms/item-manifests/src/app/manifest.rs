@@ -31,8 +31,6 @@ pub struct ManifestBlock {
     pub rows: BlockRows,
     /// The snapshot that last changed its deleted rows; a commit names it.
     pub revision: i64,
-    /// The snapshot that added it.
-    pub begin: i64,
     ranges: Arc<HashMap<String, KnownRange>>,
 }
 
@@ -155,7 +153,6 @@ impl ManifestBlock {
             id: block.id.clone(),
             rows: BlockRows { location, deleted: deleted_rows(block)? },
             revision: block.deletion_revision,
-            begin: block.snapshot_begin,
             ranges: Arc::new(ranges.collect()),
         })
     }

@@ -187,8 +187,8 @@ pub async fn download(
         namespace: dataset.namespace.clone(),
         dataset: dataset.dataset.clone(),
         content_hash: hash.to_owned(),
-            ..Default::default()
-        };
+        ..Default::default()
+    };
     let mut body = client.media().download_media(request).await?.into_inner();
     let mut file = File::create(path).await.map_err(failed)?;
     let mut hasher = blake3::Hasher::new();

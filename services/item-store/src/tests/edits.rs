@@ -203,6 +203,12 @@ async fn restoring_brings_the_last_row_back_and_no_older_one() {
         let cell = cell_of(&house, &who, "t", &key.to_string(), "width").await;
         assert_eq!(cell, Some(Kind::IntValue(width)), "{key}");
     }
+    // A block whose rows are all deleted is in no later snapshot.
+    patch(&house, &who, 9, 2).await;
+    house.put(&who, put("upsert"), &[numbered(9..10, 3)]).await.unwrap();
+    house.put(&who, put("delete"), &[numbered(9..10, 0)]).await.unwrap();
+    restore(&house, &who, &[9]).await.unwrap();
+    assert_eq!(cell_of(&house, &who, "t", "9", "width").await, Some(Kind::IntValue(3)));
     let error = restore(&house, &who, &[3]).await.unwrap_err();
     assert!(error.reason_is("ITEM_NOT_DELETED"), "{error}");
     let error = restore(&house, &who, &[777]).await.unwrap_err();

@@ -1,7 +1,7 @@
-//! The last images of deleted rows: in the log of small writes, or among the deleted rows of
-//! the blocks.
+//! The last images of deleted rows: in the log of small writes, or in the blocks of the newest
+//! snapshot that saw them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
@@ -17,11 +17,35 @@ use super::fetch::ROWS_BYTES_MAX;
 use super::rows::not_found;
 use crate::app::catalog::by_id;
 use crate::app::manifest::ManifestBlock;
+use crate::app::merge::taken;
 use crate::app::reading::Opened;
 
-/// Where a deleted row was last: the block's place in the manifest, and the row.
-type Found = Option<Position>;
+/// Snapshots that are looked through for a row; older rows are found while their blocks live.
+const SNAPSHOTS_MAX: i64 = 64;
 
+/// Keys of deleted rows, and what the log says of each.
+struct Sought<'a> {
+    keys: &'a ArrayRef,
+    bytes: Vec<Vec<u8>>,
+    /// The newest live image by key.
+    logged: HashMap<Arc<[u8]>, DeltaRow>,
+}
+
+impl Sought<'_> {
+    fn in_log(&self, row: u32) -> Option<&DeltaRow> {
+        self.logged.get(self.bytes.get(row as usize)?.as_slice())
+    }
+}
+
+/// Images that were found, each with its key's place.
+#[derive(Default)]
+struct Images {
+    read: Vec<RecordBatch>,
+    order: Vec<usize>,
+    log: Vec<(usize, DeltaRow)>,
+}
+
+/// The snapshot is forgotten.
 fn is_gone(error: &ServiceError) -> bool {
     matches!(error.code(), Code::NotFound | Code::FailedPrecondition)
 }
@@ -29,55 +53,49 @@ fn is_gone(error: &ServiceError) -> bool {
 impl App {
     /// The last image of each deleted row, in the order of the keys.
     ///
-    /// A block holds what the log said up to the watermark of the commit that made it, so an
-    /// image of the log is the newer one only beyond that.
+    /// The newest snapshot that saw a row has its last image in the blocks; the log has a newer
+    /// one only beyond that snapshot's watermark. A block without rows is in no later snapshot.
     pub(super) async fn last_of(
         &self,
         caller: &Caller,
         opened: &Opened,
         (keys, texts): (&ArrayRef, &[&str]),
     ) -> Result<RecordBatch, ServiceError> {
-        let wanted = keys_of(keys)?;
-        let logged = self.logged(opened, &wanted).await?;
-        // Deleted rows are there to be found again.
-        let mut blocks = self.manifest(caller, opened).await?.as_ref().clone();
-        for block in &mut blocks {
-            block.rows.deleted = None;
-        }
-        let in_blocks = self.in_blocks(opened, &blocks, keys).await?;
-        let mut watermarks: HashMap<i64, i64> = HashMap::new();
-        let (mut from_log, mut from_blocks) = (Vec::new(), Vec::new());
-        for (row, key) in wanted.iter().enumerate() {
-            let (log, block) = (logged.get(key.as_slice()), in_blocks[row]);
-            let newer = match (log, block) {
-                (None, None) => return Err(not_found(opened, texts[row])),
-                (Some(log), Some(position)) => {
-                    let begin = blocks[position.block].begin;
-                    let absorbed = match watermarks.get(&begin) {
-                        Some(known) => *known,
-                        None => {
-                            let at = Some(At::Snapshot(begin));
-                            let id = by_id(opened.dataset);
-                            let watermark = match self.catalog.head(caller, id, at).await {
-                                Ok(head) => head.watermark,
-                                // Forgotten: older than anything that the log still has.
-                                Err(error) if is_gone(&error) => i64::MIN,
-                                Err(error) => return Err(error),
-                            };
-                            *watermarks.entry(begin).or_insert(watermark)
-                        }
-                    };
-                    Some(log).filter(|log| log.seq > absorbed)
-                }
-                (log, _) => log,
+        let bytes = keys_of(keys)?;
+        let logged = self.logged(opened, &bytes).await?;
+        let sought = Sought { keys, bytes, logged };
+        let mut images = Images::default();
+        let mut left: Vec<u32> = (0..).take(keys.len()).collect();
+        let oldest = (opened.snapshot - SNAPSHOTS_MAX).max(0);
+        for snapshot in (oldest + 1..=opened.snapshot).rev() {
+            if left.is_empty() {
+                break;
+            }
+            let at = Some(At::Snapshot(snapshot));
+            let head = match self.catalog.head(caller, by_id(opened.dataset), at).await {
+                Err(error) if is_gone(&error) => break,
+                head => head?,
             };
-            match (newer, block) {
-                (Some(log), _) => from_log.push((row, log.clone())),
-                (None, Some(position)) => from_blocks.push((position, row)),
-                (None, None) => return Err(not_found(opened, texts[row])),
+            let then = Opened::of(&head)?;
+            let blocks = self.manifest(caller, &then).await?;
+            let seen = (blocks.as_slice(), then.watermark);
+            left = self.seen(opened, seen, (&sought, left), &mut images).await?;
+        }
+        if !left.is_empty() {
+            // Deleted longer ago: the newest block first, as what was changed was written anew.
+            for block in self.manifest(caller, opened).await?.iter().rev() {
+                let mut whole = block.clone();
+                whole.rows.deleted = None;
+                let seen = (std::slice::from_ref(&whole), i64::MIN);
+                left = self.seen(opened, seen, (&sought, left), &mut images).await?;
             }
         }
-        self.images(opened, &blocks, (from_log, from_blocks)).await
+        for row in left {
+            let logged = sought.in_log(row);
+            let logged = logged.ok_or_else(|| not_found(opened, texts[row as usize]))?;
+            images.log.push((row as usize, logged.clone()));
+        }
+        images.in_order(opened)
     }
 
     /// The newest live image of each key in the log.
@@ -86,7 +104,7 @@ impl App {
         opened: &Opened,
         keys: &[Vec<u8>],
     ) -> Result<HashMap<Arc<[u8]>, DeltaRow>, ServiceError> {
-        let wanted: std::collections::HashSet<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let wanted: HashSet<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let trimmed = self.delta.state(opened.place()).await?.trimmed;
         let log = self.delta.rows(opened.place(), trimmed, opened.ceiling).await?;
         let of_them = log.into_iter().filter(|row| row.live && wanted.contains(row.key.as_ref()));
@@ -94,65 +112,55 @@ impl App {
         Ok(of_them.map(|row| (Arc::clone(&row.key), row)).collect())
     }
 
-    /// The newest row of each key in blocks; what was changed was written anew, so the newest
-    /// block has it.
-    async fn in_blocks(
+    /// Takes the images of keys that some blocks hold, or the log's beyond their watermark;
+    /// answers the keys that they do not hold.
+    async fn seen(
         &self,
         opened: &Opened,
-        blocks: &[ManifestBlock],
-        keys: &ArrayRef,
-    ) -> Result<Vec<Found>, ServiceError> {
-        let mut found: Vec<Found> = vec![None; keys.len()];
-        let mut left: Vec<u32> = (0..).take(keys.len()).collect();
-        for (at, block) in blocks.iter().enumerate().rev() {
-            if left.is_empty() {
-                break;
+        (blocks, watermark): (&[ManifestBlock], i64),
+        (sought, left): (&Sought<'_>, Vec<u32>),
+        images: &mut Images,
+    ) -> Result<Vec<u32>, ServiceError> {
+        let rest = take(sought.keys, &UInt32Array::from(left.clone()), None)
+            .map_err(|error| ServiceError::internal(format!("keys: {error}")))?;
+        let here = self.locate(opened, blocks, &rest).await?;
+        let (mut missing, mut found) = (Vec::with_capacity(left.len()), Vec::new());
+        for (row, position) in left.into_iter().zip(here) {
+            let Some(position) = position else {
+                missing.push(row);
+                continue;
+            };
+            match sought.in_log(row).filter(|log| log.seq > watermark) {
+                Some(log) => images.log.push((row as usize, log.clone())),
+                None => found.push((position, row as usize)),
             }
-            let rest = take(keys, &UInt32Array::from(left.clone()), None)
-                .map_err(|error| ServiceError::internal(format!("keys: {error}")))?;
-            let here = self.locate(opened, std::slice::from_ref(block), &rest).await?;
-            let mut missing = Vec::with_capacity(left.len());
-            for (row, position) in left.into_iter().zip(here) {
-                match position {
-                    Some(position) => {
-                        found[row as usize] = Some(Position { block: at, row: position.row });
-                    }
-                    None => missing.push(row),
-                }
-            }
-            left = missing;
         }
-        Ok(found)
-    }
-
-    /// The images themselves, in the order of the keys.
-    async fn images(
-        &self,
-        opened: &Opened,
-        blocks: &[ManifestBlock],
-        (from_log, mut from_blocks): (Vec<(usize, DeltaRow)>, Vec<(Position, usize)>),
-    ) -> Result<RecordBatch, ServiceError> {
-        let failed = |error| ServiceError::internal(format!("restored rows: {error}"));
-        from_blocks.sort_unstable();
-        let positions: Vec<Position> = from_blocks.iter().map(|(position, _)| *position).collect();
-        let (order, log): (Vec<usize>, Vec<DeltaRow>) = from_log.into_iter().unzip();
-        let mut read = Vec::new();
-        if !log.is_empty() {
-            read.push(row_delta::tail(&log, &opened.schema)?);
-        }
-        let reading = Reading::new(Arc::clone(&opened.schema), None);
-        read.extend(
-            self.reader.rows(blocks, &positions, &opened.schema, &reading, ROWS_BYTES_MAX).await?,
-        );
-        let all = concat_batches(&opened.schema, &read).map_err(failed)?;
-        let order: Vec<usize> =
-            order.into_iter().chain(from_blocks.into_iter().map(|(_, row)| row)).collect();
-        if all.num_rows() < order.len() {
+        found.sort_unstable();
+        let (positions, rows): (Vec<Position>, Vec<usize>) = found.into_iter().unzip();
+        let (schema, reading) = (&opened.schema, Reading::new(Arc::clone(&opened.schema), None));
+        let read = self.reader.rows(blocks, &positions, schema, &reading, ROWS_BYTES_MAX).await?;
+        if read.iter().map(RecordBatch::num_rows).sum::<usize>() < rows.len() {
             let message = "the rows are too large to be restored at once; name fewer keys";
             return Err(ServiceError::exhausted(message).reason("EDIT_TOO_LARGE").field("keys"));
         }
-        let mut places: Vec<usize> = (0..order.len()).collect();
-        places.sort_unstable_by_key(|place| order[*place]);
-        crate::app::merge::taken(&all, &places)
+        images.read.extend(read);
+        images.order.extend(rows);
+        Ok(missing)
+    }
+}
+
+impl Images {
+    /// In the order of the keys.
+    fn in_order(mut self, opened: &Opened) -> Result<RecordBatch, ServiceError> {
+        let (rows, log): (Vec<usize>, Vec<DeltaRow>) = self.log.into_iter().unzip();
+        if !log.is_empty() {
+            self.read.push(row_delta::tail(&log, &opened.schema)?);
+            self.order.extend(rows);
+        }
+        let all = concat_batches(&opened.schema, &self.read)
+            .map_err(|error| ServiceError::internal(format!("restored rows: {error}")))?;
+        let mut places: Vec<usize> = (0..self.order.len()).collect();
+        places.sort_unstable_by_key(|place| self.order[*place]);
+        taken(&all, &places)
     }
 }
