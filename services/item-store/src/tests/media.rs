@@ -183,14 +183,40 @@ fn told(answer: &tonic::metadata::MetadataMap, name: &str) -> Option<String> {
     answer.get(format!("quarry-http-{name}")).map(|value| value.to_str().unwrap().to_owned())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn files_are_read_in_parts_and_by_their_items() {
-    let house = House::new().await;
-    let who = Who::admin();
-    let upload = begin(&house, &who).await;
+/// The file of an item at a version.
+fn of(key: &str, version: &str) -> DownloadMediaRequest {
+    DownloadMediaRequest {
+        namespace: "vision".into(),
+        dataset: "t".into(),
+        key: key.into(),
+        version: version.into(),
+        ..Default::default()
+    }
+}
+
+/// A file with what is said of it, as the gateway asks.
+async fn fetched(
+    house: &House,
+    who: &Who,
+    request: DownloadMediaRequest,
+    headers: &[(&'static str, &str)],
+) -> Result<(tonic::metadata::MetadataMap, Vec<u8>), ServiceError> {
+    let mut request = house.by(who, request);
+    for (name, value) in headers {
+        request.metadata_mut().insert(*name, value.parse().unwrap());
+    }
+    let answer = house.media().download_media(request).await?;
+    let metadata = answer.metadata().clone();
+    let pieces: Vec<_> = answer.into_inner().try_collect().await?;
+    Ok((metadata, pieces.iter().flat_map(|piece| piece.data.to_vec()).collect()))
+}
+
+/// Item 1 names the first file at version 1 and the second one later; item 2 names none.
+async fn with_two_files(house: &House, who: &Who) -> (Vec<u8>, Vec<u8>) {
+    let upload = begin(house, who).await;
     let (old, new) = ((0..100_000u32).map(|n| n as u8).collect::<Vec<_>>(), b"new".to_vec());
     for bytes in [&old, &new] {
-        send(&house, &who, file(&upload, bytes, blake3::hash(bytes))).await.unwrap();
+        send(house, who, file(&upload, bytes, blake3::hash(bytes))).await.unwrap();
     }
     let named = |bytes: &[u8]| {
         let ids = arrow::array::Int64Array::from(vec![1, 2]);
@@ -203,29 +229,19 @@ async fn files_are_read_in_parts_and_by_their_items() {
         .unwrap()
     };
     let put = command(json!({"dataset": "vision/t", "upload_id": upload}));
-    house.put(&who, put, &[named(&old)]).await.unwrap();
+    house.put(who, put, &[named(&old)]).await.unwrap();
     let put = command(json!({"dataset": "vision/t", "mode": "upsert"}));
-    house.put(&who, put, &[named(&new)]).await.unwrap();
-    let of = |key: &str, version: &str| DownloadMediaRequest {
-        namespace: "vision".into(),
-        dataset: "t".into(),
-        key: key.into(),
-        version: version.into(),
-        ..Default::default()
-    };
-    let get = async |who: &Who, request: DownloadMediaRequest, headers: &[(&'static str, &str)]| {
-        let mut request = house.by(who, request);
-        for (name, value) in headers {
-            request.metadata_mut().insert(*name, value.parse().unwrap());
-        }
-        let answer = house.media().download_media(request).await?;
-        let metadata = answer.metadata().clone();
-        let pieces: Vec<_> = answer.into_inner().try_collect().await?;
-        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.data.to_vec()).collect();
-        Ok::<_, ServiceError>((metadata, bytes))
-    };
-    assert_eq!(get(&who, of("1", ""), &[]).await.unwrap().1, new);
-    let (metadata, bytes) = get(&who, of("1", "1"), &[]).await.unwrap();
+    house.put(who, put, &[named(&new)]).await.unwrap();
+    (old, new)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_read_in_parts_and_by_their_items() {
+    let house = House::new().await;
+    let who = Who::admin();
+    let (old, new) = with_two_files(&house, &who).await;
+    assert_eq!(fetched(&house, &who, of("1", ""), &[]).await.unwrap().1, new);
+    let (metadata, bytes) = fetched(&house, &who, of("1", "1"), &[]).await.unwrap();
     assert!(bytes == old, "as version 1 names it");
     let tag = format!("\"{}\"", blake3::hash(&old).to_hex());
     assert_eq!(told(&metadata, "etag").unwrap(), tag);
@@ -234,17 +250,20 @@ async fn files_are_read_in_parts_and_by_their_items() {
     assert_eq!(told(&metadata, "status"), None);
 
     let range = ("quarry-http-range", "bytes=70000-70999");
-    let (metadata, bytes) = get(&who, of("1", "1"), &[range]).await.unwrap();
+    let (metadata, bytes) = fetched(&house, &who, of("1", "1"), &[range]).await.unwrap();
     assert_eq!(bytes, old[70_000..71_000]);
     assert_eq!(told(&metadata, "status").unwrap(), "206");
     assert_eq!(told(&metadata, "content-range").unwrap(), "bytes 70000-70999/100000");
     let stale = ("quarry-http-if-range", "\"x\"");
-    assert_eq!(get(&who, of("1", "1"), &[range, stale]).await.unwrap().1.len(), 100_000);
+    assert_eq!(
+        fetched(&house, &who, of("1", "1"), &[range, stale]).await.unwrap().1.len(),
+        100_000
+    );
     let known = ("quarry-http-if-none-match", tag.as_str());
-    let (metadata, bytes) = get(&who, of("1", "1"), &[known]).await.unwrap();
+    let (metadata, bytes) = fetched(&house, &who, of("1", "1"), &[known]).await.unwrap();
     assert_eq!((told(&metadata, "status").as_deref(), bytes.len()), (Some("304"), 0));
     let beyond = ("quarry-http-range", "bytes=100000-");
-    let (metadata, bytes) = get(&who, of("1", "1"), &[beyond]).await.unwrap();
+    let (metadata, bytes) = fetched(&house, &who, of("1", "1"), &[beyond]).await.unwrap();
     assert_eq!((told(&metadata, "status").as_deref(), bytes.len()), (Some("416"), 0));
     assert_eq!(told(&metadata, "content-range").unwrap(), "bytes */100000");
 
@@ -252,7 +271,7 @@ async fn files_are_read_in_parts_and_by_their_items() {
     for (offset, length, range) in
         [(5, 10, 5..15), (99_990, 0, 99_990..100_000), (0, 7, 0..7), (100_000, 0, 0..0)]
     {
-        let bytes = get(&who, part(offset, length), &[]).await.unwrap().1;
+        let bytes = fetched(&house, &who, part(offset, length), &[]).await.unwrap().1;
         assert_eq!(bytes, old[range.clone()], "{range:?}");
     }
     for (request, code) in [
@@ -266,10 +285,10 @@ async fn files_are_read_in_parts_and_by_their_items() {
             Code::InvalidArgument,
         ),
     ] {
-        let error = get(&who, request.clone(), &[]).await.unwrap_err();
+        let error = fetched(&house, &who, request.clone(), &[]).await.unwrap_err();
         assert_eq!(error.code(), code, "{request:?}: {error}");
     }
-    let stranger = get(&Who::user(), of("1", ""), &[]).await.unwrap_err();
+    let stranger = fetched(&house, &Who::user(), of("1", ""), &[]).await.unwrap_err();
     assert_eq!(stranger.code(), Code::NotFound);
 }
 
