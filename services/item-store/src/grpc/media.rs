@@ -188,13 +188,14 @@ fn media_name(request: &DownloadMediaRequest) -> Result<MediaName<'_>, ServiceEr
 
 /// The part that a request names in numbers.
 fn part(request: &DownloadMediaRequest, size: u64) -> Result<Option<Range<u64>>, ServiceError> {
-    if (request.offset, request.length) == (0, 0) {
+    let &DownloadMediaRequest { offset, length, .. } = request;
+    if (offset, length) == (0, 0) {
         return Ok(None);
     }
     let number = |field: &str, number: i64| {
         u64::try_from(number).map_err(|_| ServiceError::invalid(field, "must not be negative"))
     };
-    let (offset, length) = (number("offset", request.offset)?, number("length", request.length)?);
+    let (offset, length) = (number("offset", offset)?, number("length", length)?);
     if offset > size {
         let message = format!("{offset} lies behind the file's end at {size}");
         return Err(ServiceError::invalid("offset", message).reason("RANGE_OUTSIDE"));
