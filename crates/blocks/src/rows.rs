@@ -280,7 +280,7 @@ mod tests {
         let odd = || (0u32..100).filter(|row| row % 2 == 1);
         for gone in [vec![], vec![1u32, 4, 5, 99], (0..90).collect()] {
             let deleted: RoaringBitmap = gone.iter().copied().collect();
-            let mask = match Rows::of(&[0..100], 0, 100, Some(&deleted)) {
+            let mask = match Rows::of(std::slice::from_ref(&(0..100)), 0, 100, Some(&deleted)) {
                 Rows::All(rows) => BooleanBuffer::new_set(rows),
                 rows => rows.mask(100),
             };

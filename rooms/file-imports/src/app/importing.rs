@@ -104,7 +104,7 @@ impl Imports {
         let listed =
             self.list(&mut pace, &location, &arguments, work.job().owner.principal).await?;
         work.phase("recognising", "files");
-        let limits = self.limits.clone();
+        let limits = self.limits;
         let recognised = recognised(&listed, &source, &arguments, limits).await?;
         let Listed { files: listed, archives, .. } = listed;
         let mut result = tell(work, &mut pace, &recognised, &arguments.path).await?;

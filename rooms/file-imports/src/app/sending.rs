@@ -130,7 +130,7 @@ async fn send(
     let total = i64::try_from(files.len()).unwrap_or(i64::MAX);
     let (parts, taken) = mpsc::channel(QUEUE);
     let (source, archives) = (disk.source.clone(), disk.archives.clone());
-    let limits = imports.limits.clone();
+    let limits = imports.limits;
     let sender = Sender { upload: upload.to_owned(), parts, stopping: work.stopping() };
     let reading = tokio::task::spawn_blocking(move || {
         let mut unread = Vec::new();
