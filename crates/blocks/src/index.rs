@@ -169,7 +169,7 @@ impl RowHashes {
         Ok(Some(table))
     }
 
-    /// The hash of each value; texts and bytes as they are, the others as keys.
+    /// The hash of each value: a text as it is, others as keys.
     fn hashes(&self, column: &ArrayRef) -> Result<Vec<u64>, ArrowError> {
         let hash = |value: &[u8]| self.hasher.hash_one(value);
         if let Some(texts) = column.as_string_opt::<i32>() {
