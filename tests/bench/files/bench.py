@@ -65,7 +65,8 @@ def main():
         if "postgres" in kinds:
             from postgres_server import Postgres
 
-            postgres = Postgres(scratch / "postgres")
+            # Names are found by trigrams.
+            postgres = Postgres(scratch / "postgres", "pg_trgm")
         databases = {kind: postgres if kind == "postgres" else None for kind in kinds}
         place = pathlib.Path(chosen.copy) if chosen.copy and not chosen.quick else scratch / "tree"
         tree = place if place.exists() else trees.frozen(place, chosen.tree, chosen.quick)
