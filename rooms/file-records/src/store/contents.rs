@@ -9,8 +9,12 @@ use sql_store::db_error;
 
 use super::bulk::{self, Column};
 use super::changes::{ChangeKind, Logged, path_in};
+use super::given::Given;
 use super::merge::take_ids;
 use super::{ScanKey, Store, all, execute, get, sum};
+
+/// Directories that are looked at for one page, at most.
+const DIRS_MAX: i64 = 2_000;
 
 /// A file whose bytes are to be read.
 #[derive(Debug, Clone)]
@@ -93,6 +97,9 @@ impl HashedBy {
     }
 }
 
+/// Its number, what tells it apart, and a file that holds it.
+type NewContent<'a> = (i64, Vec<u8>, &'a Hashed);
+
 impl Store {
     /// The next files of a location whose bytes are to be read; all hashed ones
     /// instead, to verify them.
@@ -103,37 +110,41 @@ impl Store {
         &self,
         location: i64,
         which: Which,
-        after: (i64, i64),
+        mut after: (i64, i64),
         limit: u32,
     ) -> Result<Vec<ToHash>, ServiceError> {
-        let (group, row, hex) = match self.backend() {
-            DbBackend::Postgres => ("json_agg", "json_build_array", "encode(c.hash, 'hex')"),
-            _ => ("json_group_array", "json_array", "hex(c.hash)"),
-        };
-        let (content, join) = match which {
-            Which::Unhashed => ("NULL", ""),
-            Which::UnhashedOrUnseen => ("NULL", "LEFT JOIN content c ON c.id = e.content_id"),
-            Which::Hashed => (hex, "LEFT JOIN content c ON c.id = e.content_id"),
-        };
-        // One row a directory: a row costs more than what is in it. The sign: directories
-        // are read in the order of their numbers and no further than a page needs.
-        let sql = format!(
-            "SELECT p.dir_id, p.path, CAST({group}({row}(p.id, p.name, p.ino, p.size, p.modified, p.changed, p.content_id, p.hash))
-               AS text) AS files
-             FROM (SELECT e.dir_id, d.path, e.id, e.name, e.ino, e.size, e.modified, e.changed, e.content_id, {content} AS hash
-               FROM dir d JOIN entry e ON e.dir_id = d.id {join}
-               WHERE +d.location_id = $1 AND d.archive IS NULL AND e.kind = 1 AND {} AND e.gone IS NULL
-                 AND d.id >= $2 AND (d.id > $2 OR e.id > $3)
-               ORDER BY d.id, e.id LIMIT $4) p GROUP BY p.dir_id, p.path",
-            which.condition()
-        );
-        let values = vec![location.into(), after.0.into(), after.1.into(), i64::from(limit).into()];
+        let (sql, limit) = (to_hash_sql(self.backend(), which), limit as usize);
         let mut files = Vec::new();
-        for row in &self.rows(&sql, values).await? {
-            files_of(row, &mut files)?;
+        while files.len() < limit {
+            let left = i64::try_from(limit - files.len()).unwrap_or(i64::MAX);
+            let Some(last) = self.dirs_with(location, after.0, left).await? else { break };
+            let (dir, id) = after;
+            let values = vec![location.into(), dir.into(), id.into(), left.into(), last.into()];
+            for row in &self.rows(&sql, values).await? {
+                files_of(row, &mut files)?;
+            }
+            // If there are more in these, the page is full.
+            after = (last + 1, 0);
         }
         files.sort_unstable_by_key(|file| (file.dir, file.id));
         Ok(files)
+    }
+
+    /// The last of some directories of a location, from one on, that hold about so many
+    /// files: without statistics a planner would sort all of them for each page.
+    async fn dirs_with(
+        &self,
+        location: i64,
+        from: i64,
+        files: i64,
+    ) -> Result<Option<i64>, ServiceError> {
+        let sql = "SELECT MAX(id) AS last FROM (
+              SELECT id, SUM(files) OVER (ORDER BY id) - files AS before FROM (
+                SELECT id, files FROM dir WHERE +location_id = $1 AND archive IS NULL AND id >= $2
+                ORDER BY id LIMIT $4) page) counted WHERE before < $3";
+        let values = vec![location.into(), from.into(), files.into(), DIRS_MAX.into()];
+        let row = self.row(sql, values).await?;
+        row.as_ref().map_or(Ok(None), |row| get(row, "last"))
     }
 
     /// How many files there are to read, counted up to `limit`.
@@ -195,19 +206,14 @@ impl Store {
         }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
-        let ids = self.content_ids(&tx, scan, &hashed, by).await?;
-        let (mut entries, mut contents, mut states) = (Vec::new(), Vec::new(), Vec::new());
+        let (ids, newest) = self.content_ids(&tx, scan, &hashed, by).await?;
+        let mut given = Given::new(newest);
         for file in &hashed {
-            entries.push(file.entry);
-            contents.push(ids.get(&by.key(scan, &file.content)).copied());
-            states.push(if file.is_fresh { 2 } else { 1 });
+            let content = ids.get(&by.key(scan, &file.content)).copied();
+            let content = content.ok_or_else(|| ServiceError::internal("a content has no row"))?;
+            given.push(file.entry, content, if file.is_fresh { 2 } else { 1 });
         }
-        let columns = [
-            ("id", Column::I64(entries)),
-            ("content_id", Column::OptI64(contents)),
-            ("hashed", Column::I64(states)),
-        ];
-        bulk::update(&tx, "entry", &columns, "").await?;
+        self.give_contents(&tx, scan, given).await?;
         if !is_told {
             self.log_unsaid(&tx, scan).await?;
         } else {
@@ -220,54 +226,68 @@ impl Store {
         tx.commit().await.map_err(db_error)
     }
 
+    /// The contents of some files, made where they are new; and the first number of
+    /// those that are.
     async fn content_ids(
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
         hashed: &[Hashed],
         by: HashedBy,
-    ) -> Result<HashMap<Vec<u8>, i64>, ServiceError> {
+    ) -> Result<(HashMap<Vec<u8>, i64>, i64), ServiceError> {
         let key = |file: &Hashed| by.key(scan, &file.content);
-        let unique: HashSet<Vec<u8>> = hashed.iter().map(key).collect();
-        let mut ids = self.known_contents(tx, &unique).await?;
-        let mut fresh: HashMap<Vec<u8>, &Hashed> = HashMap::new();
+        let mut unknown: HashSet<Vec<u8>> = hashed.iter().map(key).collect();
+        // First of all: whoever makes contents takes numbers, so from here to the end of
+        // the transaction nobody else makes one.
+        let newest = take_ids(tx, "content", unknown.len()).await?;
+        let mut ids = self.known_contents(tx, &unknown).await?;
+        unknown.retain(|key| !ids.contains_key(key));
+        let mut fresh: Vec<NewContent<'_>> = Vec::with_capacity(unknown.len());
         let mut looked: Vec<&Hashed> = Vec::new();
+        // In the order of the entries: rows that are written together lie together.
         for file in hashed {
-            if !ids.contains_key(&key(file)) {
-                fresh.entry(key(file)).or_insert(file);
-            } else if file.was_decoded() {
+            let key = key(file);
+            if let Some(key) = unknown.take(&key) {
+                let id = newest + i64::try_from(fresh.len()).unwrap_or(i64::MAX);
+                ids.insert(key.clone(), id);
+                fresh.push((id, key, file));
+            } else if file.was_decoded() && ids.get(&key).is_some_and(|id| *id < newest) {
                 looked.push(file);
             }
         }
-        let first = take_ids(tx, "content", fresh.len()).await?;
-        let mut rows: Vec<(i64, &Hashed)> = Vec::with_capacity(fresh.len());
-        for (at, (hash, file)) in (first..).zip(fresh) {
-            rows.push((at, file));
-            ids.insert(hash, at);
-        }
-        let mut columns = vec![
-            ("id", Column::I64(rows.iter().map(|(id, _)| *id).collect())),
-            ("hash", Column::Bytes(rows.iter().map(|(_, file)| Some(key(file))).collect())),
-            ("size", Column::I64(rows.iter().map(|(_, file)| file.content.size).collect())),
-            ("kind", Column::I64(rows.iter().map(|(_, file)| file.content.kind as i64).collect())),
-        ];
-        columns.extend(media_columns(rows.iter().map(|(_, file)| *file)));
-        // Two scans may find the same new content at once: the first row stays.
-        bulk::insert(tx, "content", &columns, "ON CONFLICT DO NOTHING").await?;
-        if self.backend() == DbBackend::Postgres {
-            ids = self.known_contents(tx, &unique).await?;
-            // What the other scan saw less closely.
-            let stands = |row: &&(i64, &Hashed)| ids.get(&key(row.1)) == Some(&row.0);
-            looked.extend(
-                rows.iter().filter(|row| row.1.was_decoded() && !stands(row)).map(|row| row.1),
-            );
-        }
-        let known: Vec<i64> =
-            looked.iter().filter_map(|file| ids.get(&key(file))).copied().collect();
+        self.insert_contents(tx, &fresh).await?;
+        // What is known better now of contents that were known.
+        let known = looked.iter().filter_map(|file| ids.get(&key(file))).copied().collect();
         let mut columns = vec![("id", Column::I64(known))];
         columns.extend(media_columns(looked.into_iter()));
         bulk::update(tx, "content", &columns, "").await?;
-        Ok(ids)
+        Ok((ids, newest))
+    }
+
+    /// Of most files nothing is known but what they are.
+    async fn insert_contents(
+        &self,
+        tx: &DatabaseTransaction,
+        rows: &[NewContent<'_>],
+    ) -> Result<(), ServiceError> {
+        let (seen, plain): (Vec<_>, Vec<_>) =
+            rows.iter().partition(|(_, _, file)| file.media.is_some());
+        for (rows, is_seen) in [(plain, false), (seen, true)] {
+            let of = |number: fn(&Content) -> i64| {
+                Column::I64(rows.iter().map(|(_, _, file)| number(&file.content)).collect())
+            };
+            let mut columns = vec![
+                ("id", Column::I64(rows.iter().map(|(id, _, _)| *id).collect())),
+                ("hash", Column::Bytes(rows.iter().map(|(_, key, _)| Some(key.clone())).collect())),
+                ("size", of(|content| content.size)),
+                ("kind", of(|content| content.kind as i64)),
+            ];
+            if is_seen {
+                columns.extend(media_columns(rows.iter().map(|(_, _, file)| *file)));
+            }
+            bulk::insert(tx, "content", &columns, "").await?;
+        }
+        Ok(())
     }
 
     async fn known_contents(
@@ -275,19 +295,23 @@ impl Store {
         tx: &DatabaseTransaction,
         hashes: &HashSet<Vec<u8>>,
     ) -> Result<HashMap<Vec<u8>, i64>, ServiceError> {
-        let backend = self.backend();
-        let sql = match backend {
+        // All keys side by side, each as long as the others: one value, and no text.
+        let Some(width) = hashes.iter().next().map(Vec::len) else { return Ok(HashMap::new()) };
+        let keys: Vec<u8> = hashes.iter().flatten().copied().collect();
+        let sql = match self.backend() {
             DbBackend::Postgres => {
-                "SELECT id, hash FROM content WHERE hash IN (
-                   SELECT decode(word, 'hex') FROM UNNEST(CAST($1::text AS text[])) word)"
+                // The limit: each is looked up, and none compared with all rows.
+                "SELECT c.id, c.hash FROM GENERATE_SERIES(1, $3, $2) n CROSS JOIN LATERAL (
+                   SELECT id, hash FROM content
+                   WHERE hash = SUBSTRING($1 FROM CAST(n AS integer) FOR CAST($2 AS integer)) LIMIT 1) c"
             }
             _ => {
-                "SELECT id, hash FROM content WHERE hash IN (SELECT unhex(value) FROM json_each($1))"
+                "WITH RECURSIVE key (at) AS (SELECT 1 UNION ALL SELECT at + $2 FROM key WHERE at + $2 <= $3)
+                 SELECT c.id, c.hash FROM key CROSS JOIN content c ON c.hash = SUBSTR($1, key.at, $2)"
             }
         };
-        let words: Vec<String> = hashes.iter().map(hex::encode).collect();
-        let list = bulk::texts(backend, words.iter().map(String::as_str));
-        let rows = all(tx, sql, vec![list]).await?;
+        let [width, end] = [width, keys.len()].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        let rows = all(tx, sql, vec![keys.into(), width.into(), end.into()]).await?;
         rows.iter().map(|row| Ok((get(row, "hash")?, get(row, "id")?))).collect()
     }
 
@@ -319,6 +343,30 @@ impl Store {
         }
         tx.commit().await.map_err(db_error)
     }
+}
+
+/// One row a directory: a row costs more than what is in it. The sign and the cross join:
+/// directories are read in the order of their numbers and no further than a page needs.
+pub(super) fn to_hash_sql(backend: DbBackend, which: Which) -> String {
+    let (group, row, hex) = match backend {
+        DbBackend::Postgres => ("json_agg", "json_build_array", "encode(c.hash, 'hex')"),
+        _ => ("json_group_array", "json_array", "hex(c.hash)"),
+    };
+    let (content, join) = match which {
+        Which::Unhashed => ("NULL", ""),
+        Which::UnhashedOrUnseen => ("NULL", "LEFT JOIN content c ON c.id = e.content_id"),
+        Which::Hashed => (hex, "LEFT JOIN content c ON c.id = e.content_id"),
+    };
+    format!(
+        "SELECT p.dir_id, p.path, CAST({group}({row}(p.id, p.name, p.ino, p.size, p.modified, p.changed, p.content_id, p.hash))
+           AS text) AS files
+         FROM (SELECT e.dir_id, d.path, e.id, e.name, e.ino, e.size, e.modified, e.changed, e.content_id, {content} AS hash
+           FROM dir d CROSS JOIN entry e {join}
+           WHERE e.dir_id = d.id AND +d.location_id = $1 AND d.archive IS NULL AND e.kind = 1 AND {} AND e.gone IS NULL
+             AND d.id >= $2 AND d.id <= $5 AND (d.id > $2 OR e.id > $3)
+           ORDER BY d.id, e.id LIMIT $4) p GROUP BY p.dir_id, p.path",
+        which.condition()
+    )
 }
 
 /// As JSON: number, name, inode, size, times, content and its hash.

@@ -11,6 +11,7 @@ mod changes;
 mod contents;
 mod diff;
 mod duplicates;
+mod given;
 mod imports;
 mod large;
 mod locations;

@@ -46,10 +46,12 @@ impl Indexer {
         let mut pace = Pace::new(work, scan.generation);
         let which = if mode == Mode::Deep { Which::UnhashedOrUnseen } else { Which::Unhashed };
         let told_max = TOLD_MAX.max(location.files / 2);
-        let to_hash = self.store.to_hash_count(location.id, which, told_max + 1).await?;
-        let is_told = to_hash <= told_max;
         let (mut after, mut done, mut left) = ((0, 0), 0_i64, false);
-        let mut chunk = self.store.to_hash(location.id, which, after, CHUNK_FILES).await?;
+        let (to_hash, mut chunk) = futures::try_join!(
+            self.store.to_hash_count(location.id, which, told_max + 1),
+            self.store.to_hash(location.id, which, after, CHUNK_FILES)
+        )?;
+        let is_told = to_hash <= told_max;
         let mut read = Vec::new();
         while !chunk.is_empty() || !read.is_empty() {
             after = chunk.last().map_or(after, |last| (last.dir, last.id));

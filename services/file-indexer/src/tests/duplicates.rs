@@ -16,7 +16,10 @@ async fn page(
     let last = page.groups.last().map(|shown| shown.group.clone());
     let files = page.groups.iter().map(|shown| {
         assert_eq!(shown.group.count, i64::try_from(shown.files.len()).unwrap());
-        shown.files.iter().map(|file| file.found.path()).collect()
+        // Two threads walk, and the rows have the order in which they came.
+        let mut paths: Vec<String> = shown.files.iter().map(|file| file.found.path()).collect();
+        paths.sort();
+        paths
     });
     (files.collect(), last, page.totals)
 }

@@ -78,7 +78,7 @@ pub const DOWN_SQLITE: [&str; 3] =
 /// All rows of a statement at once: of each inode how many names came or went,
 /// and how many there are now. The location of each is looked up and not joined:
 /// a planner without statistics would begin with all directories of it.
-const POSTGRES: [&str; 4] = [
+pub const POSTGRES: [&str; 4] = [
     "CREATE FUNCTION entry_held() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
      IF NOT EXISTS (SELECT 1 FROM was WHERE content_id IS NOT NULL)
         AND NOT EXISTS (SELECT 1 FROM is_now WHERE content_id IS NOT NULL) THEN RETURN NULL; END IF;
@@ -102,7 +102,8 @@ const COUNT: &str = "INSERT INTO holding AS h (location_id, content_id, size, fi
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (location_id, content_id, size)
     DO UPDATE SET files = h.files + excluded.files, copies = h.copies + excluded.copies;
-    DELETE FROM holding h WHERE h.files < 1 AND (h.location_id, h.content_id, h.size) IN
+    {EMPTY}";
+pub const EMPTY: &str = "DELETE FROM holding h WHERE h.files < 1 AND (h.location_id, h.content_id, h.size) IN
       (SELECT d.location_id, o.content_id, o.size FROM was o JOIN dir d ON d.id = o.dir_id WHERE {LIVE o});";
 const WENT: &str =
     "SELECT o.dir_id, o.content_id, o.size, o.ino, -1 AS more FROM was o WHERE {LIVE o}";
@@ -126,6 +127,7 @@ pub fn whole(statement: &str, is_postgres: bool) -> String {
     let mut sql = statement.to_owned();
     for (part, text) in [
         ("{COUNT}", COUNT),
+        ("{EMPTY}", EMPTY),
         ("{ROWS}", rows.as_str()),
         ("{LEAVE}", LEAVE),
         ("{COME}", COME),

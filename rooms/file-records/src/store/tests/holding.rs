@@ -150,3 +150,47 @@ async fn counts_of_several_locations_are_added_up_by_inode() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_later_name_of_an_inode_is_no_copy() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let mut files = tree();
+        let (scan, _) = place.scan(&files).await;
+        place.hash(scan, &files).await;
+        let later = [
+            file("d/two", 12, 1, 100),
+            file("d/three", 21, 1, 100),
+            file("d/three too", 21, 1, 100),
+            file("d/fresh", 22, 8, 50),
+        ];
+        files.extend(later.clone());
+        let (scan, _) = place.scan(&files).await;
+        place.hash(scan, &later).await;
+        recounted(&store, "names came later").await;
+        let wanted = [(2, 5_000, 5_000), (6, 100, 200)];
+        assert_eq!(groups(&store, &[place.location]).await.0, wanted);
+        // Some that have their content already, and some that lost it.
+        files.iter_mut().take(5).for_each(|file| file.changed += 1);
+        let (scan, _) = place.scan(&files).await;
+        place.hash(scan, &files).await;
+        recounted(&store, "some again").await;
+        assert_eq!(groups(&store, &[place.location]).await.0, wanted);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_locations_are_hashed_at_once() {
+    on_each(async |store| {
+        let (here, there) = (Place::new(&store, "/here").await, Place::new(&store, "/there").await);
+        let (files, mut others) = (tree(), tree());
+        others.reverse();
+        let ((one, _), (two, _)) = (here.scan(&files).await, there.scan(&others).await);
+        tokio::join!(here.hash(one, &files), there.hash(two, &others));
+        assert_eq!(recounted(&store, "at once").await, 8);
+        tokio::join!(here.hash(one, &files), there.hash(two, &others));
+        assert_eq!(recounted(&store, "again").await, 8);
+    })
+    .await;
+}

@@ -4,7 +4,8 @@
 use sea_orm::DbBackend;
 
 use super::{Place, file, on_each};
-use crate::store::{Store, bulk, get};
+use crate::store::contents::to_hash_sql;
+use crate::store::{Store, Which, bulk, get};
 
 async fn plan(store: &Store, sql: &str, values: Vec<sea_orm::Value>) -> String {
     let (explain, column) = match store.backend() {
@@ -55,6 +56,54 @@ async fn groups_of_one_location_are_read_in_the_order_of_an_index() {
             WHERE location_id = $1 AND files > 1 AND size >= $2 ORDER BY rank, k, size LIMIT 100";
         let plan = plan(&store, sql, vec![1.into(), 1.into()]).await;
         assert!(plan.contains("holding_rank") && !plan.contains("TEMP B-TREE"), "{plan}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn files_to_hash_are_read_directory_by_directory() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let files: Vec<_> = (0..900).map(|n| file(&format!("d{}/f{n}", n / 3), n, 1, 1)).collect();
+        let (scan, _) = place.scan(&files).await;
+        for which in [Which::Unhashed, Which::UnhashedOrUnseen, Which::Hashed] {
+            let sql = to_hash_sql(store.backend(), which);
+            let values = [place.location, 1, 0, 10, 5].map(sea_orm::Value::from).to_vec();
+            let plan = plan(&store, &sql, values).await;
+            let is_wrong = match store.backend() {
+                // With few rows it reads them all.
+                DbBackend::Postgres => false,
+                _ => {
+                    !plan.contains("SEARCH d USING INTEGER PRIMARY KEY")
+                        || plan.contains("USE TEMP B-TREE FOR ORDER BY")
+                }
+            };
+            assert!(!is_wrong, "{which:?}: {plan}");
+        }
+        // Pages of any size are all of them, in order.
+        for limit in [40, 900, 2_000] {
+            let (mut after, mut found) = ((0, 0), Vec::new());
+            loop {
+                let page =
+                    store.to_hash(place.location, Which::Unhashed, after, limit).await.unwrap();
+                let Some(last) = page.last() else { break };
+                assert!(page.len() <= limit as usize);
+                after = (last.dir, last.id);
+                found.extend(page.into_iter().map(|file| file.path));
+            }
+            assert_eq!(found.len(), 900, "{limit}");
+            let unique: std::collections::HashSet<_> = found.into_iter().collect();
+            assert_eq!(unique.len(), 900, "{limit}");
+        }
+        // Where nearly all are hashed the few others are found among them.
+        let few = [3, 450, 899];
+        let hashed = files.iter().enumerate().filter(|(at, _)| !few.contains(at));
+        let hashed: Vec<_> = hashed.map(|(_, file)| file.clone()).collect();
+        place.hash(scan, &hashed).await;
+        let page = store.to_hash(place.location, Which::Unhashed, (0, 0), 2).await.unwrap();
+        let rest = page.last().map(|last| (last.dir, last.id)).unwrap();
+        let last = store.to_hash(place.location, Which::Unhashed, rest, 2).await.unwrap();
+        assert_eq!((page.len(), last.len()), (2, 1));
     })
     .await;
 }
