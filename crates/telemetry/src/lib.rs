@@ -59,8 +59,15 @@ pub struct Telemetry {
 /// when it was started before in this process.
 pub fn start(settings: &TelemetrySettings, service_name: &str) -> Result<Telemetry, ServiceError> {
     let telemetry = Telemetry::build(settings, service_name)?;
-    let traces = tracing_opentelemetry::layer().with_tracer(telemetry.tracers.tracer("quarry"));
-    let traces = statements::in_calls(traces, settings.otlp_endpoint.is_some());
+    let sent = settings.endpoint()?.is_some();
+    // Of a trace that is not sent only its ids are wanted.
+    let traces = tracing_opentelemetry::layer()
+        .with_tracer(telemetry.tracers.tracer("quarry"))
+        .with_location(sent)
+        .with_threads(sent)
+        .with_tracked_inactivity(sent)
+        .with_context_activation(sent);
+    let traces = statements::in_calls(traces, sent);
     let exported_logs = telemetry.loggers.as_ref().map(|loggers| {
         // The exporter's own transport must not feed itself.
         let own = "info,hyper=off,hyper_util=off,h2=off,tonic=off,tower=off,opentelemetry=off,sea_orm=warn";

@@ -1,10 +1,15 @@
 //! The log on stderr.
 
+use std::fmt::Debug;
 use std::io::IsTerminal as _;
 
 use service_error::ServiceError;
 use tracing::Subscriber;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::field::{Field, Visit};
+use tracing::span::Record;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FormatFields, FormattedFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
@@ -39,6 +44,88 @@ where
         fmt::layer().with_ansi(on_terminal).with_writer(writer).with_filter(filter).boxed()
     } else {
         let json = fmt::layer().json().flatten_event(true).with_span_list(false);
-        json.with_writer(writer).with_filter(filter).boxed()
+        json.fmt_fields(Members).with_writer(writer).with_filter(filter).boxed()
     })
+}
+
+/// A span's fields as a JSON object, which a later field is written to the end of. The library's
+/// own parses what it wrote and writes it anew for each, and every call has a span.
+#[derive(Debug, Clone, Copy)]
+struct Members;
+
+impl<'a> FormatFields<'a> for Members {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'a>, fields: R) -> std::fmt::Result {
+        let mut object = Object { writer, begins: "{", failed: false };
+        fields.record(&mut object);
+        if object.begins == "{" {
+            object.writer.write_char('{')?;
+        }
+        object.writer.write_char('}')?;
+        if object.failed { Err(std::fmt::Error) } else { Ok(()) }
+    }
+
+    fn add_fields(
+        &self,
+        current: &'a mut FormattedFields<Self>,
+        fields: &Record<'_>,
+    ) -> std::fmt::Result {
+        if current.fields.pop() != Some('}') {
+            return Err(std::fmt::Error);
+        }
+        let begins = if current.fields.len() > 1 { "," } else { "" };
+        let mut object = Object { writer: current.as_writer(), begins, failed: false };
+        fields.record(&mut object);
+        object.writer.write_char('}')?;
+        if object.failed { Err(std::fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// An object that is being written.
+struct Object<'a> {
+    writer: Writer<'a>,
+    /// What stands before the next member.
+    begins: &'static str,
+    failed: bool,
+}
+
+impl Object<'_> {
+    fn member(&mut self, field: &Field, value: &impl serde::Serialize) {
+        let name = field.name();
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        let written = match serde_json::to_string(value) {
+            Ok(value) => write!(self.writer, "{}{name:?}:{value}", self.begins).is_ok(),
+            Err(_) => false,
+        };
+        self.failed |= !written;
+        self.begins = ",";
+    }
+}
+
+impl Visit for Object<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.member(field, &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.member(field, &value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.member(field, &value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.member(field, &value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.member(field, &value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // Of the `log` crate's lines: said by the line already.
+        if !field.name().starts_with("log.") {
+            self.member(field, &format!("{value:?}"));
+        }
+    }
 }

@@ -183,6 +183,31 @@ fn a_span_at_any_level_is_the_context_of_its_lines() {
 }
 
 #[test]
+fn fields_that_come_later_stand_beside_the_first() {
+    let settings = TelemetrySettings { log_format: LogFormat::Json, ..Default::default() };
+    let text = logged(&settings, || {
+        let (bare, later) = (tracing::field::Empty, tracing::field::Empty);
+        let span =
+            tracing::error_span!("call", a.b = "x\"y", n = 7_u64, s = -1.5, yes = true, later);
+        span.record("later", "é\n");
+        span.record("n", 8_u64);
+        span.in_scope(|| tracing::info!(at = ?Some(1), "one"));
+        let empty = tracing::error_span!("nothing", bare);
+        empty.in_scope(|| tracing::info!("two"));
+        empty.record("bare", tracing::field::debug(Some(2)));
+        empty.in_scope(|| tracing::info!("three"));
+    });
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let wanted = serde_json::json!({
+        "name": "call", "a.b": "x\"y", "n": 8, "s": -1.5, "yes": true, "later": "é\n"
+    });
+    assert_eq!(lines[0]["span"], wanted);
+    assert_eq!(lines[1]["span"], serde_json::json!({ "name": "nothing" }));
+    assert_eq!(lines[2]["span"], serde_json::json!({ "name": "nothing", "bare": "Some(2)" }));
+}
+
+#[test]
 fn words_are_no_tokens() {
     for line in ["qpat_ is the prefix", "eyJust", "plain"] {
         assert_eq!(&*redact::redact(line.as_bytes()), line.as_bytes());
