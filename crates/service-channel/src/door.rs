@@ -198,5 +198,5 @@ async fn answer(
     if is_single && shutdown.is_cancelled() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| Body::new(Answer::new(body, open))))
+    Ok(response.map(|body| Body::new(Answer::new(body, open, !is_single))))
 }
