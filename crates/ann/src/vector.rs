@@ -48,6 +48,13 @@ impl Settings {
     pub fn store(&self, vector: Vector<'_>) -> Result<Stored> {
         let mut bytes = Vec::with_capacity(self.row_bytes());
         match (vector, self.element()) {
+            (Vector::Floats(values), Element::F32) if values.iter().all(|v| v.is_finite()) => {
+                self.expect(values.len())?;
+                bytes.resize(self.row_bytes(), 0);
+                for (to, value) in bytes.chunks_exact_mut(4).zip(values) {
+                    to.copy_from_slice(&value.to_le_bytes());
+                }
+            }
             (Vector::Floats(values), Element::F32 | Element::F16 | Element::I8) => {
                 self.expect(values.len())?;
                 for (at, &value) in values.iter().enumerate() {

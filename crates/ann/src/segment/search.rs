@@ -79,7 +79,13 @@ impl Segment {
         let here = self.numbers();
         let mut from = 0;
         numbers.iter().filter_map(move |number| {
-            from += ascend(&here[from..], number);
+            // Where none between is missing, it is as much farther on as it is greater.
+            let ahead = here.get(from).and_then(|first| number.checked_sub(*first)).unwrap_or(0);
+            if here.get(from + ahead as usize) == Some(&number) {
+                from += ahead as usize;
+            } else {
+                from += ascend(&here[from..], number);
+            }
             (here.get(from) == Some(&number)).then_some((number, from))
         })
     }
