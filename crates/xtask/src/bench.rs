@@ -13,6 +13,9 @@ const BENCHMARKS: [&str; 6] = ["ann", "files", "flight", "items", "models", "vec
 /// The one that measures a crate in its own process.
 const IN_PROCESS: &str = "ann";
 
+/// Compiled clients that a benchmark measures beside Python's: (benchmark, package, example).
+const CLIENTS: [(&str, &str, &str); 1] = [("vectors", "vectors-api", "search-client")];
+
 /// Those that a check runs with `--quick`. The others' peers are large, and they have yet to be seen whole.
 const QUICK: [&str; 1] = ["flight"];
 
@@ -24,6 +27,10 @@ pub fn run(machine: &Machine, args: &[&str]) -> Result<(), Failure> {
     }
     if *name != IN_PROCESS {
         succeed(&mut machine.cargo(&["build", "--release", "--locked", "--package", "quarry"]))?;
+    }
+    for (_, package, example) in CLIENTS.iter().filter(|client| client.0 == *name) {
+        let args = ["build", "--release", "--locked", "--package", package, "--example", example];
+        succeed(&mut machine.cargo(&args))?;
     }
     program(machine, name, "release", rest)
 }

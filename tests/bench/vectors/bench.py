@@ -19,16 +19,19 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1] / "harness/python"))
 sys.path.insert(0, str(HERE))
+import compiled  # noqa: E402
 import data  # noqa: E402
 import life  # noqa: E402
 import peers  # noqa: E402
 from door import K  # noqa: E402
-from ours import Ours  # noqa: E402
+from ours import Ours, where  # noqa: E402
 
 RECALLS = (0.95, 0.99)
 FILTERED_RECALL = 0.98
 SHARES = (0.5, 0.07, 0.02, 0.004)
 BATCH = 100
+# Of the queries, those that are asked under filters one at a time.
+FILTERED = 300
 
 
 def arguments():
@@ -43,7 +46,7 @@ def arguments():
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.rows, chosen.queries = 3_000, 30
-        life.SECONDS, life.LAGS = 1, 20
+        life.SECONDS, life.LAGS, life.CALLS = 1, 20, 100
     return chosen
 
 
@@ -57,13 +60,18 @@ def measured(search, queries):
     return len(queries) / sum(took), 1e3 * sorted(took)[int(len(took) * 0.99)], found
 
 
-def batched(search, queries):
+def batched(search, batches):
     found, took = [], []
-    for at in range(0, len(queries), BATCH):
+    for batch in batches:
         begin = time.perf_counter()
-        found += search(queries[at : at + BATCH])
+        found += search(batch)
         took.append(time.perf_counter() - begin)
-    return len(queries) / sum(took), 1e3 * statistics.median(took), found
+    return len(found) / sum(took), 1e3 * statistics.median(took), found
+
+
+def batches_of(door, queries):
+    """The requests; as with single ones, making them is not measured."""
+    return [door.prepared_batch(queries[at : at + BATCH]) for at in range(0, len(queries), BATCH)]
 
 
 class World:
@@ -111,24 +119,63 @@ class World:
         cells, _ = self.sweep(widths, run, RECALLS, self.truth)
         return [name, f"{build:.1f} s", *cells]
 
-    def filtered_row(self, name, engine):
+    def filtered_row(self, name, widths, run):
+        """`run` takes a width and the share that is kept."""
         cells = [name]
-        some = [engine.prepare(query) for query in self.queries[:300]]
         for share, truth in self.filtered_truth.items():
-            run = lambda width: measured(lambda q: engine.filtered(q, K, width, share), some)  # noqa: B023,E731
-            found, short = self.sweep(engine.widths(), run, (FILTERED_RECALL,), truth)
+            one = lambda width: run(width, share)  # noqa: B023,E731
+            found, short = self.sweep(widths, one, (FILTERED_RECALL,), truth)
             cells.append(found[0] + (f"; up to {short} short answers" if short else ""))
         return cells
 
+    def filtered_by(self, engine):
+        """One query at a time, by an engine's own client."""
+        some = [engine.prepare(query) for query in self.queries[:FILTERED]]
+        run = lambda width, share: measured(lambda q: engine.filtered(q, K, width, share), some)  # noqa: E731
+        return self.filtered_row(engine.name, engine.widths(), run)
 
-def ours_rows(world, ours):
+
+def ours_rows(world, ours, client):
     queries = [ours.prepare(query) for query in world.queries]
     for width in (0, 64):
         measured(lambda q: ours.search(q, K, width), queries[:20])
     run = lambda width: measured(lambda q: ours.search(q, K, width), queries)  # noqa: E731
     yield world.row(f"{ours.name} (gRPC, one at a time)", ours.build, ours.widths(), run)
-    run = lambda width: batched(lambda some: ours.door.search_batch(some, width), queries)  # noqa: E731
+    if client:
+        run = lambda width: client.run(K, width)  # noqa: E731
+        yield world.row(client.name, ours.build, ours.widths(), run)
+    batches = batches_of(ours.door, world.queries)
+    run = lambda width: batched(lambda some: ours.door.found_batch(some, width), batches)  # noqa: E731
     yield world.row(f"{ours.name} (gRPC, batches of {BATCH})", ours.build, ours.widths(), run)
+
+
+def ours_filtered(world, ours, client):
+    """One at a time by both clients, then in batches: the peers in process pay for no call."""
+    yield world.filtered_by(ours)
+    if client:
+        run = lambda width, share: client.run(K, width, where(share))  # noqa: E731
+        yield world.filtered_row(client.name, ours.widths(), run)
+    batches = batches_of(ours.door, world.queries)
+    run = lambda width, share: batched(  # noqa: E731
+        lambda some: ours.door.found_batch(some, width, where(share)), batches
+    )
+    yield world.filtered_row(f"{ours.name} (batches of {BATCH})", ours.widths(), run)
+
+
+def compiled_rows(world, peer):
+    """pgvector by pgbench: its row, and its row under filters."""
+    queries = [peer.prepare(query) for query in world.queries]
+    found = {
+        width: [peer.search(query, K, width) for query in queries] for width in peer.widths()
+    }
+    client = compiled.PgBench(peer, world.queries)
+    run = lambda width: (*client.run(K, width), found[width])  # noqa: E731
+    row = world.row(client.name, peer.build, peer.widths(), run)
+    run = lambda width, share: (  # noqa: E731
+        *client.run(K, width, where(share)),
+        [peer.filtered(query, K, width, share) for query in queries[:FILTERED]],
+    )
+    return row, world.filtered_row(client.name, peer.widths(), run)
 
 
 def peer_rows(world, workdir):
@@ -143,8 +190,9 @@ def peer_rows(world, workdir):
         some = [peer.prepare(query) for query in some]
         run = lambda width: measured(lambda q: peer.search(q, K, width), some)  # noqa: B023,E731
         row = world.row(peer.name, peer.build, peer.widths(), run)
-        has_filters = hasattr(peer, "filtered")
-        yield row, world.filtered_row(peer.name, peer) if has_filters else None
+        yield row, world.filtered_by(peer) if hasattr(peer, "filtered") else None
+        if kind is peers.Pgvector:
+            yield compiled_rows(world, peer)
         peer.stop()
 
 
@@ -152,6 +200,7 @@ def lives(world, ours, before):
     """Ours over its life; what adds points that the right answers do not know comes last."""
     vectors, queries = world.vectors, world.queries
     yield from life.memory(ours, len(vectors), before)
+    yield from life.costs(ours, queries, 64)
     yield from life.clients(ours, queries, 64)
     yield from life.lag(ours, queries)
     yield from life.churn(ours, vectors, queries, world.truth, 128)
@@ -171,13 +220,18 @@ def main():
     workdir = pathlib.Path(tempfile.mkdtemp(prefix="quarry-bench"))
     ours = Ours(chosen.binary, world.vectors, world.section, world.part)
     try:
-        rows = list(ours_rows(world, ours))
-        filtered = [world.filtered_row(ours.name, ours)]
+        client = compiled.SearchClient(chosen.binary, ours, world.queries)
+    except FileNotFoundError as missing:
+        print(f"no compiled client: {missing}", file=sys.stderr)
+        client = None
+    try:
+        rows = list(ours_rows(world, ours, client))
+        filtered = list(ours_filtered(world, ours, client))
         for row, under_filters in [] if chosen.alone else peer_rows(world, workdir):
             rows.append(row)
             filtered += [under_filters] if under_filters else []
         # Again after the peers: both saw the same neighbours on the machine.
-        again = list(ours_rows(world, ours)) if not chosen.alone else []
+        again = list(ours_rows(world, ours, client)) if not chosen.alone else []
         rows += [[f"{row[0]}, again", *row[1:]] for row in again]
         size = f"{len(world.vectors):,} × {world.vectors.shape[1]}"
         print(f"\n{size}, {len(world.queries)} queries, recall@{K}, one client")

@@ -42,19 +42,39 @@ class Door:
         return self.methods[method][1](request, metadata=self.metadata, timeout=120)
 
     def search(self, query, width=0, where="", k=K):
-        return [int(hit.item_id) for hit in self.answer(query, width, where, k).hits]
+        return self.found(self.prepared(query), width, where, k)
 
     def answer(self, query, width=0, where="", k=K):
-        request = self.request("Search", k=k, ef=width, filter=where)
-        request.query.vector.values.extend(query)
-        return self.call("Search", request)
+        return self.asked("Search", self.prepared(query), width, where, k)
 
-    def search_batch(self, queries, width=0, where=""):
-        request = self.request("SearchBatch", k=K, ef=width, filter=where)
+    def prepared(self, query):
+        """A request that lacks only what `found` sets."""
+        request = self.request("Search")
+        request.query.vector.values.extend(query)
+        return request
+
+    def prepared_batch(self, queries):
+        request = self.request("SearchBatch")
         for query in queries:
             request.queries.add().vector.values.extend(query)
-        results = self.call("SearchBatch", request).results
+        return request
+
+    def asked(self, method, request, width, where, k):
+        request.k, request.ef, request.filter = k, width, where
+        return self.call(method, request)
+
+    def found(self, request, width=0, where="", k=K):
+        return [int(hit.item_id) for hit in self.asked("Search", request, width, where, k).hits]
+
+    def found_batch(self, request, width=0, where="", k=K):
+        results = self.asked("SearchBatch", request, width, where, k).results
         return [[int(hit.item_id) for hit in result.hits] for result in results]
+
+    def nothing(self):
+        """A call that does nothing, for what a call costs."""
+        if not hasattr(self, "health"):
+            self.health = self.channel.unary_unary("/grpc.health.v1.Health/Check")
+        return self.health(b"", metadata=self.metadata, timeout=120)
 
     def upsert(self, ids, vectors):
         request = self.request("UpsertPoints")

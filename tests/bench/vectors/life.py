@@ -9,6 +9,7 @@ from door import K, search_for, upsert_for
 
 SECONDS = 5
 LAGS = 300
+CALLS = 5_000
 WRITE = 500
 
 
@@ -25,6 +26,23 @@ def beside(*works):
     for process, _ in running:
         process.join()
     return said
+
+
+def costs(ours, queries, width):
+    """Processor time of a search and of a call that does nothing."""
+    requests = [ours.door.prepared(query) for query in queries]
+    search = lambda at: ours.door.found(requests[at % len(requests)], width)  # noqa: E731
+    for name, call in (("a search", search), ("a call that does nothing", lambda at: ours.door.nothing())):
+        for at in range(CALLS // 10):
+            call(at)
+        begin, server, client = time.perf_counter(), ours.cpu_seconds(), time.process_time()
+        for at in range(CALLS):
+            call(at)
+        took, of = time.perf_counter() - begin, 1e6 / CALLS
+        server, client = ours.cpu_seconds() - server, time.process_time() - client
+        yield f"processor time of {name}", (
+            f"{server * of:,.0f} µs of the server, {client * of:,.0f} µs of grpcio's client; it takes {took * of:,.0f} µs"
+        )
 
 
 def clients(ours, queries, width):

@@ -1,5 +1,7 @@
 """A Quarry of its own, with a space that is loaded from a dataset."""
 
+import os
+import pathlib
 import signal
 import time
 
@@ -8,6 +10,11 @@ import quarry_server
 from door import Door
 
 NAMES = ("bench", "d", "s")
+
+
+def where(share):
+    """The filter that keeps such a share."""
+    return f"part < {share * 1_000:g}"
 
 
 class Ours:
@@ -60,13 +67,18 @@ class Ours:
         return [0, 32, 64, 128, 256, 512]
 
     def prepare(self, query):
-        return query.tolist()
+        return self.door.prepared(query)
 
-    def search(self, query, k, width):
-        return self.door.search(query, width, k=k)
+    def search(self, request, k, width):
+        return self.door.found(request, width, k=k)
 
-    def filtered(self, query, k, width, share):
-        return self.door.search(query, width, f"part < {share * 1_000:g}", k)
+    def filtered(self, request, k, width, share):
+        return self.door.found(request, width, where(share), k)
+
+    def cpu_seconds(self):
+        """Processor time of the server, user and system."""
+        fields = pathlib.Path(f"/proc/{self.server.pid()}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def restart(self):
         """Ends the process and starts it again on its files; when it was started."""
