@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
@@ -17,6 +18,8 @@ use crate::root::{Dir, Root, nanos, split, stat_fd};
 const BUFFER_BYTES: usize = 256 << 10;
 /// What is kept of a file's beginning, for its kind and the facts of its header.
 pub const HEAD_BYTES: usize = 64 << 10;
+/// What is compared of a file's beginning, and of its end, before all of it is.
+const END_BYTES: usize = 4 << 10;
 
 /// Why a file has no hash.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +112,49 @@ impl Hasher {
         }
         let name = split(relative).1;
         Ok(Content { hash, size, kind: sniff(self.head(), name), mark: after })
+    }
+
+    /// Hashes a file that must still be what was listed; no kind is looked for.
+    pub(crate) fn hash_listed(
+        &mut self,
+        root: &Root,
+        relative: &[u8],
+        listed: &Mark,
+    ) -> Result<[u8; 32], HashError> {
+        let (mut file, before) = self.open(root, relative, listed.ino)?;
+        let expected = usize::try_from(listed.size).unwrap_or(usize::MAX);
+        if before != *listed {
+            return Err(HashError::Changed);
+        }
+        let (hash, size) = self.hash_up_to(&mut file, expected)?;
+        let after = mark(&stat_fd(&file.into())?);
+        if after != before || after.size != size {
+            return Err(HashError::Changed);
+        }
+        Ok(hash)
+    }
+
+    /// Hashes the first and the last bytes of such a file: equal files begin and end
+    /// alike.
+    pub(crate) fn hash_ends(
+        &mut self,
+        root: &Root,
+        relative: &[u8],
+        listed: &Mark,
+    ) -> Result<[u8; 32], HashError> {
+        let (file, before) = self.open(root, relative, listed.ino)?;
+        let size = u64::try_from(listed.size).unwrap_or(0);
+        if before != *listed || size < END_BYTES as u64 {
+            return Err(HashError::Changed);
+        }
+        let ends = &mut self.buffer[..2 * END_BYTES];
+        file.read_exact_at(&mut ends[..END_BYTES], 0)?;
+        file.read_exact_at(&mut ends[END_BYTES..], size - END_BYTES as u64)?;
+        let hash = blake3::hash(ends).into();
+        // What was last hashed is not in the buffer any more.
+        self.head.clear();
+        self.head_in_buffer = 0;
+        Ok(hash)
     }
 
     /// The first bytes of the file that was last hashed.

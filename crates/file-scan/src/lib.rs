@@ -1,8 +1,9 @@
-//! What the file system says: a parallel walk, hashes, kinds and image facts.
+//! What the file system says: a parallel walk, hashes, equal files, kinds and image facts.
 
 mod clip;
 mod contents;
 mod entry;
+mod equal;
 mod kinds;
 mod large;
 mod media;
@@ -14,6 +15,7 @@ mod walk;
 
 pub use contents::{Content, HEAD_BYTES, HashError, Hasher, mark_of, same_bytes};
 pub use entry::{Entry, Kind, Listing, Mark, Times};
+pub use equal::{Equal, EqualFiles, equal_files};
 pub use kinds::{ContentKind, mime_type, sniff};
 pub use large::{Large, Paged};
 pub use media::{MediaFacts, MediaLimits, media_facts, similarity, similarity_of};

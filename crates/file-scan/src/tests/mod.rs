@@ -3,6 +3,7 @@
 
 mod clips;
 mod contents;
+mod equal;
 mod walks;
 
 use std::collections::BTreeMap;
