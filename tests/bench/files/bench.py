@@ -5,6 +5,7 @@ groups of duplicates answer must be what the peers and a walk of the benchmark's
 """
 
 import argparse
+import json
 import os
 import pathlib
 import sys
@@ -88,6 +89,7 @@ def measured(chosen, tree, scratch, databases):
             for kind, database in databases.items():
                 indexed(chosen, report, kind, database, tree, truth, scratch, groups)
                 from_nothing(chosen, report, kind, database, tree, groups)
+                from_disk(chosen, report, kind, tree, groups)
             print(f"round {at + 1} of {chosen.rounds}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         print("\nEnded before its last round: what was measured until then.")
@@ -232,6 +234,15 @@ def from_nothing(chosen, report, kind, database, tree, groups):
         ours.stop()
 
 
+def from_disk(chosen, report, kind, tree, groups):
+    """The same without a server and an index: what the peers do."""
+    run = peers.Run(chosen.binary, "files", "duplicates", "--from-disk", tree, "-o", "json")
+    report.add(f"{kind} disk", run.seconds, run.memory)
+    found = {group["content"]: frozenset(entry["path"] for entry in group["entries"])
+             for group in json.loads(run.out)["groups"]}
+    expect(f"{len(found)} groups on the disk, b3sum has {len(groups)}", found == groups)
+
+
 def table(report, databases, truth):
     report.head()
     for kind in databases:
@@ -249,7 +260,8 @@ def table(report, databases, truth):
         row("… a call that does nothing, gRPC", "plocate's start", "empty", "")
         row("hash all files into the index", "b3sum", "hash", "≤ 1.11×")
         for peer in ("jdupes", "fclones", "czkawka_cli"):
-            row("duplicates from nothing, all groups", peer, "nothing", "≤ 0.8× the best, ≤ 100 MB")
+            row("duplicates from nothing, no index", peer, "disk", "≤ 0.8× the best, ≤ 100 MB")
+            row("… into the index, all groups", peer, "nothing", "")
         row("all groups from the index", None, "groups", "")
         row(f"the {PAGE} most wasteful groups, with totals", None, "page", "< 50 ms")
         row(f"totals of a subtree of {truth.entries:,}", "du", "totals", "≤ 5 ms")

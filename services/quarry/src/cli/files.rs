@@ -1,5 +1,6 @@
 //! `quarry files`: locations, and what is known of their files.
 
+mod disk;
 mod find;
 mod imports;
 mod marks;

@@ -24,6 +24,8 @@ fn every_documented_form_is_taken() {
         "files location add s3://lake/raw --mode content",
         "files location add /backups --archives --watch",
         "files scan /backups --archives --wait",
+        "files duplicates --location /photos --verify -o json",
+        "files duplicates --from-disk /photos --size-min 1024 --limit 5",
         "files scan /backups --archives=false",
         "files search cat --modified-after 2024-05-01 --modified-before 2024-06-01T12:00:00Z",
         "namespaces create vision -o json",

@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use serde_json::Value as Json;
 
 use super::super::{Context, Page};
-use super::{location_of, server_path};
+use super::{disk, location_of, server_path};
 use crate::failure::Failure;
 use crate::output::{Column, column, message_json, text_table};
 
@@ -314,6 +314,9 @@ pub struct DuplicatesCommand {
     /// In this location alone, by its root
     #[arg(long, value_name = "PATH")]
     location: Option<PathBuf>,
+    /// Read this directory of this machine here and now: no server, no index, all groups
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["location", "by", "verify", "page_token"])]
+    from_disk: Option<PathBuf>,
     /// What is the same
     #[arg(long, value_enum, default_value = "content")]
     by: ByArg,
@@ -329,6 +332,10 @@ pub struct DuplicatesCommand {
 
 impl DuplicatesCommand {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        if let Some(path) = &self.from_disk {
+            let (limit, _) = self.page.parts();
+            return disk::duplicates(context, path, self.size_min, limit).await;
+        }
         let client = context.client()?;
         let location_id = match &self.location {
             Some(path) => location_of(&client, path).await?.id,
