@@ -11,6 +11,9 @@ use sql_store::db_error;
 /// prepared once.
 const SQLITE_ROWS: [usize; 5] = [256, 64, 16, 4, 1];
 const POSTGRES_ROWS: usize = 10_000;
+/// With fewer it does not matter that a column is the same in all, and each such set of
+/// columns is another statement.
+const SAME_ROWS: usize = 1_000;
 
 /// The values of one column.
 #[derive(Debug)]
@@ -53,6 +56,31 @@ impl Column {
             Self::Text(values) => values[row].as_str().into(),
             Self::OptText(values) => values[row].as_deref().into(),
             Self::Bytes(values) => values[row].clone().into(),
+        }
+    }
+
+    fn is_same(&self, from: usize, to: usize) -> bool {
+        fn same<T: PartialEq>(values: &[T]) -> bool {
+            values.windows(2).all(|pair| pair[0] == pair[1])
+        }
+        match self {
+            Self::I64(values) => same(&values[from..to]),
+            Self::OptI64(values) => same(&values[from..to]),
+            Self::Text(values) => same(&values[from..to]),
+            Self::OptText(values) => same(&values[from..to]),
+            Self::Bytes(values) => same(&values[from..to]),
+        }
+    }
+
+    /// A row's value as its text.
+    fn text(&self, row: usize) -> Value {
+        match self {
+            Self::I64(values) => values[row].to_string().into(),
+            Self::OptI64(values) => values[row].map(|value| value.to_string()).into(),
+            Self::Text(_) | Self::OptText(_) => self.value(row),
+            Self::Bytes(values) => {
+                values[row].as_ref().map(|value| format!("\\x{}", hex::encode(value))).into()
+            }
         }
     }
 
@@ -163,34 +191,59 @@ async fn each(
     columns: &Columns<'_>,
     sql: impl Fn(&str) -> String,
 ) -> Result<(), ServiceError> {
-    let count = columns.first().map_or(0, |(_, column)| column.len());
     let backend = tx.get_database_backend();
-    let mut from = 0;
-    while from < count {
-        let left = count - from;
-        let rows = match backend {
-            DbBackend::Postgres => left.min(POSTGRES_ROWS),
-            _ => SQLITE_ROWS.into_iter().find(|rows| *rows <= left).unwrap_or(1),
-        };
-        let (source, values) = match backend {
-            DbBackend::Postgres => unnest(columns, from, from + rows),
-            _ => long_values(columns, from, from + rows),
-        };
-        let statement = Statement::from_sql_and_values(backend, sql(&source), values);
-        tx.execute_raw(statement).await.map_err(db_error)?;
-        from += rows;
+    let mut next = part(backend, columns, 0, &sql);
+    while let Some((statement, to)) = next {
+        // Another thread or process works on it: the one after it is made meanwhile.
+        let working = tx.execute_raw(statement);
+        let (worked, after) = futures::join!(working, async { part(backend, columns, to, &sql) });
+        worked.map_err(db_error)?;
+        next = after;
     }
     Ok(())
 }
 
+/// The statement of the rows from a number on, and where the next one begins.
+fn part(
+    backend: DbBackend,
+    columns: &Columns<'_>,
+    from: usize,
+    sql: &impl Fn(&str) -> String,
+) -> Option<(Statement, usize)> {
+    let left = columns.first().map_or(0, |(_, column)| column.len()) - from;
+    if left == 0 {
+        return None;
+    }
+    let rows = match backend {
+        DbBackend::Postgres => left.min(POSTGRES_ROWS),
+        _ => SQLITE_ROWS.into_iter().find(|rows| *rows <= left).unwrap_or(1),
+    };
+    let to = from + rows;
+    let (source, values) = match backend {
+        DbBackend::Postgres => unnest(columns, from, to),
+        _ => long_values(columns, from, to),
+    };
+    Some((Statement::from_sql_and_values(backend, sql(&source), values), to))
+}
+
+/// Arrays side by side. Of many rows a column that is the same in each is told once:
+/// owners, modes and targets mostly are.
 fn unnest(columns: &Columns<'_>, from: usize, to: usize) -> (String, Vec<Value>) {
-    let arrays: Vec<String> = columns
-        .iter()
-        .enumerate()
-        .map(|(at, (_, column))| format!("CAST(${}::text AS {}[])", at + 1, column.sql_type()))
-        .collect();
-    let values = columns.iter().map(|(_, column)| column.array(from, to).into()).collect();
-    (format!("SELECT * FROM UNNEST({})", arrays.join(", ")), values)
+    let (mut arrays, mut names, mut list, mut values) = (vec![], vec![], vec![], vec![]);
+    for (at, (_, column)) in columns.iter().enumerate() {
+        let (parameter, sql_type) = (at + 1, column.sql_type());
+        if at > 0 && to - from >= SAME_ROWS && column.is_same(from, to) {
+            list.push(format!("CAST(${parameter}::text AS {sql_type})"));
+            values.push(column.text(from));
+        } else {
+            arrays.push(format!("CAST(${parameter}::text AS {sql_type}[])"));
+            names.push(format!("c{at}"));
+            list.push(format!("u.c{at}"));
+            values.push(column.array(from, to).into());
+        }
+    }
+    let (list, arrays, names) = (list.join(", "), arrays.join(", "), names.join(", "));
+    (format!("SELECT {list} FROM UNNEST({arrays}) AS u ({names})"), values)
 }
 
 fn long_values(columns: &Columns<'_>, from: usize, to: usize) -> (String, Vec<Value>) {
@@ -276,5 +329,28 @@ mod tests {
         assert_eq!(names.array(0, 4), "{\"a\\\"b\",\"c\\\\d\",\"{e,f}\",\"\n\"}");
         let bytes = Column::Bytes(vec![Some(vec![0xab, 1]), None]);
         assert_eq!(bytes.array(0, 2), "{\"\\\\xab01\",NULL}");
+    }
+
+    #[test]
+    fn what_is_the_same_in_many_rows_is_told_once() {
+        let rows = 2 * SAME_ROWS;
+        let mut kinds = vec![1; rows];
+        kinds[rows - 1] = 2;
+        let columns = [
+            ("id", Column::I64(vec![7; rows])),
+            ("kind", Column::I64(kinds)),
+            ("target", Column::OptText(vec![None; rows])),
+            ("print", Column::Bytes(vec![Some(vec![0xab, 1]); rows])),
+        ];
+        let (sql, values) = unnest(&columns, 0, SAME_ROWS);
+        assert_eq!(
+            sql,
+            "SELECT u.c0, CAST($2::text AS bigint), CAST($3::text AS text), CAST($4::text AS bytea) \
+             FROM UNNEST(CAST($1::text AS bigint[])) AS u (c0)"
+        );
+        let told: [Value; 3] = ["1".into(), Value::String(None), "\\xab01".into()];
+        assert_eq!(values[1..], told);
+        assert!(unnest(&columns, SAME_ROWS, rows).0.contains("u.c1, CAST($3"));
+        assert!(unnest(&columns, 0, SAME_ROWS - 1).0.contains("u.c0, u.c1, u.c2, u.c3"));
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use file_scan::{Identity, Listing, names};
-use sea_orm::DatabaseTransaction;
+use sea_orm::{DatabaseTransaction, DbBackend};
 use service_error::ServiceError;
 use sql_store::{db_error, next_numbers};
 
@@ -82,6 +82,8 @@ pub(super) struct Known {
     archive: Option<i64>,
     files: i64,
 }
+
+const KNOWN: &str = "id, path, print, problem, dev, ino, archive, files";
 
 impl Listed {
     pub(super) fn is_as_known(&self, known: &Known) -> bool {
@@ -236,10 +238,18 @@ impl Store {
             paths.extend(parent_of(&listed.path));
         }
         let backend = self.backend();
-        let sql = format!(
-            "SELECT id, path, print, problem, dev, ino, archive, files FROM dir WHERE location_id = $1 AND {}",
-            bulk::in_texts(backend, "path", 2)
-        );
+        let sql = match backend {
+            // Looked up one by one, whatever the planner knows of the table: else it may
+            // read all directories of the location each time.
+            DbBackend::Postgres => format!(
+                "SELECT d.* FROM UNNEST(CAST($2::text AS text[])) AS p (path)
+                 CROSS JOIN LATERAL (SELECT {KNOWN} FROM dir WHERE location_id = $1 AND path = p.path LIMIT 1) d"
+            ),
+            _ => format!(
+                "SELECT {KNOWN} FROM dir WHERE location_id = $1 AND {}",
+                bulk::in_texts(backend, "path", 2)
+            ),
+        };
         let values = vec![scan.location.into(), bulk::texts(backend, paths)];
         let rows = all(db, &sql, values).await?;
         let mut known = HashMap::with_capacity(rows.len());
@@ -341,7 +351,7 @@ impl Store {
         let parent = self.dir_at(tx, scan, new_parent).await?;
         let above = "UPDATE dir SET parent_id = $2 WHERE location_id = $1 AND path = $3";
         execute(tx, above, vec![scan.location.into(), parent.into(), new.into()]).await?;
-        self.place_entry(tx, entry, parent, &name(new)).await
+        self.place_entry(tx, entry, parent, &name(new), name(old) != name(new)).await
     }
 
     /// The number of a directory. One whose listing comes later in the same

@@ -51,8 +51,9 @@ pub use usage::UsageRow;
 
 use migration::Migrator;
 
-/// Of the one connection that writes: 16 MiB of pages.
-const WRITER_CACHE: &str = "PRAGMA cache_size = -16384";
+/// Of the one connection that writes: 16 MiB of pages, and as many in the log before they are
+/// copied into the file. Then a page that many transactions write is copied once.
+const WRITER_CACHE: &str = "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000";
 
 /// The file indexer's database. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -72,7 +73,7 @@ impl Store {
         sql.migrate::<Migrator>().await?;
         let has_trigrams = match sql.backend() {
             DbBackend::Postgres => {
-                let look = "SELECT 1 AS found FROM pg_tables WHERE schemaname = 'files' AND tablename = 'entry_text'";
+                let look = "SELECT 1 AS found FROM pg_tables WHERE schemaname = 'files' AND tablename = 'name_page'";
                 let look = Statement::from_string(DbBackend::Postgres, look);
                 sql.read().query_one_raw(look).await.map_err(db_error)?.is_some()
             }

@@ -85,8 +85,9 @@ impl Store {
         self.drop_entries(&tx, &twins).await?;
         let mut logged = Logged::default();
         for Pair { old, old_path, dir, name, changed, path, .. } in pairs {
+            let is_renamed = old_path.rsplit('/').next() != Some(name.as_str());
             logged.add(ChangeKind::Moved, old, path, Some(old_path));
-            self.place_entry(&tx, old, dir, &name).await?;
+            self.place_entry(&tx, old, dir, &name, is_renamed).await?;
             // A rename moves ctime: the content is looked at again, and stands until then.
             let born = match self.backend() {
                 DbBackend::Postgres => "",
@@ -104,20 +105,23 @@ impl Store {
         tx.commit().await.map_err(db_error)
     }
 
-    /// Gives an entry another place; its name's trigrams go along.
+    /// Gives an entry another place; its name's trigrams go along, if it `is_renamed`.
     pub(super) async fn place_entry(
         &self,
         tx: &DatabaseTransaction,
         entry: i64,
         dir: i64,
         name: &str,
+        is_renamed: bool,
     ) -> Result<(), ServiceError> {
-        self.forget_names(tx, &[entry]).await?;
+        if is_renamed {
+            self.forget_names(tx, &[entry]).await?;
+        }
         let ext = names::extension(name).to_ascii_lowercase();
         let sql = "UPDATE entry SET dir_id = $2, name = $3, ext = CASE WHEN kind = 1 THEN $4 ELSE '' END, gone = NULL
             WHERE id = $1";
         execute(tx, sql, vec![entry.into(), dir.into(), name.into(), ext.into()]).await?;
-        self.learn_names(tx, &[entry]).await
+        if is_renamed { self.learn_names(tx, &[entry]).await } else { Ok(()) }
     }
 
     /// Removes entries, with their names and what is said of them.

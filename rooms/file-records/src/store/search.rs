@@ -5,6 +5,7 @@ use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::bulk;
+use super::text::from_pages;
 use super::{Store, below, get, sum};
 use crate::model::{Query, Sort, SortBy};
 
@@ -326,8 +327,10 @@ impl Store {
             let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
             let pattern = sql.bind(format!("%{escaped}%"));
             if is_indexed {
-                sql.from = format!("FROM entry_text f JOIN entry e ON e.id = f.entry_id {JOINS}");
-                sql.add(format!("f.name ILIKE {pattern}"));
+                // A page is found by one of its names; which one it is, its entries say.
+                sql.from = format!("{} {JOINS}", from_pages());
+                sql.add(format!("f.names ILIKE {pattern}"));
+                sql.add(format!("e.name COLLATE \"default\" ILIKE {pattern}"));
             } else {
                 sql.add(format!("e.name ILIKE {pattern}"));
             }

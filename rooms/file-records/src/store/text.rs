@@ -1,5 +1,8 @@
 //! Names by their trigrams, filled behind the scan: up to a watermark they are
 //! in the index, what is newer is read one by one.
+//!
+//! On Postgres what follows each other is one text, a page: whoever finds one
+//! looks at its entries' names too, so names that are no more may stay in it.
 
 use sea_orm::{DatabaseTransaction, DbBackend};
 use service_error::ServiceError;
@@ -8,13 +11,53 @@ use sql_store::{current_number, db_error, next_numbers};
 use super::bulk;
 use super::{Store, execute, get};
 
-const WATERMARK: &str = "named";
 const PAGE: i64 = 20_000;
+/// Numbers of a page on Postgres. More are taken up a little faster, and looked through slower.
+const NAMES: i64 = 8;
+/// What waits to be taken up by the index is sorted within this.
+const SORTED_WITHIN: &str = "SET LOCAL work_mem = '32MB'";
+/// The rest is taken up at once: what waits is read one by one by each search.
+const TAKE_UP: &str = "SELECT gin_clean_pending_list('name_page_trigrams')";
+
+const fn watermark(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "paged",
+        _ => "named",
+    }
+}
+
+/// Entries as pages on Postgres, those that `which` says.
+fn into_pages(which: &str) -> String {
+    format!(
+        "INSERT INTO name_page AS p (page, names)
+         SELECT id / {NAMES}, string_agg(name, '/') FROM entry WHERE {which} GROUP BY 1 ORDER BY 1
+         ON CONFLICT (page) DO UPDATE SET names = p.names || '/' || excluded.names"
+    )
+}
+
+/// The pages with their entries on Postgres: `f` and `e`. Its bound keeps it from being
+/// joined the other way round, beginning with all entries.
+pub(super) fn from_pages() -> String {
+    format!(
+        "FROM name_page f CROSS JOIN LATERAL (SELECT * FROM entry x WHERE x.id >= f.page * {NAMES}
+         AND x.id < f.page * {NAMES} + {NAMES} ORDER BY x.id LIMIT {NAMES}) e"
+    )
+}
 
 impl Store {
     /// Up to which entry names are in the index.
     pub(super) async fn named_up_to(&self) -> Result<i64, ServiceError> {
-        if self.has_trigrams { current_number(self.read(), WATERMARK).await } else { Ok(0) }
+        if !self.has_trigrams {
+            return Ok(0);
+        }
+        current_number(self.read(), watermark(self.backend())).await
+    }
+
+    /// Whether names can be indexed while others are merged: on SQLite there is one
+    /// writer.
+    #[must_use]
+    pub fn indexes_beside(&self) -> bool {
+        self.has_trigrams && self.backend() == DbBackend::Postgres
     }
 
     /// Puts the next names into the index; false when all are in it.
@@ -25,6 +68,7 @@ impl Store {
         if !self.has_trigrams {
             return Ok(false);
         }
+        let is_postgres = self.backend() == DbBackend::Postgres;
         let from = self.named_up_to().await?;
         let look = "SELECT MAX(id) AS id, COUNT(*) AS n FROM (SELECT id FROM entry WHERE id > $1 ORDER BY id LIMIT $2) page";
         let row = self.row(look, vec![from.into(), PAGE.into()]).await?;
@@ -32,48 +76,46 @@ impl Store {
         let Some(to) = get::<Option<i64>>(&row, "id")? else { return Ok(false) };
         let tx = self.sql.begin().await?;
         // Of two that fill it at once the second finds the watermark moved.
-        let reached = next_numbers(&tx, WATERMARK, 0).await?;
+        let watermark = watermark(self.backend());
+        let reached = next_numbers(&tx, watermark, 0).await?;
         if reached != from {
             return Ok(true);
         }
         let step = u32::try_from(to - from)
             .map_err(|_| ServiceError::internal("a page of names is too long"))?;
-        let sql = match self.backend() {
-            DbBackend::Postgres => {
-                "INSERT INTO entry_text (entry_id, name) SELECT id, name FROM entry WHERE id > $1 AND id <= $2
-                 ON CONFLICT DO NOTHING"
-            }
-            _ => "INSERT INTO entry_text (rowid, name) SELECT id, name FROM entry WHERE id > $1 AND id <= $2",
+        let sql = if is_postgres {
+            execute(&tx, SORTED_WITHIN, vec![]).await?;
+            into_pages("id > $1 AND id <= $2")
+        } else {
+            "INSERT INTO entry_text (rowid, name) SELECT id, name FROM entry WHERE id > $1 AND id <= $2".to_owned()
         };
-        execute(&tx, sql, vec![from.into(), to.into()]).await?;
-        next_numbers(&tx, WATERMARK, step).await?;
+        execute(&tx, &sql, vec![from.into(), to.into()]).await?;
+        next_numbers(&tx, watermark, step).await?;
+        let is_full = get::<i64>(&row, "n")? == PAGE;
+        if is_postgres && !is_full {
+            execute(&tx, TAKE_UP, vec![]).await?;
+        }
         tx.commit().await.map_err(db_error)?;
-        Ok(get::<i64>(&row, "n")? == PAGE)
+        Ok(is_full)
     }
 
-    /// Takes names out of the index, before their entries change or go.
+    /// Takes names out of the index, before their entries change or go. On Postgres
+    /// they stay: numbers are not given again.
     pub(super) async fn forget_names(
         &self,
         tx: &DatabaseTransaction,
         entries: &[i64],
     ) -> Result<(), ServiceError> {
-        if !self.has_trigrams {
+        let backend = self.backend();
+        if !self.has_trigrams || backend == DbBackend::Postgres {
             return Ok(());
         }
-        let (backend, up_to) = (self.backend(), current_number(tx, WATERMARK).await?);
-        let sql = match backend {
-            DbBackend::Postgres => {
-                format!(
-                    "DELETE FROM entry_text WHERE {} AND entry_id <= $2",
-                    bulk::in_numbers(backend, "entry_id", 1)
-                )
-            }
-            _ => format!(
-                "INSERT INTO entry_text (entry_text, rowid, name)
-                 SELECT 'delete', id, name FROM entry WHERE {} AND id <= $2",
-                bulk::in_numbers(backend, "id", 1)
-            ),
-        };
+        let up_to = current_number(tx, watermark(backend)).await?;
+        let sql = format!(
+            "INSERT INTO entry_text (entry_text, rowid, name)
+             SELECT 'delete', id, name FROM entry WHERE {} AND id <= $2",
+            bulk::in_numbers(backend, "id", 1)
+        );
         execute(tx, &sql, vec![bulk::numbers(backend, entries), up_to.into()]).await.map(drop)
     }
 
@@ -86,12 +128,17 @@ impl Store {
         if !self.has_trigrams {
             return Ok(());
         }
-        let (backend, up_to) = (self.backend(), current_number(tx, WATERMARK).await?);
-        let column = if backend == DbBackend::Postgres { "entry_id" } else { "rowid" };
-        let sql = format!(
-            "INSERT INTO entry_text ({column}, name) SELECT id, name FROM entry WHERE {} AND id <= $2",
-            bulk::in_numbers(backend, "id", 1)
-        );
+        let backend = self.backend();
+        let up_to = current_number(tx, watermark(backend)).await?;
+        let which = format!("{} AND id <= $2", bulk::in_numbers(backend, "id", 1));
+        let sql = match backend {
+            DbBackend::Postgres => into_pages(&which),
+            _ => {
+                format!(
+                    "INSERT INTO entry_text (rowid, name) SELECT id, name FROM entry WHERE {which}"
+                )
+            }
+        };
         execute(tx, &sql, vec![bulk::numbers(backend, entries), up_to.into()]).await.map(drop)
     }
 }

@@ -8,6 +8,8 @@ use file_sources::{Bucket, Source};
 use jobs::{Interrupt, JobResult, Work};
 use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::locations::{blocking, offline};
 use super::{Indexer, elsewhere};
@@ -15,6 +17,8 @@ use crate::model::{Location, Mode};
 use crate::store::ScanKey;
 
 const STEP_EVERY: Duration = Duration::from_secs(2);
+/// How often is looked for more names while others are merged.
+const NAMES_EVERY: Duration = Duration::from_millis(20);
 
 /// What a scan was asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,7 +98,8 @@ impl Indexer {
         };
         let scan = self.store.begin_scan(location.id, mode).await?;
         work.step(&Checkpoint { generation: scan.generation }).await?;
-        let (merged, summary) = self.walk_and_merge(&work, &location, scan, &source).await?;
+        let walked = self.walk_and_merge(&work, &location, scan, &source);
+        let (merged, summary) = self.with_names(scan, walked).await?;
         let moved = self.store.match_moves(scan).await?;
         let archives = self.read_archives(&work, &location, scan, &source, mode).await?;
         let removed =
@@ -217,6 +222,36 @@ impl Indexer {
             return Ok(None);
         }
         Ok(Some(missing))
+    }
+
+    /// Indexes names beside the merge where the database does both at once: of a
+    /// first scan, which neither moves nor removes what is being indexed.
+    async fn with_names<T>(
+        &self,
+        scan: ScanKey,
+        merge: impl Future<Output = Result<T, Interrupt>>,
+    ) -> Result<T, Interrupt> {
+        if !scan.is_first() || !self.store.indexes_beside() {
+            return merge.await;
+        }
+        let over = CancellationToken::new();
+        let merging = async {
+            let _over = over.clone().drop_guard();
+            merge.await
+        };
+        let naming = async {
+            while !over.is_cancelled() {
+                if !self.store.index_names().await? {
+                    // Until more is merged.
+                    let _ = timeout(NAMES_EVERY, over.cancelled()).await;
+                }
+            }
+            Ok::<(), ServiceError>(())
+        };
+        let (merged, named) = tokio::join!(merging, naming);
+        let merged = merged?;
+        named?;
+        Ok(merged)
     }
 
     async fn index_names(&self, work: &Work, scan: ScanKey) -> Result<(), Interrupt> {

@@ -8,6 +8,7 @@ use file_sources::Source;
 use jobs::{Interrupt, Work};
 use service_error::ServiceError;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,8 @@ use crate::store::{Batch, Listed, Merged, ScanKey};
 /// most so much is done twice after a kill.
 const BATCH_ENTRIES: usize = 20_000;
 const BATCH_DIRS: usize = 4_000;
+/// So many are merged although the walk will have more: it goes on meanwhile.
+const BATCH_LEAST: usize = 2_000;
 /// Directories of more entries are held by their names alone, and told in pages of so many.
 const PAGE: usize = 5_000;
 /// Listings between the walk and the merge, and entries in them: as many as two
@@ -196,12 +199,18 @@ fn hand_over_pages(
     true
 }
 
-/// As many listings as are there, up to a batch; nothing at the end of the walk.
+/// As many listings as are there, up to a batch, and at least some; nothing at the end
+/// of the walk.
 async fn next(listings: &mut mpsc::Receiver<Walked>, work: &Work) -> Next {
     let mut next = Next::default();
     let mut entries = 0;
     while entries < BATCH_ENTRIES && next.batch.listed.len() < BATCH_DIRS {
-        let (listed, pages) = match listings.recv().await {
+        let walked = match listings.try_recv() {
+            Err(TryRecvError::Empty) if entries >= BATCH_LEAST => break,
+            Err(TryRecvError::Empty) => listings.recv().await,
+            walked => walked.ok(),
+        };
+        let (listed, pages) = match walked {
             Some(Walked::Listed(listed, _room)) => (*listed, None),
             Some(Walked::Large(listed, pages)) => (*listed, Some(pages)),
             Some(Walked::Told(path, why)) => {

@@ -6,6 +6,7 @@ mod m0003_archives;
 mod m0004_own_marks;
 mod m0005_holding;
 mod m0006_rowids;
+mod m0007_name_pages;
 mod m0008_counted;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_own_marks::Migration),
             Box::new(m0005_holding::Migration),
             Box::new(m0006_rowids::Migration),
+            Box::new(m0007_name_pages::Migration),
             Box::new(m0008_counted::Migration),
         ]
     }

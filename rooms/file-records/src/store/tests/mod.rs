@@ -3,6 +3,7 @@
 
 mod holding;
 mod large;
+mod names;
 mod plans;
 mod rowids;
 mod rows;

@@ -1,0 +1,65 @@
+//! What a part of a name finds: read one by one, from the index, and once files have
+//! other names and places.
+
+use super::{Place, file, on_each};
+use crate::model::{Query, Sort, SortBy};
+
+async fn found(place: &Place<'_>, text: &str) -> Vec<String> {
+    let query = Query {
+        text: Some(text.to_owned()),
+        locations: vec![place.location],
+        with_hidden: true,
+        ..Query::default()
+    };
+    let sort = Sort { by: SortBy::Name, descending: false };
+    let found = place.store.search(&query, sort, None, 100).await.unwrap();
+    found.iter().map(|found| found.path()).collect()
+}
+
+#[tokio::test]
+async fn a_name_is_found_by_its_parts_until_it_is_another() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let name = |n: u64| format!("d/Picture {n:02}.png");
+        let mut files: Vec<_> = (0..40).map(|n| file(&name(n), 100 + n, 1, 7)).collect();
+        files.push(file("d/ÄRGER_50%", 200, 2, 3));
+        place.scan(&files).await;
+        let pictures: Vec<String> = (0..40).map(name).collect();
+        let of_each = async |what: &str| {
+            assert_eq!(found(&place, "picture").await, pictures, "{what}");
+            assert_eq!(found(&place, "ture 1").await, pictures[10..20], "{what}");
+            assert_eq!(found(&place, "R_50%").await, ["d/ÄRGER_50%"], "{what}");
+            // What stands side by side in the index is no name.
+            for none in ["png/Pic", "pngPic", "r_5%", "RGER%"] {
+                assert!(found(&place, none).await.is_empty(), "{what} {none}");
+            }
+        };
+        of_each("one by one").await;
+        while store.index_names().await.unwrap() {}
+        of_each("from the index").await;
+
+        // One is moved, one is renamed, one goes, one comes.
+        "e/Picture 03.png".clone_into(&mut files[3].path);
+        "d/drawing 04.png".clone_into(&mut files[4].path);
+        files[5] = file("d/Picture 99.png", 300, 1, 7);
+        let (_, merged) = place.scan(&files).await;
+        assert_eq!((merged.moved, merged.added), (2, 4), "{merged:?}");
+        for is_indexed in [false, true] {
+            if is_indexed {
+                while store.index_names().await.unwrap() {}
+            }
+            assert_eq!(found(&place, "picture 0").await.len(), 8);
+            for (part, path) in [
+                ("ture 03", "e/Picture 03.png"),
+                ("wing 04", "d/drawing 04.png"),
+                ("ture 99", "d/Picture 99.png"),
+            ] {
+                assert_eq!(found(&place, part).await, [path], "{is_indexed}");
+            }
+            for none in ["ture 04", "ture 05"] {
+                assert!(found(&place, none).await.is_empty(), "{is_indexed} {none}");
+            }
+        }
+    })
+    .await;
+}
