@@ -32,8 +32,13 @@ impl Measure {
     fn add(&mut self, value: f64) {
         self.count += 1;
         self.sum += value;
-        self.least = self.least.min(value);
-        self.greatest = self.greatest.max(value);
+        // No value is NaN here, and bounds rarely move: a branch costs less than a minimum.
+        if value < self.least {
+            self.least = value;
+        }
+        if value > self.greatest {
+            self.greatest = value;
+        }
     }
 
     fn merge(&mut self, other: &Self) {

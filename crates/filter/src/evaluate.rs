@@ -7,13 +7,13 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, Scalar, make_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::compute::kernels::cmp;
 use arrow::compute::kernels::comparison::{ends_with, starts_with};
 use arrow::compute::{and_kleene, cast, is_not_null, is_null, not, or_kleene};
-use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
+use crate::compare::compare;
 use crate::predicate::{Leaf, Op, Operand, Predicate, Test, TextOp};
 use crate::search::contains;
 
@@ -123,54 +123,6 @@ pub(crate) fn test_array(test: &Test, array: &ArrayRef) -> Result<BooleanArray, 
         }
         Test::Has(inner) => any_element(inner, array),
         Test::Json(json) => json.judge(array),
-    }
-}
-
-fn compare(op: Op, array: &ArrayRef, operand: &Operand) -> Result<BooleanArray, ArrowError> {
-    if array.data_type() != operand.scalar.data_type() {
-        let message = format!(
-            "the column is {}, the filter was made for {}",
-            array.data_type(),
-            operand.scalar.data_type()
-        );
-        return Err(ArrowError::SchemaError(message));
-    }
-    // NaN equals itself and is above all other numbers, as in SQL, and the two zeros
-    // are one. Arrow's kernels order floats by their bits instead.
-    macro_rules! float {
-        ($type:ty) => {{
-            let right = operand.scalar.as_primitive::<$type>().value(0);
-            let left = array.as_primitive::<$type>();
-            let nan = right.is_nan();
-            Ok(match op {
-                Op::Eq if nan => BooleanArray::from_unary(left, |l| l.is_nan()),
-                Op::NotEq | Op::Lt if nan => BooleanArray::from_unary(left, |l| !l.is_nan()),
-                Op::LtEq if nan => BooleanArray::from_unary(left, |_| true),
-                Op::Gt if nan => BooleanArray::from_unary(left, |_| false),
-                Op::GtEq if nan => BooleanArray::from_unary(left, |l| l.is_nan()),
-                Op::Eq => BooleanArray::from_unary(left, |l| l == right),
-                Op::NotEq => BooleanArray::from_unary(left, |l| l != right),
-                Op::Lt => BooleanArray::from_unary(left, |l| l < right),
-                Op::LtEq => BooleanArray::from_unary(left, |l| l <= right),
-                Op::Gt => BooleanArray::from_unary(left, |l| l > right || l.is_nan()),
-                Op::GtEq => BooleanArray::from_unary(left, |l| l >= right || l.is_nan()),
-            })
-        }};
-    }
-    match array.data_type() {
-        DataType::Float16 => return float!(Float16Type),
-        DataType::Float32 => return float!(Float32Type),
-        DataType::Float64 => return float!(Float64Type),
-        _ => {}
-    }
-    let right = Scalar::new(ArrayRef::clone(&operand.scalar));
-    match op {
-        Op::Eq => cmp::eq(array, &right),
-        Op::NotEq => cmp::neq(array, &right),
-        Op::Lt => cmp::lt(array, &right),
-        Op::LtEq => cmp::lt_eq(array, &right),
-        Op::Gt => cmp::gt(array, &right),
-        Op::GtEq => cmp::gt_eq(array, &right),
     }
 }
 

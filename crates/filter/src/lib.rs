@@ -4,6 +4,7 @@
 mod bind;
 mod build;
 mod canonical;
+mod compare;
 mod evaluate;
 mod json;
 mod lexer;

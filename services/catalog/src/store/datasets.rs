@@ -80,9 +80,12 @@ impl Store {
         let row =
             DatasetRow::find_by_statement(statement).one(self.read()).await.map_err(db_error)?;
         let Some(row) = row else { return Ok(None) };
+        let has_properties = row.has_properties;
         let mut head = row.into_head(BTreeMap::new())?;
-        head.dataset.properties =
-            self.properties(&[head.dataset.id]).await?.remove(&head.dataset.id).unwrap_or_default();
+        if has_properties {
+            let found = self.properties(&[head.dataset.id]).await?.remove(&head.dataset.id);
+            head.dataset.properties = found.unwrap_or_default();
+        }
         Ok(Some(head))
     }
 

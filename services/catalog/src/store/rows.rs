@@ -18,7 +18,8 @@ const PROFILE_TABLE: i16 = 2;
 /// A dataset with its namespace, its head and its newest version. `{schema}` is
 /// the schema's column or an empty stand-in.
 const SELECT_DATASETS: &str = "SELECT d.id, d.namespace_id, n.name AS namespace, d.name, d.description, d.profile, \
-    {schema} AS arrow_schema, d.key_column, d.public, d.created_at, d.created_by, \
+    {schema} AS arrow_schema, EXISTS (SELECT 1 FROM dataset_property p WHERE p.dataset_id = d.id) AS has_properties, \
+    d.key_column, d.public, d.created_at, d.created_by, \
     h.number AS head_number, h.row_count AS head_row_count, h.byte_count AS head_byte_count, \
     h.block_count AS head_block_count, h.watermark AS head_watermark, \
     v.number AS version, v.parent, v.message, v.author, v.created_at AS version_created_at, \
@@ -50,6 +51,8 @@ pub struct DatasetRow {
     description: String,
     profile: i16,
     arrow_schema: Option<Vec<u8>>,
+    /// Whether it has properties: most have none, and a read of its head is one statement.
+    pub has_properties: bool,
     key_column: Option<String>,
     public: bool,
     created_at: i64,
