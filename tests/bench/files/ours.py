@@ -11,6 +11,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 import quarry_server
 
 MEGABYTE = 1 << 20
+# A server of the machine's packages may lack pgvector, without which vectors are not served.
+ROLES = "identity,catalog,item-store,file-indexer,gateway"
 
 
 class Ours:
@@ -18,7 +20,7 @@ class Ours:
 
     def __init__(self, binary, postgres=None):
         url = postgres.url() if postgres else None
-        self.server = quarry_server.Server(executable=binary, database_url=url)
+        self.server = quarry_server.Server(executable=binary, database_url=url, roles=ROLES)
         self.wire = http.client.HTTPConnection(self.server.address)
         self.headers = {"authorization": f"Bearer {self.server.token}", "content-type": "application/json"}
         self.channel = grpc.insecure_channel(

@@ -40,12 +40,13 @@ def new_postgres_database() -> str:
 
 
 class Server:
-    """A platform in one process or with a process for each role."""
+    """A platform in one process, with all roles or those of a list with commas, or with a process for each role."""
 
-    def __init__(self, split=False, database_url=None, executable=None, variables=None):
+    def __init__(self, split=False, database_url=None, executable=None, variables=None, roles=None):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="quarry-py"))
         self.executable = executable or binary()
         self.processes = {}
+        self.roles = roles
         self.variables = dict(variables or {})
         if database_url:
             self.variables["QUARRY_DATABASE_URL"] = database_url
@@ -66,8 +67,8 @@ class Server:
         own = dict(self.variables)
         args = ["serve", "--data-dir", self.dir / role, "--ready-file", ready]
         args += ["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]
-        if role != "all":
-            args += ["--roles", role]
+        if role != "all" or self.roles:
+            args += ["--roles", role if role != "all" else self.roles]
         if role not in ("all", "identity"):
             own["QUARRY_SERVICE_TOKEN_FILE"] = str(self.dir / "identity/service-tokens" / role)
         log = open(self.dir / f"{role}.log", "wb")

@@ -65,6 +65,19 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn index_names(&self) -> Result<bool, ServiceError> {
+        self.index_page_of(1).await
+    }
+
+    /// The same while more are merged: a page that is not full yet waits, since Postgres takes
+    /// up what it holds.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn index_names_meanwhile(&self) -> Result<bool, ServiceError> {
+        self.index_page_of(PAGE).await
+    }
+
+    async fn index_page_of(&self, least: i64) -> Result<bool, ServiceError> {
         if !self.has_trigrams {
             return Ok(false);
         }
@@ -74,6 +87,10 @@ impl Store {
         let row = self.row(look, vec![from.into(), PAGE.into()]).await?;
         let Some(row) = row else { return Ok(false) };
         let Some(to) = get::<Option<i64>>(&row, "id")? else { return Ok(false) };
+        let names: i64 = get(&row, "n")?;
+        if names < least {
+            return Ok(false);
+        }
         let tx = self.sql.begin().await?;
         // Of two that fill it at once the second finds the watermark moved.
         let watermark = watermark(self.backend());
@@ -91,7 +108,7 @@ impl Store {
         };
         execute(&tx, &sql, vec![from.into(), to.into()]).await?;
         next_numbers(&tx, watermark, step).await?;
-        let is_full = get::<i64>(&row, "n")? == PAGE;
+        let is_full = names == PAGE;
         if is_postgres && !is_full {
             execute(&tx, TAKE_UP, vec![]).await?;
         }

@@ -241,7 +241,7 @@ impl Indexer {
         };
         let naming = async {
             while !over.is_cancelled() {
-                if !self.store.index_names().await? {
+                if !self.store.index_names_meanwhile().await? {
                     // Until more is merged.
                     let _ = timeout(NAMES_EVERY, over.cancelled()).await;
                 }
