@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ use object_store::{
     Result, UploadPart,
 };
 use service_error::ServiceError;
+
+use crate::bulk::{ALIGNED_BYTES, Bulk};
 
 /// After so many bytes an upload in parts flushes what it has written.
 const FLUSHED_BYTES: u64 = 32 << 20;
@@ -119,7 +121,8 @@ impl ObjectStore for DurableFiles {
         }
         let dest = self.files.path_to_filesystem(location)?;
         let root = Arc::clone(&self.root);
-        Ok(Box::new(blocking(move || DurableUpload::begin(root, dest)).await?))
+        let is_bulk = opts.extensions.get::<Bulk>().is_some();
+        Ok(Box::new(blocking(move || DurableUpload::begin(root, dest, is_bulk)).await?))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -159,11 +162,56 @@ impl ObjectStore for DurableFiles {
     }
 }
 
+/// A file that has no name of an object yet.
+#[derive(Debug)]
+struct Staged {
+    file: File,
+    /// The same file, written past the memory that caches files, where its system can.
+    direct: Option<File>,
+}
+
+impl Staged {
+    /// Writes a part; `flush`: and what was written before it.
+    fn write(&self, data: &PutPayload, begin: u64, flush: bool) -> io::Result<()> {
+        let pieces: &[Bytes] = data.as_ref();
+        if let (Some(direct), [piece]) = (&self.direct, pieces)
+            && is_aligned(piece, begin)
+            && direct.write_all_at(piece, begin).is_ok()
+        {
+            return Ok(());
+        }
+        // A system that takes no direct write has its reasons: what fails here fails truly.
+        let mut at = begin;
+        for piece in data {
+            self.file.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        if flush { self.file.sync_data() } else { Ok(()) }
+    }
+}
+
+fn is_aligned(piece: &[u8], begin: u64) -> bool {
+    piece.as_ptr().align_offset(ALIGNED_BYTES) == 0
+        && piece.len().is_multiple_of(ALIGNED_BYTES)
+        && begin.is_multiple_of(ALIGNED_BYTES as u64)
+}
+
+#[cfg(target_os = "linux")]
+fn open_direct(staged: &FsPath) -> Option<File> {
+    let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    OpenOptions::new().write(true).custom_flags(direct).open(staged).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_: &FsPath) -> Option<File> {
+    None
+}
+
 /// An object in parts. What has come is flushed while more comes, so that little is
 /// left to wait for at the end: a disk that is told late is idle before.
 #[derive(Debug)]
 struct DurableUpload {
-    file: Arc<File>,
+    file: Arc<Staged>,
     staged: Option<PathBuf>,
     dest: PathBuf,
     root: Arc<FsPath>,
@@ -174,13 +222,14 @@ struct DurableUpload {
 }
 
 impl DurableUpload {
-    fn begin(root: Arc<FsPath>, dest: PathBuf) -> io::Result<Self> {
+    fn begin(root: Arc<FsPath>, dest: PathBuf, is_bulk: bool) -> io::Result<Self> {
         if let Some(parent) = dest.parent() {
             std::fs::create_dir_all(parent)?;
         }
         let staged = staged_name(&dest);
         let file = OpenOptions::new().write(true).create_new(true).open(&staged)?;
-        let file = Arc::new(file);
+        let direct = is_bulk.then(|| open_direct(&staged)).flatten();
+        let file = Arc::new(Staged { file, direct });
         Ok(Self { file, staged: Some(staged), dest, root, end: 0, unflushed: 0 })
     }
 }
@@ -196,14 +245,7 @@ impl MultipartUpload for DurableUpload {
         if flush {
             self.unflushed = 0;
         }
-        Box::pin(blocking(move || {
-            let mut at = begin;
-            for piece in &data {
-                file.write_all_at(piece, at)?;
-                at += piece.len() as u64;
-            }
-            if flush { file.sync_data() } else { Ok(()) }
-        }))
+        Box::pin(blocking(move || file.write(&data, begin, flush)))
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
@@ -213,7 +255,7 @@ impl MultipartUpload for DurableUpload {
             (Arc::clone(&self.file), Arc::clone(&self.root), self.dest.clone());
         blocking(move || {
             let staged = staged?;
-            let placed = file.sync_all().and_then(|()| std::fs::rename(&staged, &dest));
+            let placed = file.file.sync_all().and_then(|()| std::fs::rename(&staged, &dest));
             if placed.is_err() {
                 // Of an error the first is told.
                 drop(std::fs::remove_file(&staged));

@@ -4,6 +4,7 @@
 //! acknowledged survives a power cut: cloud stores promise it, and on local
 //! files every write is flushed, file and directories, before it is answered.
 
+mod bulk;
 mod durable;
 mod error;
 mod location;
@@ -22,9 +23,10 @@ use http::Method;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::signer::Signer;
-use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutPayload};
 use service_error::ServiceError;
 
+pub use bulk::BulkWriter;
 pub use error::object_error;
 pub use location::file_url;
 pub use writer::{BlobWriter, Written};
@@ -117,6 +119,18 @@ impl BlobStore {
     pub async fn writer(&self, key: &str) -> Result<BlobWriter, ServiceError> {
         let upload = self.store.put_multipart(&parse_key(key)?).await.map_err(object_error)?;
         Ok(BlobWriter::new(upload))
+    }
+
+    /// Opens a large object for writing in pieces, like [`BlobStore::writer`]. It is not hashed,
+    /// and what is written to a local disk does not displace what is read from there.
+    ///
+    /// # Errors
+    /// As [`object_error`] maps them.
+    pub async fn bulk_writer(&self, key: &str) -> Result<BulkWriter, ServiceError> {
+        let mut options = PutMultipartOptions::default();
+        options.extensions.insert(bulk::Bulk);
+        let upload = self.store.put_multipart_opts(&parse_key(key)?, options).await;
+        Ok(BulkWriter::new(upload.map_err(object_error)?))
     }
 
     /// Writes an object from a stream; on an error of the stream nothing stays.

@@ -209,3 +209,45 @@ async fn a_place_that_is_no_directory_is_refused_with_its_path() {
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(error.message().contains("file/below"), "{error}");
 }
+
+#[tokio::test]
+async fn a_bulk_object_is_the_same_however_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole: Vec<u8> =
+        (0..(21_u32 << 20) + 77).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
+    for store in stores(&dir).await {
+        for (bytes, piece) in
+            [(0, 1), (5, 2), (8 << 20, 1 << 20), ((8 << 20) + 1, 100_003), (whole.len(), 11 << 20)]
+        {
+            let key = format!("bulk/{bytes}");
+            let mut writer = store.bulk_writer(&key).await.unwrap();
+            for piece in whole[..bytes].chunks(piece) {
+                writer.write(piece).await.unwrap();
+            }
+            writer.finish().await.unwrap();
+            assert!(
+                store.get(&key).await.unwrap() == whole[..bytes],
+                "{bytes} in pieces of {piece}"
+            );
+        }
+        let mut given_up = store.bulk_writer("bulk/none").await.unwrap();
+        given_up.write(&whole).await.unwrap();
+        given_up.abort().await;
+        assert_eq!(keys(&store, "bulk").await.len(), 5);
+    }
+    let left = std::fs::read_dir(dir.path().join("items/bulk")).unwrap().count();
+    assert_eq!(left, 5, "nothing of what was given up");
+}
+
+#[test]
+fn the_memory_of_a_part_is_aligned_and_stays_so_when_it_is_used_again() {
+    let mut room = bulk::aligned();
+    for _ in 0..3 {
+        room.extend_from_slice(&vec![1; bulk::ALIGNED_BYTES]);
+        let part = room.freeze();
+        assert_eq!(part.as_ptr().align_offset(bulk::ALIGNED_BYTES), 0);
+        room = part.try_into_mut().unwrap();
+        room.clear();
+        assert!(room.capacity() >= writer::PART_BYTES);
+    }
+}

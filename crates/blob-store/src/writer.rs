@@ -8,10 +8,10 @@ use crate::object_error;
 
 /// One part of a multipart upload. S3 takes at most 10,000 parts, so this
 /// bounds an object to 80 GB.
-const PART_BYTES: usize = 8 << 20;
+pub(crate) const PART_BYTES: usize = 8 << 20;
 /// Parts on their way at once; with the one being filled they bound a
 /// writer's memory to 40 MiB.
-const PARTS_IN_FLIGHT_MAX: usize = 4;
+pub(crate) const PARTS_IN_FLIGHT_MAX: usize = 4;
 
 /// What a finished object holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,12 +90,12 @@ impl Drop for BlobWriter {
     }
 }
 
-async fn give_up(parts: WriteMultipart) {
+pub(crate) async fn give_up(parts: WriteMultipart) {
     if let Err(error) = parts.abort().await {
         tracing::warn!(%error, "an unfinished object could not be removed");
     }
 }
 
-fn finished() -> ServiceError {
+pub(crate) fn finished() -> ServiceError {
     ServiceError::internal("the object was finished before")
 }

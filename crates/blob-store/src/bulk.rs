@@ -1,0 +1,104 @@
+//! A large object, written in whole parts past the memory that caches files.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use object_store::WriteMultipart;
+use service_error::ServiceError;
+
+use crate::object_error;
+use crate::writer::{PART_BYTES, PARTS_IN_FLIGHT_MAX, finished, give_up};
+
+/// What a disk may want a direct write's memory, place and length to be multiples of.
+pub const ALIGNED_BYTES: usize = 4 << 10;
+
+/// Says of an upload in parts that its bytes are many, come once, and are better not kept in
+/// the memory that caches files.
+#[derive(Debug, Clone, Copy)]
+pub struct Bulk;
+
+/// An object being written that may be larger than the machine's memory. Its pieces are copied
+/// into parts, whose memory is used again and again. Dropped without [`BulkWriter::finish`],
+/// nothing of it stays.
+#[derive(Debug)]
+pub struct BulkWriter {
+    parts: Option<WriteMultipart>,
+    filling: BytesMut,
+    /// Parts that were sent: their memory is free once nobody else holds it.
+    sent: Vec<Bytes>,
+}
+
+impl BulkWriter {
+    pub(crate) fn new(upload: Box<dyn object_store::MultipartUpload>) -> Self {
+        let parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        Self { parts: Some(parts), filling: aligned(), sent: Vec::new() }
+    }
+
+    /// Adds bytes; waits while too many parts are on their way.
+    ///
+    /// # Errors
+    /// As [`object_error`] maps them.
+    pub async fn write(&mut self, mut piece: &[u8]) -> Result<(), ServiceError> {
+        while !piece.is_empty() {
+            let room = PART_BYTES - self.filling.len();
+            let (now, later) = piece.split_at(piece.len().min(room));
+            self.filling.extend_from_slice(now);
+            piece = later;
+            if self.filling.len() == PART_BYTES {
+                self.send().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<(), ServiceError> {
+        let parts = self.parts.as_mut().ok_or_else(finished)?;
+        parts.wait_for_capacity(PARTS_IN_FLIGHT_MAX).await.map_err(object_error)?;
+        let free = self.sent.iter().position(Bytes::is_unique);
+        let next = free.and_then(|at| self.sent.swap_remove(at).try_into_mut().ok());
+        let mut next = next.unwrap_or_else(aligned);
+        next.clear();
+        let part = std::mem::replace(&mut self.filling, next).freeze();
+        // A store that keeps its parts leaves none of them free.
+        self.sent.truncate(PARTS_IN_FLIGHT_MAX - 1);
+        self.sent.push(part.clone());
+        parts.put(part);
+        Ok(())
+    }
+
+    /// Makes the object; it is durable when this answers.
+    ///
+    /// # Errors
+    /// As [`object_error`] maps them; then there is no object.
+    pub async fn finish(mut self) -> Result<(), ServiceError> {
+        let mut parts = self.parts.take().ok_or_else(finished)?;
+        parts.put(std::mem::take(&mut self.filling).freeze());
+        parts.finish().await.map(drop).map_err(object_error)
+    }
+
+    /// Gives the object up, as [`crate::BlobWriter::abort`] does.
+    pub async fn abort(mut self) {
+        if let Some(parts) = self.parts.take() {
+            give_up(parts).await;
+        }
+    }
+}
+
+impl Drop for BulkWriter {
+    fn drop(&mut self) {
+        let Some(parts) = self.parts.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(give_up(parts));
+        }
+    }
+}
+
+/// Memory of a part, where a direct write can take it from.
+pub(crate) fn aligned() -> BytesMut {
+    let mut room = BytesMut::with_capacity(PART_BYTES + ALIGNED_BYTES);
+    let before = room.as_ptr().align_offset(ALIGNED_BYTES);
+    // Elsewhere it is as good, and only slower.
+    if before < ALIGNED_BYTES {
+        room.resize(before, 0);
+        room.advance(before);
+    }
+    room
+}
