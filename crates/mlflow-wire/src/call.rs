@@ -39,7 +39,7 @@ impl Call<'_> {
                 "Invalid value for parameter '{name}' supplied: Texts cannot contain a NUL character."
             )));
         }
-        refuse_two_spellings(&Value::Object(object.clone()), &descriptor)?;
+        refuse_two_spellings(&object, &descriptor)?;
         let (message, is_read) = parse(&object)?;
         check(schema, &object, is_read)?;
         Ok(message)
@@ -119,8 +119,7 @@ fn has_nul(value: &Value) -> bool {
 
 /// A field under both its names could be authorized as one and used as the
 /// other.
-fn refuse_two_spellings(value: &Value, descriptor: &MessageDescriptor) -> Result<()> {
-    let Some(object) = value.as_object() else { return Ok(()) };
+fn refuse_two_spellings(object: &Map<String, Value>, descriptor: &MessageDescriptor) -> Result<()> {
     for field in descriptor.fields() {
         let (name, json_name) = (field.name(), field.json_name());
         if name != json_name && object.contains_key(name) && object.contains_key(json_name) {
@@ -134,10 +133,11 @@ fn refuse_two_spellings(value: &Value, descriptor: &MessageDescriptor) -> Result
         }
         match object.get(name).or_else(|| object.get(json_name)) {
             Some(Value::Array(items)) => {
-                items.iter().try_for_each(|item| refuse_two_spellings(item, &nested))?;
+                let mut objects = items.iter().filter_map(Value::as_object);
+                objects.try_for_each(|item| refuse_two_spellings(item, &nested))?;
             }
-            Some(item) => refuse_two_spellings(item, &nested)?,
-            None => {}
+            Some(Value::Object(item)) => refuse_two_spellings(item, &nested)?,
+            _ => {}
         }
     }
     Ok(())

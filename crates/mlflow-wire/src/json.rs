@@ -10,12 +10,15 @@ use prost_reflect::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::written::Shapes;
 use crate::{ErrorCode, MlflowError, Result};
 
 static POOL: LazyLock<std::result::Result<DescriptorPool, String>> = LazyLock::new(|| {
     DescriptorPool::decode(&include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"))[..])
         .map_err(|error| error.to_string())
 });
+
+static SHAPES: LazyLock<Option<Shapes>> = LazyLock::new(|| POOL.as_ref().ok().map(Shapes::of));
 
 /// The descriptor of a message.
 pub fn descriptor<T: Name>() -> Result<MessageDescriptor> {
@@ -70,16 +73,25 @@ fn dynamic(
 /// A message that is not in the contract.
 pub fn render<T: Name>(message: &T) -> Result<Bytes> {
     let bytes = message.encode_to_vec();
-    let dynamic = DynamicMessage::decode(descriptor::<T>()?, bytes.as_slice())
-        .map_err(|error| broken(&error))?;
+    let shapes = SHAPES.as_ref().ok_or_else(|| broken(&T::full_name()))?;
+    let written = shapes.write(&T::full_name(), &bytes);
+    let written = written.map_err(|_| broken(&T::full_name()))?;
+    let text = written.map_or_else(|| reflected::<T>(&bytes), Ok)?;
+    debug_assert!(serde_json::from_slice::<Value>(&text).is_ok());
+    Ok(Bytes::from(text))
+}
+
+/// The same by the reflection library, which knows every kind of field.
+pub(crate) fn reflected<T: Name>(bytes: &[u8]) -> Result<Vec<u8>> {
+    let dynamic =
+        DynamicMessage::decode(descriptor::<T>()?, bytes).map_err(|error| broken(&error))?;
     let options =
         SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
     let mut text = Vec::with_capacity(bytes.len() * 2);
     let mut writer = serde_json::Serializer::pretty(&mut text);
     dynamic.serialize_with_options(&mut writer, &options).map_err(|error| broken(&error))?;
     writer.into_inner();
-    debug_assert!(serde_json::from_slice::<Value>(&text).is_ok());
-    Ok(Bytes::from(text))
+    Ok(text)
 }
 
 /// A value as Python's `json.dumps` writes it compactly: ASCII only.

@@ -9,6 +9,7 @@ pub mod names;
 pub mod path;
 pub mod routes;
 pub mod search;
+mod written;
 
 /// MLflow's messages, generated from its contract.
 #[allow(

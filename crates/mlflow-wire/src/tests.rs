@@ -5,9 +5,14 @@ use http::Method;
 use serde_json::{Value, json};
 use service_error::{Code, ServiceError};
 
+use prost::Name;
+
+use crate::artifacts::{MultipartUploadCredential, create_multipart_upload};
+use crate::json::reflected;
 use crate::proto::{
-    CreateModelVersion, CreateRun, LogBatch, LogMetric, Metric, ModelVersion,
-    SearchRegisteredModels, SearchRuns, UpdateRun,
+    CreateModelVersion, CreateRun, GetRun, LogBatch, LogMetric, Metric, ModelVersion,
+    ModelVersionTag, RegisteredModel, Run, RunData, RunInfo, SearchRegisteredModels, SearchRuns,
+    UpdateRun, get_run, search_registered_models,
 };
 use crate::{Call, Check, ErrorCode, MlflowError, Schema, names, path, refuse, render};
 
@@ -258,4 +263,65 @@ fn names_follow_mlflows_rules() {
     assert_eq!(names::stage("production").unwrap(), "Production");
     assert_eq!(names::cut("äbc", 2), "äb");
     assert!(names::run_id("-a").is_err() && names::run_id("a-b").is_ok());
+}
+
+fn written_twice<T: Name>(message: &T) {
+    let (ours, reflected) = (render(message).unwrap(), reflected::<T>(&message.encode_to_vec()));
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    assert_eq!(text(&ours), text(&reflected.unwrap()));
+}
+
+#[test]
+fn what_is_written_from_bytes_is_what_the_reflection_library_writes() {
+    let version = ModelVersion {
+        name: Some("m \"\\\u{1}\n\u{7f}ü\u{2028}😀".to_owned()),
+        version: Some(String::new()),
+        creation_timestamp: Some(i64::MIN),
+        last_updated_timestamp: Some(0),
+        status: Some(3),
+        tags: vec![
+            ModelVersionTag { key: Some("a".to_owned()), value: None },
+            ModelVersionTag::default(),
+        ],
+        aliases: vec!["x".to_owned(), String::new()],
+        ..ModelVersion::default()
+    };
+    let unknown = ModelVersion { status: Some(-77), ..version.clone() };
+    written_twice(&version);
+    written_twice(&unknown);
+    written_twice(&ModelVersion::default());
+    let models = vec![
+        RegisteredModel { latest_versions: vec![version, unknown], ..RegisteredModel::default() },
+        RegisteredModel::default(),
+    ];
+    let next_page_token = Some("t".to_owned());
+    written_twice(&search_registered_models::Response {
+        registered_models: models,
+        next_page_token,
+    });
+    written_twice(&search_registered_models::Response::default());
+    let numbers = [0.0, -0.0, 0.1, 1e300, -5e-324, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+    let metric = |value: f64| Metric { value: Some(value), step: Some(-1), ..Metric::default() };
+    let run = Run {
+        info: Some(RunInfo {
+            run_id: Some("last by its number".to_owned()),
+            run_uuid: Some("first".to_owned()),
+            ..RunInfo::default()
+        }),
+        data: Some(RunData {
+            metrics: numbers.into_iter().map(metric).collect(),
+            ..RunData::default()
+        }),
+        ..Run::default()
+    };
+    written_twice(&get_run::Response { run: Some(run) });
+    written_twice(&GetRun::default());
+    // With a map.
+    written_twice(&create_multipart_upload::Response {
+        upload_id: None,
+        credentials: vec![MultipartUploadCredential {
+            headers: [("a".to_owned(), "b".to_owned())].into(),
+            ..MultipartUploadCredential::default()
+        }],
+    });
 }
