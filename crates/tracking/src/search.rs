@@ -213,12 +213,26 @@ pub fn page(
     list: &str,
     paged: &Paged,
 ) -> Result<(Vec<QueryResult>, Option<String>)> {
+    let token = cut(&mut rows, size, list, |row| paged.key(row))?;
+    Ok((rows, token))
+}
+
+/// The same of rows of any kind, whose keys `key` tells.
+///
+/// # Errors
+/// As `key`.
+pub fn cut<T>(
+    rows: &mut Vec<T>,
+    size: u32,
+    list: &str,
+    key: impl FnOnce(&T) -> Result<Vec<Key>>,
+) -> Result<Option<String>> {
     if rows.len() <= size as usize {
-        return Ok((rows, None));
+        return Ok(None);
     }
     rows.truncate(size as usize);
-    let last: Option<Vec<Key>> = rows.last().map(|row| paged.key(row)).transpose()?;
-    Ok((rows, last.map(|key| paging::token(list, &key))))
+    let last = rows.last().map(key).transpose()?;
+    Ok(last.map(|key| paging::token(list, &key)))
 }
 
 /// A condition on an expression.

@@ -24,7 +24,7 @@ use super::convert::{self, of_model, of_version, taken};
 use super::model_versions::in_its_spelling;
 use super::unserved;
 use crate::app::{CreateModel, OrderedModels, SetAlias};
-use crate::model::{Model, VersionRef};
+use crate::model::{Model, ModelVersion, VersionRef};
 
 const NAME: (&str, &[Check]) = ("name", &[Check::Str, Check::Required]);
 const BY_NAME: Schema = &[NAME];
@@ -95,16 +95,17 @@ async fn whole(asked: &Asked, model: Model) -> Result<mlflow_wire::proto::Regist
     Ok(convert::model(model, latest.into_values().flatten().collect()))
 }
 
-async fn found(asked: &Asked, name: &str) -> Result<Model> {
+async fn found(asked: &Asked, name: &str) -> Result<(Model, Vec<ModelVersion>)> {
     names::model(name)?;
     let path = asked.model(name).await?;
-    asked.surface.registry.get_model(asked.caller()?, &path).await.map_err(of_model(name))
+    let registry = &asked.surface.registry;
+    registry.get_model_with_latest(asked.caller()?, &path).await.map_err(of_model(name))
 }
 
 async fn get(asked: &Asked) -> Result<Response<Body>> {
     let message: GetRegisteredModel = asked.read(BY_NAME)?;
-    let model = found(asked, message.name()).await?;
-    let registered_model = Some(whole(asked, model).await?);
+    let (model, latest) = found(asked, message.name()).await?;
+    let registered_model = Some(convert::model(model, latest));
     render(&get_registered_model::Response { registered_model })
 }
 
@@ -162,28 +163,22 @@ async fn search(asked: &Asked) -> Result<Response<Body>> {
     };
     let registry = &asked.surface.registry;
     let (models, token) = registry.ordered_models(asked.caller()?, &ordered).await?;
-    let mut latest = registry.latest_versions(&models).await?;
-    let registered_models = models.into_iter().map(|model| {
-        let versions = latest.remove(&model.id).unwrap_or_default();
-        convert::model(model, versions)
-    });
-    let registered_models = registered_models.collect();
+    let registered_models =
+        models.into_iter().map(|(model, latest)| convert::model(model, latest)).collect();
     render(&search_registered_models::Response { registered_models, next_page_token: token })
 }
 
 async fn latest(asked: &Asked) -> Result<Response<Body>> {
     let message: GetLatestVersions =
         asked.read(&[NAME, ("stages", &[Check::Array, Check::Strings])])?;
-    let model = found(asked, message.name()).await?;
+    let (_, latest) = found(asked, message.name()).await?;
     let path = asked.model(message.name()).await?;
     let known = asked.surface.registry.model_stages(asked.caller()?, &path).await?;
     let stages: Result<Vec<String>> =
         message.stages.iter().map(|stage| in_its_spelling(&known, stage)).collect();
     let stages = stages?;
-    let latest = asked.surface.registry.latest_versions(&[model]).await?;
     let mut wanted: Vec<_> = latest
-        .into_values()
-        .flatten()
+        .into_iter()
         .filter(|version| stages.is_empty() || stages.contains(&version.stage))
         .collect();
     wanted.sort_by_key(|version| version.number);

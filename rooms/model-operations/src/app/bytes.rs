@@ -1,8 +1,9 @@
 //! Bytes on their way in and out: hashed as they pass, in bounded memory.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use blob_store::{BlobStore, BlobWriter};
+use blob_store::{BlobStore, BulkWriter};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use service_error::{Code, ServiceError};
@@ -14,7 +15,9 @@ use crate::model::{Digest, FileEntry, Segment};
 use crate::store::Store;
 
 /// Read at once.
-const READ_BYTES: u64 = 4 << 20;
+const READ_BYTES: u64 = 2 << 20;
+/// Of such pieces, those that are read or wait for whoever takes them.
+const READ_AHEAD: usize = 2;
 
 /// Bytes in pieces, as they come.
 pub type Pieces = BoxStream<'static, Result<Bytes, ServiceError>>;
@@ -24,7 +27,7 @@ pub type Pieces = BoxStream<'static, Result<Bytes, ServiceError>>;
 pub struct Incoming {
     blobs: BlobStore,
     held: Vec<u8>,
-    writer: Option<BlobWriter>,
+    writer: Option<BulkWriter>,
     hasher: Sha256,
     crc: crc32fast::Hasher,
     generation: Uuid,
@@ -75,16 +78,16 @@ impl Incoming {
         self.hasher.update(&bytes);
         self.crc.update(&bytes);
         if let Some(writer) = &mut self.writer {
-            return writer.write(bytes).await;
+            return writer.write(&bytes).await;
         }
         if self.held.len() + bytes.len() <= SMALL_BYTES {
             self.held.extend_from_slice(&bytes);
             return Ok(());
         }
-        let writer = self.blobs.writer(&self.object_key).await?;
+        let writer = self.blobs.bulk_writer(&self.object_key).await?;
         let writer = self.writer.insert(writer);
-        writer.write(std::mem::take(&mut self.held).into()).await?;
-        writer.write(bytes).await
+        writer.write(&std::mem::take(&mut self.held)).await?;
+        writer.write(&bytes).await
     }
 
     /// Makes the object durable; what is small waits for its row.
@@ -135,29 +138,52 @@ pub async fn digest_of(store: &Store, segments: &[Segment]) -> Result<Digest, Se
     Ok(hasher.finalize().into())
 }
 
-/// The bytes of a range of a file.
+/// The bytes of a range of a file: the next ones are read while some are on their way.
 pub fn read(store: Store, segments: Vec<Segment>, range: Range<u64>) -> Pieces {
-    let begin = (store, segments, range);
-    stream::try_unfold(begin, |(store, segments, range)| async move {
-        if range.is_empty() {
-            return Ok(None);
+    let segments: Arc<[Segment]> = segments.into();
+    let cuts = Cuts { segments: Arc::clone(&segments), range };
+    let pieces = stream::iter(cuts).map(move |cut| {
+        let (store, segments) = (store.clone(), Arc::clone(&segments));
+        async move {
+            let (at, range) = cut.ok_or_else(lost)?;
+            let length = range.end - range.start;
+            let bytes = piece(&store, &segments[at], range)
+                .await
+                .map_err(|error| if error.code() == Code::NotFound { lost() } else { error })?;
+            if bytes.len() as u64 == length { Ok(bytes) } else { Err(lost()) }
         }
-        let holds = |segment: &&Segment| {
+    });
+    pieces.buffered(READ_AHEAD).boxed()
+}
+
+/// A range as pieces of its segments: each segment's index and the range within it; nothing
+/// where no segment is.
+struct Cuts {
+    segments: Arc<[Segment]>,
+    range: Range<u64>,
+}
+
+impl Iterator for Cuts {
+    type Item = Option<(usize, Range<u64>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let from = self.range.start;
+        if self.range.is_empty() {
+            return None;
+        }
+        let bounds = |segment: &Segment| {
             let begin = whole(segment.byte_begin);
-            (begin..begin + whole(segment.byte_count)).contains(&range.start)
+            begin..begin + whole(segment.byte_count)
         };
-        let segment = segments.iter().find(holds).ok_or_else(lost)?;
-        let begin = whole(segment.byte_begin);
-        let end = (begin + whole(segment.byte_count)).min(range.end).min(range.start + READ_BYTES);
-        let bytes = piece(&store, segment, range.start - begin..end - begin)
-            .await
-            .map_err(|error| if error.code() == Code::NotFound { lost() } else { error })?;
-        if bytes.len() as u64 != end - range.start {
-            return Err(lost());
-        }
-        Ok(Some((bytes, (store, segments, end..range.end))))
-    })
-    .boxed()
+        let found = self.segments.iter().position(|segment| bounds(segment).contains(&from));
+        let Some(at) = found else {
+            self.range.start = self.range.end;
+            return Some(None);
+        };
+        let bounds = bounds(&self.segments[at]);
+        self.range.start = bounds.end.min(self.range.end).min(from + READ_BYTES);
+        Some(Some((at, from - bounds.start..self.range.start - bounds.start)))
+    }
 }
 
 /// A range of a segment, counted from its begin.

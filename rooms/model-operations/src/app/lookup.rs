@@ -44,6 +44,22 @@ impl Registry {
         Ok(found)
     }
 
+    /// A live model that the caller may read, with the newest version of each stage.
+    pub(super) async fn whole_model_for(
+        &self,
+        caller: &Caller,
+        path: &ModelPath,
+        action: &str,
+    ) -> Result<(Model, Vec<ModelVersion>), ServiceError> {
+        model_name("model", &path.name)?;
+        let not_found = || ServiceError::not_found("model", path);
+        let namespace = self.catalog.namespace(&path.namespace).await?.ok_or_else(not_found)?;
+        let found = self.store.find_model_with_latest(namespace, &path.name).await?;
+        let found = found.ok_or_else(not_found)?;
+        self.require_model(caller, Level::Read, &found.0, &path.to_string(), action).await?;
+        Ok(found)
+    }
+
     pub(super) async fn require_model(
         &self,
         caller: &Caller,
@@ -52,8 +68,19 @@ impl Registry {
         shown: &str,
         action: &str,
     ) -> Result<(), ServiceError> {
-        let chain =
-            [Resource::model(model.id.uuid()), Resource::namespace(model.namespace_id.uuid())];
+        let place = (model.id, model.namespace_id);
+        self.require_model_at(caller, need, place, shown, action).await
+    }
+
+    async fn require_model_at(
+        &self,
+        caller: &Caller,
+        need: Level,
+        (model, namespace): (ModelId, NamespaceId),
+        shown: &str,
+        action: &str,
+    ) -> Result<(), ServiceError> {
+        let chain = [Resource::model(model.uuid()), Resource::namespace(namespace.uuid())];
         let subject = Subject { kind: "model", name: shown, action };
         self.grants.require(caller, need, &chain, false, subject).await.map(drop)
     }
@@ -72,6 +99,26 @@ impl Registry {
         let version = found
             .ok_or_else(|| ServiceError::not_found("model version", format!("{path}/{which}")))?;
         Ok((model, version))
+    }
+
+    /// A live version that the caller may read, by one query if it is there.
+    pub(super) async fn readable_version_of(
+        &self,
+        caller: &Caller,
+        path: &ModelPath,
+        which: &VersionRef,
+        action: &str,
+    ) -> Result<ModelVersion, ServiceError> {
+        model_name("model", &path.name)?;
+        if let Some(namespace) = self.catalog.namespace(&path.namespace).await?
+            && let Some(found) = self.store.find_version_of(namespace, &path.name, which).await?
+        {
+            let place = (found.model_id, found.namespace_id);
+            self.require_model_at(caller, Level::Read, place, &path.to_string(), action).await?;
+            return Ok(found);
+        }
+        // Which of them is missing is told to those alone who may see the model.
+        Ok(self.version_for(caller, Level::Read, path, which, action).await?.1)
     }
 
     /// What of a list the caller may see, for its query.

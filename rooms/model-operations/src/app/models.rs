@@ -12,7 +12,9 @@ use sql_store::now_micros;
 use uuid::Uuid;
 
 use super::Registry;
-use crate::model::{Model, ModelPath, Statistics, check_description, check_tags, model_name};
+use crate::model::{
+    Model, ModelPath, ModelVersion, Statistics, check_description, check_tags, model_name,
+};
 use crate::store::{ModelOrder, ModelPage, OutboxEvent};
 
 const SERVICE: &str = "quarry.models.v1.ModelsService";
@@ -127,6 +129,18 @@ impl Registry {
         path: &ModelPath,
     ) -> Result<Model, ServiceError> {
         self.model_for(caller, Level::Read, path, "quarry.models.v1.ModelsService/GetModel").await
+    }
+
+    /// The same with the newest version of each stage, the newest first.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn get_model_with_latest(
+        &self,
+        caller: &Caller,
+        path: &ModelPath,
+    ) -> Result<(Model, Vec<ModelVersion>), ServiceError> {
+        self.whole_model_for(caller, path, "quarry.models.v1.ModelsService/GetModel").await
     }
 
     /// Models that the caller may see and that pass a filter.

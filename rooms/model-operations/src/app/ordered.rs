@@ -39,7 +39,8 @@ pub struct OrderedVersions {
 }
 
 impl Registry {
-    /// A page of models in any order, and the token that continues it.
+    /// A page of models in any order, each with the newest version of each stage, and the
+    /// token that continues it.
     ///
     /// # Errors
     /// A filter, order, size or token that is none.
@@ -47,7 +48,7 @@ impl Registry {
         &self,
         caller: &Caller,
         asked: &OrderedModels,
-    ) -> Result<(Vec<Model>, Option<String>)> {
+    ) -> Result<(Vec<(Model, Vec<ModelVersion>)>, Option<String>)> {
         let clauses = parse(&MODELS, &asked.filter)?;
         let filter = expression(&clauses)?;
         let mut orders = Vec::new();

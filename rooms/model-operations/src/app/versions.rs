@@ -158,8 +158,7 @@ impl Registry {
     ) -> Result<ModelVersion, ServiceError> {
         let action = format!("{SERVICE}/GetVersion");
         let (VersionRef::Alias(alias), Some(at)) = (which, as_of) else {
-            let found = self.version_for(caller, Level::Read, path, which, &action).await?;
-            return Ok(found.1);
+            return self.readable_version_of(caller, path, which, &action).await;
         };
         let model = self.model_for(caller, Level::Read, path, &action).await?;
         let absent = || {

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use super::data::{INPUT_DATASET, INPUT_MODEL, put_inputs};
 use super::models::lock_model;
+use super::rows::into_versions;
 use super::sql::{Values, all, execute, one};
+use super::whole::{Listed, OF_VERSIONS, whole};
 use super::{Store, VisibleRows, events, tags};
 use crate::model::{
     BaseModel, Change, DatasetVersion, Deployment, DeploymentState, EventKind, ModelVersion,
@@ -319,17 +321,17 @@ impl Store {
         let mut values = Values::new(self.sql.backend());
         let of_these = values.is_one_of("v.id", ids.iter().copied());
         let seen = visible.condition(&mut values);
-        let sql = format!(
-            "SELECT {} FROM version v JOIN model m ON m.id = v.model_id WHERE {of_these} AND {seen} \
-             AND v.deleted_at IS NULL AND m.deleted_at IS NULL ORDER BY m.namespace, m.name, v.number",
-            super::rows::VERSION_COLUMNS
-        );
-        let rows: Vec<super::rows::VersionRow> = all(self.read(), &sql, values.all).await?;
-        let mut found = rows
-            .into_iter()
-            .map(super::rows::VersionRow::into_version)
-            .collect::<Result<Vec<_>, _>>()?;
-        self.fill_versions(&mut found).await?;
-        Ok(found)
+        let listed = Listed {
+            json: &whole(self.sql.backend()).version,
+            of: OF_VERSIONS,
+            page: format!(
+                "SELECT v.id AS id, m.namespace AS k0, m.name AS k1, v.number AS k2 FROM version v \
+                 JOIN model m ON m.id = v.model_id WHERE {of_these} AND {seen} \
+                 AND v.deleted_at IS NULL AND m.deleted_at IS NULL"
+            ),
+            descending: vec![false; 3],
+            rows_max: u32::try_from(ids.len()).unwrap_or(u32::MAX),
+        };
+        into_versions(self.list_whole(&listed, values.all).await?)
     }
 }

@@ -9,7 +9,6 @@ mod blobs;
 mod codes;
 mod data;
 mod deployments;
-mod details;
 mod events;
 mod files;
 mod garbage;
@@ -31,6 +30,7 @@ mod uploads;
 mod versions;
 mod visible;
 mod webhooks;
+mod whole;
 
 use blob_store::BlobStore;
 use jobs::Jobs;

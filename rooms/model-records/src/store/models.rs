@@ -8,10 +8,11 @@ use sql_store::{db_error, is_unique_violation, now_micros};
 use uuid::Uuid;
 
 use super::events::{self, Place};
-use super::rows::{IdRow, MODEL_COLUMNS, ModelRow};
+use super::rows::{IdRow, ModelRow, into_whole_model};
 use super::sql::{Values, all, execute, execute_or, number, one};
+use super::whole::{Listed, OF_MODELS, whole};
 use super::{OutboxEvent, Store, VisibleRows, outbox, search, tags};
-use crate::model::{Change, EventKind, Model, Statistics};
+use crate::model::{Change, EventKind, Model, ModelVersion, Statistics};
 
 /// How a list of models is ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +37,9 @@ pub struct ModelPage<'a> {
     pub after: Option<(String, i64, Uuid)>,
     pub limit: u32,
 }
+
+/// A live model by its namespace and name.
+const OF_NAME: &str = "m.namespace_id = $1 AND m.name = $2 AND m.deleted_at IS NULL";
 
 #[derive(Debug, FromQueryResult)]
 struct Totals {
@@ -65,8 +69,23 @@ impl Store {
         namespace: NamespaceId,
         name: &str,
     ) -> Result<Option<Model>, ServiceError> {
-        let condition = "m.namespace_id = $1 AND m.name = $2 AND m.deleted_at IS NULL";
-        self.model_where(condition, vec![namespace.uuid().into(), name.into()]).await
+        self.model_where(OF_NAME, vec![namespace.uuid().into(), name.into()]).await
+    }
+
+    /// The same with the newest version of each stage, the newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn find_model_with_latest(
+        &self,
+        namespace: NamespaceId,
+        name: &str,
+    ) -> Result<Option<(Model, Vec<ModelVersion>)>, ServiceError> {
+        let json = &whole(self.sql.backend()).model_with_latest;
+        let from = format!("model m WHERE {OF_NAME}");
+        let values = vec![namespace.uuid().into(), name.into()];
+        let found = self.find_whole(json, &from, values).await?;
+        found.map(into_whole_model).transpose()
     }
 
     /// A model by its id, live or deleted.
@@ -82,11 +101,9 @@ impl Store {
         condition: &str,
         values: Vec<sea_orm::Value>,
     ) -> Result<Option<Model>, ServiceError> {
-        let sql = format!("SELECT {MODEL_COLUMNS} FROM model m WHERE {condition}");
-        let row: Option<ModelRow> = one(self.read(), &sql, values).await?;
-        let mut found: Vec<Model> = row.into_iter().map(ModelRow::into_model).collect();
-        self.fill_models(&mut found).await?;
-        Ok(found.pop())
+        let json = &whole(self.sql.backend()).model;
+        let found = self.find_whole(json, &format!("model m WHERE {condition}"), values).await?;
+        Ok(found.map(ModelRow::into_model))
     }
 
     /// Models that a caller may see and that pass a filter, a page of them.
@@ -130,15 +147,22 @@ impl Store {
         let order: Vec<String> =
             columns.iter().map(|column| format!("{column}{direction}")).collect();
         let limit = values.add(i64::from(page.limit));
+        let keys = columns.iter().enumerate().map(|(at, column)| format!(", {column} AS k{at}"));
         let sql = format!(
-            "SELECT {MODEL_COLUMNS} FROM model m WHERE {} ORDER BY {} LIMIT {limit}",
+            "SELECT m.id AS id{} FROM model m WHERE {} ORDER BY {} LIMIT {limit}",
+            keys.collect::<String>(),
             conditions.join(" AND "),
             order.join(", ")
         );
-        let rows: Vec<ModelRow> = all(self.read(), &sql, values.all).await?;
-        let mut found: Vec<Model> = rows.into_iter().map(ModelRow::into_model).collect();
-        self.fill_models(&mut found).await?;
-        Ok(found)
+        let listed = Listed {
+            json: &whole(self.sql.backend()).model,
+            of: OF_MODELS,
+            page: sql,
+            descending: vec![page.descending; columns.len()],
+            rows_max: page.limit,
+        };
+        let rows: Vec<ModelRow> = self.list_whole(&listed, values.all).await?;
+        Ok(rows.into_iter().map(ModelRow::into_model).collect())
     }
 
     /// Changes a model's description, its name, or both.

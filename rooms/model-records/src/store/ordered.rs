@@ -3,14 +3,15 @@
 use ids::{ModelId, NamespaceId};
 use mlflow_wire::Result;
 use model_query::Expr;
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryResult, Statement};
-use sql_store::db_error;
-use tracking::search::{Column, Kind, Paged, page, token_key};
+use sea_orm::Value;
+use serde::de::DeserializeOwned;
+use tracking::search::{Column, Key, Kind, Paged, cut, token_key};
 use uuid::Uuid;
 
-use super::rows::{IdRow, MODEL_COLUMNS, ModelRow, VERSION_COLUMNS, VersionRow};
+use super::rows::{IdRow, WithLatest, into_versions, into_whole_model};
 use super::search;
-use super::sql::{Values, all, one};
+use super::sql::{Values, one};
+use super::whole::{Listed, OF_MODELS, OF_VERSIONS, whole};
 use super::{Store, VisibleRows};
 use crate::model::{Model, ModelVersion};
 
@@ -39,21 +40,23 @@ impl OrderedPage {
     }
 }
 
-/// A page's statement, and the order that its rows come in.
+/// A page's ids in their order, and the order.
 pub(super) struct Query {
-    pub statement: Statement,
+    pub sql: String,
+    pub values: Vec<Value>,
     paged: Paged,
 }
 
 impl Store {
-    /// A page of models, and the token that continues it.
+    /// A page of models, each with the newest version of each stage, and the token that
+    /// continues it.
     ///
     /// # Errors
     /// A token of another list; the database's.
     pub async fn ordered_models(
         &self,
         asked: &OrderedPage,
-    ) -> Result<(Vec<Model>, Option<String>)> {
+    ) -> Result<(Vec<(Model, Vec<ModelVersion>)>, Option<String>)> {
         let mut values = Values::new(self.sql.backend());
         let mut conditions = asked.conditions(&mut values);
         conditions.push(search::models(&asked.filter, &mut values));
@@ -68,14 +71,15 @@ impl Store {
         if !columns.iter().any(|column| column.sql == "m.name") {
             columns.push(Column::new("m.name", true, Kind::Text));
         }
-        let from = format!("SELECT {MODEL_COLUMNS}#KEYS FROM model m");
-        let query = query(asked, &from, conditions, columns, values)?;
-        let (rows, token) = self.answered(asked, query).await?;
-        let rows: std::result::Result<Vec<_>, _> =
-            rows.iter().map(|row| ModelRow::from_query_result(row, "")).collect();
-        let mut found: Vec<Model> =
-            rows.map_err(db_error)?.into_iter().map(ModelRow::into_model).collect();
-        self.fill_models(&mut found).await?;
+        let query = query(asked, ("m.id", "model m"), conditions, columns, values)?;
+        let columns = query.paged.columns.clone();
+        let json = &whole(self.sql.backend()).model_with_latest;
+        let rows: Vec<WithLatest> = self.listed(asked, query, json, OF_MODELS).await?;
+        let found = rows.into_iter().map(into_whole_model);
+        let mut found = found.collect::<std::result::Result<Vec<_>, _>>()?;
+        let token = cut(&mut found, asked.limit, &asked.list, |(model, _)| {
+            Ok(columns.iter().map(|column| model_key(model, column)).collect())
+        })?;
         Ok((found, token))
     }
 
@@ -88,12 +92,13 @@ impl Store {
         asked: &OrderedPage,
     ) -> Result<(Vec<ModelVersion>, Option<String>)> {
         let Some(query) = self.versions_query(asked).await? else { return Ok((Vec::new(), None)) };
-        let (rows, token) = self.answered(asked, query).await?;
-        let rows: std::result::Result<Vec<_>, _> =
-            rows.iter().map(|row| VersionRow::from_query_result(row, "")).collect();
-        let found = rows.map_err(db_error)?.into_iter().map(VersionRow::into_version);
-        let mut found = found.collect::<std::result::Result<Vec<_>, _>>()?;
-        self.fill_versions(&mut found).await?;
+        let columns = query.paged.columns.clone();
+        let json = &whole(self.sql.backend()).version;
+        let rows = self.listed(asked, query, json, OF_VERSIONS).await?;
+        let mut found = into_versions(rows)?;
+        let token = cut(&mut found, asked.limit, &asked.list, |version| {
+            Ok(columns.iter().map(|column| version_key(version, column)).collect())
+        })?;
         Ok((found, token))
     }
 
@@ -129,10 +134,8 @@ impl Store {
                 columns.push(Column::new(sql, ascending, kind));
             }
         }
-        let from = format!(
-            "SELECT {VERSION_COLUMNS}#KEYS FROM version v JOIN model m ON m.id = v.model_id"
-        );
-        query(asked, &from, conditions, columns, values).map(Some)
+        let from = ("v.id", "version v JOIN model m ON m.id = v.model_id");
+        query(asked, from, conditions, columns, values).map(Some)
     }
 
     async fn model_id(&self, namespace: NamespaceId, name: &str) -> Result<Option<Uuid>> {
@@ -143,13 +146,21 @@ impl Store {
         Ok(row.map(|row| row.id))
     }
 
-    async fn answered(
+    async fn listed<T: DeserializeOwned>(
         &self,
         asked: &OrderedPage,
-        Query { statement, paged }: Query,
-    ) -> Result<(Vec<QueryResult>, Option<String>)> {
-        let rows = self.read().query_all_raw(statement).await.map_err(db_error)?;
-        page(rows, asked.limit, &asked.list, &paged)
+        Query { sql, values, paged }: Query,
+        json: &str,
+        of: &str,
+    ) -> Result<Vec<T>> {
+        let listed = Listed {
+            json,
+            of,
+            page: sql,
+            descending: paged.columns.iter().map(|column| !column.ascending).collect(),
+            rows_max: asked.limit.saturating_add(1),
+        };
+        Ok(self.list_whole(&listed, values).await?)
     }
 
     /// The newest version of each stage of some models.
@@ -159,17 +170,37 @@ impl Store {
     pub async fn latest_versions(&self, models: &[ModelId]) -> Result<Vec<ModelVersion>> {
         let mut values = Values::new(self.sql.backend());
         let of_these = values.is_one_of("s.model_id", models.iter().map(|id| id.uuid()));
-        let sql = format!(
-            "SELECT {VERSION_COLUMNS} FROM stage_latest s \
-             JOIN version v ON v.model_id = s.model_id AND v.number = s.number \
-             JOIN model m ON m.id = v.model_id WHERE {of_these} AND v.deleted_at IS NULL \
-             ORDER BY v.number DESC"
-        );
-        let rows: Vec<VersionRow> = all(self.read(), &sql, values.all).await?;
-        let found = rows.into_iter().map(VersionRow::into_version);
-        let mut found = found.collect::<std::result::Result<Vec<_>, _>>()?;
-        self.fill_versions(&mut found).await?;
-        Ok(found)
+        let listed = Listed {
+            json: &whole(self.sql.backend()).version,
+            of: OF_VERSIONS,
+            page: format!(
+                "SELECT v.id AS id, v.number AS k0 FROM stage_latest s \
+                 JOIN version v ON v.model_id = s.model_id AND v.number = s.number \
+                 WHERE {of_these} AND v.deleted_at IS NULL"
+            ),
+            descending: vec![true],
+            // As many as there are stages.
+            rows_max: u32::MAX,
+        };
+        Ok(into_versions(self.list_whole(&listed, values.all).await?)?)
+    }
+}
+
+/// Where a model stands in an order, as its token says.
+fn model_key(model: &Model, column: &Column) -> Key {
+    match column.sql.as_str() {
+        "m.name" => Key::Text(model.name.clone()),
+        _ => Key::Integer(model.updated_at),
+    }
+}
+
+/// Where a version stands in an order, as its token says.
+fn version_key(version: &ModelVersion, column: &Column) -> Key {
+    match column.sql.as_str() {
+        "m.name" => Key::Text(version.model.clone()),
+        "v.number" => Key::Integer(version.number),
+        "v.created_at" => Key::Integer(version.created_at),
+        _ => Key::Integer(version.updated_at),
     }
 }
 
@@ -189,7 +220,7 @@ fn version_columns(orders: &[(String, bool)]) -> Vec<Column> {
 
 fn query(
     asked: &OrderedPage,
-    from: &str,
+    (id, from): (&str, &str),
     mut conditions: Vec<String>,
     columns: Vec<Column>,
     mut values: Values,
@@ -200,11 +231,10 @@ fn query(
     }
     let limit = values.add(i64::from(asked.limit) + 1);
     let sql = format!(
-        "{} WHERE {}{} LIMIT {limit}",
-        from.replace("#KEYS", &paged.select()),
+        "SELECT {id} AS id{} FROM {from} WHERE {}{} LIMIT {limit}",
+        paged.select(),
         conditions.join(" AND "),
         paged.order()
     );
-    let statement = Statement::from_sql_and_values(values.backend, sql, values.all);
-    Ok(Query { statement, paged })
+    Ok(Query { sql, values: values.all, paged })
 }

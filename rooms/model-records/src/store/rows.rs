@@ -4,44 +4,56 @@ use std::collections::BTreeMap;
 
 use ids::Id;
 use sea_orm::FromQueryResult;
+use serde::Deserialize;
 use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::codes;
 use crate::model::{Alias, Model, ModelVersion};
 
-pub const MODEL_COLUMNS: &str = "m.id, m.namespace_id, m.namespace, m.name, m.description, \
-    m.created_at, m.updated_at, m.created_by, m.deleted_at, m.latest_version, m.version_count, \
-    m.byte_count";
-
-#[derive(Debug, FromQueryResult)]
+/// The columns of [`super::whole::Whole::model`], in their order.
+#[derive(Debug, Deserialize)]
 pub struct ModelRow {
-    pub id: Uuid,
-    pub namespace_id: Uuid,
-    pub namespace: String,
-    pub name: String,
-    pub description: String,
-    pub created_at: i64,
-    pub updated_at: i64,
-    pub created_by: Uuid,
-    pub deleted_at: Option<i64>,
-    pub latest_version: i64,
-    pub version_count: i64,
-    pub byte_count: i64,
+    id: Uuid,
+    namespace_id: Uuid,
+    namespace: String,
+    name: String,
+    description: String,
+    created_at: i64,
+    updated_at: i64,
+    created_by: Uuid,
+    deleted_at: Option<i64>,
+    latest_version: i64,
+    version_count: i64,
+    byte_count: i64,
+    tags: BTreeMap<String, String>,
+    aliases: Vec<AliasTuple>,
+    stages: Vec<(String, i64)>,
+}
+
+/// Name, number, whether it is protected, when and by whom it was set.
+type AliasTuple = (String, i64, i64, i64, Uuid);
+
+fn alias((name, number, protected, set_at, set_by): AliasTuple) -> Alias {
+    Alias { name, number, protected: protected != 0, set_at, set_by: Id::from_uuid(set_by) }
 }
 
 impl ModelRow {
     pub fn into_model(self) -> Model {
+        let mut aliases: Vec<Alias> = self.aliases.into_iter().map(alias).collect();
+        aliases.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        let mut latest_by_stage = self.stages;
+        latest_by_stage.sort_unstable();
         Model {
             id: Id::from_uuid(self.id),
             namespace_id: Id::from_uuid(self.namespace_id),
             namespace: self.namespace,
             name: self.name,
             description: self.description,
-            tags: BTreeMap::new(),
-            aliases: Vec::new(),
+            tags: self.tags,
+            aliases,
             latest_version: self.latest_version,
-            latest_by_stage: Vec::new(),
+            latest_by_stage,
             version_count: self.version_count,
             byte_count: self.byte_count,
             created_at: self.created_at,
@@ -78,41 +90,70 @@ impl From<AliasRow> for Alias {
     }
 }
 
-pub const VERSION_COLUMNS: &str = "v.id, v.model_id, m.namespace_id, m.namespace, m.name AS model, \
-    v.number, v.label, v.description, v.status, v.status_message, v.stage, v.source, v.run_id, \
-    v.run_link, v.logged_model_id, v.byte_count, v.file_count, v.digest, v.scan, v.signed, \
-    v.created_at, v.updated_at, v.created_by, v.deleted_at";
+/// A model and the newest version of each of its stages.
+pub type WithLatest = (ModelRow, Vec<VersionRow>);
 
-#[derive(Debug, FromQueryResult)]
+/// The newest version first.
+///
+/// # Errors
+/// What no version has.
+pub fn into_whole_model(
+    (model, latest): WithLatest,
+) -> Result<(Model, Vec<ModelVersion>), ServiceError> {
+    let mut latest = into_versions(latest)?;
+    latest.sort_unstable_by_key(|version| std::cmp::Reverse(version.number));
+    Ok((model.into_model(), latest))
+}
+
+/// Rows as the versions that they are.
+///
+/// # Errors
+/// What no version has.
+pub fn into_versions(rows: Vec<VersionRow>) -> Result<Vec<ModelVersion>, ServiceError> {
+    rows.into_iter().map(VersionRow::into_version).collect()
+}
+
+/// The columns of [`super::whole::Whole::version`], in their order.
+#[derive(Debug, Deserialize)]
 pub struct VersionRow {
-    pub id: Uuid,
-    pub model_id: Uuid,
-    pub namespace_id: Uuid,
-    pub namespace: String,
-    pub model: String,
-    pub number: i64,
-    pub label: Option<String>,
-    pub description: String,
-    pub status: i16,
-    pub status_message: String,
-    pub stage: String,
-    pub source: String,
-    pub run_id: String,
-    pub run_link: String,
-    pub logged_model_id: String,
-    pub byte_count: i64,
-    pub file_count: i64,
-    pub digest: Option<Vec<u8>>,
-    pub scan: i16,
-    pub signed: bool,
-    pub created_at: i64,
-    pub updated_at: i64,
-    pub created_by: Uuid,
-    pub deleted_at: Option<i64>,
+    id: Uuid,
+    model_id: Uuid,
+    namespace_id: Uuid,
+    namespace: String,
+    model: String,
+    number: i64,
+    label: Option<String>,
+    description: String,
+    status: i16,
+    status_message: String,
+    stage: String,
+    source: String,
+    run_id: String,
+    run_link: String,
+    logged_model_id: String,
+    byte_count: i64,
+    file_count: i64,
+    /// In hex; SQLite writes an empty text for none.
+    digest: Option<String>,
+    scan: i16,
+    signed: i64,
+    created_at: i64,
+    updated_at: i64,
+    created_by: Uuid,
+    deleted_at: Option<i64>,
+    tags: BTreeMap<String, String>,
+    flavors: Vec<String>,
+    aliases: Vec<String>,
 }
 
 impl VersionRow {
-    pub fn into_version(self) -> Result<ModelVersion, ServiceError> {
+    pub fn into_version(mut self) -> Result<ModelVersion, ServiceError> {
+        self.flavors.sort_unstable();
+        self.aliases.sort_unstable();
+        let digest = self.digest.filter(|digest| !digest.is_empty()).map(hex::decode);
+        let digest = digest.transpose().map_err(|error| {
+            ServiceError::internal("a version's digest is none").caused_by(error)
+        })?;
         Ok(ModelVersion {
             id: Id::from_uuid(self.id),
             model_id: Id::from_uuid(self.model_id),
@@ -129,14 +170,14 @@ impl VersionRow {
             run_id: self.run_id,
             run_link: self.run_link,
             logged_model_id: self.logged_model_id,
-            flavors: Vec::new(),
-            tags: BTreeMap::new(),
-            aliases: Vec::new(),
+            flavors: self.flavors,
+            tags: self.tags,
+            aliases: self.aliases,
             byte_count: self.byte_count,
             file_count: self.file_count,
-            digest: self.digest,
+            digest,
             scan: codes::verdict(self.scan)?,
-            signed: self.signed,
+            signed: self.signed != 0,
             created_at: self.created_at,
             updated_at: self.updated_at,
             created_by: Id::from_uuid(self.created_by),

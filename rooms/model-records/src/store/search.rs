@@ -7,8 +7,9 @@ use sea_orm::{DbBackend, FromQueryResult};
 use service_error::ServiceError;
 use uuid::Uuid;
 
-use super::rows::{VERSION_COLUMNS, VersionRow};
+use super::rows::into_versions;
 use super::sql::{Values, all, head};
+use super::whole::{Listed, OF_VERSIONS, whole};
 use super::{Store, VisibleRows};
 use crate::model::ModelVersion;
 
@@ -69,17 +70,23 @@ impl Store {
             })
             .collect();
         let limit = values.add(i64::from(page.limit));
+        let keys =
+            columns.iter().enumerate().map(|(at, (column, _))| format!(", {column} AS k{at}"));
         let sql = format!(
-            "SELECT {VERSION_COLUMNS} FROM version v JOIN model m ON m.id = v.model_id \
+            "SELECT v.id AS id{} FROM version v JOIN model m ON m.id = v.model_id \
              WHERE {} ORDER BY {} LIMIT {limit}",
+            keys.collect::<String>(),
             conditions.join(" AND "),
             order.join(", ")
         );
-        let rows: Vec<VersionRow> = all(self.read(), &sql, values.all).await?;
-        let mut found =
-            rows.into_iter().map(VersionRow::into_version).collect::<Result<Vec<_>, _>>()?;
-        self.fill_versions(&mut found).await?;
-        Ok(found)
+        let listed = Listed {
+            json: &whole(self.sql.backend()).version,
+            of: OF_VERSIONS,
+            page: sql,
+            descending: columns.iter().map(|(_, reversed)| *reversed != page.descending).collect(),
+            rows_max: page.limit,
+        };
+        into_versions(self.list_whole(&listed, values.all).await?)
     }
 
     /// The most frequent values of a field over the versions of a search.

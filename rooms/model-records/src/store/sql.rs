@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, QueryResult, Statement, Value};
+use serde::de::DeserializeOwned;
 use service_error::ServiceError;
 use sql_store::db_error;
 use uuid::Uuid;
@@ -64,6 +65,38 @@ pub async fn number<C: ConnectionTrait>(
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
     let row: Option<QueryResult> = db.query_one_raw(statement).await.map_err(db_error)?;
     row.map_or(Ok(None), |row| row.try_get_by_index::<Option<i64>>(0).map_err(db_error))
+}
+
+/// What a query's rows hold as JSON in their first column.
+pub async fn parsed<T: DeserializeOwned, C: ConnectionTrait>(
+    db: &C,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Vec<T>, ServiceError> {
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    let rows = db.query_all_raw(statement).await.map_err(db_error)?;
+    rows.iter().filter_map(|row| json_of(row).transpose()).collect()
+}
+
+/// The same of a query that answers one row or none.
+pub async fn parsed_one<T: DeserializeOwned, C: ConnectionTrait>(
+    db: &C,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Option<T>, ServiceError> {
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    let row = db.query_one_raw(statement).await.map_err(db_error)?;
+    row.map_or(Ok(None), |row| json_of(&row))
+}
+
+fn json_of<T: DeserializeOwned>(row: &QueryResult) -> Result<Option<T>, ServiceError> {
+    let text: Option<String> = row.try_get_by_index(0).map_err(db_error)?;
+    let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+    parsed.map_err(|error| {
+        ServiceError::internal("the database answered what was not expected")
+            .reason("DATABASE_DEFECT")
+            .caused_by(error)
+    })
 }
 
 /// Values of a statement that is put together, numbered as they come.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::ordered::OrderedPage;
 use super::sql::{execute, number};
 use super::*;
+use crate::model::VersionRef;
 
 /// Versions of the model `large`, and of another namespace's beside it.
 const MANY: i64 = 10_000;
@@ -134,8 +135,8 @@ impl Full {
             DbBackend::Postgres => ("EXPLAIN", "QUERY PLAN"),
             _ => ("EXPLAIN QUERY PLAN", "detail"),
         };
-        let mut statement: Statement = query.statement;
-        statement.sql = format!("{explain} {}", statement.sql);
+        let sql = format!("{explain} {}", query.sql);
+        let statement = Statement::from_sql_and_values(self.backend(), sql, query.values);
         let rows = self.store.read().query_all_raw(statement).await.unwrap();
         rows.iter().map(|row| row.try_get("", column).unwrap()).collect()
     }
@@ -193,20 +194,99 @@ async fn pages_by_an_index_are_the_namespaces_versions_each_once() {
     let dir = tempfile::tempdir().unwrap();
     for sql in sql_store::testing::databases(dir.path()).await.unwrap() {
         let full = Full::on(&sql).await;
-        let mut page = OrderedPage { limit: 3_000, ..full.page(Vec::new(), false) };
+        // A short page is one row of SQLite's, a long one a row for each of its own.
+        for limit in [250, 3_000] {
+            let page = OrderedPage { limit, ..full.page(Vec::new(), false) };
+            let seen = full.all_of(page).await;
+            assert_eq!(seen.len(), usize::try_from(MANY + 2 * SMALL).unwrap());
+            let newest_first = |a: &(i64, String, i64), b: &(i64, String, i64)| {
+                b.0.cmp(&a.0).then(a.1.cmp(&b.1)).then(b.2.cmp(&a.2))
+            };
+            assert!(seen.is_sorted_by(|a, b| newest_first(a, b).is_lt()), "{limit}");
+        }
+    }
+}
+
+/// What hangs on a model and on its versions, however they are read.
+#[tokio::test]
+async fn a_model_and_its_versions_come_with_all_that_hangs_on_them() {
+    let dir = tempfile::tempdir().unwrap();
+    for sql in sql_store::testing::databases(dir.path()).await.unwrap() {
+        let (store, objects) = opened(&sql).await;
+        store.migrate().await.unwrap();
+        let full = Full { store, namespace: NamespaceId::new(), _objects: objects };
+        let bare = full.model(full.namespace.uuid(), "bare").await;
+        let model = full.model(full.namespace.uuid(), "m").await;
+        full.versions(model, 3, Some(full.namespace.uuid())).await;
+        full.hang(model).await;
+        let (found, latest) =
+            full.store.find_model_with_latest(full.namespace, "m").await.unwrap().unwrap();
+        assert_eq!(found.tags, [("k".to_owned(), ODD.to_owned())].into());
+        let aliases: Vec<_> =
+            found.aliases.iter().map(|it| (it.name.as_str(), it.number, it.protected)).collect();
+        assert_eq!(aliases, [("a", 2, true), ("z", 2, false)]);
+        assert_eq!(found.latest_by_stage, [("None".to_owned(), 3), ("Prod".to_owned(), 2)]);
+        assert_eq!(latest.iter().map(|it| it.number).collect::<Vec<_>>(), [3, 2]);
+        let second = &latest[1];
+        assert_eq!(second.tags, [("k".to_owned(), ODD.to_owned())].into());
+        assert_eq!(second.flavors, ["onnx", "torch"]);
+        assert_eq!(second.aliases, ["a", "z"]);
+        assert_eq!((second.digest.as_deref(), second.signed), (Some(&[0, 255][..]), true));
+        assert_eq!((latest[0].digest.as_deref(), latest[0].label.as_deref()), (None, None));
+        for which in [
+            VersionRef::Number(2),
+            VersionRef::Alias("a".to_owned()),
+            VersionRef::Stage("Prod".to_owned()),
+        ] {
+            let named = full.store.find_version_of(full.namespace, "m", &which).await.unwrap();
+            assert_eq!(named.as_ref(), Some(second), "{which}");
+            let by_id = full.store.find_version(found.id, &which).await.unwrap();
+            assert_eq!(by_id.as_ref(), Some(second), "{which}");
+        }
+        let page = full.page(Vec::new(), true);
+        let named = OrderedPage { orders: vec![("name".to_owned(), false)], ..page };
+        let (models, _) = full.store.ordered_models(&named).await.unwrap();
+        assert_eq!(models[0], (found, latest));
+        assert_eq!(
+            (models[1].0.id.uuid(), models[1].0.tags.len(), models[1].1.len()),
+            (bare, 0, 0)
+        );
+    }
+}
+
+/// What JSON has to escape.
+const ODD: &str = "\"\\\u{1}\n😀\u{2028}";
+
+impl Full {
+    /// Tags, aliases and stages of a model, and all of its second version.
+    async fn hang(&self, model: Uuid) {
+        let tx = self.store.sql.begin().await.unwrap();
+        let second = "(SELECT id FROM version WHERE model_id = $1 AND number = 2)";
+        let odd = || sea_orm::Value::from(ODD);
+        for (sql, values) in [
+            ("INSERT INTO model_tag VALUES ($1, 'k', $2, '')".to_owned(), vec![odd()]),
+            (format!("INSERT INTO version_tag VALUES ({second}, 'k', $2, '')"), vec![odd()]),
+            (format!("INSERT INTO version_flavor VALUES ({second}, 'torch'), ({second}, 'onnx')"), vec![]),
+            ("INSERT INTO alias VALUES ($1, 'z', 2, 1 = 0, 5, $1, 1), ($1, 'a', 2, 1 = 1, 5, $1, 1)".to_owned(), vec![]),
+            ("INSERT INTO stage_latest VALUES ($1, 'Prod', 2), ($1, 'None', 3)".to_owned(), vec![]),
+            ("UPDATE version SET digest = $2, signed = (1 = 1) WHERE model_id = $1 AND number = 2".to_owned(), vec![vec![0_u8, 255].into()]),
+        ] {
+            let all = std::iter::once(model.into()).chain(values);
+            execute(&tx, &sql, all).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+    }
+
+    /// A list's versions, page after page.
+    async fn all_of(&self, mut page: OrderedPage) -> Vec<(i64, String, i64)> {
         let mut seen = Vec::new();
         loop {
-            let (found, token) = full.store.ordered_versions(&page).await.unwrap();
-            assert!(found.iter().all(|version| version.namespace_id == full.namespace));
+            let (found, token) = self.store.ordered_versions(&page).await.unwrap();
+            assert!(found.iter().all(|version| version.namespace_id == self.namespace));
             seen.extend(found.into_iter().map(|one| (one.updated_at, one.model, one.number)));
-            let Some(token) = token else { break };
+            let Some(token) = token else { return seen };
             page.page_token = token;
         }
-        assert_eq!(seen.len(), usize::try_from(MANY + 2 * SMALL).unwrap());
-        let newest_first = |a: &(i64, String, i64), b: &(i64, String, i64)| {
-            b.0.cmp(&a.0).then(a.1.cmp(&b.1)).then(b.2.cmp(&a.2))
-        };
-        assert!(seen.is_sorted_by(|a, b| newest_first(a, b).is_lt()));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rows of versions.
 
-use ids::{ModelId, ModelVersionId, PrincipalId};
+use ids::{ModelId, ModelVersionId, NamespaceId, PrincipalId};
 use jobs::{NewJob, Owner};
 use sea_orm::{DatabaseTransaction, FromQueryResult, Value};
 use service_error::ServiceError;
@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::events::{self, Place};
 use super::models::{hold_model, lock_model, recount};
-use super::rows::{VERSION_COLUMNS, VersionRow};
+use super::rows::VersionRow;
 use super::sql::{execute, execute_or, head, insert_all, number, one};
+use super::whole::whole;
 use super::{Store, blobs, data, files, tags, uploads};
 use crate::model::version::STAGE_NONE;
 use crate::model::{
@@ -116,6 +117,40 @@ impl Store {
         self.version_where(&condition, value).await
     }
 
+    /// The live version that a request means, of the live model of a name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn find_version_of(
+        &self,
+        namespace: NamespaceId,
+        name: &str,
+        which: &VersionRef,
+    ) -> Result<Option<ModelVersion>, ServiceError> {
+        let mut values: Vec<Value> = vec![namespace.uuid().into(), name.into()];
+        let (join, number) = match which {
+            VersionRef::Number(number) => {
+                values.push((*number).into());
+                ("", "$3")
+            }
+            VersionRef::Latest => ("", "m.latest_version"),
+            VersionRef::Alias(alias) => {
+                values.push(alias.clone().into());
+                ("JOIN alias a ON a.model_id = m.id AND a.name = $3", "a.number")
+            }
+            VersionRef::Stage(stage) => {
+                values.push(stage.clone().into());
+                ("JOIN stage_latest a ON a.model_id = m.id AND a.stage = $3", "a.number")
+            }
+        };
+        let from = format!(
+            "model m {join} JOIN version v ON v.model_id = m.id AND v.number = {number} \
+             WHERE m.namespace_id = $1 AND m.name = $2 AND m.deleted_at IS NULL \
+             AND v.deleted_at IS NULL"
+        );
+        self.version_from(&from, values).await
+    }
+
     /// A version by its number, live or deleted.
     ///
     /// # Errors
@@ -146,14 +181,18 @@ impl Store {
         condition: &str,
         values: Vec<Value>,
     ) -> Result<Option<ModelVersion>, ServiceError> {
-        let sql = format!(
-            "SELECT {VERSION_COLUMNS} FROM version v JOIN model m ON m.id = v.model_id WHERE {condition}"
-        );
-        let row: Option<VersionRow> = one(self.read(), &sql, values).await?;
-        let mut found: Vec<ModelVersion> =
-            row.into_iter().map(VersionRow::into_version).collect::<Result<_, _>>()?;
-        self.fill_versions(&mut found).await?;
-        Ok(found.pop())
+        let from = format!("version v JOIN model m ON m.id = v.model_id WHERE {condition}");
+        self.version_from(&from, values).await
+    }
+
+    async fn version_from(
+        &self,
+        from: &str,
+        values: Vec<Value>,
+    ) -> Result<Option<ModelVersion>, ServiceError> {
+        let json = &whole(self.sql.backend()).version;
+        let found = self.find_whole(json, from, values).await?;
+        found.map(VersionRow::into_version).transpose()
     }
 
     /// Changes a version's description or label.
