@@ -293,7 +293,7 @@ def main():
         if chosen.upload_gib:
             big_upload(chosen.binary, chosen.upload_gib)
         if server:
-            server.server.cleanup()
+            server.stop()
 
 
 if __name__ == "__main__":

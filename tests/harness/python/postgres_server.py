@@ -22,8 +22,12 @@ class Postgres:
 
     def __init__(self, place, extension=None):
         programs = installed_with(extension) if extension else None
-        server = Installed(place, programs) if programs else wheel(place)
-        self.host, self.run = server.host, server.run
+        self.server = Installed(place, programs) if programs else wheel(place)
+        self.host, self.run = self.server.host, self.server.run
+
+    def stop(self):
+        """Before its directory goes; else it ends with this process."""
+        self.server.cleanup()
 
     def database(self):
         """What follows the scheme and the user in the URL of a new database."""
@@ -71,7 +75,7 @@ class Installed:
         command = [programs / "postgres", "-D", data, "-c", "listen_addresses=", "-k", place]
         self.server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL, cwd="/", **self.user)
-        atexit.register(self.stop)
+        atexit.register(self.cleanup)
         self.program("pg_isready", "-q", "-h", self.host, attempts=100)
 
     def program(self, name, *args, attempts=1):
@@ -83,7 +87,7 @@ class Installed:
             time.sleep(0.1 if attempt + 1 < attempts else 0)
         raise RuntimeError(f"{name} ended with {done.returncode}")
 
-    def stop(self):
+    def cleanup(self):
         """Its directory may be gone by now, and it does not need it."""
         self.server.send_signal(signal.SIGINT)
         self.server.wait(timeout=30)
