@@ -44,7 +44,8 @@ fn equal_files_are_those_of_an_oracle() {
     let mut wanted: Vec<Vec<String>> =
         truth.values().filter(|paths| paths.len() > 1).cloned().collect();
     wanted.iter_mut().for_each(|paths| paths.sort());
-    (mine.sort(), wanted.sort());
+    mine.sort();
+    wanted.sort();
     assert_eq!(mine, wanted);
     assert!(found.groups.is_sorted_by(|a, b| a.wasted() >= b.wasted()));
     for group in &found.groups {
