@@ -9,8 +9,8 @@ use serde::Serialize;
 use service_error::ServiceError;
 
 use super::super::Context;
+use super::find::groups_table;
 use crate::failure::Failure;
-use crate::output::text_table;
 
 /// What could not be read is told by its name so often.
 const PROBLEMS_TOLD: usize = 10;
@@ -113,21 +113,15 @@ fn shown(root: &str, group: EqualFiles) -> Group {
 }
 
 fn people(answer: &Answer) -> String {
-    let rows = answer.groups.iter().flat_map(|group| {
-        group.entries.iter().enumerate().map(|(nth, entry)| {
-            let first = |text: String| if nth == 0 { text } else { String::new() };
-            vec![
-                first(group.wasted_bytes.to_string()),
-                first(group.size.to_string()),
-                entry.path.clone(),
-            ]
-        })
+    let groups = answer.groups.iter().map(|group| {
+        let paths = group.entries.iter().map(|entry| entry.path.as_str()).collect();
+        (group.wasted_bytes, group.size, paths)
     });
-    let table = text_table(&["wasted", "size", "path"], rows);
-    format!(
-        "{table}\n{} groups, {} files, {} bytes wasted",
+    let totals = format!(
+        "{} groups, {} files, {} bytes wasted",
         answer.group_count, answer.file_count, answer.wasted_bytes
-    )
+    );
+    groups_table(groups, &totals)
 }
 
 #[cfg(test)]

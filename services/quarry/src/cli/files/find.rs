@@ -374,21 +374,33 @@ impl DuplicatesCommand {
 }
 
 fn people(answer: &wire::ListDuplicatesResponse) -> String {
-    let rows = answer.groups.iter().flat_map(|group| {
-        group.entries.iter().enumerate().map(|(nth, entry)| {
-            let first = |text: String| if nth == 0 { text } else { String::new() };
-            vec![
-                first(group.wasted_bytes.to_string()),
-                first(group.size.to_string()),
-                entry.path.clone(),
-            ]
-        })
+    let groups = answer.groups.iter().map(|group| {
+        let paths = group.entries.iter().map(|entry| entry.path.as_str()).collect();
+        (group.wasted_bytes, group.size, paths)
     });
-    let table = text_table(&["wasted", "size", "path"], rows);
-    format!(
-        "{table}\n{} groups, {} files, {} bytes wasted",
+    let totals = format!(
+        "{} groups, {} files, {} bytes wasted",
         answer.group_count, answer.file_count, answer.wasted_bytes
-    )
+    );
+    groups_table(groups, &totals)
+}
+
+/// Groups of equal files, each as what it wastes, the size of a file and their paths.
+pub(super) fn groups_table<'a>(
+    groups: impl Iterator<Item = (i64, i64, Vec<&'a str>)>,
+    totals: &str,
+) -> String {
+    let rows = groups.flat_map(|(wasted, size, paths)| {
+        let first = move |nth: usize, number: i64| match nth {
+            0 => number.to_string(),
+            _ => String::new(),
+        };
+        let row = move |(nth, path): (usize, &str)| {
+            vec![first(nth, wasted), first(nth, size), path.to_owned()]
+        };
+        paths.into_iter().enumerate().map(row)
+    });
+    format!("{}\n{totals}", text_table(&["wasted", "size", "path"], rows))
 }
 
 /// How much lies below a directory.
