@@ -29,6 +29,8 @@ const QUEUE: usize = 4;
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The longest pause after a stream that the server welcomed: it is there.
+const PAUSE_MAX_WELCOMED: Duration = Duration::from_secs(2);
 
 /// What an agent is told by its user.
 #[derive(Debug, Clone)]
@@ -59,6 +61,8 @@ pub struct Agent {
     watch: Option<Watch>,
     /// Something changed since the last scan began.
     is_dirty: bool,
+    /// The server has welcomed this stream.
+    is_welcome: bool,
 }
 
 /// The scan that is under way, across streams.
@@ -102,6 +106,7 @@ impl Agent {
             last_wish: None,
             watch: None,
             is_dirty: false,
+            is_welcome: false,
         }
     }
 
@@ -120,6 +125,7 @@ impl Agent {
         }
         loop {
             let acknowledged = self.scanned;
+            self.is_welcome = false;
             let ended = tokio::select! {
                 ended = self.stream() => ended,
                 () = stop.cancelled() => return Ok(()),
@@ -131,8 +137,8 @@ impl Agent {
                 }
                 Ok(End::Broken(failure)) | Err(failure) => return Err(failure),
             }
-            pause =
-                if self.scanned > acknowledged { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            let longest = if self.is_welcome { PAUSE_MAX_WELCOMED } else { PAUSE_MAX };
+            pause = if self.scanned > acknowledged { PAUSE_MIN } else { (pause * 2).min(longest) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return Ok(()),
@@ -166,7 +172,7 @@ impl Agent {
             generation: self.state.generation,
         };
         self.state.sent = 0;
-        let talk = Talk { say, seq: 0, credits: 1, welcome: false };
+        let talk = Talk { say, seq: 0, credits: 1 };
         if talk.send(Say::Hello(hello)).await.is_err() {
             return Ok(End::Broken(gone()));
         }
@@ -266,7 +272,7 @@ impl Agent {
     /// Sends what has not gone out on this stream yet.
     async fn send_more(&mut self, talk: &mut Talk) {
         while self.state.sent < self.state.unacknowledged.len().min(talk.credits)
-            && talk.is_welcome()
+            && self.is_welcome
         {
             let message = self.state.unacknowledged[self.state.sent].clone();
             if talk.send(numbered(message, talk.seq + 1)).await.is_err() {
@@ -288,7 +294,7 @@ impl Agent {
         match told.message {
             Some(Told::Welcome(welcome)) => {
                 talk.credits = usize::try_from(welcome.credits).unwrap_or(1).clamp(1, 64);
-                talk.welcome = true;
+                self.is_welcome = true;
                 self.welcomed(welcome);
                 self.wish(talk).await;
             }
@@ -384,14 +390,9 @@ struct Talk {
     say: mpsc::Sender<wire::ConnectRequest>,
     seq: i64,
     credits: usize,
-    welcome: bool,
 }
 
 impl Talk {
-    const fn is_welcome(&self) -> bool {
-        self.welcome
-    }
-
     async fn send(&self, message: Say) -> Result<(), ()> {
         let request = wire::ConnectRequest { message: Some(message) };
         self.say.send(request).await.map_err(drop)
@@ -435,6 +436,7 @@ fn may_pass(failure: &Failure) -> bool {
     matches!(
         failure.code(),
         Code::Unavailable
+            | Code::Conflict
             | Code::DeadlineExceeded
             | Code::Cancelled
             | Code::Internal

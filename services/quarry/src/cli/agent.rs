@@ -7,6 +7,7 @@ use clap::Args;
 use files_agent::{Agent, Options};
 use files_api::v1 as wire;
 use service_error::{Code, ServiceError};
+use telemetry::TelemetrySettings;
 use tokio::task::JoinSet;
 
 use super::Context;
@@ -44,11 +45,17 @@ pub struct AgentCommand {
     /// End after one scan
     #[arg(long)]
     once: bool,
+    /// Which lines are logged on stderr, e.g. info or warn,files_agent=debug
+    #[arg(long, env = "QUARRY_TELEMETRY__LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
 }
 
 impl AgentCommand {
     /// Serves until Ctrl-C or SIGTERM.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let settings = TelemetrySettings { log: self.log.clone(), ..TelemetrySettings::default() };
+        // Nothing else tells why an agent's stream broke.
+        let _telemetry = telemetry::start(&settings, "quarry-agent")?;
         let client = context.client()?;
         let mut agents = JoinSet::new();
         for place in &self.places {
