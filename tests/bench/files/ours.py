@@ -11,16 +11,19 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 import quarry_server
 
 MEGABYTE = 1 << 20
-# A server of the machine's packages may lack pgvector, without which vectors are not served.
-ROLES = "identity,catalog,item-store,file-indexer,gateway"
+# A Postgres of the machine's packages may lack pgvector, without which vectors are not served there.
+ON_POSTGRES = {
+    "roles": "identity,catalog,item-store,model-registry,file-indexer,gateway",
+    "variables": {"QUARRY_NEIGHBOURS__VECTOR_SEARCH": "http://127.0.0.1:9"},
+}
 
 
 class Ours:
     """A platform with an empty data directory."""
 
     def __init__(self, binary, postgres=None):
-        url = postgres.url() if postgres else None
-        self.server = quarry_server.Server(executable=binary, database_url=url, roles=ROLES)
+        where = {"database_url": postgres.url(), **ON_POSTGRES} if postgres else {}
+        self.server = quarry_server.Server(executable=binary, **where)
         self.wire = http.client.HTTPConnection(self.server.address)
         self.headers = {"authorization": f"Bearer {self.server.token}", "content-type": "application/json"}
         self.channel = grpc.insecure_channel(
