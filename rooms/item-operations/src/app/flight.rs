@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use blocks::{OrderBy, ScanPlan, ScanRange};
+use blocks::{OrderBy, Position};
 use caller::Caller;
 use catalog_api::v1::ListDatasetsRequest;
 use catalog_api::v1::value::Kind;
 use cells::{is_uuid, uuid_text};
-use filter::{Filter, Pruned};
 use futures::stream::unfold;
 use futures::{Stream, StreamExt};
 use serde_json::json;
@@ -20,7 +18,8 @@ use crate::app::App;
 use crate::app::catalog::by_id;
 use crate::app::manifest::{ManifestBlock, merged};
 use crate::app::ordered::OrderedRead;
-use crate::app::reading::{Opened, filter_hash};
+use crate::app::reading::filter_hash;
+use crate::app::stored::StoredRead;
 use crate::app::watched::{Batches, Watched};
 use crate::model::{Address, FlightCriteria, ReadCommand, Ticket};
 
@@ -217,56 +216,18 @@ impl App {
             ));
         }
         let order = OrderBy::parse(&ticket.order_by)?;
-        if !order.is_empty() {
-            let limit = ticket.limit;
-            let read = OrderedRead { filter, schema: Arc::clone(&schema), order, limit };
-            let batches = self.ordered(&caller, &opened, read).await?;
-            let watched = Watched::new(self, caller, &[opened], batches);
-            return Ok(Scan { schema, batches: watched.stream().boxed() });
-        }
-        let (plan, tail) = self.storage_order(&caller, &opened, &ticket, filter, &schema).await?;
-        let batches = with_tail(self.reader.scan(plan).boxed(), tail, ticket.limit);
+        let (columns, limit) = (Arc::clone(&schema), ticket.limit);
+        let batches = if order.is_empty() {
+            let from = Position { block: ticket.first_block, row: 0 };
+            let end = ticket.first_block.saturating_add(ticket.block_count);
+            let read = StoredRead { filter, schema: columns, from, end, limit };
+            self.stored(&caller, &opened, read).await?
+        } else {
+            let read = OrderedRead { filter, schema: columns, order, limit };
+            self.ordered(&caller, &opened, read).await?
+        };
         let watched = Watched::new(self, caller, &[opened], batches);
         Ok(Scan { schema, batches: watched.stream().boxed() })
-    }
-
-    /// What to read of blocks for a ticket, and the rows of the delta that follow.
-    async fn storage_order(
-        &self,
-        caller: &Caller,
-        opened: &Opened,
-        ticket: &Ticket,
-        filter: Option<Arc<Filter>>,
-        schema: &SchemaRef,
-    ) -> Result<(ScanPlan, Option<RecordBatch>), ServiceError> {
-        let view = self.view(caller, opened).await?;
-        let end = ticket.first_block.saturating_add(ticket.block_count);
-        let tail = match end > view.blocks.len() {
-            true => view.tail_batch(filter.as_deref(), schema)?,
-            false => None,
-        };
-        let end = end.min(view.blocks.len());
-        let blocks = view.blocks.get(ticket.first_block..end).unwrap_or_default();
-        let wanted = blocks
-            .iter()
-            .filter(|block| filter.as_ref().is_none_or(|f| block.prune(f) != Pruned::None));
-        let plan = ScanPlan {
-            ranges: wanted
-                .map(|block| ScanRange {
-                    location: block.rows.location.clone(),
-                    rows: 0..block.rows.location.row_count,
-                    deleted: block.rows.deleted.clone(),
-                })
-                .collect(),
-            schema: Arc::clone(schema),
-            dataset_schema: Arc::clone(&opened.schema),
-            filter,
-            limit: ticket.limit,
-            batch_bytes: self.settings.flight.batch_bytes.max(1),
-            tally: Arc::default(),
-            table_rows: Some(view.row_count),
-        };
-        Ok((plan, tail))
     }
 
     /// What the action `quarry.describe` answers, as JSON.
@@ -331,21 +292,6 @@ fn bound_text(kind: Kind) -> serde_json::Value {
         Kind::TimestampValue(at) => json!(at.to_string()),
         Kind::ListValue(_) | Kind::StructValue(_) => serde_json::Value::Null,
     }
-}
-
-/// The rows of blocks, then those of the delta, at most `limit` of them.
-fn with_tail(blocks: Batches, tail: Option<RecordBatch>, limit: Option<u64>) -> Batches {
-    let Some(tail) = tail else { return blocks };
-    let all = blocks.chain(futures::stream::once(std::future::ready(Ok(tail))));
-    let mut left = limit.unwrap_or(u64::MAX);
-    all.map(move |batch| {
-        batch.map(|batch| {
-            let rows = usize::try_from(left).unwrap_or(usize::MAX).min(batch.num_rows());
-            left -= rows as u64;
-            batch.slice(0, rows)
-        })
-    })
-    .boxed()
 }
 
 /// How many blocks hold the first `limit` rows.

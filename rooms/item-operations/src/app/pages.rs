@@ -30,11 +30,11 @@ const PAGE_TOKEN: &str = "page_token";
 const LIST: &str = "quarry.items.v1.ItemsService/ListItems";
 
 /// Where a page begins, and in which list.
-struct Start {
-    opened: Opened,
-    filter: Option<Arc<Filter>>,
-    schema: SchemaRef,
-    order: Vec<OrderBy>,
+pub struct Start {
+    pub opened: Opened,
+    pub filter: Option<Arc<Filter>>,
+    pub schema: SchemaRef,
+    pub order: Vec<OrderBy>,
     columns_hash: String,
     order_hash: String,
     place: Place,
@@ -223,7 +223,12 @@ impl App {
         take_record_batch(&batch, &order).map_err(failed)
     }
 
-    async fn start(&self, caller: &Caller, request: &ListRequest) -> Result<Start, ServiceError> {
+    /// Where the page that is asked for begins.
+    pub async fn start(
+        &self,
+        caller: &Caller,
+        request: &ListRequest,
+    ) -> Result<Start, ServiceError> {
         let rows = &request.rows;
         let columns: Vec<&str> = rows.columns.iter().map(String::as_str).collect();
         let columns_hash = hash_of(&columns);
@@ -295,6 +300,17 @@ impl App {
 }
 
 impl Start {
+    /// The first row of all that follow in storage order.
+    pub fn row_after(&self) -> Result<Position, ServiceError> {
+        let Some(at) = self.place.at else { return Ok(Position { block: 0, row: 0 }) };
+        if self.place.back || !self.order.is_empty() {
+            let message = "is of a list in an order or of the page before; an export goes on from \
+                a next page in storage order only";
+            return Err(ServiceError::invalid(PAGE_TOKEN, message).reason("PAGE_TOKEN_INVALID"));
+        }
+        Ok(at)
+    }
+
     /// The border behind a row.
     fn after(&self, row: Ranked) -> Place {
         let Ranked { rank, position } = row;

@@ -59,14 +59,16 @@ impl View {
 }
 
 impl View {
-    /// The tail's rows that pass, in the columns of a schema; `None`: there are
-    /// none.
+    /// The tail's rows from one on that pass, in the columns of a schema; `None`:
+    /// there are none.
     pub fn tail_batch(
         &self,
         filter: Option<&filter::Filter>,
         schema: &SchemaRef,
+        from: u64,
     ) -> Result<Option<RecordBatch>, ServiceError> {
-        let rows = self.tail_rows(filter)?;
+        let mut rows = self.tail_rows(filter)?;
+        rows.retain(|row| *row as u64 >= from);
         let Some(tail) = self.tail.as_ref().filter(|_| !rows.is_empty()) else {
             return Ok(None);
         };

@@ -1,14 +1,16 @@
 //! `quarry.items.v1.ItemsService`.
 
+use futures::stream::{self, BoxStream, StreamExt};
 use items_api::v1::items_service_server::ItemsService;
 use items_api::v1::{
-    CountItemsRequest, CountItemsResponse, GetItemRequest, GetItemResponse, GetStatisticsRequest,
-    GetStatisticsResponse, ListItemsRequest, ListItemsResponse,
+    CountItemsRequest, CountItemsResponse, ExportItemsRequest, ExportItemsResponse, GetItemRequest,
+    GetItemResponse, GetStatisticsRequest, GetStatisticsResponse, ListItemsRequest,
+    ListItemsResponse,
 };
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use crate::app::{App, ListRequest, RowsRequest};
+use crate::app::{App, Export, ExportRequest, ListRequest, RowsRequest};
 use crate::model::Address;
 
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ impl ItemsGrpc {
 
 #[tonic::async_trait]
 impl ItemsService for ItemsGrpc {
+    type ExportItemsStream = BoxStream<'static, Result<ExportItemsResponse, Status>>;
+
     async fn list_items(
         &self,
         request: Request<ListItemsRequest>,
@@ -52,6 +56,27 @@ impl ItemsService for ItemsGrpc {
             previous_page_token: page.previous_page_token,
             version: page.version,
         }))
+    }
+
+    async fn export_items(
+        &self,
+        request: Request<ExportItemsRequest>,
+    ) -> Result<Response<Self::ExportItemsStream>, Status> {
+        let caller = caller::of(&request)?;
+        let request = request.into_inner();
+        let rows = RowsRequest {
+            address: Address::new(&request.namespace, &request.dataset)?,
+            version: request.version,
+            filter: request.filter,
+            columns: request.columns,
+        };
+        let request = ExportRequest {
+            rows,
+            order_by: request.order_by,
+            page_token: request.page_token,
+            limit: request.limit,
+        };
+        Ok(Response::new(sent(self.app.export(caller, request).await?)))
     }
 
     async fn get_item(
@@ -102,4 +127,24 @@ impl ItemsService for ItemsGrpc {
         let address = Address::new(&request.namespace, &request.dataset)?;
         Ok(Response::new(self.app.statistics(&caller, &address, &request.version).await?))
     }
+}
+
+/// The columns, the rows, and how many they were: what lacks its count was cut.
+fn sent(export: Export) -> BoxStream<'static, Result<ExportItemsResponse, Status>> {
+    let Export { columns, version, rows } = export;
+    let first =
+        ExportItemsResponse { columns, version: Some(version), ..ExportItemsResponse::default() };
+    let rows = stream::unfold(Some((rows, 0)), |state| async move {
+        let (mut rows, count) = state?;
+        let none = ExportItemsResponse::default();
+        Some(match rows.next().await {
+            Some(Ok(items)) => {
+                let count = count + i64::try_from(items.len()).unwrap_or(0);
+                (Ok(ExportItemsResponse { items, ..none }), Some((rows, count)))
+            }
+            Some(Err(error)) => (Err(Status::from(error)), None),
+            None => (Ok(ExportItemsResponse { count: Some(count), ..none }), None),
+        })
+    });
+    stream::once(std::future::ready(Ok(first))).chain(rows).boxed()
 }

@@ -2,9 +2,12 @@
 
 use catalog_api::v1::Value;
 use catalog_api::v1::value::Kind;
+use futures::TryStreamExt;
+use items_api::v1::bulk_edit_items_request::Change;
+use items_api::v1::edits_service_client::EditsServiceClient;
 use items_api::v1::{
-    CountItemsRequest, GetItemRequest, GetStatisticsRequest, Item, ListItemsRequest,
-    ListItemsResponse,
+    BulkEditItemsRequest, CountItemsRequest, ExportItemsRequest, ExportItemsResponse,
+    GetItemRequest, GetStatisticsRequest, Item, ListItemsRequest, ListItemsResponse,
 };
 use service_error::{Code, ServiceError};
 
@@ -167,4 +170,104 @@ async fn counts_and_statistics_are_exact() {
     assert_eq!(width.min.as_ref().unwrap().kind, Some(Kind::IntValue(1)));
     assert_eq!(width.max.as_ref().unwrap().kind, Some(Kind::IntValue(1_999)));
     assert!(found.columns[4].min.is_none());
+}
+
+fn export(filter: &str, page_token: &str) -> ExportItemsRequest {
+    ExportItemsRequest {
+        namespace: "vision".into(),
+        dataset: "t".into(),
+        filter: filter.into(),
+        page_token: page_token.into(),
+        ..Default::default()
+    }
+}
+
+/// The rows of a whole export: columns first, the count last.
+async fn exported(
+    house: &House,
+    who: &Who,
+    request: ExportItemsRequest,
+) -> Result<Vec<Item>, ServiceError> {
+    let sent = house.items().export_items(house.by(who, request)).await?.into_inner();
+    let sent: Vec<ExportItemsResponse> = sent.map_err(ServiceError::from).try_collect().await?;
+    let (first, last) = (&sent[0], &sent[sent.len() - 1]);
+    assert!(!first.columns.is_empty() && first.version.is_some() && first.items.is_empty());
+    assert!(sent.iter().all(|message| prost::Message::encoded_len(message) < 4 << 20));
+    assert!(sent[1..].iter().all(|message| message.columns.is_empty()));
+    assert!(sent[..sent.len() - 1].iter().all(|message| message.count.is_none()));
+    let count = last.count;
+    let items: Vec<Item> = sent.into_iter().flat_map(|message| message.items).collect();
+    assert_eq!(count, i64::try_from(items.len()).ok(), "the last message counts");
+    Ok(items)
+}
+
+/// Changes some rows, which are in the delta then.
+async fn edit_some(house: &House, who: &Who) {
+    let request = BulkEditItemsRequest {
+        namespace: "vision".into(),
+        dataset: "t".into(),
+        filter: "width > 1960 OR width < 20".into(),
+        change: Some(Change::Favorite(true)),
+        ..Default::default()
+    };
+    let mut edits = EditsServiceClient::new(house.transport.clone());
+    edits.bulk_edit_items(house.by(who, request)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_all_pages_of_its_list() {
+    let house = House::with(|settings| settings.blocks.rows_max = 700).await;
+    let who = Who::admin();
+    house.put(&who, path("t"), &[rows(0..2_000)]).await.unwrap();
+    let mut next = 9_000;
+    for filter in ["", "section = \"games\"", "width > 1990 OR width = 7", "width > 100000"] {
+        // From any page on, of the snapshot that the list reads, within blocks and beyond them.
+        for size in [1, 3, 650, 1_945, 1_990] {
+            edit_some(&house, &who).await;
+            let whole = all(&house, &who, filter, 10_000, async |_| {}).await;
+            assert_eq!(exported(&house, &who, export(filter, "")).await.unwrap(), whole);
+            let limited = ExportItemsRequest { limit: 5, ..export(filter, "") };
+            let limited = exported(&house, &who, limited).await.unwrap();
+            assert_eq!(limited, whole[..whole.len().min(5)], "{filter}");
+            let first = page(&house, &who, list(filter, size, "")).await.unwrap();
+            house.put(&who, path("t"), &[rows(next..next + 1)]).await.unwrap();
+            next += 1;
+            if !first.next_page_token.is_empty() {
+                let more = exported(&house, &who, export(filter, &first.next_page_token)).await;
+                assert_eq!(more.unwrap(), whole[first.items.len()..], "{filter} after {size}");
+            }
+        }
+    }
+    let listed = ListItemsRequest { order_by: "width desc, id".into(), ..list("", 10_000, "") };
+    let listed = page(&house, &who, listed).await.unwrap().items;
+    let ordered = ExportItemsRequest { order_by: "width desc, id".into(), ..export("", "") };
+    assert_eq!(exported(&house, &who, ordered.clone()).await.unwrap(), listed);
+    let first = ListItemsRequest { order_by: "width desc, id".into(), ..list("", 10, "") };
+    let token = page(&house, &who, first).await.unwrap().next_page_token;
+    for (wrong, field) in [
+        (ExportItemsRequest { page_token: token, ..ordered.clone() }, "page_token"),
+        (export("", "nonsense"), "page_token"),
+        (ExportItemsRequest { limit: -1, ..export("", "") }, "limit"),
+        (ExportItemsRequest { columns: vec!["nothing".into()], ..export("", "") }, "columns"),
+        (ExportItemsRequest { order_by: "nothing".into(), ..ordered }, "order_by"),
+        (export("nothing = 1", ""), "filter"),
+    ] {
+        let error = exported(&house, &who, wrong).await.unwrap_err();
+        assert_eq!(error.field_name(), Some(field), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_ends_with_its_right_and_with_its_reader() {
+    let house = House::with(|settings| settings.blocks.rows_max = 700).await;
+    let (who, stranger) = (Who::admin(), Who::user());
+    house.put(&who, path("t"), &[rows(0..2_000)]).await.unwrap();
+    let error = exported(&house, &stranger, export("", "")).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound, "{error}");
+    // A reader that goes away leaves nothing behind: the next one reads.
+    for _ in 0..20 {
+        let sent = house.items().export_items(house.by(&who, export("", ""))).await.unwrap();
+        assert!(sent.into_inner().message().await.unwrap().is_some());
+    }
+    assert_eq!(exported(&house, &who, export("", "")).await.unwrap().len(), 2_000);
 }

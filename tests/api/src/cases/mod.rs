@@ -127,6 +127,7 @@ pub const CASES: &[Case] = &[
     case("sql: over JSON", |s| Box::pin(sql::over_json(s))),
     case("reads: saved filters by name", |s| Box::pin(reads::saved_filters(s))),
     case("reads: flights in an order", |s| Box::pin(reads::ordered_flights(s))),
+    case("reads: exports are the pages", |s| Box::pin(reads::exports(s))),
     case("reads: placeholders and thumbnails", |s| Box::pin(reads::placeholders(s))),
     case("reads: files by parts and by items", |s| Box::pin(reads::files_in_parts(s))),
     case("cli: import, list, count, export", |s| Box::pin(cli::round_trip(s))),

@@ -3,10 +3,12 @@
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use catalog_api::v1::GetDatasetRequest;
+use futures::TryStreamExt;
 use harness::{data, eventually, fetch_bytes, get_all, put};
 use http::Method;
 use items_api::v1::{
-    CountItemsRequest, CreateFilterRequest, ListItemsRequest, SummarizeItemsRequest,
+    CountItemsRequest, CreateFilterRequest, ExportItemsRequest, ExportItemsResponse, Item,
+    ListItemsRequest, SummarizeItemsRequest,
 };
 use options_api::v1::{Level, ResourceKind, Role};
 use serde_json::json;
@@ -132,6 +134,52 @@ pub async fn ordered_flights(stage: &Stage) {
         let rows = usize::try_from(limit.unwrap_or(ROWS)).unwrap();
         assert_eq!(ids, expected[..rows], "{limit:?}");
     }
+}
+
+/// An export is the pages of its list in messages that any client takes, with its count; over
+/// JSON it is a document a line; whoever may list it may have it.
+pub async fn exports(stage: &Stage) {
+    let ns = filled(stage).await;
+    let (filter, order) = ("width > 3000", "width desc, id");
+    for (filter, order_by) in [("", ""), (filter, ""), (filter, order)] {
+        let list = ListItemsRequest {
+            namespace: ns.clone(),
+            dataset: "rows".into(),
+            filter: filter.into(),
+            order_by: order_by.into(),
+            page_size: 10_000,
+            ..Default::default()
+        };
+        let listed = stage.admin.items().list_items(list).await.unwrap().into_inner();
+        let export = ExportItemsRequest {
+            namespace: ns.clone(),
+            dataset: "rows".into(),
+            filter: filter.into(),
+            order_by: order_by.into(),
+            ..Default::default()
+        };
+        let sent = stage.admin.items().export_items(export).await.unwrap().into_inner();
+        let sent: Vec<ExportItemsResponse> = sent.try_collect().await.unwrap();
+        assert_eq!((&sent[0].columns, sent[0].version), (&listed.columns, Some(listed.version)));
+        assert_eq!(sent.last().unwrap().count, i64::try_from(listed.items.len()).ok());
+        let items: Vec<Item> = sent.into_iter().flat_map(|message| message.items).collect();
+        assert_eq!(items, listed.items, "{filter:?} {order_by:?}");
+    }
+    let path = format!("/v1/namespaces/{ns}/datasets/rows/items:export");
+    let answer = stage.admin.get(&format!("{path}?columns=id&columns=section&limit=1200")).await;
+    assert_eq!((answer.status, answer.content_type.as_str()), (200, "application/x-ndjson"));
+    let lines: Vec<serde_json::Value> =
+        answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<_> = lines.iter().map(|line| line.get("result").unwrap_or(line)).collect();
+    assert_eq!(lines[0]["columns"][1]["name"], "section", "{}", lines[0]);
+    let count: usize = lines.iter().filter_map(|line| line["items"].as_array()).map(Vec::len).sum();
+    assert_eq!(count, 1_200);
+    assert_eq!(lines.last().unwrap()["count"], "1200");
+    let wrong = stage.admin.get(&format!("{path}?filter=width%20%3E")).await;
+    assert_eq!(wrong.status, 400, "{wrong:?}");
+    let (_, stranger) = stage.user(Role::User).await;
+    assert_eq!(stranger.get(&path).await.status, 404);
+    assert_eq!(stage.platform.anonymous().get(&path).await.status, 401);
 }
 
 /// What stands for a picture until it is there, and its thumbnail, over HTTP.
