@@ -231,6 +231,17 @@ impl Payload {
         Some(&self.fields[at].1)
     }
 
+    /// The payload with the values of some columns replaced by those of another one, which
+    /// takes away what that does not have.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_columns(&self, columns: &[String], of: &Self) -> Result<Self, PayloadError> {
+        let kept = self.fields.iter().filter(|(name, _)| !columns.contains(name));
+        let given = of.fields.iter().filter(|(name, _)| columns.contains(name));
+        Self::new(kept.chain(given).cloned().collect())
+    }
+
     /// The payload as bytes; none at all for an empty one.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

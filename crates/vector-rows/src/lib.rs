@@ -5,7 +5,7 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, Float32Type, Float64Type, Int64Type, Schema, TimeUnit,
+    DataType, Date32Type, Field, Float32Type, Float64Type, Int64Type, Schema, TimeUnit,
     TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
@@ -59,12 +59,22 @@ pub struct TextRow {
     pub payload: Result<Payload, String>,
 }
 
+/// One row without a vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PayloadRow {
+    /// The item's id; empty if it is null.
+    pub item_id: String,
+    /// Its columns.
+    pub payload: Result<Payload, String>,
+}
+
 /// Which columns are what.
 #[derive(Debug, Clone)]
 pub struct Columns {
     id: String,
+    /// Of vectors or texts; empty: of neither.
     vector: String,
-    payload: Vec<(String, PayloadType)>,
+    payload: PayloadColumns,
 }
 
 /// How a column becomes values.
@@ -74,6 +84,9 @@ struct PayloadType {
     list: bool,
     uuid: bool,
 }
+
+/// Columns that become payload.
+type PayloadColumns = Vec<(String, PayloadType)>;
 
 /// A payload a row, or what is wrong with it.
 type Payloads = Vec<Result<Payload, String>>;
@@ -90,37 +103,29 @@ impl Columns {
         vector: &str,
         payload: &[String],
     ) -> Result<(Self, Vec<String>), RowsError> {
-        let find = |name: &str| {
-            schema
-                .field_with_name(name)
-                .map_err(|_| RowsError::NoColumn { name: name.to_owned(), known: known(schema) })
-        };
-        find(id)?;
-        let field = find(vector)?;
+        column_of(schema, id)?;
+        let field = column_of(schema, vector)?;
         if !holds_vectors(field.data_type()) {
             return Err(RowsError::NoVectors(vector.to_owned(), field.data_type().clone()));
         }
-        let mut columns =
-            Self { id: id.to_owned(), vector: vector.to_owned(), payload: Vec::new() };
-        let mut left_out = Vec::new();
-        if payload.is_empty() {
-            for field in schema.fields().iter().filter(|field| field.name() != vector) {
-                match payload_type(field.data_type()) {
-                    Some(found) if field.name() != payload_index::ITEM_ID => {
-                        columns.payload.push((field.name().clone(), found));
-                    }
-                    _ => left_out.push(field.name().clone()),
-                }
-            }
-            return Ok((columns, left_out));
-        }
-        for name in payload {
-            let data_type = find(name)?.data_type();
-            let found = payload_type(data_type)
-                .ok_or_else(|| RowsError::NoPayload(name.clone(), data_type.clone()))?;
-            columns.payload.push((name.clone(), found));
-        }
-        Ok((columns, left_out))
+        let (payload, left_out) = payload_of(schema, payload, |field| field.name() == vector)?;
+        Ok((Self { id: id.to_owned(), vector: vector.to_owned(), payload }, left_out))
+    }
+
+    /// The same without vectors: columns of points that have theirs. Lists of floats are taken
+    /// for vectors, and only where they are named.
+    ///
+    /// # Errors
+    /// A column that is not there, or not of a type for its use.
+    pub fn of_payload(
+        schema: &Schema,
+        id: &str,
+        payload: &[String],
+    ) -> Result<(Self, Vec<String>), RowsError> {
+        column_of(schema, id)?;
+        let is_vector = |field: &Field| holds_floats(field.data_type());
+        let (payload, left_out) = payload_of(schema, payload, is_vector)?;
+        Ok((Self { id: id.to_owned(), vector: String::new(), payload }, left_out))
     }
 
     /// The same for a column of texts, which stays payload.
@@ -133,15 +138,11 @@ impl Columns {
         text: &str,
         payload: &[String],
     ) -> Result<(Self, Vec<String>), RowsError> {
-        let field = schema
-            .field_with_name(text)
-            .map_err(|_| RowsError::NoColumn { name: text.to_owned(), known: known(schema) })?;
+        let field = column_of(schema, text)?;
         if payload_type(field.data_type()).is_none_or(|t| t.list || t.kind != Kind::Text) {
             return Err(RowsError::NoTexts(text.to_owned(), field.data_type().clone()));
         }
-        if schema.field_with_name(id).is_err() {
-            return Err(RowsError::NoColumn { name: id.to_owned(), known: known(schema) });
-        }
+        column_of(schema, id)?;
         let mut columns = Self { id: id.to_owned(), vector: text.to_owned(), payload: Vec::new() };
         let mut left_out = Vec::new();
         for field in schema.fields() {
@@ -181,7 +182,8 @@ impl Columns {
     /// The columns that are read.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut names = vec![self.id.clone(), self.vector.clone()];
+        let mut names = vec![self.id.clone()];
+        names.extend((!self.vector.is_empty()).then(|| self.vector.clone()));
         names.extend(self.payload.iter().map(|(name, _)| name.clone()));
         names.sort();
         names.dedup();
@@ -197,6 +199,16 @@ impl Columns {
         let vectors = vectors(self.column(batch, &self.vector)?)?;
         let rows = ids.into_iter().zip(vectors).zip(payload);
         Ok(rows.map(|((item_id, vector), payload)| Row { item_id, vector, payload }).collect())
+    }
+
+    /// The rows of a batch without their vectors.
+    ///
+    /// # Errors
+    /// A batch of another schema.
+    pub fn payload_rows(&self, batch: &RecordBatch) -> Result<Vec<PayloadRow>, RowsError> {
+        let (ids, payload) = self.ids_and_payload(batch)?;
+        let rows = ids.into_iter().zip(payload);
+        Ok(rows.map(|(item_id, payload)| PayloadRow { item_id, payload }).collect())
     }
 
     fn column<'a>(&self, batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, RowsError> {
@@ -223,19 +235,70 @@ impl Columns {
     }
 }
 
+/// The item ids of a batch; nothing where they are null.
+///
+/// # Errors
+/// A batch without the column.
+pub fn item_ids(batch: &RecordBatch, id: &str) -> Result<Vec<Option<String>>, RowsError> {
+    let schema = batch.schema();
+    let at = schema
+        .index_of(id)
+        .map_err(|_| RowsError::NoColumn { name: id.to_owned(), known: known(&schema) })?;
+    texts(batch.column(at))
+}
+
+fn column_of<'a>(schema: &'a Schema, name: &str) -> Result<&'a Field, RowsError> {
+    schema
+        .field_with_name(name)
+        .map_err(|_| RowsError::NoColumn { name: name.to_owned(), known: known(schema) })
+}
+
+/// The columns that are named, or all that can be filtered by but some, and those left out.
+fn payload_of(
+    schema: &Schema,
+    named: &[String],
+    but: impl Fn(&Field) -> bool,
+) -> Result<(PayloadColumns, Vec<String>), RowsError> {
+    let mut columns = Vec::new();
+    let mut left_out = Vec::new();
+    for name in named {
+        let data_type = column_of(schema, name)?.data_type();
+        let found = payload_type(data_type)
+            .ok_or_else(|| RowsError::NoPayload(name.clone(), data_type.clone()))?;
+        columns.push((name.clone(), found));
+    }
+    if named.is_empty() {
+        for field in schema.fields().iter().filter(|field| !but(field)) {
+            match payload_type(field.data_type()) {
+                Some(found) if field.name() != payload_index::ITEM_ID => {
+                    columns.push((field.name().clone(), found));
+                }
+                _ => left_out.push(field.name().clone()),
+            }
+        }
+    }
+    Ok((columns, left_out))
+}
+
 fn known(schema: &Schema) -> String {
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).take(60).collect();
     names.join(", ")
 }
 
 fn holds_vectors(data_type: &DataType) -> bool {
+    element_of(data_type).is_some_and(|of| of.is_floating() || of.is_integer())
+}
+
+fn holds_floats(data_type: &DataType) -> bool {
+    element_of(data_type).is_some_and(DataType::is_floating)
+}
+
+fn element_of(data_type: &DataType) -> Option<&DataType> {
     match data_type {
         DataType::FixedSizeList(element, _)
         | DataType::List(element)
-        | DataType::LargeList(element) => {
-            element.data_type().is_floating() || element.data_type().is_integer()
-        }
-        _ => false,
+        | DataType::LargeList(element) => Some(element.data_type()),
+        _ => None,
     }
 }
 

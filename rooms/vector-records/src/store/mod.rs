@@ -24,7 +24,7 @@ use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings, SqlStore, db_error};
 
 pub use images::ImagePoint;
-pub use points::{NewPoint, Written};
+pub use points::{ColumnsSet, NewPoint, Written};
 pub use spaces::Visible;
 
 use migration::Migrator;

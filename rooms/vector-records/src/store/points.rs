@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ann::Settings;
-use payload_index::{ColumnType, Kind};
+use payload_index::{ColumnType, Kind, PAYLOAD_BYTES_MAX, Payload};
 use sea_orm::{DatabaseTransaction, Value};
 use service_error::ServiceError;
 use space_index::Point;
@@ -38,6 +38,17 @@ pub struct Written {
     pub inserted: u64,
     /// Points that were replaced, or deleted.
     pub changed: u64,
+}
+
+/// What setting columns did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ColumnsSet {
+    /// The points that are other ones now.
+    pub written: Written,
+    /// Items that have a point.
+    pub found: u64,
+    /// Items whose payload would be none, and why.
+    pub failed: Vec<(String, String)>,
 }
 
 /// What the space's row says once it is locked.
@@ -142,6 +153,65 @@ impl Store {
         Ok(Written { seq: locked.seq + count, inserted: 0, changed: there.len() as u64 })
     }
 
+    /// Replaces some columns of points' payload. Items without a point are passed over. Rows are
+    /// of different items.
+    ///
+    /// # Errors
+    /// As [`Self::upsert`].
+    pub async fn set_columns(
+        &self,
+        space: &Space,
+        rows: &HashMap<String, Payload>,
+        columns: &[String],
+    ) -> Result<ColumnsSet, ServiceError> {
+        let tx = self.sql.begin().await?;
+        // The lock comes first: no other write between what is read and what is written.
+        let locked = take_numbers(&tx, space, 0).await?;
+        let there = self.points_in(&tx, space, rows.keys().map(String::as_str)).await?;
+        let mut set = ColumnsSet { found: there.len() as u64, ..ColumnsSet::default() };
+        set.written.seq = locked.seq;
+        let (mut points, mut types) = (Vec::new(), BTreeMap::new());
+        for point in there {
+            let Some(given) = rows.get(&point.item_id) else { continue };
+            let changed = match point.payload.with_columns(columns, given) {
+                Ok(payload) if payload == point.payload => continue,
+                Ok(payload) => payload.to_bytes(),
+                Err(error) => {
+                    set.failed.push((point.item_id, error.to_string()));
+                    continue;
+                }
+            };
+            if changed.len() > PAYLOAD_BYTES_MAX {
+                let message =
+                    format!("{} bytes of payload; at most {PAYLOAD_BYTES_MAX}", changed.len());
+                set.failed.push((point.item_id, message));
+                continue;
+            }
+            let fields = given.fields().iter().filter(|(name, _)| columns.contains(name));
+            types.extend(fields.filter_map(|(name, v)| Some((name.clone(), v.column_type()?))));
+            let Point { item_id, vector, .. } = point;
+            points.push(NewPoint { item_id, vector, payload: changed });
+        }
+        if !points.is_empty() {
+            set.written = self.upsert_in(&tx, space, &points, &types, "").await?;
+        }
+        tx.commit().await.map_err(db_error)?;
+        Ok(set)
+    }
+
+    async fn points_in(
+        &self,
+        tx: &DatabaseTransaction,
+        space: &Space,
+        item_ids: impl Iterator<Item = &str>,
+    ) -> Result<Vec<Point>, ServiceError> {
+        let columns = self.point_columns(&space.vectors);
+        let condition = is_in_texts(self.backend(), "item_id", 2);
+        let sql = format!("SELECT {columns} FROM point WHERE space_id = $1 AND {condition}");
+        let found = select(tx, sql, vec![space.id.into(), text_list(item_ids)]).await?;
+        found.iter().map(|row| rows::point(self.backend(), &space.vectors, row)).collect()
+    }
+
     async fn numbers_in(
         &self,
         tx: &DatabaseTransaction,
@@ -213,6 +283,22 @@ impl Store {
         let condition = "item_id > $2 ORDER BY item_id LIMIT $3";
         let values = vec![space.id.into(), after.into(), i64::from(limit).into()];
         self.points_where(space, condition, values).await
+    }
+
+    /// Up to `limit` item ids after one, in their order.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn items_after(
+        &self,
+        space: &Space,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, ServiceError> {
+        let sql = "SELECT item_id FROM point WHERE space_id = $1 AND item_id > $2 ORDER BY item_id LIMIT $3";
+        let values = vec![space.id.into(), after.into(), i64::from(limit).into()];
+        let found = self.rows(sql, values).await?;
+        found.iter().map(|row| row.try_get("", "item_id").map_err(db_error)).collect()
     }
 
     /// Up to `limit` points after a number, by number.

@@ -51,8 +51,9 @@ pub struct LoadArgs {
     /// The item ids [default: the dataset's key]
     #[arg(long, value_name = "C", default_value = "")]
     id_column: String,
-    /// Lists of numbers, as many as the space has dimensions
-    #[arg(long, value_name = "V")]
+    /// Lists of numbers, as many as the space has dimensions [default: none; points keep their
+    /// vectors and get the other columns]
+    #[arg(long, value_name = "V", default_value = "", hide_default_value = true)]
     vector_column: String,
     /// What becomes payload [default: every other column that can be filtered by]
     #[arg(long, value_name = "C,…", value_delimiter = ',')]
@@ -60,6 +61,9 @@ pub struct LoadArgs {
     /// What made the vectors
     #[arg(long, value_name = "NAME", default_value = "")]
     embedder: String,
+    /// Also delete the points of items that the dataset does not have
+    #[arg(long)]
+    delete_missing: bool,
     /// Queue the job and do not wait for it
     #[arg(long)]
     no_wait: bool,
@@ -84,6 +88,9 @@ pub struct EmbedArgs {
     /// An embedder of the server's settings [default: the space's, else the only one]
     #[arg(long, value_name = "NAME", default_value = "")]
     embedder: String,
+    /// Also delete the points of items that the dataset does not have
+    #[arg(long)]
+    delete_missing: bool,
     /// Queue the job and do not wait for it
     #[arg(long)]
     no_wait: bool,
@@ -125,6 +132,7 @@ async fn load(context: &Context, args: LoadArgs) -> Result<(), Failure> {
         vector_column: args.vector_column,
         payload_columns: args.payload,
         embedder: args.embedder,
+        delete_missing: args.delete_missing,
     };
     let queued = client.loading().load_vectors(request).await?.into_inner();
     waited_for(context, &client, (queued.job, queued.columns_left_out), args.no_wait).await
@@ -145,6 +153,7 @@ async fn embed(context: &Context, args: EmbedArgs) -> Result<(), Failure> {
         text_column: args.column,
         payload_columns: args.payload,
         embedder: args.embedder,
+        delete_missing: args.delete_missing,
     };
     let queued = client.loading().embed_dataset(request).await?.into_inner();
     waited_for(context, &client, (queued.job, queued.columns_left_out), args.no_wait).await

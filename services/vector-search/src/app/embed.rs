@@ -39,6 +39,8 @@ pub struct EmbedDataset {
     pub payload_columns: Vec<String>,
     /// Empty: the space's, or the only one.
     pub embedder: String,
+    /// Points of items that the dataset does not have go.
+    pub delete_missing: bool,
 }
 
 impl App {
@@ -77,6 +79,7 @@ impl App {
             vector_column: asked.text_column,
             payload_columns: columns.payload(),
             embedder: space.embedder.clone(),
+            delete_missing: asked.delete_missing,
         };
         let title = format!("texts of {} into {address}", arguments.source());
         let job = self.submit_filling(EMBED, caller, title, &arguments).await?;
@@ -163,9 +166,7 @@ impl App {
                 work.step(&loaded).await?;
             }
         }
-        work.phase("indexing", "points");
-        self.index_loaded(&space).await?;
-        Ok(loaded.result())
+        self.filled(&work, &space, &arguments, &mut loaded).await
     }
 
     /// The vectors of rows whose points are of the same texts, by item.

@@ -33,12 +33,14 @@ pub struct LoadVectors {
     pub version: String,
     /// Empty: the dataset's key.
     pub id_column: String,
-    /// Lists of numbers.
+    /// Lists of numbers; empty: points keep their vectors and get the columns alone.
     pub vector_column: String,
     /// Empty: all that can be.
     pub payload_columns: Vec<String>,
     /// What made the vectors.
     pub embedder: String,
+    /// Points of items that the dataset does not have go.
+    pub delete_missing: bool,
 }
 
 /// A job that fills a space.
@@ -60,10 +62,12 @@ pub(super) struct Arguments {
     /// 0: the dataset as it is when the job begins.
     pub version: i64,
     pub id_column: String,
-    /// Vectors, or texts.
+    /// Vectors, or texts; empty: neither.
     pub vector_column: String,
     pub payload_columns: Vec<String>,
     pub embedder: String,
+    #[serde(default)]
+    pub delete_missing: bool,
 }
 
 impl Arguments {
@@ -78,6 +82,7 @@ impl Arguments {
         }
         let own = [&self.id_column, &self.vector_column];
         let mut columns: Vec<String> = self.payload_columns.iter().chain(own).cloned().collect();
+        columns.retain(|name| !name.is_empty());
         columns.sort();
         columns.dedup();
         columns
@@ -93,6 +98,12 @@ pub(super) struct Loaded {
     /// Rows whose point was equal already.
     #[serde(default)]
     pub unchanged: i64,
+    /// Rows whose items have no point, where points get columns alone.
+    #[serde(default)]
+    pub without_point: i64,
+    /// Points whose items the dataset does not have.
+    #[serde(default)]
+    pub deleted: i64,
     /// What is read.
     #[serde(default)]
     pub pin: Option<Pin>,
@@ -105,7 +116,7 @@ impl Loaded {
     /// Notes what is read from now on; of a version it is the same as before.
     pub fn begin(&mut self, pin: Pin, version: i64) {
         if version == 0 {
-            (self.rows, self.failed, self.unchanged) = (0, 0, 0);
+            *self = Self { moments: self.moments, ..Self::default() };
         }
         self.pin = Some(pin);
         self.moments += 1;
@@ -124,11 +135,21 @@ impl Loaded {
         (skipped < rows).then(|| batch.slice(from, batch.num_rows() - from))
     }
 
+    /// Notes a row that became no point.
+    pub fn fail(&mut self, work: &Work, item: &str, message: &str) {
+        work.item_failed(item, message);
+        self.failed += 1;
+    }
+
     pub fn result(&self) -> BTreeMap<String, i64> {
-        [("rows", self.rows), ("failed", self.failed), ("unchanged", self.unchanged)]
-            .into_iter()
-            .map(|(name, n)| (name.to_owned(), n))
-            .collect()
+        let counts = [
+            ("rows", self.rows),
+            ("failed", self.failed),
+            ("unchanged", self.unchanged),
+            ("without_point", self.without_point),
+            ("deleted", self.deleted),
+        ];
+        counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect()
     }
 }
 
@@ -156,6 +177,10 @@ impl App {
             return Err(ServiceError::invalid("id_column", "is empty, and the dataset has no key"));
         }
         let (vector, payload) = (&asked.vector_column, &asked.payload_columns);
+        if vector.is_empty() && !asked.embedder.is_empty() {
+            let message = "says what made vectors, and vector_column names none";
+            return Err(ServiceError::invalid("embedder", message));
+        }
         let (columns, left_out) = fits(&space, &described.schema, &id_column, vector, payload)?;
         let arguments = Arguments {
             space: space.id,
@@ -167,6 +192,7 @@ impl App {
             vector_column: asked.vector_column,
             payload_columns: columns.payload(),
             embedder: asked.embedder,
+            delete_missing: asked.delete_missing,
         };
         let title = format!("vectors of {} into {address}", arguments.source());
         let job = self.submit_filling(LOAD, caller, title, &arguments).await?;
@@ -234,24 +260,53 @@ impl App {
         work.phase("loading", "rows");
         let mut rows = self.pinned(&work, &arguments, &mut loaded).await?;
         while let Some(batch) = self.next_rows(&work, &arguments, &mut rows, &mut loaded).await? {
-            let (columns, _) = fits(
-                &space,
-                batch.schema_ref(),
-                &arguments.id_column,
-                &arguments.vector_column,
-                &arguments.payload_columns,
-            )?;
             let count = i64::try_from(batch.num_rows()).unwrap_or(i64::MAX);
-            let points = super::blocking(move || columns.rows(&batch))
-                .await?
-                .map_err(|error| ServiceError::data_loss(error.to_string()))?;
-            self.write_rows(&space, &arguments.embedder, points, (&work, &mut loaded)).await?;
+            let to = (&work, &mut loaded);
+            if arguments.vector_column.is_empty() {
+                self.write_columns(&space, batch, &arguments, to).await?;
+            } else {
+                self.write_batch(&space, batch, &arguments, to).await?;
+            }
             loaded.rows += count;
             work.progress(loaded.rows, loaded.total());
             work.step(&loaded).await?;
         }
+        self.filled(&work, &space, &arguments, &mut loaded).await
+    }
+
+    async fn write_batch(
+        &self,
+        space: &Arc<Space>,
+        batch: RecordBatch,
+        arguments: &Arguments,
+        to: (&Work, &mut Loaded),
+    ) -> Result<(), Interrupt> {
+        let (columns, _) = fits(
+            space,
+            batch.schema_ref(),
+            &arguments.id_column,
+            &arguments.vector_column,
+            &arguments.payload_columns,
+        )?;
+        let points = super::blocking(move || columns.rows(&batch))
+            .await?
+            .map_err(|error| ServiceError::data_loss(error.to_string()))?;
+        self.write_rows(space, &arguments.embedder, points, to).await
+    }
+
+    /// The end of a job that has read all rows.
+    pub(super) async fn filled(
+        &self,
+        work: &Work,
+        space: &Arc<Space>,
+        arguments: &Arguments,
+        loaded: &mut Loaded,
+    ) -> JobResult {
+        if arguments.delete_missing {
+            self.delete_missing(work, space, arguments, loaded).await?;
+        }
         work.phase("indexing", "points");
-        self.index_loaded(&space).await?;
+        self.index_loaded(space).await?;
         Ok(loaded.result())
     }
 
@@ -267,10 +322,7 @@ impl App {
         for row in rows {
             match self.point_of(space, row) {
                 Ok(point) => points.push(point),
-                Err((item, message)) => {
-                    work.item_failed(&item, &message);
-                    loaded.failed += 1;
-                }
+                Err((item, message)) => loaded.fail(work, &item, &message),
             }
         }
         let mut left = points.into_iter().peekable();
@@ -348,7 +400,7 @@ pub(super) fn source_of(
     Ok((namespace, dataset))
 }
 
-/// The columns, if they are there and hold vectors of the space's dimension.
+/// The columns, if they are there and the vectors, if any are wanted, have the space's dimension.
 fn fits(
     space: &Space,
     schema: &Schema,
@@ -365,6 +417,9 @@ fn fits(
         };
         ServiceError::invalid(field, error)
     };
+    if vector.is_empty() {
+        return Columns::of_payload(schema, id, payload).map_err(wrong);
+    }
     let found = Columns::of(schema, id, vector, payload).map_err(wrong)?;
     let width = schema.field_with_name(vector).ok().and_then(|f| vector_rows::width(f.data_type()));
     let dimension = space.vectors.dimension();

@@ -12,6 +12,7 @@ mod load;
 mod pinned;
 mod points;
 mod question;
+mod refresh;
 mod remote;
 mod search;
 mod spaces;

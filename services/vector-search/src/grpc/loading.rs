@@ -29,6 +29,7 @@ impl LoadingService for Loading {
                 vector_column: asked.vector_column,
                 payload_columns: asked.payload_columns,
                 embedder: asked.embedder,
+                delete_missing: asked.delete_missing,
             };
             self.0.load_vectors(&caller, &address, load).await
         };
@@ -55,6 +56,7 @@ impl LoadingService for Loading {
                 text_column: asked.text_column,
                 payload_columns: asked.payload_columns,
                 embedder: asked.embedder,
+                delete_missing: asked.delete_missing,
             };
             self.0.embed_dataset(&caller, &address, embed).await
         };

@@ -282,7 +282,58 @@ pub async fn load(stage: &Stage) {
     assert!(items[..2].iter().all(|id| ["5", "13"].contains(id)), "{found}");
     assert!(["1", "17"].contains(&items[2]), "{found}");
     small_writes(stage, &ns, &load).await;
+    direct_points(stage, &ns).await;
     wrong_loads(stage, &dataset, &load).await;
+}
+
+/// Points that were upserted get their items' columns and keep their vectors; those whose items
+/// are gone go when that is asked for.
+async fn direct_points(stage: &Stage, ns: &str) {
+    let (admin, platform) = (&stage.admin, &stage.platform);
+    let (dataset, space) = (format!("{ns}/d"), format!("{ns}/d/own"));
+    let create = ["spaces", "create", &space, "--dimension", "2", "--metric", "cosine"];
+    platform.cli(&[&create[..], &["-o", "json"]].concat()).await.json();
+    let url = format!("/v1/namespaces/{ns}/datasets/d/spaces/own");
+    let point = |item: &str| {
+        json!({
+            "item_id": item,
+            "vector": { "values": [0.6, 0.8] },
+            "payload": { "mine": { "int_value": "1" }, "section": { "string_value": "old" } },
+        })
+    };
+    let points = json!({ "points": [point("6"), point("8"), point("absent")] });
+    let written = admin.post(&format!("{url}/points"), &points).await;
+    assert_eq!(written.status, 200, "{written:?}");
+    let load = ["vectors", "load", &dataset, "--space", "own", "--id-column", "id", "-o", "json"];
+    let loaded = platform.cli(&load).await.json();
+    let result = &loaded["job"]["result"];
+    let counts = ["rows", "failed", "unchanged", "without_point", "deleted"];
+    let counts = counts.map(|name| result[name].as_i64().unwrap_or(-1));
+    assert_eq!(counts, [3_000, 0, 0, 2_998, 0], "{loaded}");
+    let again = platform.cli(&load).await.json();
+    assert_eq!(again["job"]["result"]["unchanged"], 2, "{again}");
+    let search = async |filter: &str| -> Vec<(String, f64)> {
+        let query = json!({ "vector": { "values": [0.6, 0.8] } });
+        let body = json!({ "query": query, "k": 5, "filter": filter });
+        let found = admin.post(&format!("{url}:search"), &body).await.json();
+        let hits = found["hits"].as_array().unwrap_or_else(|| panic!("{found}"));
+        let hit = |hit: &serde_json::Value| {
+            let item = hit["item_id"].as_str().unwrap_or_default().to_owned();
+            (item, hit["score"].as_f64().unwrap_or_default())
+        };
+        hits.iter().map(hit).collect()
+    };
+    let moved = search("section = \"moved\" AND mine = 1").await;
+    assert_eq!(moved.len(), 1, "{moved:?}");
+    assert_eq!(moved[0].0, "6");
+    assert!((moved[0].1 - 1.0).abs() < 1e-6, "its vector is what it was: {moved:?}");
+    assert_eq!(search("section = \"old\"").await.len(), 1, "its item is not in the dataset");
+    let pruned = platform.cli(&[&load[..], &["--delete-missing"]].concat()).await.json();
+    assert_eq!(pruned["job"]["result"]["deleted"], 1, "{pruned}");
+    let left: Vec<String> = search("").await.into_iter().map(|(item, _)| item).collect();
+    assert_eq!(left, ["6", "8"]);
+    let embedder = platform.cli(&[&load[..], &["--embedder", "x"]].concat()).await;
+    assert_eq!(embedder.code, 7, "of no vectors: {embedder:?}");
 }
 
 /// A load reads the dataset as it is: what was written to it one by one, too.
