@@ -32,8 +32,10 @@ pub(crate) async fn open(
     probe(&options).await?;
     // public stays in the path: extensions such as pgvector live there.
     // A process that stops within a transaction would hold its row locks against all others.
+    // No query of ours runs so long that compiling it pays; without statistics, as amid a first
+    // scan, a planner thinks so of some and compiles them each time.
     let session = format!(
-        "SET search_path = \"{schema}\",public; \
+        "SET search_path = \"{schema}\",public; SET jit = off; \
          SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION}'"
     );
     let pool = PgPoolOptions::new()

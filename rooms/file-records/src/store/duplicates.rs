@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{QueryResult, Value};
+use sea_orm::{DbBackend, QueryResult, Value};
 use service_error::ServiceError;
 
 use super::bulk;
@@ -50,6 +50,14 @@ impl GroupKey {
         }
     }
 }
+
+const JOINED: &str = "FROM entry e JOIN dir d ON d.id = e.dir_id";
+/// On Postgres the files of contents, with their directories, looked up one by one (the
+/// limits see to that): without statistics its planner would read all files of the location.
+const LOOKED_UP: &str = "FROM UNNEST(CAST($2::text AS bigint[])) AS k (id)
+    CROSS JOIN LATERAL (SELECT * FROM entry e WHERE e.content_id = k.id AND e.gone IS NULL AND {WHICH}
+      LIMIT 9223372036854775807) e
+    CROSS JOIN LATERAL (SELECT * FROM dir WHERE id = e.dir_id LIMIT 1) d";
 
 /// What tells a group: its number, its name, its size.
 type Place<'a> = (i64, &'a str, i64);
@@ -223,7 +231,9 @@ impl Store {
         let sizes: Vec<i64> = few.keys().map(|place| place.2).collect();
         let within = match key {
             GroupKey::Content => {
-                let contents: Vec<i64> = few.keys().map(|place| place.0).collect();
+                let mut contents: Vec<i64> = few.keys().map(|place| place.0).collect();
+                contents.sort_unstable();
+                contents.dedup();
                 values.push(bulk::numbers(backend, &contents));
                 bulk::in_numbers(backend, "e.content_id", 2)
             }
@@ -238,11 +248,16 @@ impl Store {
                 bulk::in_numbers(backend, "e.size", 2)
             }
         };
+        let which = key.which();
+        let (from, condition) = match (key, backend) {
+            (GroupKey::Content, DbBackend::Postgres) => {
+                (LOOKED_UP.replace("{WHICH}", which), String::new())
+            }
+            _ => (JOINED.to_owned(), format!("{within} AND e.gone IS NULL AND {which} AND")),
+        };
         let sql = format!(
-            "SELECT {FOUND} FROM entry e JOIN dir d ON d.id = e.dir_id LEFT JOIN content c ON c.id = e.content_id
-             WHERE {within} AND e.gone IS NULL AND {which} AND {} ORDER BY e.id",
+            "SELECT {FOUND} {from} LEFT JOIN content c ON c.id = e.content_id WHERE {condition} {} ORDER BY e.id",
             bulk::in_few(backend, &key.location(), 1, "bigint"),
-            which = key.which(),
         );
         for row in &self.rows(&sql, values).await? {
             let found = found_of(row)?;
@@ -305,17 +320,19 @@ impl Store {
             list.push(get::<i64>(row, "id")?);
         }
         let mut count = 0;
-        for (locations, which) in [
-            (unhashed, "e.hashed IN (0, 3)"),
-            (hashed.clone(), "e.hashed = 3 AND d.archive IS NULL"),
-            (hashed, "e.hashed IN (0, 3) AND d.archive IS NOT NULL"),
+        for (locations, which, dirs) in [
+            (unhashed, "e.hashed IN (0, 3)", "1 = 1"),
+            (hashed.clone(), "e.hashed = 3", "d.archive IS NULL"),
+            (hashed, "e.hashed IN (0, 3)", "d.archive IS NOT NULL"),
         ] {
             if locations.is_empty() {
                 continue;
             }
+            // Directory by directory, whatever the planner knows: archives are few.
             let sql = format!(
-                "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id
-                 WHERE e.kind = 1 AND {which} AND e.gone IS NULL AND e.size > 0 AND {}",
+                "SELECT CAST(SUM((SELECT COUNT(*) FROM entry e WHERE e.dir_id = d.id AND e.kind = 1
+                   AND {which} AND e.gone IS NULL AND e.size > 0)) AS bigint) AS n
+                 FROM dir d WHERE {dirs} AND {}",
                 bulk::in_few(backend, "d.location_id", 1, "bigint")
             );
             let row = self.row(&sql, vec![bulk::numbers(backend, &locations)]).await?;
