@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ids::PrincipalId;
-use sea_orm::{QueryResult, Value};
+use sea_orm::QueryResult;
 use service_error::ServiceError;
 use uuid::Uuid;
 
@@ -50,16 +50,78 @@ pub enum TagsAfter {
     Count(Option<(i64, String)>),
 }
 
-/// Of one kind of target: its column, the numbers, and the entries of each.
-struct Targets<'a> {
-    column: &'static str,
-    list: Value,
-    entries: &'a HashMap<i64, Vec<i64>>,
+/// What can be said, in one form each: a word, another one, and a number.
+const TAG: i64 = 0;
+const LABEL: i64 = 1;
+const NOTE: i64 = 2;
+const PROPERTY: i64 = 3;
+const SAID: [(i64, &str); 4] = [
+    (
+        TAG,
+        "t.name AS word, '' AS more, CAST(0 AS double precision) AS number
+         FROM tagging m JOIN tag t ON t.id = m.tag_id",
+    ),
+    (LABEL, "l.path, m.source, m.confidence FROM labelling m JOIN label l ON l.id = m.label_id"),
+    (NOTE, "m.note, '', CAST(m.favorite + 2 * m.hidden AS double precision) FROM annotation m"),
+    (
+        PROPERTY,
+        "p.name, p.value, CAST(0 AS double precision)
+         FROM annotation m JOIN annotation_property p ON p.annotation_id = m.id",
+    ),
+];
+/// By what it is said: its column and the parameter that lists them.
+const TARGETS: [(&str, usize); 2] = [("entry_id", 3), ("content_id", 4)];
+
+/// In the order in which one is told before another: what is said of entries before what is
+/// said of contents, what the viewer alone sees before what all see.
+#[derive(Debug, PartialEq, PartialOrd)]
+struct SaidRow {
+    side: i64,
+    rank: i64,
+    what: i64,
+    word: String,
+    more: String,
+    number: f64,
+    target: i64,
 }
 
-impl Targets<'_> {
-    fn entries(&self, row: &QueryResult) -> Result<&[i64], ServiceError> {
-        Ok(self.entries.get(&get(row, "target")?).map_or(&[], Vec::as_slice))
+impl SaidRow {
+    fn of(row: &QueryResult) -> Result<Self, ServiceError> {
+        Ok(Self {
+            side: get(row, "side")?,
+            rank: get(row, "rank")?,
+            what: get(row, "what")?,
+            word: get(row, "word")?,
+            more: get(row, "more")?,
+            number: get(row, "number")?,
+            target: get(row, "target")?,
+        })
+    }
+
+    fn add_to(&self, said: &mut Said) {
+        let word = self.word.clone();
+        match self.what {
+            TAG => {
+                if let Err(at) = said.tags.binary_search(&word) {
+                    said.tags.insert(at, word);
+                }
+            }
+            LABEL => {
+                let is_known = |known: &SaidLabel| known.path == word && known.source == self.more;
+                if !said.labels.iter().any(is_known) {
+                    let (confidence, source) = (self.number, self.more.clone());
+                    said.labels.push(SaidLabel { path: word, confidence, source });
+                }
+            }
+            NOTE => {
+                if said.note.is_empty() {
+                    said.note = word;
+                }
+                said.favorite |= self.number == 1.0 || self.number == 3.0;
+                said.hidden |= self.number >= 2.0;
+            }
+            _ => drop(said.properties.entry(word).or_insert_with(|| self.more.clone())),
+        }
     }
 }
 
@@ -74,116 +136,45 @@ impl Store {
         viewer: PrincipalId,
     ) -> Result<HashMap<i64, Said>, ServiceError> {
         let mut said: HashMap<i64, Said> = HashMap::new();
-        let (mut entries, mut contents) = (HashMap::new(), HashMap::new());
+        let mut entries: [HashMap<i64, Vec<i64>>; 2] = Default::default();
         for found in found {
-            entries.insert(found.id, vec![found.id]);
+            entries[0].insert(found.id, vec![found.id]);
             if let Some(content) = &found.content {
-                contents.entry(content.id).or_insert_with(Vec::new).push(found.id);
+                entries[1].entry(content.id).or_default().push(found.id);
             }
         }
-        for (column, entries) in [("entry_id", &entries), ("content_id", &contents)] {
+        if entries[0].is_empty() {
+            return Ok(said);
+        }
+        let backend = self.backend();
+        let mut values = vec![viewer.uuid().into(), Uuid::nil().into()];
+        let mut parts = Vec::new();
+        for ((side, (column, list)), entries) in (0..).zip(TARGETS).zip(&entries) {
             if entries.is_empty() {
                 continue;
             }
             let ids: Vec<i64> = entries.keys().copied().collect();
-            let targets = Targets { column, list: bulk::numbers(self.backend(), &ids), entries };
-            self.tags_of(&targets, viewer, &mut said).await?;
-            self.labels_of(&targets, viewer, &mut said).await?;
-            self.annotations_of(&targets, viewer, &mut said).await?;
+            values.push(bulk::numbers(backend, &ids));
+            let which = bulk::in_numbers(backend, &format!("m.{column}"), list);
+            parts.extend(SAID.map(|(what, select)| {
+                format!(
+                    "SELECT CAST({side} AS bigint) AS side, CAST({what} AS bigint) AS what, m.{column} AS target,
+                       CAST(CASE WHEN m.own = $2 THEN 1 ELSE 0 END AS bigint) AS rank, {select}
+                     WHERE {which} AND m.own IN ($1, $2)"
+                )
+            }));
+        }
+        let rows = self.rows(&parts.join(" UNION ALL "), values).await?;
+        let mut rows = rows.iter().map(SaidRow::of).collect::<Result<Vec<_>, _>>()?;
+        rows.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+        for row in rows {
+            let entries =
+                entries.get(usize::from(row.side == 1)).and_then(|of| of.get(&row.target));
+            for entry in entries.into_iter().flatten() {
+                row.add_to(said.entry(*entry).or_default());
+            }
         }
         Ok(said)
-    }
-
-    /// The rows that a viewer sees of some targets; his own come first.
-    async fn seen_rows(
-        &self,
-        select: &str,
-        targets: &Targets<'_>,
-        order: &str,
-        viewer: PrincipalId,
-    ) -> Result<Vec<QueryResult>, ServiceError> {
-        let column = targets.column;
-        let which = bulk::in_numbers(self.backend(), column, 1);
-        let sql = format!(
-            "SELECT {column} AS target, {select} WHERE {which} AND m.own IN ($2, $3)
-             ORDER BY CASE WHEN m.own = $3 THEN 1 ELSE 0 END{order}"
-        );
-        let values = vec![targets.list.clone(), viewer.uuid().into(), Uuid::nil().into()];
-        self.rows(&sql, values).await
-    }
-
-    async fn tags_of(
-        &self,
-        targets: &Targets<'_>,
-        viewer: PrincipalId,
-        said: &mut HashMap<i64, Said>,
-    ) -> Result<(), ServiceError> {
-        let select = "t.name FROM tagging m JOIN tag t ON t.id = m.tag_id";
-        for row in self.seen_rows(select, targets, ", t.name", viewer).await? {
-            let name: String = get(&row, "name")?;
-            for entry in targets.entries(&row)? {
-                let tags = &mut said.entry(*entry).or_default().tags;
-                if let Err(at) = tags.binary_search(&name) {
-                    tags.insert(at, name.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn labels_of(
-        &self,
-        targets: &Targets<'_>,
-        viewer: PrincipalId,
-        said: &mut HashMap<i64, Said>,
-    ) -> Result<(), ServiceError> {
-        let select =
-            "l.path, m.confidence, m.source FROM labelling m JOIN label l ON l.id = m.label_id";
-        for row in self.seen_rows(select, targets, ", l.path, m.source", viewer).await? {
-            let label = SaidLabel {
-                path: get(&row, "path")?,
-                confidence: get(&row, "confidence")?,
-                source: get(&row, "source")?,
-            };
-            for entry in targets.entries(&row)? {
-                let labels = &mut said.entry(*entry).or_default().labels;
-                let is_there =
-                    |known: &SaidLabel| known.path == label.path && known.source == label.source;
-                if !labels.iter().any(is_there) {
-                    labels.push(label.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn annotations_of(
-        &self,
-        targets: &Targets<'_>,
-        viewer: PrincipalId,
-        said: &mut HashMap<i64, Said>,
-    ) -> Result<(), ServiceError> {
-        let select = "m.note, m.favorite, m.hidden FROM annotation m";
-        for row in self.seen_rows(select, targets, "", viewer).await? {
-            let note: String = get(&row, "note")?;
-            for entry in targets.entries(&row)? {
-                let said = said.entry(*entry).or_default();
-                if said.note.is_empty() {
-                    said.note.clone_from(&note);
-                }
-                said.favorite |= get::<i16>(&row, "favorite")? == 1;
-                said.hidden |= get::<i16>(&row, "hidden")? == 1;
-            }
-        }
-        let select = "p.name, p.value FROM annotation m JOIN annotation_property p ON p.annotation_id = m.id";
-        for row in self.seen_rows(select, targets, "", viewer).await? {
-            let (name, value): (String, String) = (get(&row, "name")?, get(&row, "value")?);
-            for entry in targets.entries(&row)? {
-                let properties = &mut said.entry(*entry).or_default().properties;
-                properties.entry(name.clone()).or_insert_with(|| value.clone());
-            }
-        }
-        Ok(())
     }
 
     /// Tags that a viewer sees, with their uses within some locations.
