@@ -147,7 +147,7 @@ pub async fn insert(
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let names = names.join(", ");
     let or_fail = or_fail(tx.get_database_backend());
-    each(tx, columns, |rows| {
+    each(tx, columns, Rows::Hidden, |rows| {
         // The clause before a conflict is ambiguous to SQLite after a plain SELECT.
         format!("INSERT {or_fail} INTO {table} ({names}) {rows} {conflict}")
     })
@@ -169,7 +169,7 @@ pub async fn update(
     let set = set.trim_start_matches([',', ' ']);
     let list = names.join(", ");
     let or_fail = or_fail(tx.get_database_backend());
-    each(tx, columns, |rows| {
+    each(tx, columns, Rows::Counted, |rows| {
         format!(
             "WITH fresh ({list}) AS ({rows}) UPDATE {or_fail} {table} SET {set} FROM fresh WHERE {table}.{key} = fresh.{key}"
         )
@@ -186,17 +186,27 @@ const fn or_fail(backend: DbBackend) -> &'static str {
     }
 }
 
+/// Whether Postgres' planner reads the rows to know how many they are: where they are joined
+/// it should. Else that is the work of a third of the statement again, and a plan each time.
+#[derive(Clone, Copy)]
+enum Rows {
+    Counted,
+    Hidden,
+}
+
 async fn each(
     tx: &DatabaseTransaction,
     columns: &Columns<'_>,
+    rows: Rows,
     sql: impl Fn(&str) -> String,
 ) -> Result<(), ServiceError> {
     let backend = tx.get_database_backend();
-    let mut next = part(backend, columns, 0, &sql);
+    let mut next = part(backend, columns, rows, 0, &sql);
     while let Some((statement, to)) = next {
         // Another thread or process works on it: the one after it is made meanwhile.
         let working = tx.execute_raw(statement);
-        let (worked, after) = futures::join!(working, async { part(backend, columns, to, &sql) });
+        let (worked, after) =
+            futures::join!(working, async { part(backend, columns, rows, to, &sql) });
         worked.map_err(db_error)?;
         next = after;
     }
@@ -207,6 +217,7 @@ async fn each(
 fn part(
     backend: DbBackend,
     columns: &Columns<'_>,
+    how: Rows,
     from: usize,
     sql: &impl Fn(&str) -> String,
 ) -> Option<(Statement, usize)> {
@@ -220,7 +231,7 @@ fn part(
     };
     let to = from + rows;
     let (source, values) = match backend {
-        DbBackend::Postgres => unnest(columns, from, to),
+        DbBackend::Postgres => unnest(columns, how, from, to),
         _ => long_values(columns, from, to),
     };
     Some((Statement::from_sql_and_values(backend, sql(&source), values), to))
@@ -228,7 +239,7 @@ fn part(
 
 /// Arrays side by side. Of many rows a column that is the same in each is told once:
 /// owners, modes and targets mostly are.
-fn unnest(columns: &Columns<'_>, from: usize, to: usize) -> (String, Vec<Value>) {
+fn unnest(columns: &Columns<'_>, rows: Rows, from: usize, to: usize) -> (String, Vec<Value>) {
     let (mut arrays, mut names, mut list, mut values) = (vec![], vec![], vec![], vec![]);
     for (at, (_, column)) in columns.iter().enumerate() {
         let (parameter, sql_type) = (at + 1, column.sql_type());
@@ -236,7 +247,10 @@ fn unnest(columns: &Columns<'_>, from: usize, to: usize) -> (String, Vec<Value>)
             list.push(format!("CAST(${parameter}::text AS {sql_type})"));
             values.push(column.text(from));
         } else {
-            arrays.push(format!("CAST(${parameter}::text AS {sql_type}[])"));
+            arrays.push(match rows {
+                Rows::Counted => format!("CAST(${parameter}::text AS {sql_type}[])"),
+                Rows::Hidden => format!("CAST((SELECT ${parameter}::text) AS {sql_type}[])"),
+            });
             names.push(format!("c{at}"));
             list.push(format!("u.c{at}"));
             values.push(column.array(from, to).into());
@@ -342,7 +356,7 @@ mod tests {
             ("target", Column::OptText(vec![None; rows])),
             ("print", Column::Bytes(vec![Some(vec![0xab, 1]); rows])),
         ];
-        let (sql, values) = unnest(&columns, 0, SAME_ROWS);
+        let (sql, values) = unnest(&columns, Rows::Counted, 0, SAME_ROWS);
         assert_eq!(
             sql,
             "SELECT u.c0, CAST($2::text AS bigint), CAST($3::text AS text), CAST($4::text AS bytea) \
@@ -350,7 +364,9 @@ mod tests {
         );
         let told: [Value; 3] = ["1".into(), Value::String(None), "\\xab01".into()];
         assert_eq!(values[1..], told);
-        assert!(unnest(&columns, SAME_ROWS, rows).0.contains("u.c1, CAST($3"));
-        assert!(unnest(&columns, 0, SAME_ROWS - 1).0.contains("u.c0, u.c1, u.c2, u.c3"));
+        assert!(unnest(&columns, Rows::Counted, SAME_ROWS, rows).0.contains("u.c1, CAST($3"));
+        let hidden = unnest(&columns, Rows::Hidden, 0, SAME_ROWS - 1).0;
+        assert!(hidden.contains("u.c0, u.c1, u.c2, u.c3"));
+        assert!(hidden.contains("UNNEST(CAST((SELECT $1::text) AS bigint[])"));
     }
 }
