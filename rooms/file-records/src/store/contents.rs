@@ -228,7 +228,7 @@ impl Store {
 
     /// The contents of some files, made where they are new; and the first number of
     /// those that are.
-    async fn content_ids(
+    pub(super) async fn content_ids(
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,

@@ -168,6 +168,9 @@ impl Store {
         }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
+        if scan.is_first() {
+            self.repeatable(&tx).await?;
+        }
         let (fresh, ids, moved) = self.take_places(&tx, scan, fresh, known, inode_at).await?;
         merged.moved += moved;
         let Some((path, print)) = large else {
@@ -223,6 +226,15 @@ impl Store {
             _ => Err(ServiceError::precondition("another scan has taken the location over")
                 .reason("LEASE_LOST")),
         }
+    }
+
+    /// What the transaction writes is written again if it is lost: on Postgres it is not
+    /// waited for until it is on the disk. What is written later and waited for takes it along.
+    pub(super) async fn repeatable(&self, tx: &DatabaseTransaction) -> Result<(), ServiceError> {
+        if self.backend() == DbBackend::Postgres {
+            execute(tx, "SET LOCAL synchronous_commit = off", vec![]).await?;
+        }
+        Ok(())
     }
 
     /// The stored directories of some listings and of their parents.
@@ -300,6 +312,9 @@ impl Store {
             stored.insert((get(&row, "ino")?, get(&row, "born")?), get(&row, "path")?);
         }
         let mut done: Vec<(String, String)> = Vec::new();
+        if !stored.is_empty() {
+            self.hold_names(tx).await?;
+        }
         for (path, listed) in unknown {
             let key = (listed.listing.ino.cast_signed(), listed.listing.born);
             let Some(old) = stored.get(&key).filter(|old| *old != path) else { continue };

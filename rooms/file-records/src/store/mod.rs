@@ -28,6 +28,9 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, Statement,
     TryGetable, Value,
@@ -61,6 +64,8 @@ pub struct Store {
     sql: SqlStore,
     /// Names are found by their trigrams.
     has_trigrams: bool,
+    /// The newest entry's number, when it was last asked for.
+    newest: Arc<AtomicI64>,
 }
 
 impl Store {
@@ -85,7 +90,7 @@ impl Store {
                 true
             }
         };
-        Ok(Self { sql, has_trigrams })
+        Ok(Self { sql, has_trigrams, newest: Arc::default() })
     }
 
     /// The role's jobs, in the same schema.

@@ -10,7 +10,7 @@ use sql_store::db_error;
 
 use super::bulk;
 use super::changes::{ChangeKind, Logged, path_in};
-use super::{ScanKey, Store, all, execute, get};
+use super::{ScanKey, Store, execute, get};
 
 /// Missing files that are looked for; beyond it the rest counts as deleted.
 const MISSING_MAX: i64 = 500_000;
@@ -35,8 +35,8 @@ impl Store {
     /// # Errors
     /// As [`Store::merge`].
     pub async fn match_moves(&self, scan: ScanKey) -> Result<i64, ServiceError> {
-        if scan.newest < 0 {
-            // The scan has ended: nothing is newer than it.
+        if scan.newest < 0 || !self.are_some_gone().await? {
+            // Nothing is newer than a scan that has ended, and nothing moved that is not missed.
             return Ok(0);
         }
         let sql = "SELECT e.id, e.name, d.path, e.ino, e.born, e.size, e.modified FROM entry e JOIN dir d ON d.id = e.dir_id
@@ -81,6 +81,7 @@ impl Store {
         }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
+        self.hold_names(&tx).await?;
         let twins: Vec<i64> = pairs.iter().map(|pair| pair.new).collect();
         self.drop_entries(&tx, &twins).await?;
         let mut logged = Logged::default();
@@ -145,18 +146,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// The newest entry's number.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn newest_entry(&self) -> Result<i64, ServiceError> {
-        let rows = all(self.read(), "SELECT MAX(id) AS id FROM entry", vec![]).await?;
-        Ok(match rows.first() {
-            Some(row) => get::<Option<i64>>(row, "id")?.unwrap_or(0),
-            None => 0,
-        })
     }
 }
 

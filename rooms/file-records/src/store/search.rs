@@ -1,16 +1,21 @@
 //! Queries over entries, as one statement each.
 
+use std::sync::atomic::Ordering;
+
 use sea_orm::{DbBackend, QueryResult, Value};
 use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::bulk;
-use super::text::from_pages;
+use super::text::{NAMED, from_pages, page_of};
 use super::{Store, below, get, sum};
 use crate::model::{Query, Sort, SortBy};
 
 /// Fewer characters have no trigram.
 const TRIGRAM: usize = 3;
+/// Of more entries Postgres plans each search for its own text: a frequent one is met soon
+/// in the order of the pages. With fewer the plan takes longer than what it saves.
+const PLANNED_FROM: i64 = 2_000_000;
 
 /// An entry that was found.
 #[derive(Debug, Clone)]
@@ -210,6 +215,17 @@ impl Store {
         after: Option<(SortValue, i64)>,
         limit: u32,
     ) -> Result<Vec<Found>, ServiceError> {
+        if let (Some(text), SortBy::Number) = (&query.text, sort.by)
+            && self.indexes_beside()
+            && has_trigram(text)
+        {
+            let after = after.as_ref().map(|(_, id)| *id);
+            if let Some(found) =
+                self.in_first_pages(query, text, sort.descending, after, limit).await?
+            {
+                return Ok(found);
+            }
+        }
         let mut sql = self.sql_of(query).await?;
         let (column, direction, comparison) = match (sort.by, sort.descending) {
             (SortBy::Number, true) => ("", "DESC", "<"),
@@ -246,6 +262,59 @@ impl Store {
         let limit = sql.bind(i64::from(limit));
         let text = format!("SELECT {FOUND} {} ORDER BY {order} LIMIT {limit}", sql.body());
         self.rows(&text, sql.values).await?.iter().map(found_of).collect()
+    }
+
+    /// The same in the order of the numbers on Postgres, from no more pages of names than
+    /// fill the answer if each has one: of a frequent text the others need not be read. None
+    /// where that is too few, or where not every name is in a page.
+    async fn in_first_pages(
+        &self,
+        query: &Query,
+        text: &str,
+        descending: bool,
+        after: Option<i64>,
+        limit: u32,
+    ) -> Result<Option<Vec<Found>>, ServiceError> {
+        let from = format!("{} {JOINS}", from_pages("few"));
+        let mut sql = Sql { backend: self.backend(), from, conditions: vec![], values: vec![] };
+        let text = sql.bind(pattern(text));
+        // Hidden from the planner, so that there is one plan for all, and made but once. It
+        // expects many of each then: it must not think that a walk meets them soon.
+        let (text, page) = if self.newest.load(Ordering::Relaxed) < PLANNED_FROM {
+            (format!("(SELECT CAST({text} AS text))"), "page + 0")
+        } else {
+            (text, "page")
+        };
+        sql.add(format!("e.name COLLATE \"default\" ILIKE {text}"));
+        let mut few = format!("names ILIKE {text}");
+        let (direction, comparison) = if descending { ("DESC", "<") } else { ("ASC", ">") };
+        if let Some(after) = after {
+            let after = sql.bind(after);
+            few.push_str(&format!(" AND page {comparison}= {}", page_of(&after)));
+            sql.add(format!("e.id {comparison} {after}"));
+        }
+        place_conditions(&mut sql, query);
+        plain_conditions(&mut sql, query);
+        marked_conditions(&mut sql, query);
+        // One of a few numbers, for each of which a plan is kept.
+        let pages = i64::from(limit.next_power_of_two());
+        let wanted = sql.bind(i64::from(limit));
+        let text = format!(
+            "WITH few AS MATERIALIZED (SELECT page FROM name_page WHERE {few} ORDER BY {page} {direction} LIMIT {pages}),
+               found AS (SELECT {FOUND} {} ORDER BY e.id {direction} LIMIT {wanted})
+             SELECT n.*, found.* FROM (SELECT (SELECT COUNT(*) FROM few) AS pages, {NAMED}) n
+             LEFT JOIN found ON TRUE ORDER BY found.id {direction}",
+            sql.body()
+        );
+        let rows = self.rows(&text, sql.values).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let is_whole = self.is_named(row)?;
+        let found = if get::<Option<i64>>(row, "id")?.is_some() { rows.as_slice() } else { &[] };
+        let is_enough = found.len() >= limit as usize || get::<i64>(row, "pages")? < pages;
+        if !is_whole || !is_enough {
+            return Ok(None);
+        }
+        found.iter().map(found_of).collect::<Result<_, _>>().map(Some)
     }
 
     /// How many match and their bytes, in groups, the most files first; of directories
@@ -297,21 +366,7 @@ impl Store {
         if let Some(text) = &query.text {
             self.text(&mut sql, text).await?;
         }
-        match &query.within {
-            Some((location, path)) => {
-                let location = sql.bind(*location);
-                sql.add(format!("d.location_id = {location}"));
-                if query.directly {
-                    let path = sql.bind(path.as_str());
-                    sql.add(format!("d.path = {path}"));
-                } else if !path.is_empty() {
-                    let (from, to) = below(path);
-                    let (path, from, to) = (sql.bind(path.as_str()), sql.bind(from), sql.bind(to));
-                    sql.add(format!("(d.path >= {path} AND d.path < {to} AND (d.path = {path} OR d.path >= {from}))"));
-                }
-            }
-            None => sql.numbers("d.location_id", &query.locations),
-        }
+        place_conditions(&mut sql, query);
         plain_conditions(&mut sql, query);
         marked_conditions(&mut sql, query);
         Ok(sql)
@@ -320,15 +375,12 @@ impl Store {
     /// A part of the name: by trigrams where there are some and every name is
     /// indexed, else one by one.
     async fn text(&self, sql: &mut Sql, text: &str) -> Result<(), ServiceError> {
-        let is_indexed = self.has_trigrams
-            && text.chars().count() >= TRIGRAM
-            && self.named_up_to().await? >= self.newest_entry().await?;
+        let is_indexed = self.has_trigrams && has_trigram(text) && self.are_all_named().await?;
         if self.backend() == DbBackend::Postgres {
-            let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-            let pattern = sql.bind(format!("%{escaped}%"));
+            let pattern = sql.bind(pattern(text));
             if is_indexed {
                 // A page is found by one of its names; which one it is, its entries say.
-                sql.from = format!("{} {JOINS}", from_pages());
+                sql.from = format!("{} {JOINS}", from_pages("name_page"));
                 sql.add(format!("f.names ILIKE {pattern}"));
                 sql.add(format!("e.name COLLATE \"default\" ILIKE {pattern}"));
             } else {
@@ -356,6 +408,36 @@ impl Store {
 pub enum SortValue {
     Number(i64),
     Text(String),
+}
+
+fn has_trigram(text: &str) -> bool {
+    text.chars().count() >= TRIGRAM
+}
+
+/// Names that have the text in them.
+fn pattern(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    format!("%{escaped}%")
+}
+
+fn place_conditions(sql: &mut Sql, query: &Query) {
+    match &query.within {
+        Some((location, path)) => {
+            let location = sql.bind(*location);
+            sql.add(format!("d.location_id = {location}"));
+            if query.directly {
+                let path = sql.bind(path.as_str());
+                sql.add(format!("d.path = {path}"));
+            } else if !path.is_empty() {
+                let (from, to) = below(path);
+                let (path, from, to) = (sql.bind(path.as_str()), sql.bind(from), sql.bind(to));
+                sql.add(format!(
+                    "(d.path >= {path} AND d.path < {to} AND (d.path = {path} OR d.path >= {from}))"
+                ));
+            }
+        }
+        None => sql.numbers("d.location_id", &query.locations),
+    }
 }
 
 fn plain_conditions(sql: &mut Sql, query: &Query) {

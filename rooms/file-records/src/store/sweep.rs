@@ -2,13 +2,19 @@
 
 use sea_orm::QueryResult;
 use service_error::ServiceError;
-use sql_store::db_error;
+use sql_store::{db_error, next_numbers};
 
 use super::bulk;
 use super::changes::{ChangeKind, Logged};
 use super::{ScanKey, Store, below, execute, get, sum};
 
 const CHUNK: i64 = 10_000;
+
+/// Of a content: no file has it, and nothing is said of it.
+const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM entry e WHERE e.content_id = content.id)
+    AND NOT EXISTS (SELECT 1 FROM tagging t WHERE t.content_id = content.id)
+    AND NOT EXISTS (SELECT 1 FROM labelling l WHERE l.content_id = content.id)
+    AND NOT EXISTS (SELECT 1 FROM annotation a WHERE a.content_id = content.id)";
 
 /// A missing entry's place.
 struct Missing {
@@ -64,7 +70,18 @@ impl Store {
         Ok((total, missing.min(total)))
     }
 
+    /// Whether any entry is missing, whichever location's: of an index's end.
+    pub(super) async fn are_some_gone(&self) -> Result<bool, ServiceError> {
+        let sql = "SELECT MAX(gone) AS gone FROM entry WHERE gone IS NOT NULL";
+        let row = self.row(sql, vec![]).await?;
+        Ok(row.as_ref().map_or(Ok(None), |row| get::<Option<i64>>(row, "gone"))?.is_some())
+    }
+
     async fn missing_page(&self, location: i64, after: i64) -> Result<Vec<Missing>, ServiceError> {
+        if !self.are_some_gone().await? {
+            // Without statistics a planner would read all entries for that.
+            return Ok(Vec::new());
+        }
         let sql = "SELECT e.id, e.name, e.kind, d.path, d.archive FROM entry e JOIN dir d ON d.id = e.dir_id
             WHERE e.gone IS NOT NULL AND e.id > $2 AND d.location_id = $1 ORDER BY e.id LIMIT $3";
         let values = vec![location.into(), after.into(), CHUNK.into()];
@@ -188,19 +205,19 @@ impl Store {
     /// The database's.
     pub async fn forget_contents(&self) -> Result<(), ServiceError> {
         let backend = self.backend();
-        let sql = "SELECT c.id FROM content c WHERE NOT EXISTS (SELECT 1 FROM entry e WHERE e.content_id = c.id)
-            AND NOT EXISTS (SELECT 1 FROM tagging t WHERE t.content_id = c.id)
-            AND NOT EXISTS (SELECT 1 FROM labelling l WHERE l.content_id = c.id)
-            AND NOT EXISTS (SELECT 1 FROM annotation a WHERE a.content_id = c.id) LIMIT $1";
-        let rows = self.rows(sql, vec![CHUNK.into()]).await?;
+        let sql = format!("SELECT id FROM content WHERE {UNUSED} LIMIT $1");
+        let rows = self.rows(&sql, vec![CHUNK.into()]).await?;
         let ids: Vec<i64> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
         if ids.is_empty() {
             return Ok(());
         }
         let tx = self.sql.begin().await?;
+        // Whoever gives files contents took numbers of them first, and holds those until it has
+        // given them: what it found is not removed, and what is removed it does not find.
+        next_numbers(&tx, "content", 0).await?;
         // A scan may have found one of them meanwhile: looked at again in the delete.
         let sql = format!(
-            "DELETE FROM content WHERE {} AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.content_id = content.id)",
+            "DELETE FROM content WHERE {} AND {UNUSED}",
             bulk::in_numbers(backend, "id", 1)
         );
         execute(&tx, &sql, vec![bulk::numbers(backend, &ids)]).await?;

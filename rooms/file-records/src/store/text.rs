@@ -4,7 +4,9 @@
 //! On Postgres what follows each other is one text, a page: whoever finds one
 //! looks at its entries' names too, so names that are no more may stay in it.
 
-use sea_orm::{DatabaseTransaction, DbBackend};
+use std::sync::atomic::Ordering;
+
+use sea_orm::{DatabaseTransaction, DbBackend, QueryResult};
 use service_error::ServiceError;
 use sql_store::{current_number, db_error, next_numbers};
 
@@ -35,11 +37,19 @@ fn into_pages(which: &str) -> String {
     )
 }
 
-/// The pages with their entries on Postgres: `f` and `e`. Its bound keeps it from being
+/// The page of a number.
+pub(super) fn page_of(number: &str) -> String {
+    format!("{number} / {NAMES}")
+}
+
+/// How far names are in the index and how far there are entries, on Postgres.
+pub(super) const NAMED: &str = "(SELECT value FROM counter WHERE name = 'paged') AS named, (SELECT MAX(id) FROM entry) AS newest";
+
+/// Some pages with their entries on Postgres: `f` and `e`. Its bound keeps it from being
 /// joined the other way round, beginning with all entries.
-pub(super) fn from_pages() -> String {
+pub(super) fn from_pages(pages: &str) -> String {
     format!(
-        "FROM name_page f CROSS JOIN LATERAL (SELECT * FROM entry x WHERE x.id >= f.page * {NAMES}
+        "FROM {pages} f CROSS JOIN LATERAL (SELECT * FROM entry x WHERE x.id >= f.page * {NAMES}
          AND x.id < f.page * {NAMES} + {NAMES} ORDER BY x.id LIMIT {NAMES}) e"
     )
 }
@@ -51,6 +61,28 @@ impl Store {
             return Ok(0);
         }
         current_number(self.read(), watermark(self.backend())).await
+    }
+
+    /// Whether all names are in the index.
+    pub(super) async fn are_all_named(&self) -> Result<bool, ServiceError> {
+        let sql = match self.backend() {
+            DbBackend::Postgres => format!("SELECT {NAMED}"),
+            _ => format!("SELECT {}", NAMED.replace("paged", watermark(DbBackend::Sqlite))),
+        };
+        let row = self.row(&sql, vec![]).await?;
+        row.as_ref().map_or(Ok(true), |row| self.is_named(row))
+    }
+
+    /// The same of a row of [`NAMED`].
+    pub(super) fn is_named(&self, row: &QueryResult) -> Result<bool, ServiceError> {
+        let newest = get::<Option<i64>>(row, "newest")?.unwrap_or(0);
+        self.newest.store(newest, Ordering::Relaxed);
+        Ok(get::<Option<i64>>(row, "named")?.unwrap_or(0) >= newest)
+    }
+
+    async fn newest_entry(&self) -> Result<i64, ServiceError> {
+        let row = self.row("SELECT MAX(id) AS id FROM entry", vec![]).await?;
+        Ok(row.as_ref().map_or(Ok(None), |row| get::<Option<i64>>(row, "id"))?.unwrap_or(0))
     }
 
     /// Whether names can be indexed while others are merged: on SQLite there is one
@@ -83,6 +115,9 @@ impl Store {
         }
         let is_postgres = self.backend() == DbBackend::Postgres;
         let from = self.named_up_to().await?;
+        if least > 1 && self.newest_entry().await? < from + least {
+            return Ok(false);
+        }
         let look = "SELECT MAX(id) AS id, COUNT(*) AS n FROM (SELECT id FROM entry WHERE id > $1 ORDER BY id LIMIT $2) page";
         let row = self.row(look, vec![from.into(), PAGE.into()]).await?;
         let Some(row) = row else { return Ok(false) };
@@ -102,6 +137,7 @@ impl Store {
             .map_err(|_| ServiceError::internal("a page of names is too long"))?;
         let sql = if is_postgres {
             execute(&tx, SORTED_WITHIN, vec![]).await?;
+            self.repeatable(&tx).await?;
             into_pages("id > $1 AND id <= $2")
         } else {
             "INSERT INTO entry_text (rowid, name) SELECT id, name FROM entry WHERE id > $1 AND id <= $2".to_owned()
@@ -136,7 +172,18 @@ impl Store {
         execute(tx, &sql, vec![bulk::numbers(backend, entries), up_to.into()]).await.map(drop)
     }
 
-    /// Puts names that are below the watermark back into the index.
+    /// Before the first entry is renamed on Postgres, and before numbers are taken: nobody else
+    /// then fills the index from the name that was, or writes pages of several entries in
+    /// another order, until the transaction ends.
+    pub(super) async fn hold_names(&self, tx: &DatabaseTransaction) -> Result<(), ServiceError> {
+        if self.indexes_beside() {
+            next_numbers(tx, watermark(self.backend()), 0).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts names that are below the watermark back into the index; after
+    /// [`Store::hold_names`].
     pub(super) async fn learn_names(
         &self,
         tx: &DatabaseTransaction,

@@ -3,6 +3,7 @@
 
 mod holding;
 mod large;
+mod locks;
 mod names;
 mod plans;
 mod rowids;
@@ -93,6 +94,20 @@ fn listings(files: &[File]) -> Vec<Listed> {
     listed.collect()
 }
 
+/// What reading a file tells.
+fn hashed(entry: i64, file: &File) -> Hashed {
+    let mut hash = [file.byte; 32];
+    hash[..8].copy_from_slice(&file.size.to_le_bytes());
+    let mark = Mark { size: file.size, modified: 5_000, changed: 7_000, ino: file.ino };
+    Hashed {
+        entry,
+        path: file.path.clone(),
+        content: Content { hash, size: file.size, kind: ContentKind::Text, mark },
+        media: None,
+        is_fresh: false,
+    }
+}
+
 /// A location of a store, and its last scan.
 struct Place<'a> {
     store: &'a Store,
@@ -130,26 +145,13 @@ impl<'a> Place<'a> {
 
     /// Gives files their contents, without looking whether they have one.
     async fn hash(&self, scan: ScanKey, files: &[File]) {
-        let mut hashed = Vec::new();
+        let mut all = Vec::new();
         for file in files {
             let (dir, name) = split(&file.path);
             let id = self.entry(dir, name).await.expect("a file of the tree has a row");
-            let mut hash = [file.byte; 32];
-            hash[..8].copy_from_slice(&file.size.to_le_bytes());
-            hashed.push(Hashed {
-                entry: id,
-                path: file.path.clone(),
-                content: Content {
-                    hash,
-                    size: file.size,
-                    kind: ContentKind::Text,
-                    mark: Mark { size: file.size, modified: 5_000, changed: 7_000, ino: file.ino },
-                },
-                media: None,
-                is_fresh: false,
-            });
+            all.push(hashed(id, file));
         }
-        self.store.put_contents(scan, hashed, HashedBy::Server).await.unwrap();
+        self.store.put_contents(scan, all, HashedBy::Server).await.unwrap();
         self.store.set_unhashed(scan, false).await.unwrap();
     }
 

@@ -3,6 +3,7 @@
 
 use super::{Place, file, on_each};
 use crate::model::{Query, Sort, SortBy};
+use crate::store::SortValue;
 
 async fn found(place: &Place<'_>, text: &str) -> Vec<String> {
     let query = Query {
@@ -14,6 +15,54 @@ async fn found(place: &Place<'_>, text: &str) -> Vec<String> {
     let sort = Sort { by: SortBy::Name, descending: false };
     let found = place.store.search(&query, sort, None, 100).await.unwrap();
     found.iter().map(|found| found.path()).collect()
+}
+
+/// The same in the order of the numbers, by pages of a few.
+async fn paged(place: &Place<'_>, text: &str, descending: bool, limit: u32) -> Vec<i64> {
+    let query =
+        Query { text: Some(text.to_owned()), locations: vec![place.location], ..Query::default() };
+    let sort = Sort { by: SortBy::Number, descending };
+    let (mut ids, mut after) = (Vec::new(), None);
+    loop {
+        let page = place.store.search(&query, sort, after, limit).await.unwrap();
+        assert!(page.len() <= limit as usize);
+        let Some(last) = page.last() else { return ids };
+        after = Some((SortValue::Number(0), last.id));
+        assert!(page.iter().all(|found| found.name.to_lowercase().contains(text)));
+        ids.extend(page.iter().map(|found| found.id));
+    }
+}
+
+#[tokio::test]
+async fn pages_of_what_a_text_finds_are_all_of_it_in_order() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let other = Place::new(&store, "/other").await;
+        let name = |n: u64| match n % 9 {
+            0 => format!("d{}/rare {n}", n % 5),
+            _ => format!("d{}/often {n}", n % 5),
+        };
+        let files: Vec<_> = (0..200).map(|n| file(&name(n), 100 + n, 1, 7)).collect();
+        // Their pages are found too, and none of their entries.
+        other.scan(&files).await;
+        place.scan(&files).await;
+        for is_indexed in [false, true] {
+            while is_indexed && store.index_names().await.unwrap() {}
+            for (text, count) in [("rare", 23), ("often", 177), ("often 17", 10), ("never", 0)] {
+                for limit in [1, 3, 64, 500] {
+                    let found = paged(&place, text, false, limit).await;
+                    assert_eq!(found.len(), count, "{is_indexed} {text} {limit}");
+                    assert!(found.is_sorted_by(|a, b| a < b), "{found:?}");
+                    let mut back = paged(&place, text, true, limit).await;
+                    back.reverse();
+                    assert_eq!(found, back, "{is_indexed} {text} {limit}");
+                }
+            }
+            // The others' files are gone from their pages' entries.
+            other.scan(&files[..10]).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
