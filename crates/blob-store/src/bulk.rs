@@ -11,7 +11,7 @@ use crate::writer::{PART_BYTES, PARTS_IN_FLIGHT_MAX, finished, give_up};
 pub const ALIGNED_BYTES: usize = 4 << 10;
 
 /// Says of an upload in parts that its bytes are many, come once, and are better not kept in
-/// the memory that caches files.
+/// the memory that caches files; of a read, that its object may have been written so.
 #[derive(Debug, Clone, Copy)]
 pub struct Bulk;
 

@@ -9,23 +9,26 @@ use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::StreamExt as _;
+use futures::future::ready;
+use futures::stream::{self, BoxStream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result, UploadPart,
 };
 use service_error::ServiceError;
 
 use crate::bulk::{ALIGNED_BYTES, Bulk};
+use crate::direct::{self, open_direct};
 
 /// After so many bytes an upload in parts flushes what it has written.
 const FLUSHED_BYTES: u64 = 32 << 20;
@@ -126,7 +129,16 @@ impl ObjectStore for DurableFiles {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.found(self.files.get_opts(location, options).await).await
+        let is_bulk = options.extensions.get::<Bulk>().is_some();
+        let mut found = self.found(self.files.get_opts(location, options).await).await?;
+        if !is_bulk || found.meta.size < direct::OBJECT_BYTES_MIN {
+            return Ok(found);
+        }
+        let GetResultPayload::File(file, path) = found.payload else { return Ok(found) };
+        let range = found.range.clone();
+        let bytes = blocking(move || direct::read(&file, &path, &range)).await?;
+        found.payload = GetResultPayload::Stream(stream::once(ready(Ok(bytes))).boxed());
+        Ok(found)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -196,17 +208,6 @@ fn is_aligned(piece: &[u8], begin: u64) -> bool {
         && begin.is_multiple_of(ALIGNED_BYTES as u64)
 }
 
-#[cfg(target_os = "linux")]
-fn open_direct(staged: &FsPath) -> Option<File> {
-    let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-    OpenOptions::new().write(true).custom_flags(direct).open(staged).ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_direct(_: &FsPath) -> Option<File> {
-    None
-}
-
 /// An object in parts. What has come is flushed while more comes, so that little is
 /// left to wait for at the end: a disk that is told late is idle before.
 #[derive(Debug)]
@@ -228,7 +229,8 @@ impl DurableUpload {
         }
         let staged = staged_name(&dest);
         let file = OpenOptions::new().write(true).create_new(true).open(&staged)?;
-        let direct = is_bulk.then(|| open_direct(&staged)).flatten();
+        let direct =
+            is_bulk.then(|| open_direct(&staged, OpenOptions::new().write(true))).flatten();
         let file = Arc::new(Staged { file, direct });
         Ok(Self { file, staged: Some(staged), dest, root, end: 0, unflushed: 0 })
     }

@@ -5,6 +5,7 @@
 //! files every write is flushed, file and directories, before it is answered.
 
 mod bulk;
+mod direct;
 mod durable;
 mod error;
 mod location;
@@ -169,6 +170,22 @@ impl BlobStore {
     /// `NotFound`, or as [`object_error`] maps them.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, ServiceError> {
         self.store.get_range(&parse_key(key)?, range).await.map_err(object_error)
+    }
+
+    /// The same of an object that may be large: on a local disk a large piece that the machine's
+    /// memory does not hold comes past the cache of files, the first time.
+    ///
+    /// # Errors
+    /// As [`Self::get_range`].
+    pub async fn get_bulk_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<Bytes, ServiceError> {
+        let mut options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
+        options.extensions.insert(bulk::Bulk);
+        let got = self.store.get_opts(&parse_key(key)?, options).await.map_err(object_error)?;
+        got.bytes().await.map_err(object_error)
     }
 
     /// An object in pieces, as they arrive.

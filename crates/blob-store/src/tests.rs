@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use futures::stream;
+use proptest::prelude::*;
 use service_error::Code;
 
 use super::*;
@@ -237,6 +238,53 @@ async fn a_bulk_object_is_the_same_however_it_came() {
     }
     let left = std::fs::read_dir(dir.path().join("items/bulk")).unwrap().count();
     assert_eq!(left, 5, "nothing of what was given up");
+}
+
+/// Has the cache of files forget a directory's, where it lets go of them.
+fn forget(dir: &FsPath) {
+    for file in std::fs::read_dir(dir).unwrap() {
+        let file = std::fs::File::open(file.unwrap().path()).unwrap();
+        #[cfg(target_os = "linux")]
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+}
+
+/// Bounds of a range: anywhere, or beside a multiple of what disks and parts are cut at.
+fn bound() -> impl Strategy<Value = u64> {
+    let beside = (0..6_u64, 0..3_u64, prop::sample::select(vec![4_096, 1 << 20, 8 << 20]));
+    prop_oneof![
+        0..(21_u64 << 20),
+        beside.prop_map(|(times, off, unit)| (times * unit + off).saturating_sub(1)),
+    ]
+}
+
+#[test]
+fn a_bulk_range_is_the_same_whether_the_cache_holds_it_or_not() {
+    const SIZES: [usize; 4] = [(8 << 20) - 1, 8 << 20, (8 << 20) + 4_097, (20 << 20) + 77];
+    let whole: Vec<u8> =
+        (0..21_u32 << 20).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[2]).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = runtime.block_on(async {
+        let store = BlobStore::open(&file_url(dir.path()).unwrap(), "items").await.unwrap();
+        for size in SIZES {
+            let mut writer = store.bulk_writer(&format!("bulk/{size}")).await.unwrap();
+            writer.write(&whole[..size]).await.unwrap();
+            writer.finish().await.unwrap();
+        }
+        store
+    });
+    let ranges = (prop::sample::select(SIZES.to_vec()), bound(), bound());
+    proptest!(ProptestConfig::with_cases(100), |((size, one, other) in ranges)| {
+        let (from, to) = (one.min(other), (one.max(other) + 1).min(size as u64));
+        prop_assume!(from < to);
+        forget(&dir.path().join("items/bulk"));
+        for time in ["first", "second", "third"] {
+            let read = runtime.block_on(store.get_bulk_range(&format!("bulk/{size}"), from..to));
+            let expected = &whole[from as usize..to as usize];
+            prop_assert!(read.unwrap() == expected, "{} time", time);
+        }
+    });
 }
 
 #[test]

@@ -16,8 +16,9 @@ use crate::store::Store;
 
 /// Read at once.
 const READ_BYTES: u64 = 2 << 20;
-/// Of such pieces, those that are read or wait for whoever takes them.
-const READ_AHEAD: usize = 2;
+/// Of such pieces, those that are read or wait for whoever takes them: while one is hashed and
+/// sent, two are on their way from the disk.
+const READ_AHEAD: usize = 3;
 
 /// Bytes in pieces, as they come.
 pub type Pieces = BoxStream<'static, Result<Bytes, ServiceError>>;
@@ -196,7 +197,7 @@ pub async fn piece(
     range: Range<u64>,
 ) -> Result<Bytes, ServiceError> {
     if !segment.object_key.is_empty() {
-        return store.blobs().get_range(&segment.object_key, range).await;
+        return store.blobs().get_bulk_range(&segment.object_key, range).await;
     }
     let kept;
     let content = match &segment.content {
