@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::Registry;
 use super::garbage::COLLECT_JOB;
 use super::trust::key_of;
-use crate::model::{FileEntry, ModelVersion, Scan, ScanKey};
+use crate::model::{FileEntry, LostFile, ModelVersion, Scan, ScanKey};
 use crate::store::SCAN_JOB;
 
 const ACTION: &str = "quarry.models.v1.TrustService/ScanVersion";
@@ -49,6 +49,9 @@ struct Reached {
     files: i64,
     /// Of which verdicts were not known.
     scanned: i64,
+    /// The first file whose bytes were lost, and why.
+    #[serde(default)]
+    lost: Option<(String, String)>,
 }
 
 impl Registry {
@@ -110,7 +113,7 @@ impl Registry {
     ///
     /// # Errors
     /// The database's or the object store's; a file whose bytes are lost is an
-    /// error of its own, and its version is not scanned.
+    /// error of its own, and its version has failed.
     pub async fn run_scan(&self, work: Work) -> JobResult {
         let id: Uuid = work.arguments()?;
         let mut reached: Reached = work.checkpoint()?.unwrap_or_default();
@@ -140,7 +143,8 @@ impl Registry {
         work.step(&reached).await?;
         let verdict = self.scan_verdict(&version).await?;
         let actor = work.job().owner.principal;
-        match self.store.set_version_scan(&version, verdict, actor).await {
+        let lost = reached.lost.clone().map(|(path, message)| LostFile { path, message });
+        match self.store.set_version_scan(&version, verdict, lost.as_ref(), actor).await {
             // Deleted meanwhile.
             Err(error) if error.code() == Code::NotFound => Ok(counts(&reached)),
             outcome => outcome.map(|()| counts(&reached)).map_err(Interrupt::from),
@@ -161,6 +165,8 @@ impl Registry {
             }
             Err(error) if error.code() == Code::DataLoss => {
                 work.item_failed(&file.path, error.message());
+                let first = || (file.path.clone(), error.message().to_owned());
+                reached.lost.get_or_insert_with(first);
             }
             Err(error) => return Err(error.into()),
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use caller::Caller;
 use model_files::{Limits, SCANNER_VERSION, Verdict, ending};
 use options_api::v1::Level;
-use service_error::ServiceError;
+use service_error::{Code, ServiceError};
 use sql_store::now_micros;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +13,8 @@ use super::Registry;
 use super::ranges::Ranges;
 use crate::model::trust::worse;
 use crate::model::{
-    FileEntry, FileScan, Finding, ModelPath, ModelVersion, Scan, ScanKey, ScanVerdict, VersionRef,
-    check_stored_path,
+    FileEntry, FileScan, Finding, LostFile, ModelPath, ModelVersion, Scan, ScanKey, ScanVerdict,
+    VersionRef, check_stored_path,
 };
 
 const SERVICE: &str = "quarry.models.v1.TrustService";
@@ -45,7 +45,8 @@ impl Registry {
     /// Scans the files of a version whose verdicts are not known yet.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied`, or the object store's.
+    /// `NotFound`, `PermissionDenied`, or the object store's: if it lost bytes,
+    /// the version has failed.
     pub async fn scan_version(
         &self,
         caller: &Caller,
@@ -60,7 +61,6 @@ impl Registry {
             scanned_count: 0,
             worst: Vec::new(),
         };
-        let stop = CancellationToken::new();
         let mut after = String::new();
         loop {
             let mut files = self.file_scans(&version, &after, PAGE, false).await?;
@@ -68,7 +68,7 @@ impl Registry {
             after.clone_from(&last.file.path);
             for of in &mut files {
                 if of.scan.is_none() {
-                    let (scan, is_new) = self.scan_once(&of.file, &stop).await?;
+                    let (scan, is_new) = self.scan_of_file(caller, &version, &of.file).await?;
                     of.scan = Some(scan);
                     done.scanned_count += i64::from(is_new);
                 }
@@ -84,9 +84,29 @@ impl Registry {
             // There is nothing that could be clean.
             done.verdict = ScanVerdict::None;
         }
-        self.store.set_version_scan(&version, done.verdict, caller.principal).await?;
+        let actor = caller.principal;
+        self.store.set_version_scan(&version, done.verdict, None, actor).await?;
         self.with_findings(&mut done.worst).await?;
         Ok(done)
+    }
+
+    /// What the scanner says of a file, and whether it was asked now. Without the
+    /// file's bytes its version has failed.
+    async fn scan_of_file(
+        &self,
+        caller: &Caller,
+        version: &ModelVersion,
+        file: &FileEntry,
+    ) -> Result<(Scan, bool), ServiceError> {
+        let scanned = self.scan_once(file, &CancellationToken::new()).await;
+        if let Err(error) = &scanned
+            && error.code() == Code::DataLoss
+        {
+            let (path, message) = (file.path.clone(), error.message().to_owned());
+            let (lost, actor) = (LostFile { path, message }, caller.principal);
+            self.store.set_version_scan(version, ScanVerdict::None, Some(&lost), actor).await?;
+        }
+        scanned
     }
 
     /// What this scanner said of a version's files after a path, and of all of

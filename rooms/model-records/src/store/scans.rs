@@ -4,17 +4,19 @@ use std::collections::HashMap;
 
 use ids::{Id, PrincipalId};
 use jobs::{Job, Owner};
-use sea_orm::{FromQueryResult, Value};
+use sea_orm::{DatabaseTransaction, FromQueryResult, Value};
 use service_error::ServiceError;
 use sql_store::{db_error, now_micros};
 
 use super::blobs::digest_of;
 use super::events::{self, Place};
 use super::models::hold_model;
-use super::sql::{Values, all, execute, insert_all};
+use super::sql::{Values, all, execute, insert_all, number};
 use super::versions::{Registered, scan_job};
 use super::{Store, codes};
-use crate::model::{Change, EventKind, Finding, ModelVersion, Scan, ScanKey, ScanVerdict};
+use crate::model::{
+    Change, EventKind, Finding, LostFile, ModelVersion, Scan, ScanKey, ScanVerdict, VersionStatus,
+};
 
 const AT_ONCE: usize = 200;
 
@@ -158,7 +160,8 @@ impl Store {
     }
 
     /// Notes the verdict of a version, and that its scan is over. The version is
-    /// what it was: it counts as no change of it.
+    /// what it was: it counts as no change of it, unless bytes of it are `lost`
+    /// now, or no longer are.
     ///
     /// # Errors
     /// `NotFound` if the version is gone.
@@ -166,6 +169,7 @@ impl Store {
         &self,
         version: &ModelVersion,
         verdict: ScanVerdict,
+        lost: Option<&LostFile>,
         actor: PrincipalId,
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
@@ -180,9 +184,49 @@ impl Store {
         let change = Change::of_version(EventKind::VersionScanned, version.number)
             .about("scan")
             .values(&word(version.scan), &word(verdict));
-        events::append(&tx, &place, change, actor).await?;
+        let mut changes = vec![(change, actor)];
+        if let Some(before) = set_status(&tx, version, lost).await? {
+            changes.push((status_change(version.number, Some(before), lost), actor));
+        }
+        events::append_all(&tx, &place, changes).await?;
         tx.commit().await.map_err(db_error)
     }
+}
+
+/// That a version's bytes can be fetched, or that some are lost.
+pub fn status_change(
+    number: i64,
+    before: Option<VersionStatus>,
+    lost: Option<&LostFile>,
+) -> Change {
+    let before = before.map(|status| format!("{status:?}").to_lowercase()).unwrap_or_default();
+    let (kind, after) = match lost {
+        None => (EventKind::VersionReady, "ready".to_owned()),
+        Some(lost) => (EventKind::VersionFailed, lost.to_string()),
+    };
+    Change::of_version(kind, number).about("status").values(&before, &after)
+}
+
+/// Notes whether bytes of a version are lost; answers the status that it had, if
+/// it had another. Its model's row is locked.
+async fn set_status(
+    tx: &DatabaseTransaction,
+    version: &ModelVersion,
+    lost: Option<&LostFile>,
+) -> Result<Option<VersionStatus>, ServiceError> {
+    let id = || -> Value { Id::uuid(version.id).into() };
+    let sql = "SELECT CAST(status AS bigint) FROM version WHERE id = $1";
+    let before = number(tx, sql, [id()]).await?;
+    let before = codes::status(before.and_then(|code| code.try_into().ok()).unwrap_or_default())?;
+    let after = if lost.is_some() { VersionStatus::Failed } else { VersionStatus::Ready };
+    if before == after {
+        return Ok(None);
+    }
+    let sql = "UPDATE version SET status = $1, status_message = $2, updated_at = $3 WHERE id = $4";
+    let message = lost.map(LostFile::to_string).unwrap_or_default();
+    let values = [(after as i16).into(), message.into(), now_micros().into(), id()];
+    execute(tx, sql, values).await?;
+    Ok(Some(before))
 }
 
 /// A text that both databases keep: names in archives may hold anything.

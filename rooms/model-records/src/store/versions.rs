@@ -12,7 +12,7 @@ use super::models::{hold_model, lock_model, recount};
 use super::rows::VersionRow;
 use super::sql::{execute, execute_or, head, insert_all, number, one};
 use super::whole::whole;
-use super::{Store, blobs, data, files, tags, uploads};
+use super::{Store, blobs, data, files, scans, tags, uploads};
 use crate::model::version::STAGE_NONE;
 use crate::model::{
     Change, EventKind, ModelVersion, NewVersion, ScanVerdict, VersionRef, VersionStatus,
@@ -77,13 +77,11 @@ impl Store {
                 self.jobs.submit_in(&tx, job).await?;
             }
         }
-        let change = |(of, registered): (&Registering, &Registered)| {
-            let change = Change::of_version(EventKind::VersionCreated, registered.number)
-                .values("", &of.new.source);
-            (change, of.author.principal)
-        };
+        let changes = all_new.iter().zip(&made).flat_map(|(of, registered)| {
+            made_changes(&of.new, registered.number).map(|change| (change, of.author.principal))
+        });
         // Last of all: their counter is everybody's.
-        events::append_all(&tx, &place, all_new.iter().zip(&made).map(change).collect()).await?;
+        events::append_all(&tx, &place, changes.collect()).await?;
         tx.commit().await.map_err(db_error)?;
         if scans && !holding.is_empty() {
             self.jobs.ask();
@@ -280,6 +278,13 @@ impl Store {
         events::append(&tx, &place, change, actor).await?;
         tx.commit().await.map_err(db_error)
     }
+}
+
+/// What is told of a version when it is made. Its bytes were durable before.
+fn made_changes(new: &NewVersion, number: i64) -> impl Iterator<Item = Change> {
+    let made = Change::of_version(EventKind::VersionCreated, number).values("", &new.source);
+    let ready = || scans::status_change(number, None, None);
+    std::iter::once(made).chain((!new.pending).then(ready))
 }
 
 /// Writes the versions' own rows.

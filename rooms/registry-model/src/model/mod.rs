@@ -20,7 +20,7 @@ pub use registered::{Alias, Card, Model, ModelPath, Statistics};
 pub use stage::{
     Approval, Comparison, Deployment, DeploymentState, Gate, Stage, Transition, TransitionState,
 };
-pub use trust::{FileScan, Finding, Scan, ScanKey, Signature, SigningKey, Standing};
+pub use trust::{FileScan, Finding, LostFile, Scan, ScanKey, Signature, SigningKey, Standing};
 pub use version::{
     BaseModel, DatasetVersion, MetricPoint, ModelVersion, NewVersion, ScanVerdict, VersionRef,
     VersionStatus,

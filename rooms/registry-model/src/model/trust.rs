@@ -1,5 +1,7 @@
 //! What is known of a version's files and of who signed them.
 
+use std::fmt;
+
 use ids::{EventId, PrincipalId};
 
 use super::{Digest, FileEntry, ScanVerdict};
@@ -55,6 +57,19 @@ impl FileScan {
     #[must_use]
     pub fn verdict(&self) -> ScanVerdict {
         self.scan.as_ref().map_or(ScanVerdict::None, |scan| scan.verdict)
+    }
+}
+
+/// A file of a version whose bytes are not where they were kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostFile {
+    pub path: String,
+    pub message: String,
+}
+
+impl fmt::Display for LostFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
     }
 }
 

@@ -18,7 +18,10 @@ async fn every_change_is_an_event_and_a_watch_goes_on_from_its_cursor() {
         let listed = listed.into_inner();
         let kinds: Vec<_> = listed.events.iter().map(wire::Event::kind).collect();
         use wire::EventKind as Kind;
-        assert_eq!(kinds, [Kind::ModelCreated, Kind::VersionCreated, Kind::AliasSet]);
+        assert_eq!(
+            kinds,
+            [Kind::ModelCreated, Kind::VersionCreated, Kind::VersionReady, Kind::AliasSet]
+        );
         assert!(listed.events.windows(2).all(|pair| pair[0].seq < pair[1].seq));
 
         let watch = wire::WatchEventsRequest { after: listed.next, ..Default::default() };
@@ -41,10 +44,10 @@ async fn every_change_is_an_event_and_a_watch_goes_on_from_its_cursor() {
     .await;
 }
 
-type Received = Arc<Mutex<Vec<(String, String)>>>;
+pub(super) type Received = Arc<Mutex<Vec<(String, String)>>>;
 
 /// An address that keeps what it gets, and refuses the first of it.
-async fn receiver() -> (String, Received) {
+pub(super) async fn receiver() -> (String, Received) {
     let received = Received::default();
     let keep = Arc::clone(&received);
     let take = move |headers: axum::http::HeaderMap, body: String| {

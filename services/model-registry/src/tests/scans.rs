@@ -1,6 +1,7 @@
 //! Scans as jobs: of what is registered, once for the same bytes, told by the
 //! platform's job door; and a gate that has its scan made.
 
+use futures::StreamExt as _;
 use models_api::v1::trust_service_client::TrustServiceClient;
 use ops_api::v1 as ops;
 use ops_api::v1::jobs_client::JobsClient;
@@ -40,6 +41,49 @@ impl House {
         })
         .await;
         self.get_version(who, "m", version).await.unwrap()
+    }
+
+    async fn scan_now(&self, who: &Who, version: &str) -> Result<(), ServiceError> {
+        let request = wire::ScanVersionRequest {
+            namespace: "ml".into(),
+            model: "m".into(),
+            version: version.into(),
+        };
+        let mut trust = TrustServiceClient::new(self.transport.clone());
+        Ok(trust.scan_version(self.by(who, request)).await.map(drop)?)
+    }
+
+    /// Has a version of the model `m` scanned by a job, for somebody.
+    async fn queue_scan(&self, who: &Who, number: i64) {
+        let id = self.catalog.namespace("ml");
+        let model = self.store.find_model(id, "m").await.unwrap().unwrap();
+        let version = self.store.find_any_version(model.id, number).await.unwrap().unwrap();
+        let owner = ::jobs::Owner {
+            principal: who.principal,
+            name: "somebody".into(),
+            role: options_api::v1::Role::User,
+            token: None,
+            service: false,
+        };
+        self.store.queue_scan(&version, &owner).await.unwrap();
+    }
+
+    /// The one object of files: lost, or there again.
+    fn lose_object(&self, lost: bool) {
+        let aside = self.objects.path().join("aside");
+        let found = std::process::Command::new("find")
+            .arg(self.objects.path())
+            .args(["-type", "f", "-path", "*cas/sha256*"])
+            .output()
+            .unwrap();
+        if lost {
+            let path = String::from_utf8(found.stdout).unwrap();
+            std::fs::write(&aside, path.trim()).unwrap();
+            std::fs::rename(path.trim(), aside.with_extension("object")).unwrap();
+        } else {
+            let path = std::fs::read_to_string(&aside).unwrap();
+            std::fs::rename(aside.with_extension("object"), path).unwrap();
+        }
     }
 
     async fn enter(&self, who: &Who, version: &str, stage: &str) -> Result<(), ServiceError> {
@@ -121,18 +165,7 @@ async fn whose_right_is_gone_has_nothing_scanned() {
     in_each_house(async |house| {
         let (ana, bob) = (house.ana().await, Who::user());
         house.with_files(&ana, "m", &[("model.pkl", CLEAN)]).await;
-        let store = &house.store;
-        let id = house.catalog.namespace("ml");
-        let model = store.find_model(id, "m").await.unwrap().unwrap();
-        let version = store.find_any_version(model.id, 1).await.unwrap().unwrap();
-        let owner = ::jobs::Owner {
-            principal: bob.principal,
-            name: "bob".into(),
-            role: options_api::v1::Role::User,
-            token: None,
-            service: false,
-        };
-        store.queue_scan(&version, &owner).await.unwrap();
+        house.queue_scan(&bob, 1).await;
         eventually(async || {
             house.jobs_of(&bob).await.iter().any(|job| job.state() == ops::JobState::Failed)
         })
@@ -167,6 +200,89 @@ async fn a_collection_in_the_background_counts_what_it_removes() {
         assert_eq!((&*job.kind, &job.name), ("gc", &name));
         assert_eq!((job.result["blobs"], job.result["purged_models"]), (2, 1), "{job:?}");
         assert!(job.result["freed_bytes"] > 40_000, "{job:?}");
+    })
+    .await;
+}
+
+/// Kinds of a version's events, in their order.
+async fn told(house: &House, who: &Who, version: i64) -> Vec<wire::EventKind> {
+    let request = wire::ListEventsRequest { namespace: "ml".into(), ..Default::default() };
+    let listed = house.events().list_events(house.by(who, request)).await.unwrap().into_inner();
+    let of = listed.events.iter().filter(|event| event.version == version);
+    of.map(wire::Event::kind).collect()
+}
+
+#[tokio::test]
+async fn a_version_fails_when_its_bytes_are_lost_and_is_ready_when_they_are_read_again() {
+    use wire::EventKind as Kind;
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        let (url, received) = events::receiver().await;
+        let hook = wire::CreateWebhookRequest {
+            namespace: "ml".into(),
+            name: "ci".into(),
+            url,
+            kinds: vec![Kind::VersionReady.into(), Kind::VersionFailed.into()],
+            ..Default::default()
+        };
+        house.events().create_webhook(house.by(&ana, hook)).await.unwrap();
+        let large = |pickle: &[u8]| [pickle, &[0; 50_000]].concat();
+        let (made, _) = house.with_files(&ana, "m", &[("model.pkl", &large(CLEAN))]).await;
+        assert_eq!(made.status(), wire::VersionStatus::Ready);
+        assert_eq!(told(&house, &ana, 1).await, [Kind::VersionCreated, Kind::VersionReady]);
+        let watch = wire::WatchEventsRequest { after: 3, ..Default::default() };
+        let watched = house.events().watch_events(house.by(&ana, watch)).await;
+        let mut watched = watched.unwrap().into_inner();
+
+        house.lose_object(true);
+        for _ in 0..2 {
+            let lost = house.scan_now(&ana, "1").await.unwrap_err();
+            assert_eq!(lost.reason_text(), "BLOB_LOST");
+        }
+        let failed = house.get_version(&ana, "m", "1").await.unwrap();
+        assert_eq!(failed.status(), wire::VersionStatus::Failed);
+        assert!(failed.status_message.starts_with("model.pkl: "), "{failed:?}");
+        let batch = watched.next().await.unwrap().unwrap();
+        let event = batch.events.iter().find(|event| event.kind() == Kind::VersionFailed).unwrap();
+        assert_eq!((&*event.subject, &*event.before), ("status", "ready"));
+        assert_eq!(event.after, failed.status_message);
+        house.lose_object(false);
+        house.scan_now(&ana, "1").await.unwrap();
+        let ready = house.get_version(&ana, "m", "1").await.unwrap();
+        assert_eq!((ready.status(), &*ready.status_message), (wire::VersionStatus::Ready, ""));
+        let (scanned, failed) = (Kind::VersionScanned, Kind::VersionFailed);
+        assert_eq!(
+            told(&house, &ana, 1).await[2..],
+            [scanned, failed, scanned, scanned, Kind::VersionReady],
+            "what changed nothing is not told"
+        );
+
+        // The same by a job, of other bytes: what is left of the first is out of the way.
+        house.lose_object(true);
+        std::fs::remove_file(house.objects.path().join("aside.object")).unwrap();
+        house.with_files(&ana, "m", &[("model.pkl", &large(HOSTILE))]).await;
+        house.lose_object(true);
+        house.queue_scan(&ana, 2).await;
+        eventually(async || {
+            told(&house, &ana, 2).await
+                == [Kind::VersionCreated, Kind::VersionReady, scanned, failed]
+        })
+        .await;
+        eventually(async || {
+            house.store.deliveries_waiting().await.unwrap() == 0
+                && received.lock().unwrap().len() >= 6
+        })
+        .await;
+        let bodies = received.lock().unwrap().clone();
+        let actions: Vec<String> = bodies[1..]
+            .iter()
+            .map(|(_, body)| {
+                let body: serde_json::Value = serde_json::from_str(body).unwrap();
+                assert_eq!(body["entity"], "model_version");
+                body["action"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        assert_eq!(actions, ["ready", "failed", "ready", "ready", "failed"]);
     })
     .await;
 }
