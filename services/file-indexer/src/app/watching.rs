@@ -70,7 +70,10 @@ impl Indexer {
                 })
             });
             let watch = match begun.await {
-                Ok(watch) => Some(watch),
+                Ok(watch) => {
+                    tracing::debug!(location = %location.uuid, way = ?watch.way(), "it is watched");
+                    Some(watch)
+                }
                 Err(error) => {
                     tracing::warn!(location = %location.uuid, %error, "it is looked at by the clock");
                     None
