@@ -10,6 +10,10 @@ use crate::writer::{PART_BYTES, PARTS_IN_FLIGHT_MAX, finished, give_up};
 /// What a disk may want a direct write's memory, place and length to be multiples of.
 pub const ALIGNED_BYTES: usize = 4 << 10;
 
+/// Parts on their way to a local disk at once: one is written while the next one waits, and with
+/// the one being filled they are 24 MiB. More are no faster.
+const LOCAL_PARTS_IN_FLIGHT_MAX: usize = 2;
+
 /// Says of an upload in parts that its bytes are many, come once, and are better not kept in
 /// the memory that caches files; of a read, that its object may have been written so.
 #[derive(Debug, Clone, Copy)]
@@ -24,12 +28,15 @@ pub struct BulkWriter {
     filling: BytesMut,
     /// Parts that were sent: their memory is free once nobody else holds it.
     sent: Vec<Bytes>,
+    in_flight_max: usize,
 }
 
 impl BulkWriter {
-    pub(crate) fn new(upload: Box<dyn object_store::MultipartUpload>) -> Self {
+    /// `is_local`: on a disk, where a part takes as long however many are on their way.
+    pub(crate) fn new(upload: Box<dyn object_store::MultipartUpload>, is_local: bool) -> Self {
         let parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        Self { parts: Some(parts), filling: aligned(), sent: Vec::new() }
+        let in_flight_max = if is_local { LOCAL_PARTS_IN_FLIGHT_MAX } else { PARTS_IN_FLIGHT_MAX };
+        Self { parts: Some(parts), filling: aligned(), sent: Vec::new(), in_flight_max }
     }
 
     /// Adds bytes; waits while too many parts are on their way.
@@ -51,14 +58,14 @@ impl BulkWriter {
 
     async fn send(&mut self) -> Result<(), ServiceError> {
         let parts = self.parts.as_mut().ok_or_else(finished)?;
-        parts.wait_for_capacity(PARTS_IN_FLIGHT_MAX).await.map_err(object_error)?;
+        parts.wait_for_capacity(self.in_flight_max).await.map_err(object_error)?;
         let free = self.sent.iter().position(Bytes::is_unique);
         let next = free.and_then(|at| self.sent.swap_remove(at).try_into_mut().ok());
         let mut next = next.unwrap_or_else(aligned);
         next.clear();
         let part = std::mem::replace(&mut self.filling, next).freeze();
         // A store that keeps its parts leaves none of them free.
-        self.sent.truncate(PARTS_IN_FLIGHT_MAX - 1);
+        self.sent.truncate(self.in_flight_max - 1);
         self.sent.push(part.clone());
         parts.put(part);
         Ok(())

@@ -131,7 +131,7 @@ impl BlobStore {
         let mut options = PutMultipartOptions::default();
         options.extensions.insert(bulk::Bulk);
         let upload = self.store.put_multipart_opts(&parse_key(key)?, options).await;
-        Ok(BulkWriter::new(upload.map_err(object_error)?))
+        Ok(BulkWriter::new(upload.map_err(object_error)?, self.local_root.is_some()))
     }
 
     /// Writes an object from a stream; on an error of the stream nothing stays.

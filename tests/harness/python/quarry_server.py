@@ -152,6 +152,14 @@ def memory_peak_bytes(pid):
     raise RuntimeError("no VmHWM")
 
 
+def memory_own_bytes(pid):
+    """Memory of a process that is no page of a file."""
+    for line in open(f"/proc/{pid}/status"):
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no RssAnon")
+
+
 def reset_memory_peak(pid):
     """Makes the peak start again from what is held now."""
     pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
