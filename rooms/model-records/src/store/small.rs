@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, Value};
 use service_error::ServiceError;
 use sql_store::{db_error, now_micros};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Store;
 use super::blobs::{self, digest_of};
 use super::files::replaced_meanwhile;
-use super::sql::{Values, all, insert_all};
+use super::sql::{Values, all, execute, insert_all};
 use crate::model::{Digest, FileEntry, SmallFile};
 
 type Place = (Uuid, String);
@@ -43,12 +43,16 @@ impl Store {
             return Ok(());
         }
         let tx = self.sql.begin().await?;
+        if self.sql.backend() == DbBackend::Sqlite {
+            put_at_once(&tx, &by_place).await?;
+            return tx.commit().await.map_err(db_error);
+        }
         let before = self.taken(&tx, &by_place).await?;
         keep_bytes(&tx, &by_place).await?;
         let now = now_micros();
         let row = |(place, of): (&Place, &&SmallFile)| -> Vec<Value> {
             let (namespace, path) = place.clone();
-            let size = i64::try_from(of.content.len()).unwrap_or(i64::MAX);
+            let size = size_of(&of.content);
             vec![namespace.into(), path.into(), of.digest.to_vec().into(), size.into(), now.into()]
         };
         let (old, new): (Vec<_>, Vec<_>) =
@@ -97,31 +101,105 @@ impl Store {
     }
 }
 
+/// Bytes of which there is no row yet, for all that is known.
+struct New<'a> {
+    content: &'a [u8],
+    generation: Uuid,
+    refs: i64,
+}
+
+/// By digest: everybody takes blobs in this order.
+fn new_bytes<'a>(files: &BTreeMap<Place, &'a SmallFile>) -> BTreeMap<Digest, New<'a>> {
+    let mut new: BTreeMap<Digest, New<'a>> = BTreeMap::new();
+    for of in files.values() {
+        let fresh = || New { content: &of.content, generation: Uuid::now_v7(), refs: 0 };
+        new.entry(of.digest).or_insert_with(fresh).refs += 1;
+    }
+    new
+}
+
+fn size_of(content: &[u8]) -> i64 {
+    i64::try_from(content.len()).unwrap_or(i64::MAX)
+}
+
+/// Counts rows of blobs as referenced. What is being deleted has no references; it
+/// lives on as this generation.
+fn count_sql(rows: &[String]) -> String {
+    format!(
+        "INSERT INTO blob (digest, byte_count, generation, state, refs, pinned_until, created_at) \
+         VALUES {} ON CONFLICT (digest) DO UPDATE SET \
+         generation = CASE WHEN blob.state = 2 THEN excluded.generation ELSE blob.generation END, \
+         refs = blob.refs + excluded.refs, state = 1",
+        rows.join(", ")
+    )
+}
+
+/// All of it in one turn of SQLite's one writing connection, whose thread runs the
+/// statements one after the other: nobody else writes, so that nothing that one
+/// finds has to be known here before the next.
+async fn put_at_once(
+    tx: &DatabaseTransaction,
+    files: &BTreeMap<Place, &SmallFile>,
+) -> Result<(), ServiceError> {
+    let mut values = Values::new(DbBackend::Sqlite);
+    let now = values.add(now_micros());
+    let (mut blobs, mut kept) = (Vec::new(), BTreeMap::new());
+    for (digest, of) in new_bytes(files) {
+        let row: [Value; 5] = [
+            digest.to_vec().into(),
+            size_of(of.content).into(),
+            of.generation.into(),
+            of.refs.into(),
+            of.content.to_vec().into(),
+        ];
+        let [bytes, size, generation, refs, content] = row.map(|value| values.add(value));
+        blobs.push(format!("({bytes}, {size}, {generation}, 1, {refs}, {now}, {now})"));
+        kept.insert(digest, (bytes, size, generation, content));
+    }
+    let (mut places, mut rows) = (Vec::new(), Vec::new());
+    for ((namespace, path), of) in files {
+        let (namespace, path) = (values.add(*namespace), values.add(path.clone()));
+        let Some((digest, size, ..)) = kept.get(&of.digest) else { continue };
+        places.push(format!("({namespace}, {path})"));
+        rows.push(format!("({namespace}, {path}, {digest}, {size}, {now})"));
+    }
+    let segments = kept.into_values().map(|(digest, size, generation, content)| {
+        format!("({generation}, {size}, {digest}, {content})")
+    });
+    let (count, segments) = (count_sql(&blobs), segments.collect::<Vec<_>>().join(", "));
+    let (places, rows) = (places.join(", "), rows.join(", "));
+    let sql = format!(
+        "UPDATE blob SET refs = refs - gone.files FROM (SELECT old.digest, COUNT(*) AS files \
+         FROM (VALUES {places}) AS place CROSS JOIN tree_file AS old \
+         ON old.namespace_id = place.column1 AND old.path = place.column2 GROUP BY old.digest) \
+         AS gone WHERE blob.digest = gone.digest; \
+         {count}; \
+         INSERT INTO segment \
+         (generation, ordinal, object_key, byte_begin, byte_count, digest, content) \
+         SELECT new.column1, 0, '', 0, new.column2, new.column3, new.column4 \
+         FROM (VALUES {segments}) AS new \
+         CROSS JOIN blob ON blob.digest = new.column3 AND blob.generation = new.column1; \
+         INSERT INTO tree_file (namespace_id, path, digest, byte_count, at) VALUES {rows} \
+         ON CONFLICT (namespace_id, path) DO UPDATE SET digest = excluded.digest, \
+         byte_count = excluded.byte_count, at = excluded.at"
+    );
+    execute(tx, &sql, values.all).await.map(drop)
+}
+
 /// Counts the bytes as referenced, and keeps those that are not kept yet.
 async fn keep_bytes(
     tx: &DatabaseTransaction,
     files: &BTreeMap<Place, &SmallFile>,
 ) -> Result<(), ServiceError> {
-    struct New<'a> {
-        content: &'a [u8],
-        generation: Uuid,
-        refs: i64,
-    }
-    // By digest: everybody takes blobs in this order.
-    let mut new: BTreeMap<Digest, New<'_>> = BTreeMap::new();
-    for of in files.values() {
-        let fresh = || New { content: &of.content, generation: Uuid::now_v7(), refs: 0 };
-        new.entry(of.digest).or_insert_with(fresh).refs += 1;
-    }
+    let new = new_bytes(files);
     let now = now_micros();
     let mut values = Values::new(tx.get_database_backend());
     let rows: Vec<String> = new
         .iter()
         .map(|(digest, of)| {
-            let size = i64::try_from(of.content.len()).unwrap_or(i64::MAX);
             let row: [Value; 5] = [
                 digest.to_vec().into(),
-                size.into(),
+                size_of(of.content).into(),
                 of.generation.into(),
                 of.refs.into(),
                 now.into(),
@@ -130,27 +208,19 @@ async fn keep_bytes(
             format!("({digest}, {size}, {generation}, 1, {refs}, {now}, {now})")
         })
         .collect();
-    // What is being deleted has no references; it lives on as this generation.
-    let sql = format!(
-        "INSERT INTO blob (digest, byte_count, generation, state, refs, pinned_until, created_at) \
-         VALUES {} ON CONFLICT (digest) DO UPDATE SET \
-         generation = CASE WHEN blob.state = 2 THEN excluded.generation ELSE blob.generation END, \
-         refs = blob.refs + excluded.refs, state = 1 RETURNING digest, generation",
-        rows.join(", ")
-    );
+    let sql = format!("{} RETURNING digest, generation", count_sql(&rows));
     let mut segments: Vec<Vec<Value>> = Vec::new();
     for row in all::<KeptRow, _>(tx, &sql, values.all).await? {
         let digest = digest_of(row.digest)?;
         let Some(of) = new.get(&digest).filter(|of| of.generation == row.generation) else {
             continue;
         };
-        let size = i64::try_from(of.content.len()).unwrap_or(i64::MAX);
         segments.push(vec![
             of.generation.into(),
             0_i64.into(),
             String::new().into(),
             0_i64.into(),
-            size.into(),
+            size_of(of.content).into(),
             digest.to_vec().into(),
             of.content.to_vec().into(),
         ]);
