@@ -1,14 +1,19 @@
 //! How the databases go about the pages of many versions, and the migration that made them quick.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use ids::NamespaceId;
 use model_query::{Expr, Field, Op, Test, Value as Literal};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait as _;
 use sql_store::SqlSettings;
+use tracking::search::{Key, cut};
 use uuid::Uuid;
 
 use super::ordered::OrderedPage;
+use super::search::{VersionOrder, VersionPage};
 use super::sql::{execute, number};
 use super::*;
 use crate::model::VersionRef;
@@ -16,6 +21,8 @@ use crate::model::VersionRef;
 /// Versions of the model `large`, and of another namespace's beside it.
 const MANY: i64 = 10_000;
 const SMALL: i64 = 40;
+/// Versions of a registry that is large.
+const LARGE: u64 = 200_000;
 
 /// Two namespaces: of many versions of one model and a few of others, and of as many again.
 struct Full {
@@ -32,11 +39,15 @@ async fn opened(sql: &SqlSettings) -> (Store, tempfile::TempDir) {
 
 impl Full {
     async fn on(sql: &SqlSettings) -> Self {
+        Self::of(sql, MANY).await
+    }
+
+    async fn of(sql: &SqlSettings, many: i64) -> Self {
         let (store, objects) = opened(sql).await;
         store.migrate().await.unwrap();
         let full = Self { store, namespace: NamespaceId::new(), _objects: objects };
         let large = full.model(full.namespace.uuid(), "large").await;
-        full.versions(large, MANY, Some(full.namespace.uuid())).await;
+        full.versions(large, many, Some(full.namespace.uuid())).await;
         for at in 0..SMALL {
             let small = full.model(full.namespace.uuid(), &format!("small-{at:02}")).await;
             full.versions(small, 2, Some(full.namespace.uuid())).await;
@@ -128,11 +139,31 @@ impl Full {
         OrderedPage { page_token: token.expect("more"), limit: page.limit, ..far }
     }
 
+    /// The same page behind a version of `large`; none before it is read for that.
+    fn behind(page: &OrderedPage, number: u64) -> OrderedPage {
+        let number = i64::try_from(number).unwrap();
+        let key = vec![Key::Integer(number), Key::Text("large".to_owned()), Key::Integer(number)];
+        let token = cut(&mut vec![(), ()], 1, &page.list, |()| Ok(key)).unwrap();
+        OrderedPage {
+            page_token: token.expect("more"),
+            filter: page.filter.clone(),
+            list: page.list.clone(),
+            orders: page.orders.clone(),
+            visible: page.visible.clone(),
+            ..*page
+        }
+    }
+
     /// The steps that the database takes for a page.
     async fn plan(&self, page: &OrderedPage) -> Vec<String> {
+        self.told(page, "EXPLAIN").await
+    }
+
+    /// What Postgres says of a page's query, and SQLite of its plan.
+    async fn told(&self, page: &OrderedPage, explain: &str) -> Vec<String> {
         let query = self.store.versions_query(page).await.unwrap().expect("a query");
         let (explain, column) = match self.backend() {
-            DbBackend::Postgres => ("EXPLAIN", "QUERY PLAN"),
+            DbBackend::Postgres => (explain, "QUERY PLAN"),
             _ => ("EXPLAIN QUERY PLAN", "detail"),
         };
         let sql = format!("{explain} {}", query.sql);
@@ -140,6 +171,39 @@ impl Full {
         let rows = self.store.read().query_all_raw(statement).await.unwrap();
         rows.iter().map(|row| row.try_get("", column).unwrap()).collect()
     }
+}
+
+/// Steps of SQLite's machine on the one connection that reads, counted from now on.
+async fn counted(store: &Store) -> Arc<AtomicU64> {
+    let steps = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&steps);
+    let mut connection = store.read().get_sqlite_connection_pool().acquire().await.unwrap();
+    connection.lock_handle().await.unwrap().set_progress_handler(1, move || {
+        counting.fetch_add(1, Ordering::Relaxed);
+        true
+    });
+    steps
+}
+
+/// Rows that the scans of a plan of Postgres read, by what it says of a run.
+fn rows_read(plan: &[String]) -> u64 {
+    let number = |text: &str| -> f64 {
+        text.chars()
+            .take_while(|c| c.is_ascii_digit() || *c == '.')
+            .collect::<String>()
+            .parse()
+            .unwrap()
+    };
+    let after = |line: &str, word: &str| line.split_once(word).map(|(_, rest)| number(rest));
+    let scanned = plan.iter().filter(|line| line.contains("Scan")).filter_map(|line| {
+        let (_, actual) = line.split_once("(actual ")?;
+        Some(after(actual, "rows=")? * after(actual, "loops=")?)
+    });
+    let removed = plan.iter().filter_map(|line| {
+        let line = line.trim_start();
+        line.starts_with("Rows Removed by").then(|| after(line, ": "))?
+    });
+    scanned.chain(removed).sum::<f64>() as u64
 }
 
 fn is(field: Field, text: &str) -> Expr {
@@ -186,6 +250,72 @@ async fn a_page_of_versions_goes_by_an_index_at_any_depth() {
         let run = full.page(vec![is(Field::RunId, "run-77")], false);
         let plan = full.plan(&run).await;
         assert!(plan.iter().any(|step| step.contains("version_run")), "{plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_deep_in_a_large_registry_reads_what_the_first_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    for mut sql in sql_store::testing::databases(dir.path()).await.unwrap() {
+        let is_postgres = sql.database_url.is_some();
+        if !is_postgres {
+            // All that is read goes through the connection that is counted.
+            sql.max_connections = 1;
+        }
+        let full = Full::of(&sql, i64::try_from(LARGE).unwrap()).await;
+        let steps = if is_postgres { Arc::default() } else { counted(&full.store).await };
+        let cost = async |page: &OrderedPage| {
+            steps.store(0, Ordering::Relaxed);
+            let (found, token) = full.store.ordered_versions(page).await.unwrap();
+            assert!(found.len() == 100 && token.is_some());
+            let first = found[0].number;
+            if is_postgres {
+                (rows_read(&full.told(page, "EXPLAIN (ANALYZE, TIMING OFF)").await), first)
+            } else {
+                (steps.load(Ordering::Relaxed), first)
+            }
+        };
+        for filter in [Vec::new(), vec![is(Field::Name, "large")]] {
+            for ascending in [false, true] {
+                let page = full.page(filter.clone(), ascending);
+                let (at_first, _) = cost(&page).await;
+                let end = if ascending { LARGE - 1_000 } else { 1_000 };
+                for number in [LARGE / 2, end] {
+                    let (deep, first) = cost(&Full::behind(&page, number)).await;
+                    let next = if ascending { number + 1 } else { number - 1 };
+                    assert_eq!(u64::try_from(first).unwrap(), next);
+                    // Postgres may look up the model for each row, or once.
+                    assert!(
+                        deep <= at_first * 3 && at_first < LARGE,
+                        "{deep} behind {number}, {at_first} at first; ascending: {ascending}, \
+                         Postgres: {is_postgres}"
+                    );
+                }
+            }
+        }
+        if is_postgres {
+            continue;
+        }
+        // The same list as gRPC's clients page it.
+        let found = full.store.find_model(full.namespace, "large").await.unwrap().unwrap();
+        let list = async |after| {
+            steps.store(0, Ordering::Relaxed);
+            let page = VersionPage {
+                namespace: Some(full.namespace),
+                model: Some(found.id),
+                order: VersionOrder::Number,
+                descending: true,
+                after,
+                limit: 100,
+                ..VersionPage::default()
+            };
+            let found = full.store.search_versions(&VisibleRows::All, &page).await.unwrap();
+            (steps.load(Ordering::Relaxed), found[0].number)
+        };
+        let (at_first, newest) = list(None).await;
+        let (deep, next) = list(Some((500, "ml/large".to_owned(), 500, Uuid::nil()))).await;
+        assert_eq!((newest, next), (i64::try_from(LARGE).unwrap(), 499));
+        assert!(deep <= at_first * 3 && at_first < LARGE, "{deep}, {at_first} at first");
     }
 }
 
