@@ -212,20 +212,25 @@ async fn told(house: &House, who: &Who, version: i64) -> Vec<wire::EventKind> {
     of.map(wire::Event::kind).collect()
 }
 
+/// Has events of these kinds sent to an address.
+async fn tell(house: &House, who: &Who, url: String, kinds: [wire::EventKind; 2]) {
+    let hook = wire::CreateWebhookRequest {
+        namespace: "ml".into(),
+        name: "ci".into(),
+        url,
+        kinds: kinds.map(i32::from).to_vec(),
+        ..Default::default()
+    };
+    house.events().create_webhook(house.by(who, hook)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_version_fails_when_its_bytes_are_lost_and_is_ready_when_they_are_read_again() {
     use wire::EventKind as Kind;
     in_each_house(async |house| {
         let ana = house.ana().await;
         let (url, received) = events::receiver().await;
-        let hook = wire::CreateWebhookRequest {
-            namespace: "ml".into(),
-            name: "ci".into(),
-            url,
-            kinds: vec![Kind::VersionReady.into(), Kind::VersionFailed.into()],
-            ..Default::default()
-        };
-        house.events().create_webhook(house.by(&ana, hook)).await.unwrap();
+        tell(&house, &ana, url, [Kind::VersionReady, Kind::VersionFailed]).await;
         let large = |pickle: &[u8]| [pickle, &[0; 50_000]].concat();
         let (made, _) = house.with_files(&ana, "m", &[("model.pkl", &large(CLEAN))]).await;
         assert_eq!(made.status(), wire::VersionStatus::Ready);
