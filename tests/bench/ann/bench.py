@@ -37,6 +37,8 @@ def arguments():
     parser.add_argument("--data", help="a Parquet table with real embeddings")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=60_000, help="of made data")
+    parser.add_argument("--dimension", type=int, default=384, help="of made data")
+    parser.add_argument("--peers", help="of all, with commas, e.g. hnswlib: of a million rows the others build for an hour")
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
     chosen = parser.parse_args()
     if chosen.quick:
@@ -57,7 +59,8 @@ def vectors(chosen):
         centres = random.normal(size=(chosen.rows // 20 + 1, 24))
         points = centres[random.integers(len(centres), size=chosen.rows)]
         points = np.tanh(points + 0.4 * random.normal(size=points.shape))
-        values = points @ random.normal(size=(24, 384)) + 0.05 * random.normal(size=(chosen.rows, 384))
+        shape = (24, chosen.dimension)
+        values = points @ random.normal(size=shape) + 0.05 * random.normal(size=(chosen.rows, chosen.dimension))
         values = values.astype("float32")
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     order = random.permutation(len(values))
@@ -199,9 +202,11 @@ def part_of(drawn):
     return next((f"below {share}" for share in reversed(SHARES) if drawn < share), "above")
 
 
-def peers(base):
-    """Each peer with its build's processor seconds; one that can't is said to be missing."""
+def peers(base, wanted):
+    """Each peer whose name begins with one that is wanted, with its build's processor seconds."""
     for kind in [Hnswlib, Faiss, FaissSq, UsearchF32, UsearchI8, QdrantEdge, QdrantEdgeSq]:
+        if wanted is not None and not kind.name.startswith(tuple(wanted.split(","))):
+            continue
         begin = time.process_time()
         peer = kind(base)
         peer.build_seconds = time.process_time() - begin
@@ -275,7 +280,7 @@ def main():
             filtered[ours.name][share] = ours.search(
                 filtered_truth[share], [40, 64, 128], chosen.rounds, allowed
             )
-        for peer in peers(base):
+        for peer in peers(base, chosen.peers):
             results = [(ef, *rates(peer, queries, truth, ef, chosen.rounds)) for ef in EFS]
             rows[peer.name] = (peer.build_seconds, results)
             if isinstance(peer, (Faiss, QdrantEdge)):
