@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::Failure;
@@ -20,7 +20,9 @@ pub struct Machine {
 impl Machine {
     /// Looks at the environment; fails only where there is no home directory.
     pub fn here() -> Result<Self, Failure> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // Of the cargo that runs it: a build directory that clones share may hold another one's.
+        let manifest = filled("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = manifest.ancestors().nth(2).ok_or("xtask is not in crates/xtask")?.to_path_buf();
         let cache = match filled("XDG_CACHE_HOME") {
             Some(dir) => PathBuf::from(dir),
