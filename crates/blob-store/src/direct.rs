@@ -100,7 +100,8 @@ fn is_cold(_: &File, _: u64) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn mark(_: &File, _: u64) {}
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use std::time::{Duration, Instant};
