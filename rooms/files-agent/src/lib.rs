@@ -271,8 +271,7 @@ impl Agent {
 
     /// Sends what has not gone out on this stream yet.
     async fn send_more(&mut self, talk: &mut Talk) {
-        while self.state.sent < self.state.unacknowledged.len().min(talk.credits)
-            && self.is_welcome
+        while self.state.sent < self.state.unacknowledged.len().min(talk.credits) && self.is_welcome
         {
             let message = self.state.unacknowledged[self.state.sent].clone();
             if talk.send(numbered(message, talk.seq + 1)).await.is_err() {
