@@ -82,6 +82,7 @@ impl Store {
             epoch: get(&row, "lease_epoch")?,
             generation: get(&row, "generation")?,
             newest: get(&row, "scan_newest")?,
+            by_agent: true,
         };
         Ok((key, generation > 0 && key.generation == generation))
     }

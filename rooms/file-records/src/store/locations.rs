@@ -25,6 +25,8 @@ pub struct ScanKey {
     /// The newest entry before the scan, or before those that did not end: what
     /// is newer may have been moved.
     pub newest: i64,
+    /// An agent's: what is acknowledged to it is not sent again.
+    pub by_agent: bool,
 }
 
 impl ScanKey {
@@ -248,6 +250,7 @@ impl Store {
             epoch: get(&row, "lease_epoch")?,
             generation: get(&row, "generation")?,
             newest: get(&row, "scan_newest")?,
+            by_agent: false,
         })
     }
 

@@ -168,7 +168,7 @@ impl Store {
         }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
-        if scan.is_first() {
+        if scan.is_first() && !scan.by_agent {
             self.repeatable(&tx).await?;
         }
         let (fresh, ids, moved) = self.take_places(&tx, scan, fresh, known, inode_at).await?;
