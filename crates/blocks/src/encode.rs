@@ -34,6 +34,7 @@ const PAGE_ASKED_EVERY: usize = 256;
 /// Text bounds in statistics are cut here.
 const BOUND_BYTES_MAX: usize = 64;
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
+const UNIQUE_FALSE_POSITIVES: f64 = 0.000_1;
 
 /// How pages are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -58,6 +59,8 @@ pub(crate) struct Layout {
     pub key: Option<usize>,
     /// Columns that are looked up by value.
     pub blooms: Vec<String>,
+    /// Columns whose filters are asked about many values at once.
+    pub unique: Vec<String>,
     pub row_group_rows: usize,
     pub compression: Compression,
     /// Threads that encode columns.
@@ -245,8 +248,11 @@ fn properties(batches: &[RecordBatch], layout: &Layout) -> Result<WriterProperti
     }
     for (index, field) in layout.schema.fields().iter().enumerate() {
         let path = ColumnPath::from(field.name().as_str());
-        if layout.blooms.contains(field.name()) && leaf_count(field.data_type()) == 1 {
-            builder = with_bloom(builder, &path, layout.row_group_rows);
+        let is_unique = layout.unique.contains(field.name());
+        let is_asked = is_unique || layout.blooms.contains(field.name());
+        if is_asked && leaf_count(field.data_type()) == 1 {
+            let most = if is_unique { UNIQUE_FALSE_POSITIVES } else { BLOOM_FALSE_POSITIVES };
+            builder = with_bloom(builder, &path, layout.row_group_rows, most);
         }
         if !dictionary_pays(batches, index, field.data_type()) {
             builder = builder.set_column_dictionary_enabled(path, false);
@@ -259,10 +265,11 @@ fn with_bloom(
     builder: WriterPropertiesBuilder,
     path: &ColumnPath,
     rows: usize,
+    false_positives: f64,
 ) -> WriterPropertiesBuilder {
     builder
         .set_column_bloom_filter_enabled(path.clone(), true)
-        .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_POSITIVES)
+        .set_column_bloom_filter_fpp(path.clone(), false_positives)
         .set_column_bloom_filter_max_ndv(path.clone(), rows as u64)
 }
 

@@ -30,6 +30,7 @@ mod statistics;
 mod stream;
 mod survey;
 mod tally;
+mod unique;
 mod writer;
 
 #[cfg(test)]
@@ -54,4 +55,5 @@ pub use statistics::ColumnStats;
 pub use stream::{ScanPlan, ScanRange};
 pub use survey::BlockSurvey;
 pub use tally::{Cost, Tally};
+pub use unique::{Repeated, find_repeated, find_value, first_repeated, value_text};
 pub use writer::{BlockOptions, BlockWriter, WrittenBlock};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::row::Rows as KeyRows;
 use roaring::RoaringBitmap;
 use service_error::ServiceError;
@@ -25,14 +26,22 @@ use crate::tally::Tally;
 const KEYS_BY_PAGE_MAX: usize = 32;
 
 /// Keys in their order, with where each stood in the question.
-struct Sought {
-    column: ArrayRef,
+pub(crate) struct Sought {
+    pub column: ArrayRef,
     rows: KeyRows,
-    order: Vec<usize>,
+    pub order: Vec<usize>,
 }
 
 impl Sought {
-    fn key(&self, at: usize) -> &[u8] {
+    /// Nulls are not looked for.
+    pub fn of(keys: &ArrayRef, codec: &KeyCodec) -> Result<Self, ArrowError> {
+        let rows = codec.rows(keys)?;
+        let mut order: Vec<usize> = (0..keys.len()).filter(|at| keys.is_valid(*at)).collect();
+        order.sort_unstable_by(|a, b| rows.row(*a).cmp(&rows.row(*b)));
+        Ok(Self { column: Arc::clone(keys), rows, order })
+    }
+
+    pub fn key(&self, at: usize) -> &[u8] {
         self.rows.row(self.order[at]).data()
     }
 
@@ -50,11 +59,13 @@ impl Sought {
 }
 
 /// A row group that may hold some of the keys.
-struct Part {
-    block: usize,
-    group: Group,
-    near: std::ops::Range<usize>,
-    deleted: Option<Arc<RoaringBitmap>>,
+#[derive(Clone)]
+pub(crate) struct Part {
+    pub block: usize,
+    pub group: Group,
+    /// Which of them: places in their order.
+    pub near: std::ops::Range<usize>,
+    pub deleted: Option<Arc<RoaringBitmap>>,
 }
 
 /// The live row of each key, in the order of `keys`; `None` where there is
@@ -70,10 +81,7 @@ pub async fn locate(
 ) -> Result<Vec<Option<Position>>, ServiceError> {
     let failed = |error| arrow_error("in memory", error);
     let codec = KeyCodec::new(key.data_type()).map_err(failed)?;
-    let rows = codec.rows(keys).map_err(failed)?;
-    let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_unstable_by(|a, b| rows.row(*a).cmp(&rows.row(*b)));
-    let sought = Arc::new(Sought { column: Arc::clone(keys), rows, order });
+    let sought = Arc::new(Sought::of(keys, &codec).map_err(failed)?);
     let mut found = vec![None; keys.len()];
     let schema: SchemaRef = Arc::new(Schema::new(vec![key.clone()]));
     let mut parts = Vec::new();
@@ -92,7 +100,7 @@ pub async fn locate(
 }
 
 /// The row groups of a block that may hold some of the keys.
-async fn parts_of(
+pub(crate) async fn parts_of(
     reader: &BlockReader,
     block: usize,
     span: &Span,

@@ -71,6 +71,7 @@ pub struct BlockWriter {
     schema: SchemaRef,
     key: Option<usize>,
     blooms: Vec<String>,
+    unique: Vec<String>,
     /// Below which blocks are named.
     prefix: String,
     buffer: Vec<RecordBatch>,
@@ -112,6 +113,7 @@ impl BlockWriter {
             schema,
             key,
             blooms,
+            unique: Vec::new(),
             prefix,
             buffer: Vec::new(),
             rows: 0,
@@ -120,6 +122,13 @@ impl BlockWriter {
             encoding: None,
             written: Vec::new(),
         })
+    }
+
+    /// Blocks whose columns tell quickly that they lack many values.
+    #[must_use]
+    pub fn unique(mut self, columns: &[String]) -> Self {
+        self.unique = columns.to_vec();
+        self
     }
 
     /// Adds rows. Waits while a full block cannot be encoded yet, or while
@@ -190,6 +199,7 @@ impl BlockWriter {
                 schema: self.schema.clone(),
                 key: self.key,
                 blooms: self.blooms.clone(),
+                unique: self.unique.clone(),
                 row_group_rows: self.options.row_group_rows,
                 compression: self.options.compression,
                 threads: self.options.threads.max(1),

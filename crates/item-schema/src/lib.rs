@@ -82,5 +82,38 @@ pub fn default_key(schema: &Schema) -> Option<&'static str> {
     is_orderable(field.data_type()).then_some(DEFAULT_KEY_COLUMN)
 }
 
+/// Unique columns of a dataset at most.
+const UNIQUE_MAX: usize = 16;
+
+/// Checks columns in which no two rows may have the same value.
+///
+/// # Errors
+/// Too many, one that is absent, named twice, the key, or of a type without an order.
+pub fn check_unique(schema: &Schema, key: &str, columns: &[String]) -> Result<(), SchemaError> {
+    if columns.len() > UNIQUE_MAX {
+        return Err(SchemaError::whole(format!("at most {UNIQUE_MAX} columns can be unique")));
+    }
+    for (at, name) in columns.iter().enumerate() {
+        let field = schema.field_with_name(name);
+        let kind = field.map_err(|_| SchemaError::at(name, "is not in the schema"))?.data_type();
+        if !is_orderable(kind) {
+            let message = format!(
+                "is {kind}: unique ones are integers, text, binary, dates, times, decimals"
+            );
+            return Err(SchemaError::at(name, message));
+        }
+        if name == key {
+            return Err(SchemaError::at(name, "is the key, which is unique anyhow"));
+        }
+        if columns.iter().take(at).any(|other| other == name) {
+            return Err(SchemaError::at(name, "is named twice"));
+        }
+        if name.contains('\n') {
+            return Err(SchemaError::at(name, "has a line break in its name"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests;

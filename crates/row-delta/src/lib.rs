@@ -10,6 +10,7 @@ mod log;
 pub mod migration;
 mod rules;
 mod trim;
+mod turns;
 mod writer;
 
 #[cfg(test)]
@@ -27,9 +28,11 @@ pub use image::{DeltaRow, decode_image, encode_image, tail};
 pub use key::{key_bytes, keys_of};
 pub use log::{Backlog, State};
 pub use rules::latest;
+pub use turns::Turn;
 pub use writer::{Outcome, Write};
 
 use cache::Cache;
+use turns::Turns;
 use writer::Writers;
 
 /// A dataset's branch.
@@ -55,13 +58,15 @@ pub struct RowDelta {
     sql: SqlStore,
     cache: Arc<Cache>,
     writers: Writers,
+    turns: Turns,
 }
 
 impl RowDelta {
     /// The log in a migrated schema; keeps about `cache_bytes` of it in memory.
     #[must_use]
     pub fn new(sql: SqlStore, cache_bytes: u64) -> Self {
-        Self { writers: Writers::start(sql.clone()), cache: Arc::new(Cache::new(cache_bytes)), sql }
+        let (writers, cache) = (Writers::start(sql.clone()), Arc::new(Cache::new(cache_bytes)));
+        Self { sql, cache, writers, turns: Turns::default() }
     }
 
     /// Rows with `from < seq <= to`, in order of seq.
@@ -87,5 +92,12 @@ impl RowDelta {
     /// As the database fails; then the write may have happened or not.
     pub async fn write(&self, write: Write) -> Result<Outcome, ServiceError> {
         self.writers.write(write).await
+    }
+
+    /// Waits until it is the caller's turn on a branch, among those of this process that ask
+    /// for one. It keeps nothing right: of writes that are computed from all rows only one can
+    /// stand, and who waits computes his once.
+    pub async fn turn(&self, place: Place) -> Turn {
+        self.turns.of(place).await
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct HeadNow {
     pub epoch: i64,
     /// A bulk commit is under way that writers must wait for.
     pub is_fenced: bool,
-    /// The newest write to one of the writer's keys.
+    /// The newest write to one of the writer's keys, or to any if it was computed from all rows.
     pub key_seq: i64,
 }
 

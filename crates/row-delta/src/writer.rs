@@ -40,6 +40,9 @@ pub struct Write {
     pub dead: Option<RecordBatch>,
     /// The key column.
     pub key_column: String,
+    /// Any change since `read_seq` makes it [`Outcome::Moved`], not only one to its keys: it was
+    /// computed from all rows.
+    pub of_all: bool,
     /// What makes a repetition known.
     pub edit: Option<EditKey>,
 }
@@ -176,7 +179,10 @@ async fn write_one(tx: &DatabaseTransaction, prepared: &Prepared) -> Result<Outc
     let count = i64::try_from(prepared.rows.len()).unwrap_or(i64::MAX);
     let last = take(tx, write, count, prepared.bytes()).await?;
     let state = state_in(tx, write.place).await?.unwrap_or_default();
-    let key_seq = newest_of_keys(tx, prepared, last - count).await?;
+    let key_seq = match write.of_all {
+        true => newest_of_all(tx, write).await?,
+        false => newest_of_keys(tx, prepared, last - count).await?,
+    };
     let is_fenced = state.fence.is_some_and(|fence| fence.kind == FenceKind::Exclusive);
     let now = HeadNow { epoch: state.epoch, is_fenced, key_seq };
     match judge(write.epoch, write.read_seq, now) {
@@ -241,6 +247,22 @@ async fn give_back(
     let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
     tx.execute_raw(statement).await.map_err(db_error)?;
     Ok(())
+}
+
+/// The newest change after what the write read. Numbers that were taken in vain are none, or
+/// writers that lose would make each other lose.
+async fn newest_of_all(tx: &DatabaseTransaction, write: &Write) -> Result<i64, ServiceError> {
+    let sql = "SELECT MAX(seq) AS newest FROM delta_row \
+        WHERE dataset_id = $1 AND branch = $2 AND seq > $3";
+    let mut values = place_values(write.place);
+    values.push(write.read_seq.into());
+    let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+    let row = tx.query_one_raw(statement).await.map_err(db_error)?;
+    let newest: Option<i64> = match row {
+        Some(row) => row.try_get("", "newest").map_err(db_error)?,
+        None => None,
+    };
+    Ok(newest.unwrap_or(0))
 }
 
 /// The newest change of one of the write's keys, if any change came after what

@@ -2,6 +2,6 @@
 
 mod app;
 
-pub use app::{catalog, manifest, values};
+pub use app::{catalog, manifest, unique, values};
 
 use item_model as model;

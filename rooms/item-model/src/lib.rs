@@ -6,5 +6,6 @@ mod model;
 pub use model::{
     ACTIONS, Address, FlightCriteria, Key, KeyRing, PageToken, Pin, PreparedHandle, PutCommand,
     PutMode, PutRows, ReadCommand, SavedFilter, SealError, SqlAnswer, SqlHandle, Ticket,
-    flight_criteria, hash_of, put_command, read_command, told_mode, trailing_rows,
+    check_columns, flight_criteria, hash_of, put_command, read_command, still_unique, tags,
+    told_mode, trailing_rows,
 };

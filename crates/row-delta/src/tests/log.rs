@@ -52,6 +52,19 @@ async fn a_write_to_a_key_that_changed_since_is_told_so() {
     .await;
 }
 
+#[tokio::test]
+async fn a_write_that_was_computed_from_all_rows_is_told_of_any_change() {
+    on_each(async |delta, _| {
+        let place = place();
+        let all = |key, read_seq| Write { of_all: true, read_seq, ..write(place, &[key], &[], 1) };
+        let first = written(&delta, all("a", 0)).await;
+        assert_eq!(delta.write(all("b", 0)).await.unwrap(), Outcome::Moved);
+        // The number that it took in vain is no change.
+        written(&delta, all("b", first)).await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_writers_lose_nothing_and_numbers_are_in_order() {
     on_each(async |delta, _| {

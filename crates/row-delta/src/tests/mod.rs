@@ -77,6 +77,7 @@ fn write(place: Place, live: &[&str], dead: &[&str], n: i64) -> Write {
         live: Some(rows(live, n)),
         dead: Some(RecordBatch::try_from_iter([("id", dead)]).unwrap()),
         key_column: "id".into(),
+        of_all: false,
         edit: None,
     }
 }

@@ -44,6 +44,7 @@ pub struct CommitPlan {
     pub deletions: Vec<BlockDeletion>,
     pub removals: Vec<BlockRemoval>,
     pub footing: Footing,
+    pub unique: UniqueColumns,
     /// The snapshot is a version.
     pub named: bool,
     pub message: String,
@@ -51,6 +52,14 @@ pub struct CommitPlan {
     pub affected_rows: i64,
     /// `None`: the commit is known by its upload alone.
     pub idempotency: Option<Idempotency>,
+}
+
+/// Columns whose values were seen to be unique in what is committed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UniqueColumns {
+    pub columns: Vec<String>,
+    /// They become those of the dataset; else it must have the same.
+    pub declares: bool,
 }
 
 /// What a commit was computed from.
@@ -159,10 +168,16 @@ pub fn may_commit(mode: CommitMode, footing: &Footing, now: HeadNow) -> Result<(
     if fits {
         return Ok(());
     }
+    Err(moved(base, head))
+}
+
+/// A commit that must be computed again from the head as it is.
+#[must_use]
+pub fn moved(base: i64, head: i64) -> ServiceError {
     let message = format!(
         "the dataset changed since snapshot {base}: its head is {head}; compute the commit again"
     );
-    Err(ServiceError::conflict(message).reason("HEAD_MOVED").with("head_snapshot", head))
+    ServiceError::conflict(message).reason("HEAD_MOVED").with("head_snapshot", head)
 }
 
 /// Rows, bytes and blocks of a snapshot.

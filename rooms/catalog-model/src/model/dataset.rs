@@ -40,6 +40,8 @@ pub struct Dataset {
     /// The schema as an encapsulated IPC message; empty in lists.
     pub schema_ipc: Vec<u8>,
     pub key_column: Option<String>,
+    /// No two rows have the same value in one.
+    pub unique_columns: Vec<String>,
     /// Every authenticated caller may read it.
     pub public: bool,
     /// Microseconds UTC.
@@ -66,6 +68,7 @@ pub struct NewDataset {
     pub profile: Profile,
     pub schema_ipc: Vec<u8>,
     pub key_column: Option<String>,
+    pub unique_columns: Vec<String>,
     pub public: bool,
     pub properties: BTreeMap<String, String>,
 }

@@ -13,7 +13,9 @@ pub mod statistics;
 pub mod upload;
 
 pub use block::{Block, BlockCursor, ManifestEntry, StoredBlock};
-pub use commit::{CommitMode, CommitPlan, Committed, Footing, Totals, WatermarkMove};
+pub use commit::{
+    CommitMode, CommitPlan, Committed, Footing, Totals, UniqueColumns, WatermarkMove,
+};
 pub use dataset::{
     Dataset, DatasetRef, Head, MAIN_BRANCH, Namespace, NewDataset, Snapshot, Version, VersionRef,
 };

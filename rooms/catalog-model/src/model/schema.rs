@@ -81,6 +81,20 @@ fn check_key(schema: &Schema, name: &str) -> Result<String, ServiceError> {
     Ok(name.to_owned())
 }
 
+/// Checks the unique columns of a dataset with a stored schema.
+///
+/// # Errors
+/// `InvalidArgument` naming the column and the rule.
+pub fn check_unique(ipc: &[u8], key: Option<&str>, columns: &[String]) -> Result<(), ServiceError> {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let schema = item_schema::schema_from_ipc(ipc).map_err(broken)?;
+    item_schema::check_unique(&schema, key.unwrap_or_default(), columns).map_err(|error| {
+        ServiceError::invalid("unique_columns", error).reason("INVALID_UNIQUE_COLUMNS")
+    })
+}
+
 /// The columns of a stored schema.
 ///
 /// # Errors

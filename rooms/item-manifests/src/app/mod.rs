@@ -2,4 +2,5 @@
 
 pub mod catalog;
 pub mod manifest;
+pub mod unique;
 pub mod values;

@@ -132,6 +132,8 @@ pub struct PutCommand {
     pub idempotency_key: String,
     /// Of a new dataset; empty: `id` if there is one.
     pub key_column: String,
+    /// Of a new dataset: columns in which no two rows may have the same value.
+    pub unique_columns: Vec<String>,
     /// Of a new dataset: items or table; `None`: told by the columns.
     pub profile: Option<item_schema::Profile>,
     /// Refuse a dataset that exists (`true`) or one that does not (`false`).
@@ -177,6 +179,8 @@ struct PutWire {
     idempotency_key: Option<String>,
     #[serde(default)]
     key_column: Option<String>,
+    #[serde(default)]
+    unique_columns: Vec<String>,
     #[serde(default)]
     profile: Option<ProfileWire>,
 }
@@ -237,6 +241,7 @@ pub fn put_command(path: &[String], cmd: &[u8]) -> Result<PutCommand, ServiceErr
             upload_id: None,
             idempotency_key: None,
             key_column: None,
+            unique_columns: Vec::new(),
             profile: None,
         },
         _ => return Err(wrong_path()),
@@ -249,6 +254,7 @@ pub fn put_command(path: &[String], cmd: &[u8]) -> Result<PutCommand, ServiceErr
         upload_id: wire.upload_id.unwrap_or_default(),
         idempotency_key: wire.idempotency_key.unwrap_or_default(),
         key_column: wire.key_column.unwrap_or_default(),
+        unique_columns: wire.unique_columns,
         profile: wire.profile.map(|profile| match profile {
             ProfileWire::Items => item_schema::Profile::Items,
             ProfileWire::Table => item_schema::Profile::Table,

@@ -6,7 +6,9 @@ mod command;
 mod saved_filter;
 mod seal;
 mod sql_handle;
+pub mod tags;
 mod tokens;
+mod unique;
 
 pub use action::ACTIONS;
 pub use address::Address;
@@ -18,3 +20,4 @@ pub use saved_filter::SavedFilter;
 pub use seal::{Key, KeyRing, SealError};
 pub use sql_handle::{Pin, PreparedHandle, SqlAnswer, SqlHandle};
 pub use tokens::{PageToken, Ticket, hash_of};
+pub use unique::{check_columns, still_unique};

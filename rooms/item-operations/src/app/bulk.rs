@@ -21,7 +21,7 @@ use crate::app::edits::{Edit, Edited, Repeatable};
 use crate::app::fence::HeldFence;
 use crate::app::merge::{Change, Merge, Merged};
 use crate::app::reading::Opened;
-use crate::model::Address;
+use crate::model::{Address, still_unique};
 
 const VERSION: &str = "quarry.items.v1.EditsService/CreateVersion";
 const ROLLBACK: &str = "quarry.items.v1.EditsService/RollbackToVersion";
@@ -79,6 +79,7 @@ impl App {
         let mut conflicts = 0;
         loop {
             let head = self.catalog.head(caller, by_id(opened.dataset), None).await?;
+            still_unique(&head, &commit.unique_columns)?;
             commit.base_snapshot = head.snapshot;
             let to = barrier.max(head.watermark);
             commit.watermark = Some(WatermarkMove { from: head.watermark, to });
@@ -227,6 +228,7 @@ impl App {
         self.allow(caller, &opened, Level::Write, ROLLBACK).await?;
         let at = Some(At::Version(version.to_owned()));
         let then = self.catalog.head(caller, by_id(opened.dataset), at).await?;
+        let unique_columns = self.check_earlier(caller, Opened::of(&then)?).await?;
         self.flush(opened.place()).await?;
         let mut lease = self.leased(caller, opened.dataset).await?;
         let upload = lease.upload();
@@ -239,6 +241,7 @@ impl App {
             mode: CommitMode::Rollback as i32,
             rollback_snapshot: then.snapshot,
             message,
+            unique_columns,
             ..CommitVersionRequest::default()
         };
         let done = self.replace_all(caller, &opened, upload, commit).await?;

@@ -9,6 +9,7 @@ use catalog_api::v1::{
     Block, CommitMode, CommitVersionRequest, CommitVersionResponse, FindCommitRequest, NewDataset,
     Profile, Version,
 };
+use item_manifests::unique::{Unique, VALUE_EXISTS};
 use service_error::{Code, ServiceError};
 use uuid::Uuid;
 
@@ -18,7 +19,9 @@ use crate::app::merge::Change;
 use crate::app::put::Target;
 use crate::app::reading::Opened;
 use crate::app::values::statistics_of;
-use crate::model::{Address, PutCommand, PutMode};
+use crate::model::{Address, PutCommand, PutMode, still_unique};
+
+pub use item_manifests::unique::{keyed, location};
 
 const KEY_EXISTS: &str = "KEY_EXISTS";
 /// A commit moves onto a later head so often before it gives up.
@@ -59,13 +62,19 @@ impl App {
             self.refuse_repeated_keys(&commit).await?;
         }
         let Some(opened) = &target.existing else {
+            self.check_alone(&commit).await?;
             return self.commit_unfenced(caller, &commit).await;
         };
+        let is_unique = !opened.unique.is_empty();
         let change = match commit.command.mode {
-            PutMode::Overwrite => return self.overwrite(caller, &commit, opened).await,
-            PutMode::Append if target.keys_given => Change::Append(commit.blocks),
+            PutMode::Overwrite => {
+                self.check_alone(&commit).await?;
+                return self.overwrite(caller, &commit, opened).await;
+            }
+            PutMode::Append if target.keys_given || is_unique => Change::Append(commit.blocks),
             PutMode::Upsert if target.keys_given => Change::Upsert(commit.blocks, &target.lacking),
             PutMode::Delete => Change::DeleteKeys(commit.keys),
+            PutMode::Upsert if is_unique => Change::Append(commit.blocks),
             // Keys that the server makes are new, and what has no key changes no row.
             PutMode::Append | PutMode::Upsert => {
                 return self.commit_unfenced(caller, &commit).await;
@@ -75,7 +84,7 @@ impl App {
         let merged = self.merge_fenced(caller, opened, target.upload, change, request).await;
         match merged {
             Ok(merged) => Done::of(merged.response),
-            Err(clash) if clash.reason_is(KEY_EXISTS) => {
+            Err(clash) if clash.reason_is(KEY_EXISTS) || clash.reason_is(VALUE_EXISTS) => {
                 self.replayed(caller, &commit, clash).await
             }
             Err(error) => Err(error),
@@ -94,6 +103,7 @@ impl App {
         loop {
             if target.existing.is_some() {
                 let head = self.catalog.head(caller, by_id(target.dataset), None).await?;
+                still_unique(&head, &request.unique_columns)?;
                 request.base_snapshot = head.snapshot;
             }
             match self.commit_patiently(caller, request.clone()).await {
@@ -104,6 +114,20 @@ impl App {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Refuses a value of a unique column that two rows of the put have.
+    async fn check_alone(&self, commit: &Commit<'_>) -> Result<(), ServiceError> {
+        let shape = &commit.target.shape;
+        let unique = Unique {
+            reader: &self.reader,
+            address: &commit.command.address,
+            schema: &shape.schema,
+            key: shape.key.as_deref().unwrap_or_default(),
+            items_profile: shape.profile == item_schema::Profile::Items,
+            columns: commit.unique_columns(),
+        };
+        unique.check_blocks(commit.blocks, &[], true).await
     }
 
     /// What the same put did before, if the keys that are there are its own.
@@ -191,24 +215,13 @@ pub fn in_words_of(mode: PutMode, column: Option<&String>, error: ServiceError) 
     }
 }
 
-/// A block that was just written, with the range of its keys.
-pub fn keyed(block: &WrittenBlock, key: &str) -> KeyedBlock {
-    let stats = block.columns.iter().find(|column| column.name == key);
-    let range = stats.and_then(|stats| stats.min.clone().zip(stats.max.clone()));
-    KeyedBlock { location: location(block), range, deleted: None }
-}
-
-/// Where a block that was just written is.
-pub fn location(block: &WrittenBlock) -> blocks::BlockLocation {
-    blocks::BlockLocation {
-        object_key: block.object_key.clone(),
-        row_count: block.row_count,
-        byte_count: block.byte_count,
-        footer_length: block.footer_length,
-    }
-}
-
 impl Commit<'_> {
+    /// Those of the dataset, or of the one that the put makes.
+    fn unique_columns(&self) -> &[String] {
+        let of = self.target.existing.as_ref();
+        of.map_or(&self.command.unique_columns, |opened| &opened.unique)
+    }
+
     /// What the catalog is told, but for the state it was computed from.
     fn request(&self) -> Result<CommitVersionRequest, ServiceError> {
         let create = match &self.target.existing {
@@ -228,6 +241,7 @@ impl Commit<'_> {
             message: self.command.message.clone(),
             idempotency_key: self.command.idempotency_key.clone(),
             body_hash: self.body_hash.clone(),
+            unique_columns: self.unique_columns().to_vec(),
             ..CommitVersionRequest::default()
         })
     }
@@ -246,6 +260,7 @@ impl Commit<'_> {
             profile: profile as i32,
             arrow_schema,
             key_column: shape.key.clone().unwrap_or_default(),
+            unique_columns: self.command.unique_columns.clone(),
         })
     }
 }

@@ -140,6 +140,7 @@ impl App {
             removals: removals.collect(),
             base_snapshot: opened.snapshot,
             unnamed: true,
+            unique_columns: opened.unique.clone(),
             ..CommitVersionRequest::default()
         })
     }

@@ -54,6 +54,19 @@ pub enum Change<'a> {
     DeleteWhere(Arc<Filter>),
     /// Rows that pass are changed.
     PatchWhere(Arc<Filter>, &'a RowChange),
+    /// Nothing, but these columns become the unique ones.
+    Declare(&'a [String]),
+}
+
+impl Change<'_> {
+    /// Blocks that are committed as they are.
+    pub fn brought(&self) -> &[WrittenBlock] {
+        match self {
+            // Rows that lacked columns are written anew, with the others.
+            Self::Append(new) | Self::Upsert(new, []) => new,
+            _ => &[],
+        }
+    }
 }
 
 /// A bulk commit.
@@ -76,9 +89,9 @@ pub struct Merged {
 
 /// What a merge commits from one state of the head.
 #[derive(Default)]
-struct Plan {
+pub struct Plan {
     /// By block: the positions that go.
-    deletions: HashMap<usize, RoaringBitmap>,
+    pub deletions: HashMap<usize, RoaringBitmap>,
     /// Rows of the tail that stay, and so are written.
     kept: Vec<usize>,
     removed_rows: u64,
@@ -105,6 +118,7 @@ impl App {
             let view = self.view(caller, &opened).await?;
             let plan = self.plan(&opened, &view, &merge.change).await?;
             let flushed = self.write_rows(&opened, &view, &plan, merge).await?;
+            self.check_merge(&opened, &view, &plan, merge, &flushed).await?;
             let request = self.merge_request(merge, &opened, &base, &view, &plan, &flushed)?;
             let error = match self.commit_patiently(caller, request).await {
                 Ok(response) => {
@@ -142,7 +156,8 @@ impl App {
         let tail_rows = view.tail.as_ref().map_or(0, RecordBatch::num_rows);
         let mut plan = Plan { kept: (0..tail_rows).collect(), ..Plan::default() };
         match change {
-            Change::Keep => {}
+            Change::Keep | Change::Declare(_) => {}
+            Change::Append(_) if opened.key.is_empty() => {}
             Change::Append(new) => {
                 if let Some(key) = self.any_of_keys(opened, view, new).await? {
                     return Err(crate::app::commit::key_exists(&opened.address, &opened.key, &key));
@@ -318,14 +333,15 @@ impl App {
         opened: &Opened,
         upload: UploadId,
     ) -> Result<BlockWriter, ServiceError> {
-        BlockWriter::new(
+        let writer = BlockWriter::new(
             self.store.blobs().clone(),
             self.buffers.clone(),
             self.settings.block_options(),
             Arc::clone(&opened.schema),
             Some(opened.key.as_str()).filter(|key| !key.is_empty()),
             format!("{}/{upload}", opened.dataset),
-        )
+        )?;
+        Ok(writer.unique(&opened.unique))
     }
 
     fn merge_request(
@@ -351,14 +367,8 @@ impl App {
                 });
             }
         }
-        let new = match merge.change {
-            Change::Append(new) => new,
-            // Rows that lacked columns were written anew, with the others.
-            Change::Upsert(new, []) => new,
-            _ => &[],
-        };
         let blocks: Result<Vec<_>, ServiceError> =
-            new.iter().chain(flushed).map(block_of).collect();
+            merge.change.brought().iter().chain(flushed).map(block_of).collect();
         let affected_rows = match merge.change {
             Change::DeleteKeys(_) | Change::DeleteWhere(_) | Change::PatchWhere(..) => {
                 i64::try_from(plan.removed_rows).unwrap_or(i64::MAX)
@@ -374,6 +384,11 @@ impl App {
             keys_checked: true,
             watermark: Some(WatermarkMove { from: opened.watermark, to: opened.ceiling }),
             affected_rows,
+            unique_columns: match merge.change {
+                Change::Declare(columns) => columns.to_vec(),
+                _ => opened.unique.clone(),
+            },
+            declares_unique: matches!(merge.change, Change::Declare(_)),
             ..merge.commit.clone()
         })
     }

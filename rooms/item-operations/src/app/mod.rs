@@ -27,6 +27,7 @@ mod sql_catalog;
 mod sql_snapshot;
 mod stored;
 mod thumbnails;
+mod unique;
 mod upkeep;
 mod view;
 mod watched;

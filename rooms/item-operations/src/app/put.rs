@@ -22,7 +22,7 @@ use crate::app::commit::{Commit, in_words_of};
 use crate::app::lease::Lease;
 use crate::app::partial::{lacking, relaxed};
 use crate::app::reading::Opened;
-use crate::model::{PutCommand, PutMode, PutRows, trailing_rows};
+use crate::model::{PutCommand, PutMode, PutRows, check_columns, trailing_rows};
 
 const PUT: &str = "arrow.flight.protocol.FlightService/DoPut";
 
@@ -140,7 +140,12 @@ impl PlacedPut {
         let Self { app, caller, command, upload, dataset, existing, lease } = self;
         let shape = match &existing {
             Some(opened) => shape_of(opened, &command)?,
-            None => new_shape(put, first, command.profile, &command.key_column)?,
+            None => {
+                let shape = new_shape(put, first, command.profile, &command.key_column)?;
+                let key = shape.key.as_deref().unwrap_or_default();
+                check_columns(&shape.schema, key, &command.unique_columns)?;
+                shape
+            }
         };
         check_mode(&command, existing.as_ref(), &shape, put)?;
         let keys_given = shape.key.as_ref().is_some_and(|key| put.field_with_name(key).is_ok());
@@ -165,7 +170,8 @@ impl PlacedPut {
             schema,
             shape.key.as_deref(),
             format!("{dataset}/{upload}"),
-        )?;
+        )?
+        .unique(existing.as_ref().map_or(&command.unique_columns, |opened| &opened.unique));
         let taking = Taking::Rows { incoming: Arc::new(incoming), writer: Box::new(writer) };
         let target = Target { upload, dataset, existing, shape, keys_given, lacking };
         Ok(Put { app, caller, command, target, taking, lease, rows: 0 })
@@ -357,6 +363,10 @@ fn shape_of(opened: &Opened, command: &PutCommand) -> Result<NewShape, ServiceEr
         let message =
             format!("the dataset exists and its key column is {:?}; leave it out", opened.key);
         return Err(ServiceError::invalid("key_column", message));
+    }
+    if !command.unique_columns.is_empty() && command.unique_columns != opened.unique {
+        let message = "the dataset exists and has others; leave them out or SetUniqueColumns";
+        return Err(ServiceError::invalid("unique_columns", message));
     }
     let key = Some(opened.key.clone()).filter(|key| !key.is_empty());
     Ok(NewShape { profile, schema: SchemaRef::clone(&opened.schema), key })

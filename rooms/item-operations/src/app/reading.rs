@@ -37,6 +37,8 @@ pub struct Opened {
     pub items_profile: bool,
     /// Empty: none.
     pub key: String,
+    /// Columns in which no two rows have the same value.
+    pub unique: Vec<String>,
     pub row_count: i64,
     pub byte_count: i64,
     pub block_count: i64,
@@ -68,6 +70,7 @@ impl Opened {
             schema: Arc::new(schema),
             items_profile: dataset.profile == Profile::Items as i32,
             key: dataset.key_column.clone(),
+            unique: dataset.unique_columns.clone(),
             row_count: head.row_count,
             byte_count: head.byte_count,
             block_count: head.block_count,

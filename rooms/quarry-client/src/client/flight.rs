@@ -56,6 +56,9 @@ pub struct Put {
     /// Of a dataset that the put makes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_column: Option<String>,
+    /// Of a dataset that the put makes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unique_columns: Vec<String>,
 }
 
 /// What a put committed.
@@ -77,6 +80,7 @@ impl Put {
             upload_id: None,
             profile: None,
             key_column: None,
+            unique_columns: Vec::new(),
         }
     }
 

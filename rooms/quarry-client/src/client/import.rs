@@ -39,6 +39,8 @@ pub struct Import {
     pub types: Vec<Field>,
     /// Of a new dataset; `None`: `id`, if there is one.
     pub key_column: Option<String>,
+    /// Of a new dataset: columns in which no two rows may have the same value.
+    pub unique_columns: Vec<String>,
     /// Repeating an import under the same key commits once.
     pub idempotency_key: Option<String>,
 }
@@ -132,6 +134,7 @@ impl Import {
         let mut put = Put::new(&self.dataset, self.mode);
         put.message.clone_from(&self.message);
         put.key_column.clone_from(&self.key_column);
+        put.unique_columns.clone_from(&self.unique_columns);
         if let Some(key) = &self.idempotency_key {
             put.idempotency_key.clone_from(key);
         }

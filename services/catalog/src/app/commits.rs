@@ -14,10 +14,10 @@ use crate::model::block::check_blocks;
 use crate::model::commit::Idempotency;
 use crate::model::dataset::check_message;
 use crate::model::deletion::check_touched;
-use crate::model::schema::{Shape, column_names};
+use crate::model::schema::{Shape, check_unique, column_names};
 use crate::model::{
     Block, BlockDeletion, BlockRemoval, CommitMode, CommitPlan, Committed, DatasetRef, Footing,
-    Name, NewDataset, Upload,
+    Name, NewDataset, UniqueColumns, Upload,
 };
 
 const FIND: &str = "quarry.catalog.v1.ManifestService/FindCommit";
@@ -31,6 +31,7 @@ pub struct CreateInCommit {
     pub profile: Option<Profile>,
     pub schema_ipc: Vec<u8>,
     pub key_column: String,
+    pub unique_columns: Vec<String>,
 }
 
 /// What a commit says.
@@ -43,6 +44,7 @@ pub struct CommitRequest {
     pub deletions: Vec<BlockDeletion>,
     pub removals: Vec<BlockRemoval>,
     pub footing: Footing,
+    pub unique: UniqueColumns,
     pub named: bool,
     pub message: String,
     pub affected_rows: i64,
@@ -125,6 +127,10 @@ impl Catalog {
         let reference = DatasetRef::Id(upload.dataset_id);
         let dataset = self.dataset_for(caller, Level::Write, &reference, COMMIT).await?.dataset;
         check_blocks(&request.blocks, upload.id, &column_names(&dataset.schema_ipc)?)?;
+        if request.unique.declares {
+            let key = dataset.key_column.as_deref();
+            check_unique(&dataset.schema_ipc, key, &request.unique.columns)?;
+        }
         Ok(plan(caller, upload, request, None, dataset.path()))
     }
 
@@ -145,12 +151,14 @@ impl Catalog {
         }
         let shape = Shape::of(create.profile, &create.schema_ipc, &create.key_column)?;
         check_blocks(&request.blocks, upload.id, &column_names(&shape.schema_ipc)?)?;
+        check_unique(&shape.schema_ipc, shape.key_column.as_deref(), &create.unique_columns)?;
         let new = NewDataset {
             name,
             description: String::new(),
             profile: shape.profile,
             schema_ipc: shape.schema_ipc,
             key_column: shape.key_column,
+            unique_columns: create.unique_columns.clone(),
             public: false,
             properties: BTreeMap::new(),
         };
@@ -176,6 +184,7 @@ fn plan(
         deletions: request.deletions.clone(),
         removals: request.removals.clone(),
         footing: request.footing,
+        unique: request.unique.clone(),
         named: request.named,
         message: request.message.clone(),
         affected_rows: request.affected_rows,

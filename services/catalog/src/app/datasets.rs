@@ -12,7 +12,7 @@ use service_error::ServiceError;
 use crate::app::Catalog;
 use crate::app::lookup::namespace_chain;
 use crate::model::dataset::{check_description, check_properties};
-use crate::model::schema::Shape;
+use crate::model::schema::{Shape, check_unique};
 use crate::model::{Dataset, DatasetRef, Name, NewDataset};
 use crate::store::Place;
 
@@ -27,6 +27,7 @@ pub struct CreateDataset {
     pub profile: Option<Profile>,
     pub schema_ipc: Vec<u8>,
     pub key_column: String,
+    pub unique_columns: Vec<String>,
     pub public: bool,
     pub properties: BTreeMap<String, String>,
 }
@@ -48,6 +49,7 @@ impl Catalog {
         check_description(&asked.description)?;
         check_properties(&asked.properties)?;
         let shape = Shape::of(asked.profile, &asked.schema_ipc, &asked.key_column)?;
+        check_unique(&shape.schema_ipc, shape.key_column.as_deref(), &asked.unique_columns)?;
         let action = "quarry.catalog.v1.DatasetsService/CreateDataset";
         let within = self.namespace_for(caller, Level::Write, &namespace, action).await?;
         let new = NewDataset {
@@ -56,6 +58,7 @@ impl Catalog {
             profile: shape.profile,
             schema_ipc: shape.schema_ipc,
             key_column: shape.key_column,
+            unique_columns: asked.unique_columns,
             public: asked.public,
             properties: asked.properties,
         };

@@ -30,6 +30,7 @@ impl DatasetsService for Datasets {
                 profile,
                 schema_ipc: asked.arrow_schema,
                 key_column: asked.key_column,
+                unique_columns: asked.unique_columns,
                 public: asked.public,
                 properties: asked.properties.into_iter().collect(),
             };
@@ -171,6 +172,7 @@ pub fn dataset_to_wire(dataset: Dataset) -> Result<wire::Dataset, ServiceError> 
         },
         arrow_schema: dataset.schema_ipc,
         key_column: dataset.key_column.unwrap_or_default(),
+        unique_columns: dataset.unique_columns,
         public: dataset.public,
         create_time: Some(timestamp(dataset.created_at)),
         created_by: dataset.created_by.to_string(),

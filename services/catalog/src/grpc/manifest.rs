@@ -13,7 +13,7 @@ use crate::model::commit::Idempotency;
 use crate::model::deletion::read_positions;
 use crate::model::{
     Block, BlockCursor, BlockDeletion, BlockRemoval, CommitMode, Committed, DatasetRef, Footing,
-    Head, ManifestEntry, UploadState, VersionRef, WatermarkMove,
+    Head, ManifestEntry, UniqueColumns, UploadState, VersionRef, WatermarkMove,
 };
 
 /// Blocks on a page with statistics, which are many times larger.
@@ -267,6 +267,7 @@ fn commit_from_wire(asked: wire::CommitVersionRequest) -> Result<CommitRequest, 
             profile: profile_from_wire(create.profile)?,
             schema_ipc: create.arrow_schema,
             key_column: create.key_column,
+            unique_columns: create.unique_columns,
         }),
     };
     let watermark = asked.watermark.map(|moved| WatermarkMove { from: moved.from, to: moved.to });
@@ -282,6 +283,7 @@ fn commit_from_wire(asked: wire::CommitVersionRequest) -> Result<CommitRequest, 
             keys_checked: asked.keys_checked,
             watermark,
         },
+        unique: UniqueColumns { columns: asked.unique_columns, declares: asked.declares_unique },
         named: !asked.unnamed,
         message: asked.message,
         affected_rows: asked.affected_rows,

@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, Set, Statement,
 use service_error::ServiceError;
 use sql_store::{db_error, now_micros};
 
-use crate::model::commit::{HeadNow, Idempotency, may_commit};
+use crate::model::commit::{HeadNow, Idempotency, may_commit, moved};
 use crate::model::{
     CommitMode, CommitPlan, Committed, MAIN_BRANCH, OutboxEvent, Snapshot, Totals, Upload,
     UploadState, Version,
@@ -20,6 +20,7 @@ use crate::store::datasets::{Place, dataset_of_name, insert_dataset};
 use crate::store::entity::{branch, idempotency, snapshot, version};
 use crate::store::merges::{see_again, touch, write_touched};
 use crate::store::namespaces::lock_namespace;
+use crate::store::rows::{unique_of, unique_text};
 use crate::store::uploads::{
     Became, UPLOAD_ABORTED, UPLOAD_COMMITTED, closed, leave_open, upload_in,
 };
@@ -184,6 +185,7 @@ async fn append_snapshot(
     let base = plan.footing.base_snapshot;
     let added_since_base = added_between(tx, dataset, base, head.number).await?;
     may_commit(plan.mode, &plan.footing, HeadNow { snapshot: head, added_since_base })?;
+    keep_unique(tx, plan, dataset, head.number).await?;
     let touched = touch(tx, plan, dataset, head.number).await?;
     let numbers = take_numbers(tx, dataset, plan.named).await?;
     if !leave_open(tx, upload, UPLOAD_COMMITTED, numbers).await? {
@@ -258,6 +260,31 @@ async fn read_head(
     let found = snapshot::Entity::find_by_id(key).one(tx).await.map_err(db_error)?;
     let head = found.ok_or_else(|| ServiceError::data_loss("a branch's head is no snapshot"))?;
     Ok((branch, snapshot_of(&head)))
+}
+
+/// Writes the unique columns that a commit declares; else refuses one that looked at others.
+async fn keep_unique(
+    tx: &DatabaseTransaction,
+    plan: &CommitPlan,
+    dataset: DatasetId,
+    head: i64,
+) -> Result<(), ServiceError> {
+    let backend = tx.get_database_backend();
+    if plan.unique.declares {
+        let sql = "UPDATE dataset SET unique_columns = $2 WHERE id = $1";
+        let values: [Value; 2] = [dataset.uuid().into(), unique_text(&plan.unique.columns).into()];
+        let declare = Statement::from_sql_and_values(backend, sql, values);
+        tx.execute_raw(declare).await.map_err(db_error)?;
+        return Ok(());
+    }
+    let sql = "SELECT unique_columns FROM dataset WHERE id = $1";
+    let look = Statement::from_sql_and_values(backend, sql, [dataset.uuid().into()]);
+    let row = tx.query_one_raw(look).await.map_err(db_error)?.ok_or_else(|| no_dataset(dataset))?;
+    let text: Option<String> = row.try_get("", "unique_columns").map_err(db_error)?;
+    match unique_of(text.as_deref()) == plan.unique.columns {
+        true => Ok(()),
+        false => Err(moved(plan.footing.base_snapshot, head)),
+    }
 }
 
 /// Whether a commit after `base` up to `head` added blocks.

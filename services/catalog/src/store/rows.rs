@@ -19,7 +19,7 @@ const PROFILE_TABLE: i16 = 2;
 /// the schema's column or an empty stand-in.
 const SELECT_DATASETS: &str = "SELECT d.id, d.namespace_id, n.name AS namespace, d.name, d.description, d.profile, \
     {schema} AS arrow_schema, EXISTS (SELECT 1 FROM dataset_property p WHERE p.dataset_id = d.id) AS has_properties, \
-    d.key_column, d.public, d.created_at, d.created_by, \
+    d.key_column, d.unique_columns, d.public, d.created_at, d.created_by, \
     h.number AS head_number, h.row_count AS head_row_count, h.byte_count AS head_byte_count, \
     h.block_count AS head_block_count, h.watermark AS head_watermark, \
     v.number AS version, v.parent, v.message, v.author, v.created_at AS version_created_at, \
@@ -54,6 +54,7 @@ pub struct DatasetRow {
     /// Whether it has properties: most have none, and a read of its head is one statement.
     pub has_properties: bool,
     key_column: Option<String>,
+    unique_columns: Option<String>,
     public: bool,
     created_at: i64,
     created_by: Uuid,
@@ -129,6 +130,7 @@ impl DatasetRow {
             profile: profile_of(self.profile)?,
             schema_ipc: self.arrow_schema.unwrap_or_default(),
             key_column: self.key_column,
+            unique_columns: unique_of(self.unique_columns.as_deref()),
             public: self.public,
             created_at: self.created_at,
             created_by: Id::from_uuid(self.created_by),
@@ -169,6 +171,7 @@ pub fn new_dataset_row(
         }),
         arrow_schema: Set(new.schema_ipc.clone()),
         key_column: Set(new.key_column.clone()),
+        unique_columns: Set(unique_text(&new.unique_columns)),
         public: Set(new.public),
         created_at: Set(created_at),
         created_by: Set(created_by),
@@ -177,6 +180,16 @@ pub fn new_dataset_row(
         last_version: Set(0),
         revision: Set(1),
     }
+}
+
+/// Unique columns as they are stored.
+pub fn unique_text(columns: &[String]) -> Option<String> {
+    (!columns.is_empty()).then(|| columns.join("\n"))
+}
+
+/// Unique columns as they were stored.
+pub fn unique_of(text: Option<&str>) -> Vec<String> {
+    text.map_or_else(Vec::new, |text| text.lines().map(str::to_owned).collect())
 }
 
 fn profile_of(stored: i16) -> Result<Profile, ServiceError> {

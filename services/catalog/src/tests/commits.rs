@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use service_error::Code;
 
+use super::merges::merge;
 use super::*;
 
 async fn with_dataset(house: &House) -> (Who, String) {
@@ -288,6 +289,37 @@ async fn blocks_that_lie_are_refused_and_nothing_stays() {
         reused.blocks[0].id.clone_from(&good.blocks[0].id);
         assert_eq!(house.commit(&ana, reused).await.unwrap_err().field_name(), Some("blocks"));
         assert_eq!(house.head(&ana, &dataset, None).await.unwrap().row_count, 10);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_commit_that_looked_at_other_unique_columns_is_computed_again() {
+    in_each_house(async |house| {
+        let (ana, dataset) = with_dataset(&house).await;
+        house.put(&ana, &dataset, Put::append(&[1])).await.unwrap();
+        let about = async || house.get(&ana, "vision", "icons").await.unwrap();
+        let change = |columns: &[&str], declares_unique| wire::CommitVersionRequest {
+            unique_columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+            declares_unique,
+            unnamed: true,
+            ..Default::default()
+        };
+        for wrong in [&["none"][..], &["id"], &["n", "n"]] {
+            let refused = merge(&house, &ana, &dataset, 1, change(wrong, true)).await.unwrap_err();
+            assert_eq!(refused.field_name(), Some("unique_columns"), "{refused}");
+        }
+        merge(&house, &ana, &dataset, 1, change(&["n"], true)).await.unwrap();
+        assert_eq!(about().await.unique_columns, ["n"]);
+        // Even what would be moved onto a later head, and what knows that head.
+        let before = house.put(&ana, &dataset, Put { base: Some(1), ..Put::append(&[1]) }).await;
+        assert!(before.unwrap_err().reason_is("HEAD_MOVED"));
+        let unaware = house.put(&ana, &dataset, Put::append(&[1])).await;
+        assert!(unaware.unwrap_err().reason_is("HEAD_MOVED"));
+        merge(&house, &ana, &dataset, 2, change(&["n"], false)).await.unwrap();
+        merge(&house, &ana, &dataset, 3, change(&[], true)).await.unwrap();
+        assert!(about().await.unique_columns.is_empty());
+        house.put(&ana, &dataset, Put::append(&[1])).await.unwrap();
     })
     .await;
 }

@@ -275,6 +275,17 @@ impl EditsService for EditsGrpc {
         }))
     }
 
+    async fn set_unique_columns(
+        &self,
+        request: Request<wire::SetUniqueColumnsRequest>,
+    ) -> Result<Response<wire::SetUniqueColumnsResponse>, Status> {
+        let caller = caller::of(&request)?;
+        let said = request.into_inner();
+        let address = Address::new(&said.namespace, &said.dataset)?;
+        self.app.declare_unique(&caller, &address, &said.columns).await?;
+        Ok(Response::new(wire::SetUniqueColumnsResponse {}))
+    }
+
     async fn create_version(
         &self,
         request: Request<wire::CreateVersionRequest>,

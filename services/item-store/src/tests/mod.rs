@@ -10,6 +10,7 @@ mod ordered;
 mod pages;
 mod puts;
 mod reads;
+mod unique;
 mod unruly;
 
 use std::sync::Arc;

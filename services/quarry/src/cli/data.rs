@@ -44,6 +44,9 @@ pub struct ImportCommand {
     /// The column that identifies a row of a new dataset [default: id, if there is one]
     #[arg(long, value_name = "COLUMN")]
     key: Option<String>,
+    /// Columns of a new dataset in which no two rows may have the same value
+    #[arg(long, value_name = "C,…", value_delimiter = ',')]
+    unique: Vec<String>,
     /// Repeating an import under the same key imports once
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -64,6 +67,7 @@ impl ImportCommand {
             message: self.message,
             types,
             key_column: self.key,
+            unique_columns: self.unique,
             idempotency_key: self.idempotency_key,
         };
         let report = import.run(&context.client()?, &context.stop).await?;

@@ -9,7 +9,7 @@ use catalog_api::v1::{
 };
 use clap::{Subcommand, ValueEnum};
 use ingest::parse_schema;
-use items_api::v1::{CollectGarbageRequest, GetStatisticsRequest};
+use items_api::v1::{CollectGarbageRequest, GetStatisticsRequest, SetUniqueColumnsRequest};
 use serde_json::{Value as Json, json};
 use service_error::ServiceError;
 
@@ -103,12 +103,26 @@ pub enum DatasetsCommand {
         /// The column that identifies a row [default: id, if there is one]
         #[arg(long, value_name = "COLUMN", default_value = "")]
         key: String,
+        /// Columns in which no two rows may have the same value
+        #[arg(long, value_name = "C,…", value_delimiter = ',')]
+        unique: Vec<String>,
         /// What it is
         #[arg(long, default_value = "")]
         description: String,
         /// Readable by everybody who has a token
         #[arg(long)]
         public: bool,
+    },
+    /// Say in which columns no two rows may have the same value; its rows are looked at first
+    Unique {
+        #[arg(value_name = "NAMESPACE/DATASET")]
+        name: DatasetName,
+        /// The columns, in place of those that were unique
+        #[arg(value_name = "COLUMN", required_unless_present = "none")]
+        columns: Vec<String>,
+        /// No column is unique any more
+        #[arg(long, conflicts_with = "columns")]
+        none: bool,
     },
     /// Delete a dataset with all its versions
     Delete {
@@ -144,7 +158,7 @@ impl DatasetsCommand {
         match self {
             Self::List { namespace, page } => list(context, namespace, page).await,
             Self::Show { name } => show(context, name).await,
-            Self::Create { name, profile, schema, key, description, public } => {
+            Self::Create { name, profile, schema, key, unique, description, public } => {
                 let request = CreateDatasetRequest {
                     namespace: name.namespace,
                     name: name.dataset,
@@ -156,6 +170,7 @@ impl DatasetsCommand {
                         .transpose()?
                         .unwrap_or_default(),
                     key_column: key,
+                    unique_columns: unique,
                     public,
                     ..CreateDatasetRequest::default()
                 };
@@ -163,6 +178,19 @@ impl DatasetsCommand {
                     context.client()?.datasets().create_dataset(request).await?.into_inner();
                 let json = message_json("quarry.catalog.v1.CreateDatasetResponse", &answer)?;
                 context.output.message(&json, "dataset", &SHOW)
+            }
+            Self::Unique { name, columns, none: _ } => {
+                let said = match columns.as_slice() {
+                    [] => format!("no column of {name} is unique"),
+                    _ => format!("unique in {name}: {}", columns.join(", ")),
+                };
+                let request = SetUniqueColumnsRequest {
+                    namespace: name.namespace,
+                    dataset: name.dataset,
+                    columns,
+                };
+                context.client()?.edits().set_unique_columns(request).await?;
+                context.output.answer(&json!({}), || said)
             }
             Self::Delete { name } => {
                 let said = name.to_string();

@@ -181,6 +181,7 @@ async fn import(
         message: Some("The sample that ships with Quarry".to_owned()),
         types: Vec::new(),
         key_column: None,
+        unique_columns: Vec::new(),
         idempotency_key: None,
     };
     let report = import.run(client, stop).await?;

@@ -89,6 +89,7 @@ impl State {
             profile: new.profile,
             arrow_schema: new.arrow_schema.clone(),
             key_column: new.key_column.clone(),
+            unique_columns: new.unique_columns.clone(),
             ..Default::default()
         };
         Ok(Dataset::new(namespace.id.clone(), about))
@@ -135,7 +136,9 @@ fn may_commit(dataset: &Dataset, request: &api::CommitVersionRequest) -> Result<
         let added = dataset.blocks().any(|block| block.snapshot_begin > base);
         may_move && request.watermark.is_none() && !(request.keys_checked && added)
     };
-    if fits {
+    let is_checked =
+        request.declares_unique || request.unique_columns == dataset.about.unique_columns;
+    if fits && is_checked {
         return Ok(());
     }
     Err(ServiceError::conflict(format!("the head is {head}; compute the commit again"))

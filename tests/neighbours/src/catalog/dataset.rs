@@ -106,6 +106,9 @@ impl Dataset {
         request: &api::CommitVersionRequest,
         blocks: Vec<Arc<api::Block>>,
     ) -> api::CommitVersionResponse {
+        if request.declares_unique {
+            self.about.unique_columns.clone_from(&request.unique_columns);
+        }
         let number = self.newest() + 1;
         let before = self.snapshots.last().cloned().unwrap_or_default();
         let parent = self.versions.last().map_or(0, |version| version.number);

@@ -37,6 +37,7 @@ impl DatasetsService for Catalog {
             profile: profile.into(),
             arrow_schema: request.arrow_schema,
             key_column: request.key_column,
+            unique_columns: request.unique_columns,
             public: request.public,
             properties: request.properties,
             ..Default::default()

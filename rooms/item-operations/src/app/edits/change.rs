@@ -12,8 +12,8 @@ use item_schema::Profile;
 use item_shape::Incoming;
 use service_error::ServiceError;
 
-use super::tags;
 use crate::app::reading::Opened;
+use crate::model::tags;
 
 const TAGS_MAX: usize = 1_000;
 
@@ -77,6 +77,15 @@ impl RowChange {
             Self::Patch(cells) => cells.keys().map(String::as_str).collect(),
             Self::Tags { .. } => vec![tags::column(&opened.schema)?],
         })
+    }
+
+    /// It may give a row another value in a unique column; some the server changes besides.
+    pub fn touches_unique(&self, opened: &Opened) -> bool {
+        let touched = self.columns(opened).unwrap_or_default();
+        let is_made = |name: &String| {
+            opened.items_profile && matches!(name.as_str(), "updated_at" | "aspect_ratio")
+        };
+        opened.unique.iter().any(|name| touched.contains(&name.as_str()) || is_made(name))
     }
 
     /// Refuses a change that no row of the dataset can take.

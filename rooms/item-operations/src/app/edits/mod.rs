@@ -5,7 +5,6 @@ mod change;
 mod fetch;
 mod restore;
 mod rows;
-mod tags;
 
 use std::sync::Arc;
 
@@ -76,6 +75,21 @@ pub enum Edit {
     },
 }
 
+impl Edit {
+    /// It may give a row another value in a unique column.
+    fn brings_unique(&self, opened: &Opened) -> bool {
+        let touches = |change: &Option<RowChange>| {
+            change.as_ref().is_some_and(|change| change.touches_unique(opened))
+        };
+        !opened.unique.is_empty()
+            && match self {
+                Self::Create(_) | Self::Restore { .. } => true,
+                Self::Rows { edits, .. } => edits.iter().any(|edit| touches(&edit.change)),
+                Self::Where { change, .. } => touches(change),
+            }
+    }
+}
+
 /// Who may repeat an edit under which name.
 #[derive(Debug, Clone, Default)]
 pub struct Repeatable {
@@ -133,7 +147,7 @@ impl App {
         repeatable: Repeatable,
         action: &'static str,
     ) -> Result<Edited, ServiceError> {
-        let mut attempts = 0;
+        let (mut attempts, mut turn) = (0, None);
         loop {
             let opened = self.open_now(caller, address).await?;
             self.allow(caller, &opened, Level::Write, action).await?;
@@ -158,7 +172,12 @@ impl App {
                     return self.edit_in_bulk(caller, &opened, filter, edit, &repeatable).await;
                 }
             };
-            let outcome = self.delta.write(write_of(&opened, &computed, key)?).await?;
+            let of_all = edit.brings_unique(&opened);
+            if let Some(live) = computed.live.as_ref().filter(|_| of_all) {
+                self.check_edited(&opened, &view, live, computed.dead.as_ref()).await?;
+            }
+            let write = Write { of_all, ..write_of(&opened, &computed, key)? };
+            let outcome = self.delta.write(write).await?;
             match outcome {
                 Outcome::Written(seq) => {
                     let mut edited = computed.edited;
@@ -168,6 +187,9 @@ impl App {
                 }
                 Outcome::Repeated(before) => {
                     return self.edited_before(&opened, &before.response, before.seq);
+                }
+                Outcome::Moved if of_all && turn.is_none() => {
+                    turn = Some(self.delta.turn(opened.place()).await);
                 }
                 Outcome::Moved => {}
                 Outcome::Fenced => self.await_fence(opened.place()).await?,
@@ -298,6 +320,7 @@ fn write_of(
         live: computed.live.clone(),
         dead: computed.dead.clone(),
         key_column: opened.key.clone(),
+        of_all: false,
         edit: key.map(|key| EditKey { response, ..key }),
     })
 }

@@ -9,8 +9,7 @@ use arrow::datatypes::{Field, Schema};
 use blocks::{Position, Reading};
 use caller::Caller;
 use catalog_api::v1::get_head_request::At;
-use catalog_api::v1::value::Kind;
-use cells::{cell, is_uuid, revision_of, uuid_text};
+use cells::revision_of;
 use row_delta::keys_of;
 use service_error::{Code, ServiceError};
 use sql_store::now_micros;
@@ -28,28 +27,7 @@ const DELETED_ROWS_MAX: usize = 64;
 
 /// A key as text, as a client names it.
 pub fn key_text(opened: &Opened, column: &ArrayRef, row: usize) -> Result<String, ServiceError> {
-    let value = cell(column, row)?;
-    let value = match is_uuid(opened.key_field()?, opened.items_profile) {
-        true => uuid_text(value),
-        false => value,
-    };
-    Ok(match value.kind {
-        None => String::new(),
-        Some(
-            Kind::StringValue(text)
-            | Kind::DecimalValue(text)
-            | Kind::DateValue(text)
-            | Kind::TimeValue(text)
-            | Kind::DurationValue(text),
-        ) => text,
-        Some(Kind::BoolValue(value)) => value.to_string(),
-        Some(Kind::IntValue(value)) => value.to_string(),
-        Some(Kind::UintValue(value)) => value.to_string(),
-        Some(Kind::DoubleValue(value)) => value.to_string(),
-        Some(Kind::BytesValue(bytes)) => hex::encode(bytes),
-        Some(_) => arrow::util::display::array_value_to_string(column, row)
-            .map_err(|error| ServiceError::internal(format!("a key: {error}")))?,
-    })
+    item_manifests::unique::key_text(opened.key_field()?, opened.items_profile, column, row)
 }
 
 fn count_of(rows: usize) -> Result<(), ServiceError> {

@@ -14,6 +14,8 @@ pub struct Model {
     pub profile: i16,
     pub arrow_schema: Vec<u8>,
     pub key_column: Option<String>,
+    /// Their names, a line each.
+    pub unique_columns: Option<String>,
     pub public: bool,
     pub created_at: i64,
     pub created_by: Uuid,

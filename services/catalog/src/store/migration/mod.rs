@@ -4,6 +4,7 @@
 mod m0001_catalog;
 mod m0002_deletions;
 mod m0003_garbage;
+mod m0004_unique;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_deletions::Migration),
             Box::new(m0003_garbage::Migration),
             Box::new(sql_store::SystemMetrics),
+            Box::new(m0004_unique::Migration),
         ]
     }
 }
