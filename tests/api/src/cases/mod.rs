@@ -24,6 +24,7 @@ mod reads;
 mod retrieval;
 mod secrecy;
 mod sql;
+mod unique;
 mod vectors;
 
 pub use flight::path;
@@ -119,6 +120,10 @@ pub const CASES: &[Case] = &[
     case("edits: who may", |s| Box::pin(edits::permissions(s))),
     case("edits: over HTTP", |s| Box::pin(edits::http(s))),
     case("edits: tags and marks of items", |s| Box::pin(edits::tags(s))),
+    case("unique: no door brings a value twice", |s| Box::pin(unique::doors(s))),
+    case("unique: of two writers one brings it", |s| Box::pin(unique::at_once(s))),
+    case("unique: declared later, over JSON", |s| Box::pin(unique::declared(s))),
+    case("unique: from the command line", |s| Box::pin(unique::command_line(s))),
     case("sql: queries agree with the rows", |s| Box::pin(sql::queries(s))),
     case("sql: nothing written, nothing secret read", |s| Box::pin(sql::refused(s))),
     case("sql: handles are bound and pinned", |s| Box::pin(sql::handles(s))),

@@ -20,3 +20,4 @@ mod kills;
 mod load;
 mod models_kill;
 mod replicas;
+mod unique;

@@ -18,15 +18,16 @@ use items_api::v1::{
 use tonic::Code;
 
 const ROUNDS_DEFAULT: u64 = 2;
-const NAMESPACE: &str = "two";
+pub const NAMESPACE: &str = "two";
 /// Longer than a fence's lease, so that the other one settles it.
-const STOPPED: Duration = Duration::from_millis(1_800);
+pub const STOPPED: Duration = Duration::from_millis(1_800);
 
-fn rounds() -> u64 {
+pub fn rounds() -> u64 {
     std::env::var("QUARRY_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS_DEFAULT)
 }
 
-async fn both(sweep_seconds: &str) -> (Platform, Replica) {
+/// A platform with two item stores, whose garbage is looked for so often.
+pub async fn both(sweep_seconds: &str) -> (Platform, Replica) {
     let platform = Setup::new(Topology::Split, Database::Postgres)
         .variable("QUARRY_CATALOG__UPLOAD_LEASE_SECONDS", "3")
         .variable("QUARRY_ITEMS__SWEEP_SECONDS", sweep_seconds)
@@ -45,7 +46,7 @@ async fn both(sweep_seconds: &str) -> (Platform, Replica) {
     (platform, replica)
 }
 
-async fn pass(time: Duration) {
+pub async fn pass(time: Duration) {
     tokio::time::timeout(time, std::future::pending::<()>()).await.unwrap_err();
 }
 
