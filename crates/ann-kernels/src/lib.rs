@@ -1,5 +1,5 @@
 //! The inner loops of the index: inner products, differences and counts of bits over slices, for
-//! each processor, and the mapping of a file.
+//! each processor, and memory: a file that is mapped, and large pages.
 //!
 //! [`scalar`] says what each operation means; every other set gives the same integers, and the
 //! same floats to the last bit. This is the one crate of the workspace with `unsafe`.
@@ -12,12 +12,14 @@ mod avx512;
 mod map;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod pages;
 mod prefetch;
 pub mod scalar;
 
 use std::sync::OnceLock;
 
 pub use map::Map;
+pub use pages::{AtomicWords, Pages};
 pub use prefetch::prefetch;
 
 /// A code table's rows are this many bytes or a multiple of it.

@@ -97,6 +97,23 @@ fn another_version_or_space_is_told() {
     assert!(matches!(twice, Err(Error::Damaged { .. })));
 }
 
+/// Sections are read into memory: a short file must not ask for much.
+#[test]
+fn sections_that_overlap_are_refused() {
+    let file = File::new(0, 1_500);
+    let path = file.with(|bytes| {
+        let whole = (bytes.len() - HEADER_BYTES) as u64;
+        for section in bytes[64..HEADER_BYTES].chunks_exact_mut(24).take_while(|it| it[0] != 0) {
+            section[4..8].copy_from_slice(&0_u32.to_le_bytes());
+            section[8..16].copy_from_slice(&(HEADER_BYTES as u64).to_le_bytes());
+            section[16..24].copy_from_slice(&whole.to_le_bytes());
+        }
+        signed(bytes);
+    });
+    let error = Segment::open(&path).expect_err("sections over each other").to_string();
+    assert!(error.contains("overlap"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 

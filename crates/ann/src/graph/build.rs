@@ -4,12 +4,15 @@
 //! length by half before they are pruned: most prunings are saved. A list is changed under its
 //! node's lock and read without: whatever a reader sees of it are nodes.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use ann_kernels::AtomicWords;
+
 use crate::codes::{Measured, Probe, Table};
 use crate::control::{Control, Phase};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::pool::{Scratch, key};
 use crate::graph::walk::{Links, walk};
 use crate::graph::{END, base_links};
@@ -44,7 +47,7 @@ struct Growing<'a> {
     table: Table<'a>,
     graph: Graph,
     /// Lists of the lowest level: a count, then room for half as many more than they end with.
-    base: Vec<AtomicU32>,
+    base: AtomicWords,
     /// Where a node's upper lists begin: one for each of its levels, a count and `links`.
     upper_at: Vec<u32>,
     upper: Vec<AtomicU32>,
@@ -103,7 +106,7 @@ fn level(node: u32, links: u16) -> u8 {
 }
 
 impl<'a> Growing<'a> {
-    fn new(table: Table<'a>, graph: Graph, rows: u32) -> Self {
+    fn new(table: Table<'a>, graph: Graph, rows: u32) -> Result<Self> {
         let levels: Vec<u8> = (0..rows).map(|node| level(node, graph.links)).collect();
         let base_room = 1 + base_links(graph.links) * 3 / 2;
         let mut upper_at = Vec::with_capacity(levels.len());
@@ -115,17 +118,18 @@ impl<'a> Growing<'a> {
         let empty = |length: usize| (0..length).map(|_| AtomicU32::new(0)).collect();
         let top = levels.iter().copied().max().unwrap_or_default();
         let entry = levels.iter().position(|level| *level == top).unwrap_or_default() as u32;
-        Self {
+        let base = AtomicWords::zeroed(rows as usize * base_room);
+        Ok(Self {
             table,
             graph,
-            base: empty(rows as usize * base_room),
+            base: base.map_err(Error::io(Path::new("memory")))?,
             upper_at,
             upper: empty(next as usize),
             levels,
             locks: (0..LOCKS).map(|_| Mutex::new(())).collect(),
             top,
             entry,
-        }
+        })
     }
 
     fn list(&self, node: u32, level: u8) -> &[AtomicU32] {
@@ -336,7 +340,7 @@ pub(crate) fn link(
     control: &Control,
 ) -> Result<Linked> {
     control.enter(Phase::Linking, u64::from(rows));
-    let growing = Growing::new(table, graph, rows);
+    let growing = Growing::new(table, graph, rows)?;
     let mut order: Vec<u32> = (0..rows).collect();
     order.sort_unstable_by_key(|node| {
         (std::cmp::Reverse(growing.levels[*node as usize]), scrambled(*node ^ 0x5bd1_e995))

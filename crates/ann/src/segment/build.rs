@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use ann_kernels::Map;
+use ann_kernels::{Map, Pages};
 
 use crate::codes::{Coder, Measure, Table, code_bytes};
 use crate::control::{Control, Phase};
@@ -131,11 +131,10 @@ impl SegmentBuilder {
             let row = |at: usize| Row::of(&settings, &stored[at * width..(at + 1) * width]);
             let coder = Coder::train(settings, rows, row);
             let encoded = encode(&coder, &settings, rows, threads, row);
-            (coder, encoded)
+            (coder, encoded.map_err(Error::io(&self.path))?)
         };
-        let codes: &[u8] = bytemuck::cast_slice(&codes);
         let asides = beside(&settings, asides);
-        let table = Table::new(&settings, codes, &asides);
+        let table = Table::new(&settings, &codes, &asides);
         let linked = if rows < GRAPH_ROWS_MIN {
             None
         } else {
@@ -153,11 +152,13 @@ impl SegmentBuilder {
             self.file.write(bytemuck::cast_slice(&self.norms))?;
         }
         let mut header = Header::new(settings, rows as u32, coder.scale());
-        self.write_codes(&coder, codes, &asides, &slots, control)?;
+        self.write_codes(&coder, &codes, &asides, &slots, control)?;
         if let Some(linked) = &linked {
             self.write_graph(linked, &slots, &mut header)?;
         }
         self.file.finish(header)?;
+        // The segment has memory of its own: not beside what it was made from.
+        drop((codes, asides, linked, slots));
         let segment = Segment::open(&self.path)?;
         control.enter(Phase::Done, rows as u64);
         Ok(segment)
@@ -256,25 +257,24 @@ fn encode<'a>(
     rows: usize,
     threads: usize,
     row: impl Fn(usize) -> Row<'a> + Sync,
-) -> (Vec<u64>, Vec<f32>) {
-    let words = code_bytes(settings) / 8;
-    let (mut codes, mut asides) = (vec![0_u64; rows * words], vec![0.0_f32; rows]);
+) -> io::Result<(Pages, Vec<f32>)> {
+    let width = code_bytes(settings);
+    let (mut codes, mut asides) = (Pages::zeroed(rows * width)?, vec![0.0_f32; rows]);
     let share = rows.div_ceil(threads);
     std::thread::scope(|scope| {
-        let shares = codes.chunks_mut(share * words).zip(asides.chunks_mut(share));
+        let shares = codes.chunks_mut(share * width).zip(asides.chunks_mut(share));
         for (at, (codes, asides)) in shares.enumerate() {
             let row = &row;
             scope.spawn(move || {
                 let mut values = Vec::new();
-                let places = codes.chunks_mut(words).zip(asides).enumerate();
+                let places = codes.chunks_mut(width).zip(asides).enumerate();
                 for (place, (code, aside)) in places {
-                    let code = bytemuck::cast_slice_mut(code);
                     *aside = coder.encode(row(at * share + place), &mut values, code);
                 }
             });
         }
     });
-    (codes, asides)
+    Ok((codes, asides))
 }
 
 /// What stands beside a code while the graph is linked. Inner products get the coordinate that

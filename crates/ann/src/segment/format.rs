@@ -64,6 +64,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    pub(crate) const COUNT: usize = Self::ALL.len();
+
     const ALL: [Self; 13] = [
         Self::Numbers,
         Self::Rows,
@@ -236,6 +238,7 @@ impl Header {
             return Err("cut off: the checksums are past the end".to_owned());
         }
         let sums = self.sums_bytes / 4;
+        let mut all = 0_u64;
         for section in &self.sections {
             if !within(section.offset, section.bytes) {
                 return Err(format!("cut off: section {:?} is past the end", section.kind));
@@ -244,6 +247,11 @@ impl Header {
             if end.is_none_or(|end| end > sums) {
                 return Err(format!("section {:?} has no checksums", section.kind));
             }
+            all = all.saturating_add(section.bytes);
+        }
+        // Else a short file could ask for much memory.
+        if all > file_bytes {
+            return Err("its sections overlap".to_owned());
         }
         Ok(())
     }

@@ -1,16 +1,17 @@
 //! A segment's file, opened: bounds, checksums, and its sections as slices.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ann_kernels::Map;
+use ann_kernels::{Map, Pages};
 use roaring::RoaringBitmap;
 
 use crate::codes::{Coder, Measure, Table, code_bytes};
 use crate::error::{Error, Result};
 use crate::graph::{END, Flat, Scratch, Upper, base_links};
-use crate::segment::format::{Header, Kind, Section};
+use crate::segment::format::{ALIGNMENT, Header, Kind, Section};
 use crate::segment::sums::Verified;
 use crate::settings::{Metric, Settings};
 use crate::vector::{Row, aligned};
@@ -18,11 +19,13 @@ use crate::vector::{Row, aligned};
 /// Walks whose memory is kept for the next: more at once make their own.
 const SCRATCHES_MAX: usize = 64;
 
-/// An immutable part of the index: one file, mapped.
+/// An immutable part of the index: one file. Its exact vectors are mapped, the rest is read into
+/// memory.
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
     map: Map,
+    held: Held,
     header: Header,
     parts: Parts,
     coder: Coder,
@@ -31,6 +34,38 @@ pub struct Segment {
     /// The numbers as a set, for counting with filters.
     all: RoaringBitmap,
     scratches: Mutex<Vec<Scratch>>,
+}
+
+/// All sections but the exact vectors, which walks read here and there: in large pages.
+#[derive(Debug)]
+struct Held {
+    pages: Pages,
+    /// Where each kind begins.
+    begins: [usize; Kind::COUNT],
+}
+
+impl Held {
+    fn read(mut file: &File, sections: &[Section]) -> io::Result<Self> {
+        let sections = sections.iter().filter(|section| section.kind != Kind::Rows);
+        let mut begins = [0; Kind::COUNT];
+        let mut end = 0;
+        for section in sections.clone() {
+            begins[section.kind as usize - 1] = end;
+            end += section.bytes.next_multiple_of(ALIGNMENT) as usize;
+        }
+        let mut pages = Pages::zeroed(end)?;
+        for section in sections {
+            let begin = begins[section.kind as usize - 1];
+            file.seek(SeekFrom::Start(section.offset))?;
+            file.read_exact(&mut pages[begin..begin + section.bytes as usize])?;
+        }
+        Ok(Self { pages, begins })
+    }
+
+    fn section(&self, section: Section) -> &[u8] {
+        let begin = self.begins[section.kind as usize - 1];
+        &self.pages[begin..begin + section.bytes as usize]
+    }
 }
 
 /// Where the sections are.
@@ -112,9 +147,11 @@ impl Segment {
         let map = Map::open(&file).map_err(Error::io(path))?;
         let header = Header::of_page(&map, map.len() as u64, path)?;
         let parts = Parts::of(&header).map_err(|what| Error::damaged(path, what))?;
+        let held = Held::read(&file, &header.sections).map_err(Error::io(path))?;
         let mut segment = Self {
             path: path.to_owned(),
             map,
+            held,
             verified: Verified::new(parts.rows.blocks() as usize),
             coder: Coder::new(header.settings, header.scale, Vec::new()),
             header,
@@ -206,7 +243,10 @@ impl Segment {
     }
 
     fn bytes(&self, section: Section) -> &[u8] {
-        self.bytes_at(section.offset, section.bytes)
+        match section.kind {
+            Kind::Rows => self.bytes_at(section.offset, section.bytes),
+            _ => self.held.section(section),
+        }
     }
 
     fn sums(&self, section: Section) -> &[u32] {
