@@ -6,8 +6,8 @@ its Python call, batched where it has a batch. Prints Markdown tables.
 
     bench.py --binary target/release/examples/ann-bench [--data FILE.parquet] [--quick]
 
-`--data` is a table with an embedding column and a `section` column; without it the vectors are
-made here: points near a few thousand curved clusters, which is kinder than real text.
+`--data` is a table with an embedding column, as `tokens.py` makes by the million; without it the
+vectors are made here: points near a few thousand curved clusters, kinder than real text.
 """
 
 import argparse

@@ -64,7 +64,7 @@ class Ours:
         return self.server.address, self.server.token, NAMES
 
     def widths(self):
-        return [0, 32, 64, 128, 256, 512]
+        return [0, 16, 24, 32, 48, 64, 96, 128, 256, 512]
 
     def prepare(self, query):
         return self.door.prepared(query)

@@ -5,6 +5,9 @@ import time
 
 import numpy as np
 
+# Of the walk, so close that no engine is shown at a recall far above the one that is asked for.
+WIDTHS = [16, 24, 32, 48, 64, 96, 128, 256]
+
 
 class Peer:
     """What most have in common."""
@@ -30,7 +33,7 @@ class Hnswlib(Peer):
         self.index.set_num_threads(1)
 
     def widths(self):
-        return [16, 32, 64, 128, 256]
+        return WIDTHS
 
     def search(self, query, k, width):
         self.index.set_ef(max(k, width))
@@ -64,7 +67,7 @@ class QdrantEdge(Peer):
         self.build = time.perf_counter() - begin
 
     def widths(self):
-        return [16, 32, 64, 128, 256]
+        return WIDTHS
 
     def prepare(self, query):
         return query.tolist()
@@ -112,7 +115,7 @@ class Pgvector(Peer):
         self.build = time.perf_counter() - begin
 
     def widths(self):
-        return [20, 40, 80, 160, 320]
+        return [10, 15, 20, 30, 40, 60, 80, 120, 160, 320]
 
     def prepare(self, query):
         return "[" + ",".join(map(str, query)) + "]"
