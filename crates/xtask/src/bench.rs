@@ -14,7 +14,8 @@ const BENCHMARKS: [&str; 6] = ["ann", "files", "flight", "items", "models", "vec
 const IN_PROCESS: &str = "ann";
 
 /// Compiled clients that a benchmark measures beside Python's: (benchmark, package, example).
-const CLIENTS: [(&str, &str, &str); 1] = [("vectors", "vectors-api", "search-client")];
+const CLIENTS: [(&str, &str, &str); 2] =
+    [("files", "files-api", "find-client"), ("vectors", "vectors-api", "search-client")];
 
 /// Those that a check runs with `--quick`. The others' peers are large, and they have yet to be seen whole.
 const QUICK: [&str; 1] = ["flight"];

@@ -22,6 +22,8 @@ from report import Report  # noqa: E402
 
 NEEDLES = ["numpy", "config", "test_", "main", ".json", "readme"]
 PAGE = 100
+# Beside the many small files, whose rows cost more than their bytes: files whose bytes are all that counts.
+LARGE, LARGE_BYTES = 64, 32 << 20
 
 
 def arguments():
@@ -81,6 +83,7 @@ def main():
 def measured(chosen, tree, scratch, databases):
     truth, report = trees.Truth(tree), Report()
     groups = truth.groups()
+    large = trees.large(scratch / "large", LARGE, 1 << 20 if chosen.quick else LARGE_BYTES)
     print(f"{truth.entries:,} entries, {len(truth.files):,} files, {truth.bytes / 1e9:.2f} GB, "
           f"{len(groups):,} groups of equal files by b3sum", flush=True)
     try:
@@ -90,6 +93,7 @@ def measured(chosen, tree, scratch, databases):
                 indexed(chosen, report, kind, database, tree, truth, scratch, groups)
                 from_nothing(chosen, report, kind, database, tree, groups)
                 from_disk(chosen, report, kind, tree, groups)
+            hashed(chosen, report, databases, large)
             print(f"round {at + 1} of {chosen.rounds}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         print("\nEnded before its last round: what was measured until then.")
@@ -134,7 +138,7 @@ def indexed(chosen, report, kind, database, tree, truth, scratch, groups):
         seconds, numbers, memory = ours.scan("METADATA")
         expect(f"nothing changed: {numbers}", numbers["added"] == numbers["changed"] == numbers["missing"] == 0)
         report.add(name("again"), seconds, memory)
-        searches(ours, report, name, scratch / "locate.db")
+        searches(ours, report, name, scratch / "locate.db", chosen.binary)
         seconds, numbers, memory = ours.scan("CONTENT")
         full = sum(os.path.getsize(path) > 0 for path in truth.files)
         expect(f"{full} files are hashed: {numbers}", numbers["hashed"] in (full, len(truth.files)))
@@ -146,10 +150,11 @@ def indexed(chosen, report, kind, database, tree, truth, scratch, groups):
         ours.stop()
 
 
-def searches(ours, report, name, database):
+def searches(ours, report, name, database, binary):
     kind, search = ours.files("SearchFiles")
     kind_of_count, count = ours.files("CountFiles")
     empty = ours.channel.unary_unary("/grpc.health.v1.Health/Check")
+    shown = []
     for needle in NEEDLES:
         if peers.find("plocate") and database.exists():
             theirs = int(peers.plocate(database, needle, "-c").out)
@@ -161,9 +166,14 @@ def searches(ours, report, name, database):
         asked.query.text = needle
         body = {"query": {"text": needle}, "page_size": PAGE}
         for _ in range(20):
-            report.add(name("search"), timed(lambda: search(asked))[0])
+            seconds, answer = timed(lambda: search(asked))
+            report.add(name("search"), seconds)
             report.add(name("empty"), timed(lambda: empty(b""))[0])
             report.add(name("search, HTTP"), timed(lambda: ours.http("POST", "/v1/files:search", body))[0])
+        shown += [len(answer.entries)] * 20
+    for (seconds, found), wanted in zip(ours.searches(binary, PAGE, 20, NEEDLES), shown):
+        expect(f"the compiled client finds {wanted} files, not {found}", found == wanted)
+        report.add(name("search, compiled"), seconds)
 
 
 def duplicates(ours, report, name, groups):
@@ -243,11 +253,29 @@ def from_disk(chosen, report, kind, tree, groups):
     expect(f"{len(found)} groups on the disk, b3sum has {len(groups)}", found == groups)
 
 
+def hashed(chosen, report, databases, large):
+    """Large files: what reading and hashing takes, and hardly a row."""
+    if peers.find("b3sum"):
+        report.add("b3sum of large files", peers.b3sum(large))
+    for kind, database in databases.items():
+        ours = Ours(chosen.binary, database)
+        try:
+            ours.add(large[0].parent)
+            ours.scan("METADATA")
+            seconds, numbers, memory = ours.scan("CONTENT")
+            expect(f"{len(large)} files are hashed: {numbers}", numbers["hashed"] == len(large))
+            report.add(f"{kind} hash large", seconds, memory)
+        finally:
+            ours.stop()
+
+
 def table(report, databases, truth):
     report.head()
     for kind in databases:
         sqlite = kind == "sqlite"
-        there = lambda name: name if peers.find(name) else f"{name} {peers.version(name)}"  # noqa: E731
+        def there(name):
+            program = name.split()[0].removesuffix("'s")
+            return name if peers.find(program) else f"{program} {peers.version(program)}"
 
         def row(work, peer, ours, target, rate=None, kind=kind, there=there):
             shown = peer if peer in report.times else there(peer) if peer else ""
@@ -256,9 +284,11 @@ def table(report, databases, truth):
         row("first scan with stat", "updatedb", "first", f"≤ 3×, ≥ {150 if sqlite else 80}k/s", truth.entries)
         row("unchanged rescan", "updatedb again", "again", "≤ 1.5×, ≥ 300k/s", truth.entries)
         row("substring, 100 names, p50 over gRPC", "plocate", "search", "< 1 ms")
+        row("… by a compiled client", "plocate", "search, compiled", "< 1 ms")
         row("… over HTTP", "plocate", "search, HTTP", "")
         row("… a call that does nothing, gRPC", "plocate's start", "empty", "")
         row("hash all files into the index", "b3sum", "hash", "≤ 1.11×")
+        row("… 64 files of 32 MiB", "b3sum of large files", "hash large", "≤ 1.11×")
         for peer in ("jdupes", "fclones", "czkawka_cli"):
             row("duplicates from nothing, no index", peer, "disk", "≤ 0.8× the best, ≤ 100 MB")
             row("… into the index, all groups", peer, "nothing", "")

@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import pathlib
+import subprocess
+import sys
 import time
 
 import grpc
@@ -58,6 +61,17 @@ class Ours:
     def files(self, name):
         kind, call = self.method("quarry.files.v1.FilesService", name)
         return kind, lambda request: call(request, metadata=self.metadata, timeout=120)
+
+    def searches(self, binary, page_size, rounds, texts):
+        """Seconds and files found of each search by a compiled client, the example `find-client`, on one connection;
+        none where it was not built beside the binary."""
+        program = pathlib.Path(binary).parent / "examples/find-client"
+        if not program.exists():
+            print(f"no compiled client: {program}; cargo xtask bench builds it", file=sys.stderr)
+            return []
+        command = [program, self.server.address, self.server.token, str(page_size), str(rounds), *texts]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return [(int(took) / 1e9, int(found)) for took, found in (line.split() for line in said.splitlines())]
 
     def add(self, path, **more):
         made = self.http("POST", "/v1/files/locations", {"path": str(path), **more})

@@ -37,6 +37,16 @@ def small(into):
         path.write_bytes(bytes([n % 3]) * (n % 900))
 
 
+def large(into, count, size):
+    """So many files, no two of them equal."""
+    into.mkdir()
+    block = os.urandom(size)
+    paths = [into / f"large {n}" for n in range(count)]
+    for n, path in enumerate(paths):
+        path.write_bytes(n.to_bytes(8, "little") + block[8:])
+    return paths
+
+
 def copy(source, into, left, whole):
     """Directories one after the other, until there is enough or it becomes too much."""
     for parent, directories, names in os.walk(source):
