@@ -6,7 +6,7 @@ use sea_orm::{DbBackend, QueryResult, Value};
 use service_error::ServiceError;
 
 use super::bulk;
-use super::search::{FOUND, Found, found_of};
+use super::found::{FOUND, Found, found_of};
 use super::{Store, get, sum};
 
 /// What the files of a group have in common.

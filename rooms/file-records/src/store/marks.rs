@@ -6,7 +6,7 @@ use service_error::ServiceError;
 use sql_store::{db_error, next_number, now_micros};
 use uuid::Uuid;
 
-use super::search::{FOUND, Found, found_of};
+use super::found::{FOUND, Found, found_of};
 use super::{Store, all, execute, get};
 
 /// Tags in a chain of implications.

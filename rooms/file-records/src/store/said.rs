@@ -8,7 +8,7 @@ use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::bulk;
-use super::search::Found;
+use super::found::Found;
 use super::{Store, get};
 
 /// What is said of an entry. What the viewer alone sees goes before what all

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use sea_orm::{DbBackend, QueryResult, Value};
+use sea_orm::{DbBackend, Value};
 use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::bulk;
-use super::text::{NAMED, from_pages, page_of};
+use super::found::{FOUND, FOUND_TEXT, Found, found_in, found_of};
+use super::text::{NAMED, from_pages, named, page_of};
 use super::{Store, below, get, sum};
 use crate::model::{Query, Sort, SortBy};
 
@@ -16,98 +17,15 @@ const TRIGRAM: usize = 3;
 /// Of more entries Postgres plans each search for its own text: a frequent one is met soon
 /// in the order of the pages. With fewer the plan takes longer than what it saves.
 const PLANNED_FROM: i64 = 2_000_000;
-
-/// An entry that was found.
-#[derive(Debug, Clone)]
-pub struct Found {
-    pub id: i64,
-    pub location: i64,
-    pub dir: String,
-    pub name: String,
-    pub kind: i16,
-    pub size: i64,
-    pub modified: i64,
-    pub ino: i64,
-    pub ext: String,
-    pub links: i64,
-    pub mode: i32,
-    pub target: Option<String>,
-    pub is_gone: bool,
-    /// The entry of the archive that it lies in.
-    pub archive: Option<i64>,
-    pub content: Option<FoundContent>,
-}
-
-/// What is known of its bytes.
-#[derive(Debug, Clone)]
-pub struct FoundContent {
-    pub id: i64,
-    pub hash: Vec<u8>,
-    pub kind: i16,
-    pub size: Option<(i64, i64)>,
-    pub orientation: i16,
-    pub taken: Option<String>,
-    pub camera: Option<String>,
-    pub is_broken: bool,
-    /// How long it plays.
-    pub duration_ms: Option<i64>,
-}
-
-impl Found {
-    /// Relative to the location.
-    pub fn path(&self) -> String {
-        if self.dir.is_empty() { self.name.clone() } else { format!("{}/{}", self.dir, self.name) }
-    }
-}
-
-pub(super) const FOUND: &str = "e.id, d.location_id, d.path, e.name, e.kind, e.size, e.modified, e.ino, e.ext, \
-    e.links, e.mode, e.target, e.gone, d.archive, c.id AS content, c.hash, c.kind AS content_kind, c.width, c.height, \
-    c.orientation, c.taken, c.camera, c.broken, c.duration";
-
-pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
-    let content = match get::<Option<i64>>(row, "content")? {
-        None => None,
-        Some(id) => {
-            let size: (Option<i64>, Option<i64>) = (get(row, "width")?, get(row, "height")?);
-            let mut hash: Vec<u8> = get(row, "hash")?;
-            // Behind it may stand whose agent says so.
-            hash.truncate(32);
-            Some(FoundContent {
-                id,
-                hash,
-                kind: get(row, "content_kind")?,
-                size: size.0.zip(size.1),
-                orientation: get::<Option<i16>>(row, "orientation")?.unwrap_or(0),
-                taken: get(row, "taken")?,
-                camera: get(row, "camera")?,
-                is_broken: get::<Option<i16>>(row, "broken")? == Some(1),
-                duration_ms: get(row, "duration")?,
-            })
-        }
-    };
-    Ok(Found {
-        id: get(row, "id")?,
-        location: get(row, "location_id")?,
-        dir: get(row, "path")?,
-        name: get(row, "name")?,
-        kind: get(row, "kind")?,
-        size: get(row, "size")?,
-        modified: get(row, "modified")?,
-        ino: get(row, "ino")?,
-        ext: get(row, "ext")?,
-        links: get(row, "links")?,
-        mode: get(row, "mode")?,
-        target: get(row, "target")?,
-        is_gone: get::<Option<i64>>(row, "gone")?.is_some(),
-        archive: get(row, "archive")?,
-        content,
-    })
-}
+/// A longer page is a row for each of its entries on SQLite too: a text is bounded.
+const TOGETHER_MAX: u32 = 1_001;
 
 /// A statement in the making.
 pub(super) struct Sql {
     backend: DbBackend,
     from: String,
+    /// The entry's, as what is read in its order has it.
+    number: &'static str,
     conditions: Vec<String>,
     values: Vec<Value>,
 }
@@ -138,8 +56,41 @@ impl Sql {
         self.conditions.push(bulk::in_few(self.backend, column, self.values.len(), "text"));
     }
 
+    /// What comes after a key in an order, and the order.
+    fn ordered(&mut self, sort: Sort, after: Option<(SortValue, i64)>) -> String {
+        let (direction, comparison) = if sort.descending { ("DESC", "<") } else { ("ASC", ">") };
+        let number = self.number;
+        let after = after.map(|(value, id)| (value, self.bind(id)));
+        let Some(column) = sort.by.column() else {
+            if let Some((_, id)) = after {
+                self.add(format!("{number} {comparison} {id}"));
+            }
+            return format!("{number} {direction}");
+        };
+        if let Some((value, id)) = after {
+            let value = match value {
+                SortValue::Number(value) => self.bind(value),
+                SortValue::Text(value) => self.bind(value),
+            };
+            self.add(format!("({column}, e.id) {comparison} ({value}, {id})"));
+        }
+        format!("{column} {direction}, e.id {direction}")
+    }
+
     fn body(&self) -> String {
         format!("{} WHERE {}", self.from, self.conditions.join(" AND "))
+    }
+}
+
+impl SortBy {
+    /// The column before the number.
+    const fn column(self) -> Option<&'static str> {
+        match self {
+            Self::Number => None,
+            Self::Name => Some("e.name"),
+            Self::Size => Some("e.size"),
+            Self::Modified => Some("e.modified"),
+        }
     }
 }
 
@@ -226,42 +177,46 @@ impl Store {
                 return Ok(found);
             }
         }
-        let mut sql = self.sql_of(query).await?;
-        let (column, direction, comparison) = match (sort.by, sort.descending) {
-            (SortBy::Number, true) => ("", "DESC", "<"),
-            (SortBy::Number, false) => ("", "ASC", ">"),
-            (SortBy::Name, true) => ("e.name", "DESC", "<"),
-            (SortBy::Name, false) => ("e.name", "ASC", ">"),
-            (SortBy::Size, true) => ("e.size", "DESC", "<"),
-            (SortBy::Size, false) => ("e.size", "ASC", ">"),
-            (SortBy::Modified, true) => ("e.modified", "DESC", "<"),
-            (SortBy::Modified, false) => ("e.modified", "ASC", ">"),
-        };
-        let number = if sql.from.contains("entry_text f") && self.backend() != DbBackend::Postgres {
-            "f.rowid"
-        } else {
-            "e.id"
-        };
-        if let Some((value, id)) = after {
-            let id = sql.bind(id);
-            if column.is_empty() {
-                sql.add(format!("{number} {comparison} {id}"));
-            } else {
-                let value = match value {
-                    SortValue::Number(value) => sql.bind(value),
-                    SortValue::Text(value) => sql.bind(value),
-                };
-                sql.add(format!("({column}, e.id) {comparison} ({value}, {id})"));
-            }
+        if self.backend() == DbBackend::Sqlite && limit <= TOGETHER_MAX {
+            return self.together(query, sort, after, limit).await;
         }
-        let order = if column.is_empty() {
-            format!("{number} {direction}")
-        } else {
-            format!("{column} {direction}, e.id {direction}")
-        };
+        let mut sql = self.sql_of(query).await?;
+        let order = sql.ordered(sort, after);
         let limit = sql.bind(i64::from(limit));
         let text = format!("SELECT {FOUND} {} ORDER BY {order} LIMIT {limit}", sql.body());
         self.rows(&text, sql.values).await?.iter().map(found_of).collect()
+    }
+
+    /// The same as one row, on SQLite. It says whether all names are in their index, too; where
+    /// they are not, a text is looked for once more, without.
+    async fn together(
+        &self,
+        query: &Query,
+        sort: Sort,
+        after: Option<(SortValue, i64)>,
+        limit: u32,
+    ) -> Result<Vec<Found>, ServiceError> {
+        let mut by_trigrams = query.text.as_deref().is_some_and(has_trigram);
+        loop {
+            let mut sql = self.sql_by(query, by_trigrams);
+            let order = sql.ordered(sort, after.clone());
+            let limit = sql.bind(i64::from(limit));
+            let direction = if sort.descending { "DESC" } else { "ASC" };
+            let text = format!(
+                "SELECT '[' || group_concat(p.found, ',' ORDER BY p.k {direction}, p.id {direction}) || ']' AS page, {}
+                 FROM (SELECT {FOUND_TEXT} AS found, {} AS k, e.id AS id {} ORDER BY {order} LIMIT {limit}) p",
+                named(DbBackend::Sqlite),
+                sort.by.column().unwrap_or("NULL"),
+                sql.body()
+            );
+            let Some(row) = self.row(&text, sql.values).await? else { return Ok(Vec::new()) };
+            if by_trigrams && !self.is_named(&row)? {
+                by_trigrams = false;
+                continue;
+            }
+            let page: Option<String> = get(&row, "page")?;
+            return page.map_or(Ok(Vec::new()), |page| found_in(&page));
+        }
     }
 
     /// The same in the order of the numbers on Postgres, from no more pages of names than
@@ -276,7 +231,8 @@ impl Store {
         limit: u32,
     ) -> Result<Option<Vec<Found>>, ServiceError> {
         let from = format!("{} {JOINS}", from_pages("few"));
-        let mut sql = Sql { backend: self.backend(), from, conditions: vec![], values: vec![] };
+        let (backend, number) = (self.backend(), "e.id");
+        let mut sql = Sql { backend, from, number, conditions: vec![], values: vec![] };
         let text = sql.bind(pattern(text));
         // Hidden from the planner, so that there is one plan for all, and made but once. It
         // expects many of each then: it must not think that a walk meets them soon.
@@ -302,7 +258,7 @@ impl Store {
         let text = format!(
             "WITH few AS MATERIALIZED (SELECT page FROM name_page WHERE {few} ORDER BY {page} {direction} LIMIT {pages}),
                found AS (SELECT {FOUND} {} ORDER BY e.id {direction} LIMIT {wanted})
-             SELECT n.*, found.* FROM (SELECT (SELECT COUNT(*) FROM few) AS pages, {NAMED}) n
+             SELECT found.*, n.* FROM (SELECT (SELECT COUNT(*) FROM few) AS pages, {NAMED}) n
              LEFT JOIN found ON TRUE ORDER BY found.id {direction}",
             sql.body()
         );
@@ -357,50 +313,57 @@ impl Store {
     }
 
     async fn sql_of(&self, query: &Query) -> Result<Sql, ServiceError> {
+        // By trigrams where there are some and every name is indexed, else one by one.
+        let by_trigrams = self.has_trigrams
+            && query.text.as_deref().is_some_and(has_trigram)
+            && self.are_all_named().await?;
+        Ok(self.sql_by(query, by_trigrams))
+    }
+
+    fn sql_by(&self, query: &Query, by_trigrams: bool) -> Sql {
         let mut sql = Sql {
             backend: self.backend(),
             from: format!("FROM entry e {JOINS}"),
+            number: "e.id",
             conditions: Vec::new(),
             values: Vec::new(),
         };
         if let Some(text) = &query.text {
-            self.text(&mut sql, text).await?;
+            text_condition(&mut sql, text, by_trigrams);
         }
         place_conditions(&mut sql, query);
         plain_conditions(&mut sql, query);
         marked_conditions(&mut sql, query);
-        Ok(sql)
+        sql
     }
+}
 
-    /// A part of the name: by trigrams where there are some and every name is
-    /// indexed, else one by one.
-    async fn text(&self, sql: &mut Sql, text: &str) -> Result<(), ServiceError> {
-        let is_indexed = self.has_trigrams && has_trigram(text) && self.are_all_named().await?;
-        if self.backend() == DbBackend::Postgres {
-            let pattern = sql.bind(pattern(text));
-            if is_indexed {
-                // A page is found by one of its names; which one it is, its entries say.
-                sql.from = format!("{} {JOINS}", from_pages("name_page"));
-                sql.add(format!("f.names ILIKE {pattern}"));
-                sql.add(format!("e.name COLLATE \"default\" ILIKE {pattern}"));
-            } else {
-                sql.add(format!("e.name ILIKE {pattern}"));
-            }
-            return Ok(());
+/// A part of the name.
+fn text_condition(sql: &mut Sql, text: &str, by_trigrams: bool) {
+    if sql.backend == DbBackend::Postgres {
+        let pattern = sql.bind(pattern(text));
+        if by_trigrams {
+            // A page is found by one of its names; which one it is, its entries say.
+            sql.from = format!("{} {JOINS}", from_pages("name_page"));
+            sql.add(format!("f.names ILIKE {pattern}"));
+            sql.add(format!("e.name COLLATE \"default\" ILIKE {pattern}"));
+        } else {
+            sql.add(format!("e.name ILIKE {pattern}"));
         }
-        if is_indexed {
-            // Wildcards in the text find more here, and are sorted out below.
-            sql.from = format!("FROM entry_text f CROSS JOIN entry e ON e.id = f.rowid {JOINS}");
-            let pattern = sql.bind(format!("%{text}%"));
-            sql.add(format!("f.name LIKE {pattern}"));
-            if !text.contains(['%', '_']) {
-                return Ok(());
-            }
-        }
-        let text = sql.bind(text);
-        sql.add(format!("instr(lower(e.name), lower({text})) > 0"));
-        Ok(())
+        return;
     }
+    if by_trigrams {
+        // Wildcards in the text find more here, and are sorted out below.
+        sql.from = format!("FROM entry_text f CROSS JOIN entry e ON e.id = f.rowid {JOINS}");
+        sql.number = "f.rowid";
+        let pattern = sql.bind(format!("%{text}%"));
+        sql.add(format!("f.name LIKE {pattern}"));
+        if !text.contains(['%', '_']) {
+            return;
+        }
+    }
+    let text = sql.bind(text);
+    sql.add(format!("instr(lower(e.name), lower({text})) > 0"));
 }
 
 /// The value of an order at the end of a page.

@@ -45,6 +45,11 @@ pub(super) fn page_of(number: &str) -> String {
 /// How far names are in the index and how far there are entries, on Postgres.
 pub(super) const NAMED: &str = "(SELECT value FROM counter WHERE name = 'paged') AS named, (SELECT MAX(id) FROM entry) AS newest";
 
+/// The same on either database.
+pub(super) fn named(backend: DbBackend) -> String {
+    NAMED.replace("paged", watermark(backend))
+}
+
 /// Some pages with their entries on Postgres: `f` and `e`. Its bound keeps it from being
 /// joined the other way round, beginning with all entries.
 pub(super) fn from_pages(pages: &str) -> String {
@@ -65,10 +70,7 @@ impl Store {
 
     /// Whether all names are in the index.
     pub(super) async fn are_all_named(&self) -> Result<bool, ServiceError> {
-        let sql = match self.backend() {
-            DbBackend::Postgres => format!("SELECT {NAMED}"),
-            _ => format!("SELECT {}", NAMED.replace("paged", watermark(DbBackend::Sqlite))),
-        };
+        let sql = format!("SELECT {}", named(self.backend()));
         let row = self.row(&sql, vec![]).await?;
         row.as_ref().map_or(Ok(true), |row| self.is_named(row))
     }

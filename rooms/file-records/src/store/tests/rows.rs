@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Place, file, listings, on_each};
-use crate::model::Mode;
-use crate::store::{Batch, Store, all, get};
+use crate::model::{Mode, Query, Sort, SortBy};
+use crate::store::{Batch, SortValue, Store, all, get};
 
 type Times = (i64, i64, Option<i64>);
 
@@ -56,4 +56,56 @@ async fn what_returns_is_hashed_if_it_never_was() {
         assert_eq!(store.unhashed_count(&[place.location]).await.unwrap(), 1);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_page_holds_what_its_rows_hold() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let name = |n: u64| match n % 4 {
+            0 => format!("d{n}/a \"quoted\" \\ name\n{n}"),
+            1 => format!("ä,b]/[{n}],\u{1f600}\u{7f}\u{1}"),
+            _ => format!("plain {n}"),
+        };
+        let files: Vec<_> =
+            (0..24).map(|n| file(&name(n), 100 + n, n.to_le_bytes()[0], 9)).collect();
+        let (scan, _) = place.scan(&files).await;
+        place.hash(scan, &files[..9]).await;
+        for text in [None, Some("name"), Some("n")] {
+            for is_indexed in [false, true] {
+                while is_indexed && store.index_names().await.unwrap() {}
+                for by in [SortBy::Number, SortBy::Name, SortBy::Size, SortBy::Modified] {
+                    for descending in [false, true] {
+                        let sort = Sort { by, descending };
+                        same_by_rows(&place, text, sort).await;
+                    }
+                }
+            }
+        }
+    })
+    .await;
+}
+
+/// A page that is a row of SQLite's is what a longer one is by its rows, and so is the rest of
+/// it after any of them.
+async fn same_by_rows(place: &Place<'_>, text: Option<&str>, sort: Sort) {
+    let query = Query {
+        text: text.map(str::to_owned),
+        locations: vec![place.location],
+        ..Query::default()
+    };
+    let rows = place.store.search(&query, sort, None, 5_000).await.unwrap();
+    assert!(rows.len() >= 6);
+    let whole = place.store.search(&query, sort, None, 500).await.unwrap();
+    assert_eq!(format!("{whole:?}"), format!("{rows:?}"), "{text:?} {sort:?}");
+    let hashed = whole.iter().filter_map(|found| found.content.as_ref());
+    assert!(hashed.clone().count() >= 2 && hashed.clone().all(|content| content.hash.len() == 32));
+    let last = &rows[2];
+    let key = match sort.by {
+        SortBy::Name => SortValue::Text(last.name.clone()),
+        SortBy::Modified => SortValue::Number(last.modified),
+        SortBy::Number | SortBy::Size => SortValue::Number(last.size),
+    };
+    let after = place.store.search(&query, sort, Some((key, last.id)), 3).await.unwrap();
+    assert_eq!(format!("{after:?}"), format!("{:?}", &rows[3..6]), "{text:?} {sort:?}");
 }
