@@ -69,6 +69,10 @@ fn cell(value: &Json) -> Cell {
         Json::String(text) => Cell::new(one_line(plain_word(text))),
         Json::Bool(value) => Cell::new(if *value { "yes" } else { "no" }),
         Json::Number(number) => Cell::new(number).set_alignment(CellAlignment::Right),
+        Json::Array(words) if words.iter().all(Json::is_string) => {
+            let words: Vec<&str> = words.iter().filter_map(Json::as_str).collect();
+            Cell::new(one_line(&words.join(", ")))
+        }
         other => Cell::new(one_line(&other.to_string())),
     }
 }

@@ -282,8 +282,13 @@ async fn columns_are_declared_once_their_rows_are_seen_to_be_so() {
     shop.declare(&[]).await.unwrap();
     shop.create(&[(7, "a")]).await.unwrap();
     shop.rollback(1).await.unwrap();
-    let stranger = shop.house.by(&Who::user(), SetUniqueColumnsRequest::default());
-    assert!(shop.edits().set_unique_columns(stranger).await.is_err());
+    let foreign = SetUniqueColumnsRequest {
+        namespace: "vision".into(),
+        dataset: "u".into(),
+        columns: vec!["code".into()],
+    };
+    let refused = shop.edits().set_unique_columns(shop.house.by(&Who::user(), foreign)).await;
+    assert_eq!(ServiceError::from(refused.unwrap_err()).code(), Code::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,11 +27,12 @@ const LIST: [Column; 6] = [
     column("rows", "latest.row_count"),
     column("public", "public"),
 ];
-const SHOW: [Column; 9] = [
+const SHOW: [Column; 10] = [
     column("namespace", "namespace"),
     column("name", "name"),
     column("profile", "profile"),
     column("key", "key_column"),
+    column("unique", "unique_columns"),
     column("version", "latest.number"),
     column("rows", "latest.row_count"),
     column("bytes", "latest.byte_count"),

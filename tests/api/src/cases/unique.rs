@@ -200,11 +200,10 @@ pub async fn declared(stage: &Stage) {
     };
     let refused = declare(admin, &["code"]).await;
     assert_eq!(refused.status, 409, "{refused:?}");
-    let error = &refused.json()["error"]["details"][0];
-    assert_eq!(
-        (&error["reason"], &error["metadata"]["value"]),
-        (&json!("VALUE_EXISTS"), &json!("a"))
-    );
+    let details = refused.json()["error"]["details"].clone();
+    let info = details.as_array().expect("details").iter().find(|d| d["reason"] == "VALUE_EXISTS");
+    let info = info.unwrap_or_else(|| panic!("no reason: {refused:?}"));
+    assert_eq!((&info["metadata"]["value"], &info["domain"]), (&json!("a"), &json!("quarry")));
     for wrong in ["none", "id"] {
         let refused = declare(admin, &[wrong]).await;
         assert_eq!(refused.status, 400, "{refused:?}");
