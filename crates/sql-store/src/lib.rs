@@ -18,7 +18,7 @@ pub use error::{db_error, is_unique_violation};
 pub use metrics_table::SystemMetrics;
 pub use migration::MigrationStatus;
 pub use postgres::options_of as postgres_options;
-pub use store::SqlStore;
+pub use store::{Lookup, SqlStore};
 
 use std::fmt;
 use std::path::PathBuf;

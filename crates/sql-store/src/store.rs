@@ -1,12 +1,23 @@
 //! The handle a service holds: reads, write transactions, liveness.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode,
     Statement, TransactionOptions, TransactionTrait,
 };
 use service_error::ServiceError;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{SqlSettings, db_error, postgres, sqlite};
+
+/// Connections that look-ups go to first. The pool hands out the one that rested longest, so a
+/// statement that runs now and then would be another one's first each time: parsed there, and
+/// planned five times before its plan is kept.
+const LOOKUP_CONNECTIONS: u32 = 2;
+/// A pool of fewer is left whole.
+const DIVIDED_FROM: u32 = 8;
 
 /// One service's schema. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -15,6 +26,29 @@ pub struct SqlStore {
     backend: DbBackend,
     read: DatabaseConnection,
     write: DatabaseConnection,
+    lookups: Option<Lookups>,
+}
+
+/// Connections with as many turns.
+#[derive(Debug, Clone)]
+struct Lookups {
+    connections: DatabaseConnection,
+    turns: Arc<Semaphore>,
+}
+
+/// Where one statement is read, until it is dropped.
+#[derive(Debug)]
+pub struct Lookup<'a> {
+    connections: &'a DatabaseConnection,
+    _turn: Option<SemaphorePermit<'a>>,
+}
+
+impl Deref for Lookup<'_> {
+    type Target = DatabaseConnection;
+
+    fn deref(&self) -> &DatabaseConnection {
+        self.connections
+    }
 }
 
 impl SqlStore {
@@ -29,16 +63,53 @@ impl SqlStore {
         let Some(url) = &settings.database_url else {
             let sqlite::Connections { read, write } =
                 sqlite::open(&settings.data_dir, schema, settings.max_connections).await?;
-            return Ok(Self { schema, backend: DbBackend::Sqlite, read, write });
+            return Ok(Self { schema, backend: DbBackend::Sqlite, read, write, lookups: None });
         };
         let pool = postgres::open(url, schema, settings.max_connections).await?;
-        Ok(Self { schema, backend: DbBackend::Postgres, read: pool.clone(), write: pool })
+        let (read, write) = (pool.clone(), pool);
+        Ok(Self { schema, backend: DbBackend::Postgres, read, write, lookups: None })
+    }
+
+    /// As [`Self::open`], with a few of the connections set apart for [`Self::lookup`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with_lookups(
+        settings: &SqlSettings,
+        schema: &'static str,
+    ) -> Result<Self, ServiceError> {
+        let Some(url) =
+            settings.database_url.as_ref().filter(|_| settings.max_connections >= DIVIDED_FROM)
+        else {
+            return Self::open(settings, schema).await;
+        };
+        let max_connections = settings.max_connections - LOOKUP_CONNECTIONS;
+        let store =
+            Self::open(&SqlSettings { max_connections, ..settings.clone() }, schema).await?;
+        let lookups = Lookups {
+            connections: postgres::open(url, schema, LOOKUP_CONNECTIONS).await?,
+            turns: Arc::new(Semaphore::new(LOOKUP_CONNECTIONS as usize)),
+        };
+        Ok(Self { lookups: Some(lookups), ..store })
     }
 
     /// For queries outside a transaction. Read-only on SQLite.
     #[must_use]
     pub const fn read(&self) -> &DatabaseConnection {
         &self.read
+    }
+
+    /// For one query of many that are alike: where their plans are kept, while there is a free
+    /// turn, else as [`Self::read`].
+    #[must_use]
+    pub fn lookup(&self) -> Lookup<'_> {
+        let turn = self.lookups.as_ref().and_then(|lookups| {
+            lookups.turns.try_acquire().ok().map(|turn| (&lookups.connections, turn))
+        });
+        match turn {
+            Some((connections, turn)) => Lookup { connections, _turn: Some(turn) },
+            None => Lookup { connections: &self.read, _turn: None },
+        }
     }
 
     /// Runs `work` in one write transaction: commits what it returns as `Ok`,
@@ -133,6 +204,9 @@ impl SqlStore {
     /// # Errors
     /// As [`db_error`].
     pub async fn close(self) -> Result<(), ServiceError> {
+        if let Some(lookups) = self.lookups {
+            lookups.connections.close().await.map_err(db_error)?;
+        }
         self.read.close().await.map_err(db_error)?;
         self.write.close().await.map_err(db_error)
     }
