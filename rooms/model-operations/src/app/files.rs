@@ -1,6 +1,7 @@
 //! Files out: of versions, and of a namespace's tree; and into the tree.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use caller::Caller;
@@ -298,6 +299,7 @@ impl Registry {
         let digest: Digest = Sha256::digest(&content).into();
         let byte_count = i64::try_from(content.len()).unwrap_or(i64::MAX);
         let entry = FileEntry { path: path.to_owned(), digest, byte_count };
+        let content = Arc::new(content);
         let file = SmallFile { namespace, path: path.to_owned(), digest, content };
         for _ in 0..TRIES {
             match self.small_files.write(file.clone()).await {

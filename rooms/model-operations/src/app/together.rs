@@ -12,6 +12,9 @@ use tokio::sync::{Mutex as Turn, oneshot};
 
 /// Written at once; the rest takes the next turn.
 const AT_ONCE: usize = 64;
+/// Rounds of what is ready to run, sockets too, that the next turn lets pass before it begins:
+/// who is about to ask comes along instead of waiting for the flush after.
+const ROUNDS: usize = 3;
 /// Those that wait; a caller beyond is told to come again.
 const WAITING_MAX: usize = 4_096;
 
@@ -112,11 +115,15 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Inner<T, R> {
     }
 
     async fn write_gathered(&self) {
-        let (items, tells): (Vec<T>, Vec<_>) =
-            self.gathered().into_iter().map(|of| (of.item, of.tell)).unzip();
-        if items.is_empty() {
+        // Most turns come after the one that took what they had to write.
+        if self.waiting().is_empty() {
             return;
         }
+        for _ in 0..ROUNDS {
+            tokio::task::yield_now().await;
+        }
+        let (items, tells): (Vec<T>, Vec<_>) =
+            self.gathered().into_iter().map(|of| (of.item, of.tell)).unzip();
         // A send fails where the caller has gone; what it asked for is done.
         match (self.write)(items.clone()).await {
             Ok(made) => {

@@ -143,7 +143,7 @@ async fn put_at_once(
 ) -> Result<(), ServiceError> {
     let mut values = Values::new(DbBackend::Sqlite);
     let now = values.add(now_micros());
-    let (mut blobs, mut kept) = (Vec::new(), BTreeMap::new());
+    let (mut blobs, mut segments) = (Vec::new(), Vec::new());
     for (digest, of) in new_bytes(files) {
         let row: [Value; 5] = [
             digest.to_vec().into(),
@@ -154,19 +154,19 @@ async fn put_at_once(
         ];
         let [bytes, size, generation, refs, content] = row.map(|value| values.add(value));
         blobs.push(format!("({bytes}, {size}, {generation}, 1, {refs}, {now}, {now})"));
-        kept.insert(digest, (bytes, size, generation, content));
+        segments.push(format!("({generation}, {size}, {bytes}, {content})"));
     }
     let (mut places, mut rows) = (Vec::new(), Vec::new());
+    // Each says its digest again: by its number above, hardly a statement would be one that the
+    // connection knows, since paths and digests are in orders of their own.
     for ((namespace, path), of) in files {
         let (namespace, path) = (values.add(*namespace), values.add(path.clone()));
-        let Some((digest, size, ..)) = kept.get(&of.digest) else { continue };
+        let digest = values.add(of.digest.to_vec());
+        let size = values.add(size_of(&of.content));
         places.push(format!("({namespace}, {path})"));
         rows.push(format!("({namespace}, {path}, {digest}, {size}, {now})"));
     }
-    let segments = kept.into_values().map(|(digest, size, generation, content)| {
-        format!("({generation}, {size}, {digest}, {content})")
-    });
-    let (count, segments) = (count_sql(&blobs), segments.collect::<Vec<_>>().join(", "));
+    let (count, segments) = (count_sql(&blobs), segments.join(", "));
     let (places, rows) = (places.join(", "), rows.join(", "));
     let sql = format!(
         "UPDATE blob SET refs = refs - gone.files FROM (SELECT old.digest, COUNT(*) AS files \

@@ -1,5 +1,7 @@
 //! Files: their paths, digests and parts.
 
+use std::sync::Arc;
+
 use ids::{NamespaceId, PrincipalId, UploadId};
 use percent_encoding::percent_decode_str;
 use service_error::ServiceError;
@@ -58,8 +60,8 @@ pub struct SmallFile {
     pub path: String,
     /// Of `content`.
     pub digest: Digest,
-    /// At most [`SMALL_BYTES`].
-    pub content: Vec<u8>,
+    /// At most [`SMALL_BYTES`]; shared, since a write is kept until it is told.
+    pub content: Arc<Vec<u8>>,
 }
 
 /// Where an upload stands. It leaves `Open` once.
