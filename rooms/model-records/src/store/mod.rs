@@ -76,7 +76,7 @@ impl Store {
         object_store_url: &str,
     ) -> Result<Self, ServiceError> {
         let blobs = BlobStore::open(object_store_url, SCHEMA).await?;
-        let sql = SqlStore::open(settings, SCHEMA).await?;
+        let sql = SqlStore::open_with_lookups(settings, SCHEMA).await?;
         Ok(Self { jobs: Jobs::new(sql.clone(), SERVICE), sql, blobs })
     }
 

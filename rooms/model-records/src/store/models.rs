@@ -39,7 +39,7 @@ pub struct ModelPage<'a> {
 }
 
 /// A live model by its namespace and name.
-const OF_NAME: &str = "m.namespace_id = $1 AND m.name = $2 AND m.deleted_at IS NULL";
+pub(super) const OF_NAME: &str = "m.namespace_id = $1 AND m.name = $2 AND m.deleted_at IS NULL";
 
 #[derive(Debug, FromQueryResult)]
 struct Totals {

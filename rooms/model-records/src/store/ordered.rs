@@ -3,7 +3,7 @@
 use ids::{ModelId, NamespaceId};
 use mlflow_wire::Result;
 use model_query::Expr;
-use sea_orm::Value;
+use sea_orm::{DbBackend, Value};
 use serde::de::DeserializeOwned;
 use tracking::search::{Column, Key, Kind, Paged, cut, token_key};
 use uuid::Uuid;
@@ -46,6 +46,20 @@ pub(super) struct Query {
     pub values: Vec<Value>,
     paged: Paged,
 }
+
+/// Versions in an order, before they are filtered.
+pub(super) struct Versions {
+    conditions: Vec<String>,
+    columns: Vec<Column>,
+    values: Values,
+    /// An index has them in this order.
+    indexed: bool,
+}
+
+/// So many of those that come first are looked through for tags before an index is asked.
+const NEAR: i64 = 1_000;
+/// Nor are longer pages looked for there.
+const NEAR_PAGE_MAX: u32 = 256;
 
 impl Store {
     /// A page of models, each with the newest version of each stage, and the token that
@@ -91,10 +105,16 @@ impl Store {
         &self,
         asked: &OrderedPage,
     ) -> Result<(Vec<ModelVersion>, Option<String>)> {
-        let Some(query) = self.versions_query(asked).await? else { return Ok((Vec::new(), None)) };
-        let columns = query.paged.columns.clone();
+        let Some(versions) = self.versions(asked).await? else { return Ok((Vec::new(), None)) };
+        let columns = versions.columns.clone();
         let json = &whole(self.sql.backend()).version;
-        let rows = self.listed(asked, query, json, OF_VERSIONS).await?;
+        let mut rows = Vec::new();
+        if let Some(near) = versions.near(asked)? {
+            rows = self.listed(asked, near, json, OF_VERSIONS).await?;
+        }
+        if rows.len() <= asked.limit as usize {
+            rows = self.listed(asked, versions.query(asked)?, json, OF_VERSIONS).await?;
+        }
         let mut found = into_versions(rows)?;
         let token = cut(&mut found, asked.limit, &asked.list, |version| {
             Ok(columns.iter().map(|column| version_key(version, column)).collect())
@@ -102,15 +122,15 @@ impl Store {
         Ok((found, token))
     }
 
-    /// The query of a page of versions; nothing if the model that it names is none.
+    /// The versions of a list; nothing if the model that it names is none.
     ///
     /// # Errors
     /// As [`Self::ordered_models`].
-    pub(super) async fn versions_query(&self, asked: &OrderedPage) -> Result<Option<Query>> {
+    pub(super) async fn versions(&self, asked: &OrderedPage) -> Result<Option<Versions>> {
         let mut values = Values::new(self.sql.backend());
         let mut conditions = asked.conditions(&mut values);
         conditions.push("v.deleted_at IS NULL".to_owned());
-        conditions.push(search::versions(&asked.filter, &mut values));
+        let placed = conditions.len();
         let mut columns = version_columns(&asked.orders);
         // An index has the versions of a model, and those of a namespace, in the order of their
         // changes. It is only gone by if the column it begins with is compared itself.
@@ -127,6 +147,7 @@ impl Store {
             }
             _ => {}
         }
+        let indexed = columns[0].sql == "v.updated_at" && conditions.len() > placed;
         for (sql, ascending, kind) in
             [("m.name", true, Kind::Text), ("v.number", false, Kind::Integer)]
         {
@@ -134,15 +155,14 @@ impl Store {
                 columns.push(Column::new(sql, ascending, kind));
             }
         }
-        let from = ("v.id", "version v JOIN model m ON m.id = v.model_id");
-        query(asked, from, conditions, columns, values).map(Some)
+        Ok(Some(Versions { conditions, columns, values, indexed }))
     }
 
     async fn model_id(&self, namespace: NamespaceId, name: &str) -> Result<Option<Uuid>> {
         let sql = "SELECT id FROM model WHERE namespace_id = $1 AND name = $2 \
                    AND deleted_at IS NULL";
         let row: Option<IdRow> =
-            one(self.read(), sql, [namespace.uuid().into(), name.into()]).await?;
+            one(&*self.sql.lookup(), sql, [namespace.uuid().into(), name.into()]).await?;
         Ok(row.map(|row| row.id))
     }
 
@@ -186,6 +206,59 @@ impl Store {
     }
 }
 
+impl Versions {
+    /// The ids of a page.
+    pub(super) fn query(self, asked: &OrderedPage) -> Result<Query> {
+        let Self { mut conditions, columns, mut values, .. } = self;
+        conditions.push(search::versions(&asked.filter, &mut values));
+        let from = ("v.id", "version v JOIN model m ON m.id = v.model_id");
+        query(asked, from, conditions, columns, values)
+    }
+
+    /// The same if those have the tags that come first of all: a planner does not know how many
+    /// have two of them, and begins with one, however many rows have it. What it finds is the page
+    /// unless it finds too few. SQLite goes by the order anyway.
+    pub(super) fn near(&self, asked: &OrderedPage) -> Result<Option<Query>> {
+        let is_postgres = self.values.backend == DbBackend::Postgres;
+        if !is_postgres || !self.indexed || asked.limit > NEAR_PAGE_MAX {
+            return Ok(None);
+        }
+        let (mut values, mut conditions) = (self.values.clone(), self.conditions.clone());
+        let paged = Paged { columns: self.columns.clone() };
+        after(asked, &paged, &mut conditions, &mut values)?;
+        let Some(tagged) = search::by_tags(&asked.filter, &mut values) else { return Ok(None) };
+        let directed = paged.columns.iter().enumerate().map(|(at, column)| {
+            format!("v.k{at} {}", if column.ascending { "ASC" } else { "DESC" })
+        });
+        // Values, not numbers: of a limit that it does not know, a plan that is kept expects few
+        // rows, and goes by the order; it would sort a model that is larger than most.
+        let (near, limit) = (values.add(NEAR), values.add(i64::from(asked.limit) + 1));
+        let sql = format!(
+            "SELECT v.* FROM (SELECT v.id AS id, m.name AS name{} FROM version v \
+             JOIN model m ON m.id = v.model_id WHERE {}{} LIMIT {near}) v \
+             WHERE {tagged} ORDER BY {} LIMIT {limit}",
+            paged.select(),
+            conditions.join(" AND "),
+            paged.order(),
+            directed.collect::<Vec<_>>().join(", ")
+        );
+        Ok(Some(Query { sql, values: values.all, paged }))
+    }
+}
+
+/// That a row comes after the page before, if there is one.
+fn after(
+    asked: &OrderedPage,
+    paged: &Paged,
+    conditions: &mut Vec<String>,
+    values: &mut Values,
+) -> Result<()> {
+    if let Some(key) = token_key(&asked.list, &asked.page_token)? {
+        conditions.push(paged.after(&key, &mut |value| values.add(value))?);
+    }
+    Ok(())
+}
+
 /// Where a model stands in an order, as its token says.
 fn model_key(model: &Model, column: &Column) -> Key {
     match column.sql.as_str() {
@@ -226,9 +299,7 @@ fn query(
     mut values: Values,
 ) -> Result<Query> {
     let paged = Paged { columns };
-    if let Some(key) = token_key(&asked.list, &asked.page_token)? {
-        conditions.push(paged.after(&key, &mut |value| values.add(value))?);
-    }
+    after(asked, &paged, &mut conditions, &mut values)?;
     let limit = values.add(i64::from(asked.limit) + 1);
     let sql = format!(
         "SELECT {id} AS id{} FROM {from} WHERE {}{} LIMIT {limit}",

@@ -90,16 +90,26 @@ impl From<AliasRow> for Alias {
     }
 }
 
-/// A model and the newest version of each of its stages.
-pub type WithLatest = (ModelRow, Vec<VersionRow>);
+/// A model without its stages, and these: name, the newest version's number, and that version
+/// without its aliases, which the model has.
+pub type WithLatest = (ModelRow, Vec<(String, i64, Option<VersionRow>)>);
 
-/// The newest version first.
+/// A model and the newest version of each of its stages, the newest first.
 ///
 /// # Errors
 /// What no version has.
 pub fn into_whole_model(
-    (model, latest): WithLatest,
+    (mut model, stages): WithLatest,
 ) -> Result<(Model, Vec<ModelVersion>), ServiceError> {
+    let mut latest = Vec::with_capacity(stages.len());
+    for (stage, number, version) in stages {
+        model.stages.push((stage, number));
+        latest.extend(version.map(|mut version| {
+            let own = model.aliases.iter().filter(|alias| alias.1 == number);
+            version.aliases = own.map(|alias| alias.0.clone()).collect();
+            version
+        }));
+    }
     let mut latest = into_versions(latest)?;
     latest.sort_unstable_by_key(|version| std::cmp::Reverse(version.number));
     Ok((model.into_model(), latest))

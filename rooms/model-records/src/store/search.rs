@@ -8,7 +8,7 @@ use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::rows::into_versions;
-use super::sql::{Values, all, head};
+use super::sql::{Values, all, head, is_whole};
 use super::whole::{Listed, OF_VERSIONS, whole};
 use super::{Store, VisibleRows};
 use crate::model::ModelVersion;
@@ -315,14 +315,55 @@ fn param(key: &str, test: &Test, values: &mut Values) -> String {
     )
 }
 
-/// A text whose index has only its first characters.
+/// A text whose index has only its first characters. Of one that fits, that is all.
 fn headed(column: &str, head_column: &str, test: &Test, values: &mut Values) -> String {
-    let whole = compare(column, test, values);
     match (&test.op, &test.value) {
+        (Op::Eq, Value::Text(text)) if is_whole(text) => {
+            format!("{head_column} = {}", values.add(text.clone()))
+        }
         (Op::Eq, Value::Text(text)) => {
+            let whole = compare(column, test, values);
             format!("({head_column} = {} AND {whole})", values.add(head(text)))
         }
-        _ => whole,
+        _ => compare(column, test, values),
+    }
+}
+
+/// The condition of a query on versions that asks for tags, and for nothing else but the model's
+/// name: each row of `v` (`id`, `name`) is looked at by itself, whatever the tables hold. Nothing
+/// for other queries.
+pub fn by_tags(filter: &Expr, values: &mut Values) -> Option<String> {
+    asks_for_tag(filter).then(|| of_each(filter, values)).flatten()
+}
+
+fn asks_for_tag(filter: &Expr) -> bool {
+    match filter {
+        Expr::And(all) => all.iter().any(asks_for_tag),
+        Expr::Test(test) => matches!(test.field, Field::Tag(_)),
+        Expr::Or(_) | Expr::Not(_) => false,
+    }
+}
+
+fn of_each(filter: &Expr, values: &mut Values) -> Option<String> {
+    match filter {
+        Expr::And(parts) => {
+            let parts: Option<Vec<String>> =
+                parts.iter().map(|part| of_each(part, values)).collect();
+            parts.map(|parts| parts.join(" AND ")).filter(|joined| !joined.is_empty())
+        }
+        Expr::Not(inner) => of_each(inner, values).map(|is| format!("({is}) IS NOT TRUE")),
+        Expr::Test(test) => match &test.field {
+            Field::Name => Some(compare("v.name", test, values)),
+            Field::Tag(key) => {
+                let key = values.add(key.clone());
+                let value = headed("t.value", "t.head", test, values);
+                Some(format!(
+                    "(SELECT {value} FROM version_tag t WHERE t.version_id = v.id AND t.key = {key})"
+                ))
+            }
+            _ => None,
+        },
+        Expr::Or(_) => None,
     }
 }
 

@@ -16,6 +16,11 @@ pub fn head(text: &str) -> String {
     text.chars().take(HEAD_CHARS).collect()
 }
 
+/// Whether an index holds all of a text that has this one as its head.
+pub fn is_whole(text: &str) -> bool {
+    text.chars().nth(HEAD_CHARS - 1).is_none()
+}
+
 /// Runs a statement; answers how many rows it changed.
 pub async fn execute<C: ConnectionTrait>(
     db: &C,
@@ -100,7 +105,7 @@ fn json_of<T: DeserializeOwned>(row: &QueryResult) -> Result<Option<T>, ServiceE
 }
 
 /// Values of a statement that is put together, numbered as they come.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Values {
     pub backend: DbBackend,
     pub all: Vec<Value>,

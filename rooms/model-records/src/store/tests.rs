@@ -161,7 +161,8 @@ impl Full {
 
     /// What Postgres says of a page's query, and SQLite of its plan.
     async fn told(&self, page: &OrderedPage, explain: &str) -> Vec<String> {
-        let query = self.store.versions_query(page).await.unwrap().expect("a query");
+        let versions = self.store.versions(page).await.unwrap().expect("a model");
+        let query = versions.query(page).unwrap();
         let (explain, column) = match self.backend() {
             DbBackend::Postgres => (explain, "QUERY PLAN"),
             _ => ("EXPLAIN QUERY PLAN", "detail"),
@@ -334,6 +335,46 @@ async fn pages_by_an_index_are_the_namespaces_versions_each_once() {
             };
             assert!(seen.is_sorted_by(|a, b| newest_first(a, b).is_lt()), "{limit}");
         }
+    }
+}
+
+/// Whether a version of a model, by its number, is one of those that a list has.
+type Wanted = fn(&str, i64) -> bool;
+
+/// Tags that the newest versions have, that none has, and that only old ones have: Postgres is
+/// asked in another way for each.
+#[tokio::test]
+async fn tags_are_found_wherever_their_versions_are() {
+    let dir = tempfile::tempdir().unwrap();
+    for sql in sql_store::testing::databases(dir.path()).await.unwrap() {
+        let full = Full::on(&sql).await;
+        for (key, which) in [("third", "number % 3 = 0"), ("old", "number <= 5000")] {
+            let tagged = format!(
+                "INSERT INTO version_tag (version_id, key, value, head) \
+                 SELECT id, '{key}', 'yes', 'yes' FROM version WHERE {which}"
+            );
+            full.run(&tagged).await;
+        }
+        let has = |key: &str| is(Field::Tag(key.to_owned()), "yes");
+        let lacks = |key: &str| Expr::Not(Box::new(has(key)));
+        let named = || is(Field::Name, "large");
+        let all = full.all_of(full.page(Vec::new(), false)).await;
+        let asked: [(Vec<Expr>, Wanted); 5] = [
+            (vec![has("third"), lacks("old")], |_, number| number % 3 == 0 && number > 5_000),
+            (vec![has("third"), has("old")], |_, number| number % 3 == 0 && number <= 5_000),
+            (vec![has("old"), named()], |model, number| model == "large" && number <= 5_000),
+            (vec![has("third"), Expr::Not(Box::new(named()))], |_, _| false),
+            (vec![has("third"), is(Field::Tag("old".to_owned()), "no")], |_, _| false),
+        ];
+        for (filter, wanted) in asked {
+            let shown = format!("{:?}: {filter:?}", full.backend());
+            let mut expected = all.clone();
+            expected.retain(|(_, model, number)| wanted(model, *number));
+            assert_eq!(full.all_of(full.page(filter, false)).await, expected, "{shown}");
+        }
+        let near = full.store.versions(&full.page(vec![has("old")], false)).await.unwrap().unwrap();
+        let near = near.near(&full.page(vec![has("old")], false)).unwrap();
+        assert_eq!(near.is_some(), full.backend() == DbBackend::Postgres);
     }
 }
 

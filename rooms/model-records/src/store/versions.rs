@@ -8,7 +8,7 @@ use sql_store::{db_error, is_unique_violation, now_micros};
 use uuid::Uuid;
 
 use super::events::{self, Place};
-use super::models::{hold_model, lock_model, recount};
+use super::models::{OF_NAME, hold_model, lock_model, recount};
 use super::rows::VersionRow;
 use super::sql::{execute, execute_or, head, insert_all, number, one};
 use super::whole::whole;
@@ -126,27 +126,29 @@ impl Store {
         which: &VersionRef,
     ) -> Result<Option<ModelVersion>, ServiceError> {
         let mut values: Vec<Value> = vec![namespace.uuid().into(), name.into()];
-        let (join, number) = match which {
+        let number = match which {
             VersionRef::Number(number) => {
                 values.push((*number).into());
-                ("", "$3")
+                "$3"
             }
-            VersionRef::Latest => ("", "m.latest_version"),
+            VersionRef::Latest => "m.latest_version",
             VersionRef::Alias(alias) => {
                 values.push(alias.clone().into());
-                ("JOIN alias a ON a.model_id = m.id AND a.name = $3", "a.number")
+                "(SELECT a.number FROM alias a WHERE a.model_id = m.id AND a.name = $3)"
             }
             VersionRef::Stage(stage) => {
                 values.push(stage.clone().into());
-                ("JOIN stage_latest a ON a.model_id = m.id AND a.stage = $3", "a.number")
+                "(SELECT s.number FROM stage_latest s WHERE s.model_id = m.id AND s.stage = $3)"
             }
         };
-        let from = format!(
-            "model m {join} JOIN version v ON v.model_id = m.id AND v.number = {number} \
-             WHERE m.namespace_id = $1 AND m.name = $2 AND m.deleted_at IS NULL \
-             AND v.deleted_at IS NULL"
+        // No join, as in `whole`.
+        let version = format!(
+            "(SELECT {} FROM version v WHERE v.model_id = m.id AND v.number = {number} \
+             AND v.deleted_at IS NULL)",
+            whole(self.sql.backend()).version
         );
-        self.version_from(&from, values).await
+        let found = self.find_whole(&version, &format!("model m WHERE {OF_NAME}"), values).await?;
+        found.map(VersionRow::into_version).transpose()
     }
 
     /// A version by its number, live or deleted.
@@ -180,16 +182,8 @@ impl Store {
         values: Vec<Value>,
     ) -> Result<Option<ModelVersion>, ServiceError> {
         let from = format!("version v JOIN model m ON m.id = v.model_id WHERE {condition}");
-        self.version_from(&from, values).await
-    }
-
-    async fn version_from(
-        &self,
-        from: &str,
-        values: Vec<Value>,
-    ) -> Result<Option<ModelVersion>, ServiceError> {
         let json = &whole(self.sql.backend()).version;
-        let found = self.find_whole(json, from, values).await?;
+        let found = self.find_whole(json, &from, values).await?;
         found.map(VersionRow::into_version).transpose()
     }
 
@@ -281,10 +275,9 @@ impl Store {
 }
 
 /// What is told of a version when it is made. Its bytes were durable before.
-fn made_changes(new: &NewVersion, number: i64) -> impl Iterator<Item = Change> {
+fn made_changes(new: &NewVersion, number: i64) -> [Change; 2] {
     let made = Change::of_version(EventKind::VersionCreated, number).values("", &new.source);
-    let ready = || scans::status_change(number, None, None);
-    std::iter::once(made).chain((!new.pending).then(ready))
+    [made, scans::status_change(number, None, None)]
 }
 
 /// Writes the versions' own rows.
@@ -434,7 +427,6 @@ async fn insert_row(
     new: &NewVersion,
     row: Inserted,
 ) -> Result<(), ServiceError> {
-    let status = if new.pending { VersionStatus::Pending } else { VersionStatus::Ready };
     let sql = "INSERT INTO version (id, model_id, number, label, description, status, \
                status_message, stage, source, source_head, run_id, run_link, logged_model_id, \
                byte_count, file_count, scan, signed, created_at, updated_at, created_by, \
@@ -446,7 +438,7 @@ async fn insert_row(
         row.number.into(),
         new.label.clone().into(),
         new.description.clone().into(),
-        (status as i16).into(),
+        (VersionStatus::Ready as i16).into(),
         STAGE_NONE.into(),
         new.source.clone().into(),
         head(&new.source).into(),

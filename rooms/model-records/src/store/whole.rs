@@ -20,7 +20,7 @@ const TOGETHER_MAX: u32 = 256;
 pub struct Whole {
     /// A [`super::rows::ModelRow`] of `m`.
     pub model: String,
-    /// The same and the newest versions of its stages, as a pair.
+    /// A [`super::rows::WithLatest`] of `m`.
     pub model_with_latest: String,
     /// A [`super::rows::VersionRow`] of `v`, whose model is `m`.
     pub version: String,
@@ -95,18 +95,29 @@ fn plain(columns: &[&str]) -> impl Iterator<Item = String> {
 
 impl Whole {
     fn of(words: Words) -> Self {
-        let (model, version) = (model(words), version(words));
-        let newest = "stage_latest s JOIN version v ON v.model_id = s.model_id \
-                      AND v.number = s.number WHERE s.model_id = m.id AND v.deleted_at IS NULL";
-        let latest = words.list(&version, newest);
-        Self { model_with_latest: words.row(&[model.clone(), latest]), model, version }
+        let stage = words.row(&["stage".to_owned(), "number".to_owned()]);
+        let stages = words.list(&stage, "stage_latest WHERE model_id = m.id");
+        let aliases = "alias a WHERE a.model_id = v.model_id AND a.number = v.number";
+        let aliases = words.list("a.name", aliases);
+        // No join: that a number of a model's is one version, a planner knows even amid a load.
+        let newest = format!(
+            "(SELECT {} FROM version v WHERE v.model_id = s.model_id AND v.number = s.number \
+             AND v.deleted_at IS NULL)",
+            version(words, words.row(&[]))
+        );
+        let latest = words.row(&["s.stage".to_owned(), "s.number".to_owned(), newest]);
+        let latest = words.list(&latest, "stage_latest s WHERE s.model_id = m.id");
+        Self {
+            model: model(words, stages),
+            model_with_latest: words.row(&[model(words, words.row(&[])), latest]),
+            version: version(words, aliases),
+        }
     }
 }
 
-fn model(words: Words) -> String {
+fn model(words: Words, stages: String) -> String {
     let alias = ["name".to_owned(), "number".to_owned(), flag("protected"), "set_at".to_owned()];
     let alias = words.row(&[alias.as_slice(), &[words.id("set_by")]].concat());
-    let stage = words.row(&["stage".to_owned(), "number".to_owned()]);
     let mut columns = vec![words.id("m.id"), words.id("m.namespace_id")];
     columns.extend(plain(&["m.namespace", "m.name", "m.description", "m.created_at"]));
     columns.extend(plain(&["m.updated_at"]));
@@ -115,11 +126,11 @@ fn model(words: Words) -> String {
     columns.extend(plain(&["m.byte_count"]));
     columns.push(words.texts("model_tag WHERE model_id = m.id"));
     columns.push(words.list(&alias, "alias WHERE model_id = m.id"));
-    columns.push(words.list(&stage, "stage_latest WHERE model_id = m.id"));
+    columns.push(stages);
     words.row(&columns)
 }
 
-fn version(words: Words) -> String {
+fn version(words: Words, aliases: String) -> String {
     let mut columns = vec![words.id("v.id"), words.id("v.model_id"), words.id("m.namespace_id")];
     columns.extend(plain(&["m.namespace", "m.name", "v.number", "v.label", "v.description"]));
     columns.extend(plain(&["v.status", "v.status_message", "v.stage", "v.source", "v.run_id"]));
@@ -129,8 +140,7 @@ fn version(words: Words) -> String {
     columns.extend([words.id("v.created_by"), "v.deleted_at".to_owned()]);
     columns.push(words.texts("version_tag WHERE version_id = v.id"));
     columns.push(words.list("flavor", "version_flavor WHERE version_id = v.id"));
-    let aliases = "alias a WHERE a.model_id = v.model_id AND a.number = v.number";
-    columns.push(words.list("a.name", aliases));
+    columns.push(aliases);
     words.row(&columns)
 }
 
@@ -159,7 +169,7 @@ impl Store {
         values: Vec<Value>,
     ) -> Result<Option<T>, ServiceError> {
         let sql = format!("SELECT CAST({json} AS text) FROM {from}");
-        parsed_one(self.read(), &sql, values).await
+        parsed_one(&*self.sql.lookup(), &sql, values).await
     }
 
     /// The rows of a page, in its order.
@@ -187,6 +197,6 @@ impl Store {
         let sql = format!(
             "{page} SELECT CAST({json} AS text) FROM page p CROSS JOIN {of} ORDER BY {order}"
         );
-        parsed(self.read(), &sql, values).await
+        parsed(&*self.sql.lookup(), &sql, values).await
     }
 }

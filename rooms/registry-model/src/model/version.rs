@@ -137,8 +137,6 @@ pub struct NewVersion {
     pub copy_from: Option<ModelVersionId>,
     /// Files below this path of the namespace's tree become the version's.
     pub tree: Option<(NamespaceId, String)>,
-    /// Seen at once, or waiting for a check.
-    pub pending: bool,
 }
 
 /// Which version of a model a request means.
