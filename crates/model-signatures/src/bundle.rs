@@ -7,7 +7,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use crate::anchor::{Anchor, AnchorKind};
+use crate::anchor::{Anchor, verified_by};
+use crate::sigstore::{Entry, Signed, Subject, WireEntry};
 use crate::statement::{Resource, Statement};
 use crate::{SignatureError, malformed};
 
@@ -17,9 +18,9 @@ const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const CERTIFICATES_MAX: usize = 8;
 /// id-kp-codeSigning, 1.3.6.1.5.5.7.3.3
-const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];
+pub const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];
 /// How chains are signed.
-const CHAIN: &[&dyn SignatureVerificationAlgorithm] = &[
+pub const CHAIN: &[&dyn SignatureVerificationAlgorithm] = &[
     webpki::ring::ECDSA_P256_SHA256,
     webpki::ring::ECDSA_P256_SHA384,
     webpki::ring::ECDSA_P384_SHA256,
@@ -35,7 +36,8 @@ const CHAIN: &[&dyn SignatureVerificationAlgorithm] = &[
 pub struct Signer {
     /// Of the anchor that vouches.
     pub anchor: String,
-    /// SHA-256 of the certificate's DER form and its common name; empty for a key.
+    /// SHA-256 of the certificate's DER form and its common name, or the identity and
+    /// its issuer; empty for a key.
     pub certificate: String,
 }
 
@@ -54,6 +56,15 @@ enum SignedBy {
     Key(String),
     /// The signer's certificate, then those that lead on.
     Certificates(Vec<Vec<u8>>),
+    /// A certificate of minutes, and the log's entry of what was signed with it.
+    Identity(Box<Identity>),
+}
+
+#[derive(Debug)]
+struct Identity {
+    certificate: Vec<u8>,
+    entry: Entry,
+    payload_digest: [u8; 32],
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,7 +80,9 @@ struct Wire {
 struct Material {
     public_key: Option<KeyHint>,
     x509_certificate_chain: Option<Chain>,
-    certificate: Option<serde_json::Value>,
+    certificate: Option<Certificate>,
+    #[serde(default)]
+    tlog_entries: Vec<WireEntry>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,7 +114,8 @@ struct EnvelopeSignature {
     sig: String,
 }
 
-fn unpacked(what: &str, text: &str) -> Result<Vec<u8>, SignatureError> {
+/// The bytes of a base64 text.
+pub fn unpacked(what: &str, text: &str) -> Result<Vec<u8>, SignatureError> {
     STANDARD.decode(text).map_err(|_| malformed(format!("its {what} is no base64")))
 }
 
@@ -131,7 +145,7 @@ impl Bundle {
         Ok(Self {
             statement: Statement::read(&payload)?,
             signature: unpacked("signature", &signature.sig)?,
-            signed_by: signed_by(wire.verification_material)?,
+            signed_by: signed_by(wire.verification_material, &payload)?,
             message: wrapped(&payload),
         })
     }
@@ -165,16 +179,20 @@ impl Bundle {
         match &self.signed_by {
             SignedBy::Key(hint) => self.verify_key(hint, anchors),
             SignedBy::Certificates(chain) => self.verify_chain(chain, anchors, at),
+            SignedBy::Identity(identity) => self.verify_identity(identity, anchors, at),
         }
     }
 
     fn verify_key(&self, hint: &str, anchors: &[Anchor]) -> Result<Signer, SignatureError> {
-        let keys = anchors.iter().filter(|anchor| anchor.kind() == AnchorKind::Key);
         let mut tried = 0;
-        for key in keys.filter(|key| hint.is_empty() || key.hint() == hint) {
+        for anchor in anchors {
+            let Some(key) = anchor.key().filter(|_| hint.is_empty() || anchor.hint() == hint)
+            else {
+                continue;
+            };
             tried += 1;
-            if key.signed(&self.message, &self.signature)? {
-                let anchor = key.fingerprint();
+            if verified_by(key, &self.message, &self.signature)? {
+                let anchor = anchor.fingerprint();
                 return Ok(Signer { anchor, certificate: String::new() });
             }
         }
@@ -201,8 +219,8 @@ impl Bundle {
             above.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at));
         let mut last = None;
-        for anchor in anchors.iter().filter(|anchor| anchor.kind() == AnchorKind::Certificate) {
-            let root = CertificateDer::from(anchor.der());
+        for anchor in anchors {
+            let Some(root) = anchor.certificate().map(CertificateDer::from) else { continue };
             let Ok(root) = anchor_from_trusted_cert(&root) else { continue };
             let usage = KeyUsage::required_if_present(CODE_SIGNING);
             let roots = [root];
@@ -227,6 +245,34 @@ impl Bundle {
         }
     }
 
+    fn verify_identity(
+        &self,
+        identity: &Identity,
+        anchors: &[Anchor],
+        at: u64,
+    ) -> Result<Signer, SignatureError> {
+        let Identity { certificate, entry, payload_digest } = identity;
+        let subject = Subject { payload_digest, signature: &self.signature, certificate };
+        let signed = Signed { entry, subject, message: &self.message };
+        let (mut wrong, mut stranger) = (None, None);
+        for anchor in anchors {
+            let Some(sigstore) = anchor.as_sigstore() else { continue };
+            match sigstore.verify(signed, at) {
+                Ok(certificate) => return Ok(Signer { anchor: anchor.fingerprint(), certificate }),
+                Err(error) if error.is_stranger() => stranger = Some(error),
+                Err(error) => wrong = Some(error),
+            }
+        }
+        // What this anchor refutes weighs more than what that one does not know.
+        Err(wrong.or(stranger).map_or_else(
+            || {
+                let message = "it was signed without a key, by whom nobody here trusts: add the signer's identity with a Sigstore root";
+                SignatureError::UnknownSigner(message.to_owned())
+            },
+            SignatureError::Keyless,
+        ))
+    }
+
     fn verify_leaf(&self, leaf: &EndEntityCert<'_>) -> Result<(), SignatureError> {
         let algorithms: [&dyn SignatureVerificationAlgorithm; 2] =
             [webpki::ring::ECDSA_P256_SHA256, webpki::ring::ECDSA_P384_SHA384];
@@ -241,7 +287,7 @@ impl Bundle {
     }
 }
 
-fn signed_by(material: Material) -> Result<SignedBy, SignatureError> {
+fn signed_by(material: Material, payload: &[u8]) -> Result<SignedBy, SignatureError> {
     if let Some(chain) = material.x509_certificate_chain {
         if chain.certificates.is_empty() || chain.certificates.len() > CERTIFICATES_MAX {
             let message = format!("it has no certificate, or more than {CERTIFICATES_MAX}");
@@ -254,15 +300,21 @@ fn signed_by(material: Material) -> Result<SignedBy, SignatureError> {
     if let Some(key) = material.public_key {
         return Ok(SignedBy::Key(key.hint.unwrap_or_default()));
     }
-    if material.certificate.is_some() {
-        let message = "it was signed without a key, by Sigstore's public service: that needs a transparency log and is not verified here; sign with a key or a certificate";
-        return Err(SignatureError::Unsupported(message.to_owned()));
+    if let Some(certificate) = material.certificate {
+        let certificate = unpacked("certificate", &certificate.raw_bytes)?;
+        let mut entries = material.tlog_entries.into_iter();
+        let (Some(entry), None) = (entries.next(), entries.next()) else {
+            return Err(malformed("it has not one entry of a transparency log"));
+        };
+        let payload_digest = Sha256::digest(payload).into();
+        let identity = Identity { certificate, entry: entry.read()?, payload_digest };
+        return Ok(SignedBy::Identity(Box::new(identity)));
     }
     Err(malformed("it does not say who signed it"))
 }
 
 /// What is signed of a payload (DSSE's pre-authentication encoding).
-fn wrapped(payload: &[u8]) -> Vec<u8> {
+pub fn wrapped(payload: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len());
     [head.as_bytes(), payload].concat()
 }

@@ -3,6 +3,8 @@
 
 mod anchor;
 mod bundle;
+mod der;
+mod sigstore;
 mod statement;
 
 #[cfg(test)]
@@ -10,6 +12,7 @@ mod tests;
 
 pub use anchor::{Anchor, AnchorKind};
 pub use bundle::{Bundle, Signer};
+pub use sigstore::{KeylessError, ROOT_BYTES_MAX, Sigstore};
 pub use statement::Resource;
 
 /// Why a bundle or an anchor is of no use. Each is told to whoever sent it.
@@ -30,6 +33,22 @@ pub enum SignatureError {
     /// The signature is wrong, or its certificate is.
     #[error("{0}")]
     Wrong(String),
+    /// It was signed without a key, and a part of it does not hold.
+    #[error("{0}")]
+    Keyless(KeylessError),
+}
+
+impl SignatureError {
+    /// Whether it says no more than that nobody who is trusted signed: who is
+    /// trusted later may have.
+    #[must_use]
+    pub const fn is_stranger(&self) -> bool {
+        match self {
+            Self::UnknownSigner(_) => true,
+            Self::Keyless(error) => error.is_stranger(),
+            _ => false,
+        }
+    }
 }
 
 fn malformed(message: impl Into<String>) -> SignatureError {

@@ -154,13 +154,13 @@ fn what_was_changed_does_not_hold() {
 
 #[test]
 fn anchors_are_keys_and_roots() {
-    assert_eq!(p256().pem(), include_str!("../fixtures/p256.pub"));
-    assert_eq!(root().pem(), include_str!("../fixtures/root.pem"));
+    assert_eq!(p256().text(), include_str!("../fixtures/p256.pub"));
+    assert_eq!(root().text(), include_str!("../fixtures/root.pem"));
     let unsupported = Anchor::parse(include_str!("../fixtures/p521.pub")).unwrap_err();
     assert!(matches!(unsupported, SignatureError::Unsupported(_)), "{unsupported}");
     let read = Bundle::read(P521).unwrap();
     assert!(matches!(read.verify(&[p256()], NOW), Err(SignatureError::UnknownSigner(_))));
-    let two = format!("{}{}", p256().pem(), p384().pem());
+    let two = format!("{}{}", p256().text(), p384().text());
     for wrong in ["", "hello", &two, "-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----"] {
         assert!(matches!(Anchor::parse(wrong), Err(SignatureError::Malformed(_))), "{wrong}");
     }

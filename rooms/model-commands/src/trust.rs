@@ -32,10 +32,11 @@ const SIGNATURES: [Column; 5] = [
     column("message", "message"),
     column("added", "create_time"),
 ];
-const KEYS: [Column; 4] = [
+const KEYS: [Column; 5] = [
     column("fingerprint", "fingerprint"),
     column("name", "name"),
     column("kind", "kind"),
+    column("identity", "identity"),
     column("added", "create_time"),
 ];
 
@@ -93,10 +94,21 @@ pub enum SignatureCommand {
 /// What `quarry models signing-keys` does.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Trust a public key (ECDSA P-256 or P-384) or a root certificate, in PEM
+    /// Trust a public key (ECDSA P-256 or P-384) or a root certificate, in PEM, or
+    /// an identity that signs without a key
     Add {
         namespace: String,
-        path: PathBuf,
+        #[arg(required_unless_present = "sigstore_root", conflicts_with = "sigstore_root")]
+        path: Option<PathBuf>,
+        /// The trusted_root.json of a Sigstore, to trust an identity
+        #[arg(long, value_name = "FILE", requires_all = ["identity", "identity_provider"])]
+        sigstore_root: Option<PathBuf>,
+        /// The e-mail address or URI that signs
+        #[arg(long, requires = "sigstore_root")]
+        identity: Option<String>,
+        /// The OpenID Connect issuer that vouches for it, e.g. https://accounts.google.com
+        #[arg(long, value_name = "URL", requires = "sigstore_root")]
+        identity_provider: Option<String>,
         /// A name for it
         #[arg(long, default_value = "")]
         name: String,
@@ -207,9 +219,19 @@ impl KeysCommand {
     pub async fn run(self, context: &Context<'_>) -> Result<(), Failure> {
         let mut client = context.client().model_trust();
         match self {
-            Self::Add { namespace, path, name } => {
-                let pem = String::from_utf8_lossy(&read(&path)?).into_owned();
-                let request = api::AddSigningKeyRequest { namespace, name, pem };
+            Self::Add { namespace, path, sigstore_root, identity, identity_provider, name } => {
+                let text = |path: Option<PathBuf>| {
+                    let bytes = path.as_deref().map(read).transpose()?.unwrap_or_default();
+                    Ok::<_, Failure>(String::from_utf8_lossy(&bytes).into_owned())
+                };
+                let request = api::AddSigningKeyRequest {
+                    namespace,
+                    name,
+                    pem: text(path)?,
+                    trusted_root: text(sigstore_root)?,
+                    identity: identity.unwrap_or_default(),
+                    identity_provider: identity_provider.unwrap_or_default(),
+                };
                 let answer = client.add_signing_key(request).await?.into_inner();
                 let json = message_json("quarry.models.v1.AddSigningKeyResponse", &answer)?;
                 context.output.message(&json, "key", &KEYS)

@@ -55,7 +55,7 @@ pub use model_files::{SCANNER_VERSION, Tensor};
 pub use models::{CreateModel, SearchModels, model_key};
 pub use ordered::{OrderedModels, OrderedVersions};
 pub use outbox::Outbox;
-pub use signatures::BundleSource;
+pub use signatures::{AnchorKind, AnchorSource, BundleSource, stored_anchor};
 pub use signed::{SignedFile, SignedParts};
 pub use tickets::{Purpose, Signer, Ticket};
 pub use trust::{Inspected, ScannedVersion};

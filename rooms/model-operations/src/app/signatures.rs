@@ -5,6 +5,7 @@
 use caller::Caller;
 use futures::StreamExt;
 use ids::{EventId, NamespaceId};
+pub use model_signatures::AnchorKind;
 use model_signatures::{Anchor, Bundle, Resource, SignatureError};
 use options_api::v1::Level;
 use service_error::ServiceError;
@@ -29,26 +30,68 @@ pub enum BundleSource {
     File(String),
 }
 
+/// Whom to trust.
+#[derive(Debug, Clone, Copy)]
+pub enum AnchorSource<'a> {
+    /// A key or a root certificate.
+    Pem(&'a str),
+    /// Who signs in at a Sigstore: its `trusted_root.json`, the identity of the
+    /// certificates, and who vouches for it.
+    Sigstore { trusted_root: &'a str, identity: &'a str, identity_provider: &'a str },
+}
+
+impl AnchorSource<'_> {
+    fn anchor(self) -> Result<Anchor, ServiceError> {
+        match self {
+            Self::Pem(pem) => {
+                Anchor::parse(pem).map_err(|error| ServiceError::invalid("pem", error))
+            }
+            Self::Sigstore { trusted_root, identity, identity_provider } => {
+                for (field, name) in
+                    [("identity", identity), ("identity_provider", identity_provider)]
+                {
+                    if name.is_empty() {
+                        let message = "say who signs, and who vouches for that";
+                        return Err(ServiceError::invalid(field, message));
+                    }
+                }
+                Anchor::sigstore(trusted_root, identity, identity_provider)
+                    .map_err(|error| ServiceError::invalid("trusted_root", error))
+            }
+        }
+    }
+}
+
+/// Reads what was kept of a key.
+///
+/// # Errors
+/// `Internal` if it can't be read.
+pub fn stored_anchor(key: &SigningKey) -> Result<Anchor, ServiceError> {
+    Anchor::stored(&key.text).map_err(|error| {
+        ServiceError::internal("a stored signing key can't be read").caused_by(error)
+    })
+}
+
 impl Registry {
-    /// Trusts a key or a root certificate in a namespace.
+    /// Trusts a key, a root certificate or an identity in a namespace.
     ///
     /// # Errors
-    /// `InvalidArgument` for what is neither, `NotFound`, `PermissionDenied`.
+    /// `InvalidArgument` for what is none, `NotFound`, `PermissionDenied`.
     pub async fn add_signing_key(
         &self,
         caller: &Caller,
         namespace: &str,
         name: &str,
-        pem: &str,
+        source: AnchorSource<'_>,
     ) -> Result<SigningKey, ServiceError> {
         check_text("name", name, NAME_BYTES_MAX)?;
-        let anchor = Anchor::parse(pem).map_err(|error| ServiceError::invalid("pem", error))?;
+        let anchor = source.anchor()?;
         let action = format!("{SERVICE}/AddSigningKey");
         let id = self.namespace_for(caller, Level::Admin, namespace, &action).await?;
         let key = SigningKey {
             fingerprint: anchor.fingerprint(),
             name: name.to_owned(),
-            pem: anchor.pem(),
+            text: anchor.text(),
             at: now_micros(),
         };
         self.store.add_signing_key((id, namespace), &key, caller.principal).await?;
@@ -115,8 +158,8 @@ impl Registry {
         let standing = match verified(&bundle, &anchors, at) {
             Ok(standing) => standing,
             // Whoever is trusted later may vouch for it then.
-            Err(SignatureError::UnknownSigner(message)) => {
-                Standing { message, ..Standing::default() }
+            Err(error) if error.is_stranger() => {
+                Standing { message: error.to_string(), ..Standing::default() }
             }
             Err(error) => return Err(refused(field, error)),
         };
@@ -183,13 +226,7 @@ impl Registry {
 
     async fn anchors(&self, namespace: NamespaceId) -> Result<Vec<Anchor>, ServiceError> {
         let keys = self.store.signing_keys(namespace).await?;
-        keys.iter()
-            .map(|key| {
-                Anchor::parse(&key.pem).map_err(|error| {
-                    ServiceError::internal("a stored signing key can't be read").caused_by(error)
-                })
-            })
-            .collect()
+        keys.iter().map(stored_anchor).collect()
     }
 
     async fn resources(&self, version: &ModelVersion) -> Result<Vec<Resource>, ServiceError> {
@@ -246,7 +283,9 @@ fn refused(field: &str, error: SignatureError) -> ServiceError {
             let message = format!("it is not a signature of this version: {message}");
             ServiceError::precondition(message).reason("SIGNATURE_OTHER_FILES").field(field)
         }
-        SignatureError::UnknownSigner(_) | SignatureError::Wrong(_) => {
+        SignatureError::UnknownSigner(_)
+        | SignatureError::Wrong(_)
+        | SignatureError::Keyless(_) => {
             ServiceError::precondition(message).reason("SIGNATURE_WRONG").field(field)
         }
     }

@@ -66,7 +66,7 @@ impl Store {
         let key = |row: KeyRow| SigningKey {
             fingerprint: row.fingerprint,
             name: row.name,
-            pem: String::from_utf8_lossy(&row.public_key).into_owned(),
+            text: String::from_utf8_lossy(&row.public_key).into_owned(),
             at: row.at,
         };
         Ok(rows.into_iter().map(key).collect())
@@ -91,7 +91,7 @@ impl Store {
             namespace.uuid().into(),
             key.fingerprint.clone().into(),
             key.name.clone().into(),
-            key.pem.clone().into_bytes().into(),
+            key.text.clone().into_bytes().into(),
             key.at.into(),
             actor.uuid().into(),
             namespace_name.into(),

@@ -79,13 +79,14 @@ pub fn worse(one: ScanVerdict, other: ScanVerdict) -> ScanVerdict {
     if other.rank() > one.rank() { other } else { one }
 }
 
-/// A key or a root certificate that is trusted in a namespace.
+/// A key, a root certificate or an identity that is trusted in a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningKey {
-    /// SHA-256 of its DER form, in hex.
+    /// SHA-256 of its DER form, of an identity's of its text, in hex.
     pub fingerprint: String,
     pub name: String,
-    pub pem: String,
+    /// PEM, or of an identity JSON with its trusted root.
+    pub text: String,
     pub at: i64,
 }
 
@@ -105,7 +106,7 @@ pub struct Standing {
     pub verified: bool,
     /// Of the anchor that vouches.
     pub key_fingerprint: String,
-    /// The signer's certificate, or why it does not count.
+    /// The signer's certificate or identity, or why it does not count.
     pub message: String,
 }
 

@@ -7,7 +7,9 @@ use tonic::{Request, Response, Status};
 
 use super::versions::{place, verdict_to_wire};
 use super::{answer, timestamp};
-use crate::app::{BundleSource, Registry, SCANNER_VERSION, Tensor};
+use crate::app::{
+    AnchorKind, AnchorSource, BundleSource, Registry, SCANNER_VERSION, Tensor, stored_anchor,
+};
 use crate::model::{FileScan, Signature, SigningKey};
 
 const TENSORS_DEFAULT: i32 = 1_000;
@@ -112,9 +114,12 @@ impl TrustService for Trust {
     ) -> Result<Response<wire::AddSigningKeyResponse>, Status> {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
-        let added =
-            self.0.add_signing_key(&caller, &asked.namespace, &asked.name, &asked.pem).await;
-        answer(added.map(|key| wire::AddSigningKeyResponse { key: Some(key_to_wire(key)) }))
+        let added = async {
+            let source = anchor_source(&asked)?;
+            let added = self.0.add_signing_key(&caller, &asked.namespace, &asked.name, source);
+            key_to_wire(added.await?)
+        };
+        answer(added.await.map(|key| wire::AddSigningKeyResponse { key: Some(key) }))
     }
 
     async fn list_signing_keys(
@@ -123,9 +128,8 @@ impl TrustService for Trust {
     ) -> Result<Response<wire::ListSigningKeysResponse>, Status> {
         let caller = caller::of(&request)?;
         let keys = self.0.signing_keys(&caller, &request.into_inner().namespace).await;
-        answer(keys.map(|keys| wire::ListSigningKeysResponse {
-            keys: keys.into_iter().map(key_to_wire).collect(),
-        }))
+        let keys = keys.and_then(|keys| keys.into_iter().map(key_to_wire).collect());
+        answer(keys.map(|keys| wire::ListSigningKeysResponse { keys }))
     }
 
     async fn delete_signing_key(
@@ -242,19 +246,47 @@ fn file_to_wire(of: FileScan) -> wire::FileScan {
     }
 }
 
-fn key_to_wire(key: SigningKey) -> wire::SigningKey {
-    let kind = if key.pem.contains("CERTIFICATE") {
-        wire::SigningKeyKind::Certificate
-    } else {
-        wire::SigningKeyKind::PublicKey
+fn anchor_source(asked: &wire::AddSigningKeyRequest) -> Result<AnchorSource<'_>, ServiceError> {
+    let wire::AddSigningKeyRequest { pem, trusted_root, identity, identity_provider, .. } = asked;
+    if !pem.is_empty()
+        && [trusted_root, identity, identity_provider].iter().any(|of| !of.is_empty())
+    {
+        let message = "send a key or a certificate, or a trusted root with an identity";
+        return Err(ServiceError::invalid("pem", message));
+    }
+    if trusted_root.is_empty() {
+        if !identity.is_empty() || !identity_provider.is_empty() {
+            let message = "an identity is verified with the trusted_root.json of a Sigstore";
+            return Err(ServiceError::invalid("trusted_root", message));
+        }
+        return Ok(AnchorSource::Pem(pem));
+    }
+    Ok(AnchorSource::Sigstore { trusted_root, identity, identity_provider })
+}
+
+fn key_to_wire(key: SigningKey) -> Result<wire::SigningKey, ServiceError> {
+    let anchor = stored_anchor(&key)?;
+    let kind = match anchor.kind() {
+        AnchorKind::Key => wire::SigningKeyKind::PublicKey,
+        AnchorKind::Certificate => wire::SigningKeyKind::Certificate,
+        AnchorKind::Sigstore => wire::SigningKeyKind::Sigstore,
     };
-    wire::SigningKey {
+    let wire = wire::SigningKey {
         fingerprint: key.fingerprint,
         name: key.name,
         kind: kind.into(),
-        pem: key.pem,
         create_time: Some(timestamp(key.at)),
-    }
+        ..Default::default()
+    };
+    Ok(match anchor.as_sigstore() {
+        None => wire::SigningKey { pem: key.text, ..wire },
+        Some(sigstore) => wire::SigningKey {
+            identity: sigstore.identity.clone(),
+            identity_provider: sigstore.issuer.clone(),
+            trusted_root: sigstore.trusted_root.clone(),
+            ..wire
+        },
+    })
 }
 
 fn signature_to_wire(signature: Signature, with_bundle: bool) -> wire::Signature {

@@ -190,6 +190,7 @@ async fn keys_do_not_outlive_their_namespace() {
             namespace: "ml".into(),
             name: "release".into(),
             pem: KEY.into(),
+            ..Default::default()
         };
         let mut trust = TrustServiceClient::new(house.transport.clone());
         trust.add_signing_key(house.by(&ana, request)).await.unwrap();

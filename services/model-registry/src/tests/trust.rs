@@ -16,6 +16,14 @@ const KEY: &str = include_str!("../../../../crates/model-signatures/fixtures/p25
 const SIGNED: [(&str, &[u8]); 3] =
     [("weights.bin", b"weights\n"), ("sub/config.json", b"config\n"), ("sub.txt", b"x")];
 
+/// What `model-signing` made of the files below with Sigstore's public service.
+const KEYLESS: &[u8] =
+    include_bytes!("../../../../crates/model-signatures/fixtures/sigstore/v1.0.0.sig");
+const SIGSTORE: &str =
+    include_str!("../../../../crates/model-signatures/fixtures/sigstore/trusted_root.json");
+const SIGNED_KEYLESS: [(&str, &[u8]); 2] = [("signme-1", b"signme-1"), ("signme-2", b"signme-2")];
+const PROVIDER: &str = "https://sigstore.verify.ibm.com/oauth2";
+
 impl House {
     pub(super) fn trust(&self) -> TrustServiceClient<Transport> {
         TrustServiceClient::new(self.transport.clone())
@@ -56,6 +64,24 @@ impl House {
             namespace: "ml".into(),
             name: "release".into(),
             pem: pem.into(),
+            ..Default::default()
+        };
+        let added = self.trust().add_signing_key(self.by(who, request)).await?;
+        Ok(added.into_inner().key.unwrap())
+    }
+
+    async fn trust_identity(
+        &self,
+        who: &Who,
+        identity: &str,
+        trusted_root: &str,
+    ) -> Result<wire::SigningKey, ServiceError> {
+        let request = wire::AddSigningKeyRequest {
+            namespace: "ml".into(),
+            trusted_root: trusted_root.into(),
+            identity: identity.into(),
+            identity_provider: PROVIDER.into(),
+            ..Default::default()
         };
         let added = self.trust().add_signing_key(self.by(who, request)).await?;
         Ok(added.into_inner().key.unwrap())
@@ -252,6 +278,61 @@ async fn signatures_are_kept_once_and_refused_when_they_lie() {
         let bob = Who::user();
         assert_eq!(house.sign(&bob, "1", SIGNATURE).await.unwrap_err().code(), Code::NotFound);
         assert_eq!(house.trust_key(&bob, KEY).await.unwrap_err().code(), Code::NotFound);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_identity_signs_without_a_key() {
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        house.with_files(&ana, "m", &SIGNED_KEYLESS).await;
+        // Another's identity vouches for nothing; what it finds is told.
+        let other = house.trust_identity(&ana, "other@example.com", SIGSTORE).await.unwrap();
+        let unknown = house.sign(&ana, "1", KEYLESS).await.unwrap();
+        assert!(!unknown.verified && unknown.message.contains("stefanb@us.ibm.com"), "{unknown:?}");
+        let key = house.trust_identity(&ana, "stefanb@us.ibm.com", SIGSTORE).await.unwrap();
+        assert_eq!((key.kind(), key.pem.as_str()), (wire::SigningKeyKind::Sigstore, ""));
+        assert_eq!(
+            (key.identity_provider.as_str(), key.trusted_root.as_str()),
+            (PROVIDER, SIGSTORE)
+        );
+        assert_ne!(key.fingerprint, other.fingerprint);
+        let now = house.trust().verify_signatures(house.by(&ana, verify("1"))).await.unwrap();
+        let now = &now.into_inner().signatures[0];
+        assert!(now.verified && now.key_fingerprint == key.fingerprint, "{now:?}");
+        let said = format!("stefanb@us.ibm.com (issuer {PROVIDER}, log entry 206344181, ");
+        assert!(now.message.starts_with(&said), "{now:?}");
+        assert!(house.get_version(&ana, "m", "1").await.unwrap().signed);
+
+        // One whose log entry was moved in time, and one that is no keyless bundle.
+        let moved =
+            String::from_utf8(KEYLESS.to_vec()).unwrap().replace("1746236086", "1746236087");
+        let refused = house.sign(&ana, "1", moved.as_bytes()).await.unwrap_err();
+        assert_eq!(refused.reason_text(), "SIGNATURE_WRONG");
+        assert!(refused.message().contains("log entry's timestamp"), "{refused}");
+        let kind = String::from_utf8(KEYLESS.to_vec()).unwrap().replace("\"dsse\"", "\"intoto\"");
+        let refused = house.sign(&ana, "1", kind.as_bytes()).await.unwrap_err();
+        assert_eq!(refused.reason_text(), "BUNDLE_UNSUPPORTED");
+
+        for (identity, root, field) in
+            [("", SIGSTORE, "identity"), ("x", "{}", "trusted_root"), ("x", "", "trusted_root")]
+        {
+            let refused = house.trust_identity(&ana, identity, root).await.unwrap_err();
+            assert_eq!(refused.field_name(), Some(field), "{refused}");
+        }
+        let both = wire::AddSigningKeyRequest {
+            namespace: "ml".into(),
+            pem: KEY.into(),
+            trusted_root: SIGSTORE.into(),
+            ..Default::default()
+        };
+        let refused = house.trust().add_signing_key(house.by(&ana, both)).await.unwrap_err();
+        assert_eq!(ServiceError::from(refused).field_name(), Some("pem"));
+        let delete =
+            wire::DeleteSigningKeyRequest { namespace: "ml".into(), fingerprint: key.fingerprint };
+        house.trust().delete_signing_key(house.by(&ana, delete)).await.unwrap();
+        assert!(!house.get_version(&ana, "m", "1").await.unwrap().signed);
     })
     .await;
 }

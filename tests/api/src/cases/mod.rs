@@ -155,6 +155,7 @@ pub const CASES: &[Case] = &[
     case("models: a cancelled scan", |s| Box::pin(model_trust::cancelled(s))),
     case("models: headers", |s| Box::pin(model_trust::inspects(s))),
     case("models: signatures", |s| Box::pin(model_trust::signatures(s))),
+    case("models: signatures without a key", |s| Box::pin(model_trust::keyless(s))),
     case("models: signed addresses", |s| Box::pin(model_doors::signed(s))),
     case("models: imported once", |s| Box::pin(model_doors::imports(s))),
     case("models: numbers brought along", |s| Box::pin(model_doors::numbers(s))),

@@ -16,6 +16,11 @@ const HOSTILE: &[u8] = b"\x80\x02cos\nsystem\nX\x02\0\0\0id\x85R.";
 /// What PyPI's `model-signing` made of the files below.
 const SIGNATURE: &str = include_str!("../../../../crates/model-signatures/fixtures/p256.sig");
 const KEY: &str = include_str!("../../../../crates/model-signatures/fixtures/p256.pub");
+/// What it made with Sigstore's public service, of files that hold their own names.
+const KEYLESS: &str =
+    include_str!("../../../../crates/model-signatures/fixtures/sigstore/v1.0.0.sig");
+const SIGSTORE: &str =
+    include_str!("../../../../crates/model-signatures/fixtures/sigstore/trusted_root.json");
 
 /// Writes a folder of files; answers its path.
 fn folder(stage: &Stage, files: &[(&str, &[u8])]) -> String {
@@ -167,4 +172,41 @@ pub async fn signatures(stage: &Stage) {
     let gone = cli(stage, &["signing-keys", "remove", &ns, &fingerprint]).await;
     assert_eq!(gone["signature_count"], 1, "{gone}");
     assert_eq!(platform.cli(&verify).await.code, 5);
+}
+
+/// Who signed in somewhere and signed without a key of their own opens a stage while a
+/// namespace trusts them; nobody else does.
+pub async fn keyless(stage: &Stage) {
+    let (admin, ns) = (&stage.admin, stage.namespace().await);
+    let model = format!("{ns}/net");
+    let files: [(&str, &[u8]); 2] = [("signme-1", b"signme-1"), ("signme-2", b"signme-2")];
+    cli(stage, &["register", &model, &folder(stage, &files)]).await;
+    let kept = [("model.sig", KEYLESS.as_bytes()), ("root.json", SIGSTORE.as_bytes())];
+    let kept = folder(stage, &kept);
+    let (bundle, root) = (format!("{kept}/model.sig"), format!("{kept}/root.json"));
+    let stages = json!({"stages": [{"name": "prod", "require_signature": true}]});
+    let path = format!("/v1/namespaces/{ns}/model-stages");
+    let set = admin.http(http::Method::PUT, &path, Some(stages.to_string())).await;
+    assert_eq!(set.status, 200, "{set:?}");
+    let base = format!("/v1/namespaces/{ns}/models/net/versions/1");
+    let go = async || admin.post(&format!("{base}:transition"), &json!({"stage": "prod"})).await;
+    let trust = ["signing-keys", "add", ns.as_str(), "--sigstore-root", root.as_str()];
+    let provider = ["--identity-provider", "https://sigstore.verify.ibm.com/oauth2"];
+    let trusts =
+        async |who: &str| cli(stage, &[&trust[..], &["--identity", who], &provider].concat()).await;
+    trusts("other@example.com").await;
+    let added = cli(stage, &["signature", "add", &model, &bundle]).await;
+    assert_eq!(added["signature"]["verified"], false, "another's: {added}");
+    assert!(go().await.text.contains("STAGE_GATE"));
+    let trusted = trusts("stefanb@us.ibm.com").await;
+    assert_eq!(trusted["key"]["kind"], "SIGNING_KEY_KIND_SIGSTORE", "{trusted}");
+    let verified = cli(stage, &["signature", "verify", &model]).await;
+    let signature = &verified["signatures"][0];
+    assert_eq!(signature["key_fingerprint"], trusted["key"]["fingerprint"], "{verified}");
+    let said = signature["message"].as_str().expect("a message");
+    assert!(said.starts_with("stefanb@us.ibm.com (issuer https://"), "{said}");
+    let moved = go().await;
+    assert_eq!(moved.status, 200, "{moved:?}");
+    let usage = stage.platform.cli(&[&["models"], &trust[..]].concat()).await;
+    assert_eq!(usage.code, 2, "an identity is wanted: {usage:?}");
 }
