@@ -13,6 +13,30 @@ from moto.server import ThreadedMotoServer
 ROWS = 300_000
 
 
+class Requests(logging.Handler):
+    """What the bucket was asked for, as its server logs it."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+    def blocks_read(self):
+        return sum('GET /quarry/' in line and ".parquet" in line for line in self.lines)
+
+
+@pytest.fixture
+def asked():
+    handler, logger = Requests(), logging.getLogger("werkzeug")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.setLevel(logging.ERROR)
+    logger.removeHandler(handler)
+
+
 @pytest.fixture(scope="module")
 def bucket():
     """An empty bucket and the variables that lead to it."""
@@ -57,6 +81,39 @@ def test_a_table_and_its_filter_come_from_the_bucket(in_bucket, namespace):
     counted = in_bucket.json("items", "count", f"{namespace}/rows", "--filter", "id < 100")
     assert counted == {"count": 100}
     assert not list(in_bucket.dir.glob("all/objects/**/*.parquet"))
+
+
+def test_an_operation_asks_the_bucket_few_times(in_bucket, namespace, asked):
+    in_bucket.cli("namespaces", "create", namespace)
+    headers = [(b"authorization", f"Bearer {in_bucket.token}".encode())]
+    options = flight.FlightCallOptions(headers=headers)
+    table = pa.table({"id": list(range(ROWS)), "name": [f"name {at % 977}" for at in range(ROWS)]})
+    with flight.connect(in_bucket.flight) as client:
+        path = flight.FlightDescriptor.for_path(namespace, "rows")
+        writer, _ = client.do_put(path, table.schema, options)
+        writer.write_table(table, 65_536)
+        writer.close()
+
+    def explained(*words):
+        begin = asked.blocks_read()
+        answer = in_bucket.json("items", "explain", f"{namespace}/rows", *words)
+        said = int(answer.get("requests", 0))
+        assert said == asked.blocks_read() - begin, "what is said is what the bucket was asked"
+        return said, int(answer["row_count"])
+
+    # Of one block: its footer with the page indexes, the group's bloom filter, the one page that
+    # the filter leaves, the other columns of the row.
+    requests, rows = explained("--filter", "id = 123456")
+    assert rows == 1 and 1 <= requests <= 4, requests
+    assert explained("--filter", "id = 123456") == (0, 1), "what was read is in memory"
+    requests, rows = explained("--filter", "id < 1000", "--operation", "count")
+    assert rows == 1_000 and requests <= 1, requests
+    # The column of each of three groups.
+    requests, rows = explained("--filter", "name = 'name 5'", "--operation", "count")
+    assert rows == len(range(5, ROWS, 977)) and 1 <= requests <= 3, requests
+    # A count of all and a range that no block has are the manifest's.
+    assert explained("--operation", "count") == (0, ROWS)
+    assert explained("--filter", "id < 0", "--operation", "count") == (0, 0)
 
 
 def test_a_file_comes_back_from_the_bucket(in_bucket, namespace, tmp_path):

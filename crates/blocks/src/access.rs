@@ -230,8 +230,7 @@ impl Access {
         let failed = |error| arrow_error(group.file.key(), error);
         let columns = group.own(schema);
         let mut found = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            let batch = self.piece(group, &columns, *piece)?;
+        for (piece, batch) in pieces.iter().zip(self.pieces(group, &columns, pieces)?) {
             let begin = piece * PIECE_ROWS;
             let end = begin + batch.num_rows();
             let from = ranges.partition_point(|range| range.end <= begin);
@@ -259,39 +258,56 @@ impl Access {
         group.conformed(&columns, batch.columns().to_vec(), batch.num_rows(), schema)
     }
 
-    /// A piece of some columns, as the file has them.
-    fn piece(
+    /// Pieces of some columns, as the file has them. What is not in memory is read at
+    /// once: piece by piece each would ask the object store for the page around it.
+    fn pieces(
         &self,
         group: &Group,
         columns: &[usize],
-        piece: usize,
-    ) -> Result<RecordBatch, ServiceError> {
-        let begin = piece * PIECE_ROWS;
-        let end = (begin + PIECE_ROWS).min(group.rows);
-        let known = |column: usize| {
-            let place = group.place(column);
+        pieces: &[usize],
+    ) -> Result<Vec<RecordBatch>, ServiceError> {
+        let rows_of = |piece: usize| {
+            let begin = piece * PIECE_ROWS;
+            begin..(begin + PIECE_ROWS).min(group.rows)
+        };
+        let known = |column: usize, piece: usize| {
+            let (place, rows) = (group.place(column), rows_of(piece));
             self.hot
                 .piece(place, piece)
-                .or_else(|| self.hot.whole(place).map(|whole| whole.slice(begin, end - begin)))
+                .or_else(|| self.hot.whole(place).map(|whole| whole.slice(rows.start, rows.len())))
         };
-        let mut arrays: Vec<Option<ArrayRef>> = columns.iter().map(|c| known(*c)).collect();
+        let mut arrays: Vec<Vec<Option<ArrayRef>>> = pieces
+            .iter()
+            .map(|piece| columns.iter().map(|column| known(*column, *piece)).collect())
+            .collect();
+        self.tally.hot(arrays.iter().flatten().flatten().count() as u64);
         let cold: Vec<usize> =
-            columns.iter().zip(&arrays).filter(|(_, a)| a.is_none()).map(|(c, _)| *c).collect();
-        self.tally.hot((columns.len() - cold.len()) as u64);
+            (0..pieces.len()).filter(|at| arrays[*at].iter().any(Option::is_none)).collect();
         if !cold.is_empty() {
-            let found = self.decode(group, &cold, Some(std::slice::from_ref(&(begin..end))))?;
-            let mut found = cold.iter().zip(found.columns());
-            for slot in arrays.iter_mut().filter(|slot| slot.is_none()) {
-                if let Some((column, array)) = found.next() {
-                    self.hot.put_piece(group.place(*column), piece, Arc::clone(array));
-                    *slot = Some(Arc::clone(array));
+            let lacks = |column: usize| cold.iter().any(|at| arrays[*at][column].is_none());
+            let lacking: Vec<usize> = (0..columns.len()).filter(|at| lacks(*at)).collect();
+            let read: Vec<usize> = lacking.iter().map(|at| columns[*at]).collect();
+            let ranges: Vec<Range<usize>> = cold.iter().map(|at| rows_of(pieces[*at])).collect();
+            let found = self.decode(group, &read, Some(&ranges))?;
+            let mut begin = 0;
+            for (at, range) in cold.iter().zip(&ranges) {
+                let part = part(group, &found, begin..begin + range.len())?;
+                begin += range.len();
+                for (column, array) in lacking.iter().zip(part.columns()) {
+                    let place = group.place(columns[*column]);
+                    self.hot.put_piece(place, pieces[*at], Arc::clone(array));
+                    arrays[*at][*column] = Some(Arc::clone(array));
                 }
             }
         }
-        let arrays: Vec<ArrayRef> = arrays.into_iter().flatten().collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(end - begin));
-        RecordBatch::try_new_with_options(group.own_schema(columns), arrays, &options)
-            .map_err(|error| arrow_error(group.file.key(), error))
+        let schema = group.own_schema(columns);
+        let batch = |(piece, arrays): (&usize, Vec<Option<ArrayRef>>)| {
+            let options = RecordBatchOptions::new().with_row_count(Some(rows_of(*piece).len()));
+            let arrays = arrays.into_iter().flatten().collect();
+            RecordBatch::try_new_with_options(Arc::clone(&schema), arrays, &options)
+                .map_err(|error| arrow_error(group.file.key(), error))
+        };
+        pieces.iter().zip(arrays).map(batch).collect()
     }
 
     /// Decodes columns of the file's own for some rows, or all.
@@ -335,6 +351,21 @@ impl Access {
         }
         Ok(found)
     }
+}
+
+/// Rows of what was decoded that are kept apart from the rest of it.
+fn part(
+    group: &Group,
+    found: &RecordBatch,
+    rows: Range<usize>,
+) -> Result<RecordBatch, ServiceError> {
+    if rows.len() == found.num_rows() {
+        return Ok(found.clone());
+    }
+    // A slice would hold the memory of all.
+    let number = |row: usize| u32::try_from(row).unwrap_or(u32::MAX);
+    let numbers = UInt32Array::from_iter_values(rows.map(number));
+    take_rows(found, &numbers).map_err(|error| arrow_error(group.file.key(), error))
 }
 
 /// The pieces that ranges touch, each once.
