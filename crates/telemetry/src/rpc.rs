@@ -224,7 +224,11 @@ impl Drop for Call {
 /// costs as much as all before it.
 fn open_span(role: &str, service: &str, method: &str, headers: &HeaderMap) -> tracing::Span {
     let id = headers.get("x-request-id").and_then(|value| value.to_str().ok());
-    let parent = extract(headers);
+    // Of a callee in this process the caller's span is around it, and is its parent
+    // already: what the headers say of the trace is older or the same.
+    let around = tracing::Span::current().context();
+    let is_within = around.span().span_context().is_valid();
+    let parent = if is_within { around } else { extract(headers) };
     let joined = parent.span().span_context().trace_id();
     let is_joined = joined != TraceId::INVALID;
     let span = tracing::error_span!(
@@ -237,7 +241,7 @@ fn open_span(role: &str, service: &str, method: &str, headers: &HeaderMap) -> tr
         trace_id = is_joined.then(|| joined.to_string()),
     );
     // Without the trace layer there is nothing to join.
-    if span.set_parent(parent).is_ok() && !is_joined {
+    if !is_within && span.set_parent(parent).is_ok() && !is_joined {
         let begun = span.context().span().span_context().trace_id();
         span.record("trace_id", begun.to_string());
     }

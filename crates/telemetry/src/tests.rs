@@ -238,6 +238,50 @@ fn trace_context_survives_a_hop() {
     assert_ne!(sent, incoming);
 }
 
+/// The trace id of the span that is current.
+fn current_trace() -> String {
+    use opentelemetry::trace::TraceContextExt as _;
+    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+    tracing::Span::current().context().span().span_context().trace_id().to_string()
+}
+
+#[tokio::test]
+async fn a_callee_in_memory_is_part_of_its_callers_trace() {
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    let telemetry = telemetry();
+    let tracers = SdkTracerProvider::builder().build();
+    let layer = tracing_opentelemetry::layer().with_tracer(tracers.tracer("test"));
+    let _subscribed = tracing::subscriber::set_default(Registry::default().with(layer));
+    let measured = |role| RpcLayer::with_meter(role, &telemetry.meters.meter("test"));
+    let role = measured("catalog").layer(service_fn(|_: Request<()>| async {
+        let mut response = Response::new(answer("0"));
+        let trace = HeaderValue::from_str(&current_trace()).unwrap();
+        response.headers_mut().insert("x-of-callee", trace);
+        Ok::<_, Infallible>(response)
+    }));
+    let door = measured("gateway").layer(service_fn(move |request: Request<()>| {
+        let role = role.clone();
+        async move {
+            let trace = HeaderValue::from_str(&current_trace()).unwrap();
+            let mut response = role.oneshot(request).await?.map(|body| body.boxed());
+            response.headers_mut().insert("x-of-caller", trace);
+            Ok::<_, Infallible>(response)
+        }
+    }));
+    let given = "4bf92f3577b34da6a3ce929d0e0e4736";
+    for traceparent in [Some(format!("00-{given}-00f067aa0ba902b7-01")), None] {
+        let mut request = Request::builder().uri("/a.B/C").body(()).unwrap();
+        request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+        if let Some(parent) = &traceparent {
+            request.headers_mut().insert("traceparent", parent.parse().unwrap());
+        }
+        let headers = door.clone().oneshot(request).await.unwrap().headers().clone();
+        assert_eq!(headers["x-of-callee"], headers["x-of-caller"]);
+        assert_eq!(headers["x-of-caller"] == given, traceparent.is_some());
+        assert_ne!(headers["x-of-caller"], "0".repeat(32));
+    }
+}
+
 #[tokio::test]
 async fn settings_that_can_not_be_followed_are_refused_by_name() {
     let with_endpoint =

@@ -118,7 +118,6 @@ fn complete(headers: &mut HeaderMap, token: Option<HeaderValue>) {
     if let Some(token) = token {
         headers.insert(AUTHORIZATION, token);
     }
-    telemetry::inject(headers);
 }
 
 fn strip(headers: &mut HeaderMap) {

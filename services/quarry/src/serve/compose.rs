@@ -355,10 +355,11 @@ impl House<'_> {
     }
 
     /// A role as `asker` calls it: in memory if it is in this process, over a
-    /// socket otherwise. Either way the trace goes along.
+    /// socket otherwise. Over a socket the trace goes along in the headers, in memory
+    /// the caller's span is around the call.
     fn neighbour(&self, role: Role, asker: Role) -> Result<Transport, ServiceError> {
         let transport = match (self.local.get(&role), self.settings.neighbours.of(role)) {
-            (Some(local), _) => local.clone(),
+            (Some(local), _) => return Ok(local.clone()),
             (None, Some(url)) => neighbour(url)?,
             (None, None) => {
                 let key = role.name().replace('-', "_");
