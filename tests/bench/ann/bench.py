@@ -73,14 +73,19 @@ class Truth:
 
     def __init__(self, base, queries, allowed=None):
         self.base, self.queries = base, queries
-        similarity = queries @ base.T
+        hidden = np.zeros(len(base), bool)
         if allowed is not None:
-            hidden = np.ones(len(base), bool)
+            hidden[:] = True
             hidden[allowed] = False
+        order, limit = [], []
+        # Some at a time: all similarities of a million vectors are gigabytes.
+        for some in np.array_split(queries, -(-len(queries) // 50)):
+            similarity = some @ base.T
             similarity[:, hidden] = -2
-        order = np.argpartition(-similarity, K, axis=1)[:, :K]
-        self.limit = np.take_along_axis(similarity, order, 1).min(1) - 1e-6
-        self.order = order.astype("<u4")
+            nearest = np.argpartition(-similarity, K, axis=1)[:, :K]
+            order.append(nearest)
+            limit.append(np.take_along_axis(similarity, nearest, 1).min(1) - 1e-6)
+        self.limit, self.order = np.concatenate(limit), np.concatenate(order).astype("<u4")
 
     def recall(self, found):
         right = 0
