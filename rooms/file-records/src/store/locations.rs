@@ -200,7 +200,7 @@ impl Store {
             values.push(uuids(self.backend(), of));
         }
         sql.push_str(" ORDER BY id LIMIT $2");
-        self.rows(&sql, values).await?.iter().map(location_of).collect()
+        self.looked_up(&sql, values).await?.iter().map(location_of).collect()
     }
 
     /// Locations of the server that are watched.

@@ -76,7 +76,7 @@ impl Store {
     /// # Errors
     /// As [`SqlStore::open`] and [`SqlStore::migrate`].
     pub async fn open(settings: &SqlSettings) -> Result<Self, ServiceError> {
-        let sql = SqlStore::open(settings, "files").await?;
+        let sql = SqlStore::open_with_lookups(settings, "files").await?;
         sql.migrate::<Migrator>().await?;
         let has_trigrams = match sql.backend() {
             DbBackend::Postgres => {
@@ -131,6 +131,15 @@ impl Store {
 
     async fn rows(&self, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, ServiceError> {
         all(self.read(), sql, values).await
+    }
+
+    /// The same where it is asked again and again and is over soon.
+    async fn looked_up(
+        &self,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Result<Vec<QueryResult>, ServiceError> {
+        all(&*self.sql.lookup(), sql, values).await
     }
 
     async fn row(

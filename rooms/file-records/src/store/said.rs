@@ -164,7 +164,7 @@ impl Store {
                 )
             }));
         }
-        let rows = self.rows(&parts.join(" UNION ALL "), values).await?;
+        let rows = self.looked_up(&parts.join(" UNION ALL "), values).await?;
         let mut rows = rows.iter().map(SaidRow::of).collect::<Result<Vec<_>, _>>()?;
         rows.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
         for row in rows {

@@ -262,7 +262,7 @@ impl Store {
              LEFT JOIN found ON TRUE ORDER BY found.id {direction}",
             sql.body()
         );
-        let rows = self.rows(&text, sql.values).await?;
+        let rows = self.looked_up(&text, sql.values).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let is_whole = self.is_named(row)?;
         let found = if get::<Option<i64>>(row, "id")?.is_some() { rows.as_slice() } else { &[] };
