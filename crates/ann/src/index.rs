@@ -54,9 +54,9 @@ pub(crate) struct State {
 pub struct Memory {
     /// Held by the heads.
     pub head_bytes: u64,
-    /// Of the mapped files, what searches touch at random and should stay in memory.
+    /// Of the files, what is in memory: all but the exact vectors.
     pub resident_bytes: u64,
-    /// All mapped files.
+    /// The files.
     pub file_bytes: u64,
 }
 

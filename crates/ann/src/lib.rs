@@ -1,4 +1,4 @@
-//! Nearest neighbours of vectors: immutable mapped segments and a head in memory, searched
+//! Nearest neighbours of vectors: immutable segments in files and a head in memory, searched
 //! exactly or by a graph, with filters whose size is known. See the README for the tour.
 
 mod codes;

@@ -288,7 +288,7 @@ impl Segment {
         self.map.len() as u64
     }
 
-    /// Bytes that a search touches at random and that should stay in memory.
+    /// Bytes of it in memory: all but the exact vectors.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let sections = self.header.sections.iter().filter(|section| section.kind != Kind::Rows);
