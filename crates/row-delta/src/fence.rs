@@ -1,8 +1,8 @@
 //! The fence of a branch: one holder, a lease with its own epoch, a barrier.
 
-use sea_orm::{ConnectionTrait, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use service_error::ServiceError;
-use sql_store::{db_error, now_micros};
+use sql_store::{SqlStore, db_error, now_micros};
 use uuid::Uuid;
 
 use crate::log::{place_values, state_in};
@@ -164,6 +164,22 @@ impl RowDelta {
         }
         tx.commit().await.map_err(db_error)
     }
+}
+
+/// Ends the leases of all fences of a SQLite file, whose only process has just begun: their
+/// holders died with the one before. On Postgres other processes may hold them, and nothing is
+/// done. Whoever meets such a fence settles it at once instead of after its lease.
+///
+/// # Errors
+/// As the database fails.
+pub async fn end_leases(sql: &SqlStore) -> Result<(), ServiceError> {
+    if sql.backend() != DbBackend::Sqlite {
+        return Ok(());
+    }
+    let tx = sql.begin().await?;
+    let ended = "UPDATE delta_head SET fence_expires_at = 0 WHERE fence_kind <> 0";
+    tx.execute_unprepared(ended).await.map_err(db_error)?;
+    tx.commit().await.map_err(db_error)
 }
 
 /// Notes that the blocks hold everything up to a seq, and what is left to flush.

@@ -23,7 +23,7 @@ use sql_store::SqlStore;
 use uuid::Uuid;
 
 pub use edits::{EditKey, Repeated};
-pub use fence::{Busy, Fence, FenceKind, Taken};
+pub use fence::{Busy, Fence, FenceKind, Taken, end_leases};
 pub use image::{DeltaRow, decode_image, encode_image, tail};
 pub use key::{key_bytes, keys_of};
 pub use log::{Backlog, State};

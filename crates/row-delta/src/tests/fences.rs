@@ -1,7 +1,7 @@
 //! The fence: one holder, settled once, and what it does to writers.
 
 use super::*;
-use crate::{Fence, FenceKind, Taken};
+use crate::{Fence, FenceKind, Taken, end_leases};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -68,6 +68,20 @@ async fn an_expired_fence_is_opened_once_by_its_lease_epoch() {
         delta.renew_fence(&next, HOUR).await.unwrap();
         let state = delta.state(place).await.unwrap();
         assert_eq!((state.absorbed, state.fence.map(|held| held.lease_epoch)), (0, Some(2)));
+    })
+    .await;
+}
+
+/// One process has a SQLite file: what another held there it held before its end.
+#[tokio::test]
+async fn leases_end_with_the_only_process() {
+    on_each(async |delta, sql| {
+        let place = place();
+        let held = ours(take(&delta, place, FenceKind::Exclusive, HOUR).await).held;
+        end_leases(&sql).await.unwrap();
+        let fence = delta.state(place).await.unwrap().fence.unwrap();
+        assert_eq!(fence.lease_epoch, held.lease_epoch, "who meets it settles it");
+        assert_eq!(fence.is_expired(), sql.backend() == sea_orm::DbBackend::Sqlite);
     })
     .await;
 }

@@ -48,12 +48,13 @@ impl Store {
         Ok(Self { sql: SqlStore::open(settings, NAME).await?, blobs })
     }
 
-    /// Brings the schema up to date.
+    /// Brings the schema up to date, at the beginning of the process.
     ///
     /// # Errors
-    /// As [`SqlStore::migrate`].
+    /// As [`SqlStore::migrate`] and [`row_delta::end_leases`].
     pub async fn migrate(&self) -> Result<(), ServiceError> {
-        self.sql.migrate::<Migrator>().await
+        self.sql.migrate::<Migrator>().await?;
+        row_delta::end_leases(&self.sql).await
     }
 
     /// The same rows, with the objects seen in another way.
