@@ -19,6 +19,8 @@ use crate::model::Address;
 /// A value that another row has.
 pub const VALUE_EXISTS: &str = "VALUE_EXISTS";
 const KEY_BYTES: usize = 1 << 20;
+/// Of a key or value in a message: errors travel in headers.
+const SHOWN_CHARS: usize = 100;
 
 /// The unique columns of a dataset.
 #[derive(Debug, Clone, Copy)]
@@ -32,15 +34,27 @@ pub struct Unique<'a> {
     pub columns: &'a [String],
 }
 
+/// What has a value that another row must not have, with its key if there are keys.
+enum Holder {
+    /// A row that stays.
+    Row(Option<String>),
+    /// Another row of the same request.
+    Request(Option<String>),
+    /// One of the rows that are to become unique.
+    Among(Option<String>),
+}
+
 impl Unique<'_> {
     /// Refuses a value of new blocks that two of their rows have, or that a row that stays has
-    /// already. `is_known`: those that stay have none twice.
+    /// already. The first `brought` of the new are a request's, the others hold rows that were
+    /// there. `is_known`: those that stay have none twice.
     ///
     /// # Errors
     /// `AlreadyExists` with the column, the value and the key of a row that has it.
     pub async fn check_blocks(
         &self,
         new: &[WrittenBlock],
+        brought: usize,
         staying: &[ManifestBlock],
         is_known: bool,
     ) -> Result<(), ServiceError> {
@@ -55,7 +69,12 @@ impl Unique<'_> {
             if let Some(found) = find_repeated(self.reader, &new, &old, field).await? {
                 let holder = new.iter().chain(&old).nth(found.row.block);
                 let key = self.key_at(holder, found.row.row).await?;
-                return Err(self.exists(column, &found.value, key));
+                let holder = match found.row.block {
+                    _ if !is_known => Holder::Among(key),
+                    block if block < brought => Holder::Request(key),
+                    _ => Holder::Row(key),
+                };
+                return Err(self.exists(column, &found.value, holder));
             }
         }
         Ok(())
@@ -78,14 +97,16 @@ impl Unique<'_> {
                     "" => None,
                     key => Some(self.key_text(&joined(beside, rows, key)?, at)?),
                 };
-                return Err(self.exists(column, &value_text(&values, at), key));
+                let is_beside = beside.is_some_and(|rows| at < rows.num_rows());
+                let holder = if is_beside { Holder::Row(key) } else { Holder::Request(key) };
+                return Err(self.exists(column, &value_text(&values, at), holder));
             }
             let old: Vec<KeyedBlock> = staying.iter().map(|block| block.keyed(column)).collect();
             let own = joined(None, rows, column)?;
             let found = find_value(self.reader, &old, &own, self.field(column)?).await?;
             if let Some((at, row)) = found {
                 let key = self.key_at(old.get(row.block), row.row).await?;
-                return Err(self.exists(column, &value_text(&own, at), key));
+                return Err(self.exists(column, &value_text(&own, at), Holder::Row(key)));
             }
         }
         Ok(())
@@ -116,21 +137,44 @@ impl Unique<'_> {
         key_text(self.field(self.key)?, self.items_profile, keys, row)
     }
 
-    fn exists(&self, column: &str, value: &str, key: Option<String>) -> ServiceError {
-        let holder = key.as_ref().map_or_else(|| "a row".to_owned(), |key| format!("row {key}"));
-        let message = format!(
-            "{column}: {holder} of {} has the value {value} already, and the column is unique",
-            self.address
-        );
-        let error = ServiceError::new(Code::AlreadyExists, message)
+    fn exists(&self, column: &str, value: &str, holder: Holder) -> ServiceError {
+        let value = brief(value);
+        let row = |key: &Option<String>| {
+            key.as_ref().map_or_else(|| "a row".to_owned(), |key| format!("row {}", brief(key)))
+        };
+        let why = match &holder {
+            Holder::Row(key) => format!(
+                "{} of {} has the value {value:?} already, and the column is unique: write another value, \
+                 or change that row first",
+                row(key),
+                self.address
+            ),
+            Holder::Request(key) => format!(
+                "the request gives the value {value:?} to two rows, one of them {}, and the column is \
+                 unique: give it to one",
+                row(key)
+            ),
+            Holder::Among(key) => format!(
+                "two rows have the value {value:?}, one of them {}, and the column is to be unique: change \
+                 one of them first, or leave the column out",
+                row(key)
+            ),
+        };
+        let error = ServiceError::new(Code::AlreadyExists, format!("{column}: {why}"))
             .reason(VALUE_EXISTS)
             .field(column)
             .with("value", value);
+        let (Holder::Row(key) | Holder::Request(key) | Holder::Among(key)) = holder;
         match key {
-            Some(key) => error.with("key", key),
+            Some(key) => error.with("key", brief(&key)),
             None => error,
         }
     }
+}
+
+/// The beginning of a text, nothing of it unprintable.
+fn brief(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS).collect()
 }
 
 /// A column of some rows, then of others.

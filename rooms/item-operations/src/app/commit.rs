@@ -127,7 +127,7 @@ impl App {
             items_profile: shape.profile == item_schema::Profile::Items,
             columns: commit.unique_columns(),
         };
-        unique.check_blocks(commit.blocks, &[], true).await
+        unique.check_blocks(commit.blocks, commit.blocks.len(), &[], true).await
     }
 
     /// What the same put did before, if the keys that are there are its own.

@@ -365,7 +365,7 @@ fn shape_of(opened: &Opened, command: &PutCommand) -> Result<NewShape, ServiceEr
         return Err(ServiceError::invalid("key_column", message));
     }
     if !command.unique_columns.is_empty() && command.unique_columns != opened.unique {
-        let message = "the dataset exists and has others; leave them out or SetUniqueColumns";
+        let message = format!("it has {:?}; leave them out, or set these first", opened.unique);
         return Err(ServiceError::invalid("unique_columns", message));
     }
     let key = Some(opened.key.clone()).filter(|key| !key.is_empty());

@@ -71,7 +71,7 @@ impl App {
         let brought: Vec<WrittenBlock> =
             merge.change.brought().iter().chain(flushed).cloned().collect();
         let unique = Unique { columns, ..self.unique(opened) };
-        unique.check_blocks(&brought, &blocks, is_known).await
+        unique.check_blocks(&brought, merge.change.brought().len(), &blocks, is_known).await
     }
 
     /// Refuses an earlier snapshot in which two rows have a value of a column that is unique now;
@@ -82,7 +82,7 @@ impl App {
         then: Opened,
     ) -> Result<Vec<String>, ServiceError> {
         let blocks = self.manifest(caller, &then).await?;
-        self.unique(&then).check_blocks(&[], &blocks, false).await?;
+        self.unique(&then).check_blocks(&[], 0, &blocks, false).await?;
         Ok(then.unique)
     }
 
