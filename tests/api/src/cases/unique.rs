@@ -243,7 +243,7 @@ pub async fn command_line(stage: &Stage) {
     let import = ["import", path, &dataset, "--unique", "code"];
     let failed = platform.cli(&import).await;
     assert_ne!(failed.code, 0, "{failed:?}");
-    assert!(failed.stderr.contains("code") && failed.stderr.contains("value b"), "{failed:?}");
+    assert!(failed.stderr.contains("code") && failed.stderr.contains("value \"b\""), "{failed:?}");
     let show = platform.cli(&["datasets", "show", &dataset, "-o", "json"]).await;
     assert_ne!(show.code, 0, "nothing of it stays: {show:?}");
     fs::write(&file, "id,code\n1,a\n2,b\n3,\n4,\n").expect("a file");
@@ -253,7 +253,7 @@ pub async fn command_line(stage: &Stage) {
     assert!(show.to_string().contains("\"unique_columns\":[\"code\"]"), "{show}");
     fs::write(&file, "id,code\n5,c\n6,a\n").expect("a file");
     let failed = platform.cli(&["import", path, &dataset]).await;
-    assert!(failed.code > 0 && failed.stderr.contains("value a"), "{failed:?}");
+    assert!(failed.code > 0 && failed.stderr.contains("value \"a\""), "{failed:?}");
     assert_eq!(count(&stage.admin, &ns, "rows").await, 4);
     let other = format!("{ns}/other");
     let schema = "id:int64,code:string,name:string";
