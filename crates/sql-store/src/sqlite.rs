@@ -4,17 +4,19 @@
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sea_orm::sqlx::{self, ConnectOptions as _};
 use sea_orm::{DatabaseConnection, SqlxSqliteConnector};
 use service_error::ServiceError;
 
 /// Another process (a backup, `quarry db`) may hold the file this long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+const SQLITE_BUSY: &str = "5";
+const LOCKED_PAUSE: Duration = Duration::from_millis(10);
 /// Writers queue for the one connection this long.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -43,21 +45,37 @@ pub(crate) async fn open(
         .test_before_acquire(false)
         .acquire_timeout(QUEUE_TIMEOUT)
         .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(options.clone())
-        .await
-        .map_err(|err| unusable(&file, err))?;
+        .max_lifetime(None);
+    let write = connected(write, &options).await.map_err(|err| unusable(&file, err))?;
     let read = SqlitePoolOptions::new()
         .max_connections(readers.max(1))
         .test_before_acquire(false)
-        .acquire_timeout(QUEUE_TIMEOUT)
-        .connect_with(options.read_only(true))
-        .await
-        .map_err(|err| unusable(&file, err))?;
+        .acquire_timeout(QUEUE_TIMEOUT);
+    let read = connected(read, &options.read_only(true)).await;
+    let read = read.map_err(|err| unusable(&file, err))?;
     Ok(Connections {
         read: SqlxSqliteConnector::from_sqlx_sqlite_pool(read),
         write: SqlxSqliteConnector::from_sqlx_sqlite_pool(write),
     })
+}
+
+/// Of several that open a new file at once one turns it to its write-ahead log, and SQLite tells
+/// the others that it is locked, however long they would wait.
+async fn connected(
+    pool: SqlitePoolOptions,
+    options: &SqliteConnectOptions,
+) -> Result<SqlitePool, sqlx::Error> {
+    let until = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match pool.clone().connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(SQLITE_BUSY) && Instant::now() < until =>
+            {
+                tokio::time::sleep(LOCKED_PAUSE).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The file holds hashes and keys: its owner alone may read it, and SQLite

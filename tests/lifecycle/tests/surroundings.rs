@@ -165,7 +165,8 @@ async fn a_schema_one_version_behind_or_ahead() {
     let mut server = Server::start(dir.path(), &args, &[]);
     server.process.ready().await;
     let newest = "SELECT max(version) FROM catalog.seaql_migrations";
-    let wanted = postgres.sql(&database, newest);
+    // Its own ones are numbered; the one that roles share has a name after all of them.
+    let wanted = postgres.sql(&database, &format!("{newest} WHERE version LIKE 'm%'"));
     let whole = format!("schema catalog has {wanted}\"");
     server.says(200, &[&whole]).await;
     let ahead =
