@@ -1,10 +1,10 @@
 """A prefix of a bucket as a location, over the S3 protocol."""
 
-import logging
 import struct
 import zlib
 
 import boto3
+import bucket_log
 import pytest
 import quarry_server
 import requests
@@ -19,32 +19,15 @@ FILES = {
 }
 
 
-class Requests(logging.Handler):
-    """What the bucket was asked, from its server's own log."""
-
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def emit(self, record):
-        self.lines.append(record.getMessage())
-
-    def objects_read(self):
-        return [line for line in self.lines if '"GET /lake/' in line and "list-type" not in line]
-
-
 class Lake:
     """A bucket whose server can go away and come again."""
 
     def __init__(self):
-        self.requests = Requests()
+        self.requests = bucket_log.Requests().hear()
         self.server = ThreadedMotoServer("127.0.0.1", port=0)
         self.server.start()
         self.host, self.port = self.server.get_host_and_port()
         self.endpoint = f"http://{self.host}:{self.port}"
-        logger = logging.getLogger("werkzeug")
-        logger.setLevel(logging.INFO)
-        logger.addHandler(self.requests)
         self.client = boto3.client(
             "s3", endpoint_url=self.endpoint, region_name="us-east-1",
             aws_access_key_id="key", aws_secret_access_key="secret",
@@ -127,14 +110,14 @@ def test_objects_are_files_and_unchanged_ones_are_not_read(server, lake, prefix)
     lake.requests.lines.clear()
     result = scan(server, url)["result"]
     assert result["hashed"] == 0 and result["unchanged_directories"] == 4
-    assert lake.requests.objects_read() == [] and lake.requests.lines, "listed and nothing else"
+    assert lake.requests.gets("lake") == [] and lake.requests.lines, "listed and nothing else"
     # The same size; the store tells it by the ETag.
     lake.client.put_object(Bucket="lake", Key=f"{prefix}/photos/copy.png", Body=b"\x89PNG\r\n\x1a\n" + b"x" * 2_000)
     lake.client.delete_object(Bucket="lake", Key=f"{prefix}/photos/deep/er/notes.txt")
     lake.requests.lines.clear()
     result = scan(server, url)["result"]
     assert (result["changed"], result["hashed"]) == (1, 1), result
-    assert len(lake.requests.objects_read()) == 1
+    assert len(lake.requests.gets("lake")) == 1
     now = paths(server, url, "--kind", "file")
     assert set(now) == {f"{url}/{key}" for key in FILES if "notes" not in key}
     assert now[f"{url}/photos/copy.png"]["content"] != found[f"{url}/photos/copy.png"]["content"]

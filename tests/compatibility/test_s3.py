@@ -3,6 +3,7 @@
 import http.client
 import logging
 
+import bucket_log
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
@@ -13,28 +14,11 @@ from moto.server import ThreadedMotoServer
 ROWS = 300_000
 
 
-class Requests(logging.Handler):
-    """What the bucket was asked for, as its server logs it."""
-
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def emit(self, record):
-        self.lines.append(record.getMessage())
-
-    def blocks_read(self):
-        return sum('GET /quarry/' in line and ".parquet" in line for line in self.lines)
-
-
 @pytest.fixture
 def asked():
-    handler, logger = Requests(), logging.getLogger("werkzeug")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield handler
-    logger.setLevel(logging.ERROR)
-    logger.removeHandler(handler)
+    requests = bucket_log.Requests().hear()
+    yield requests
+    requests.leave()
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +79,10 @@ def test_an_operation_asks_the_bucket_few_times(in_bucket, namespace, asked):
         writer.close()
 
     def explained(*words):
-        begin = asked.blocks_read()
+        begin = len(asked.gets("quarry"))
         answer = in_bucket.json("items", "explain", f"{namespace}/rows", *words)
         said = int(answer.get("requests", 0))
-        assert said == asked.blocks_read() - begin, "what is said is what the bucket was asked"
+        assert said == len(asked.gets("quarry")) - begin, "what is said is what the bucket was asked"
         return said, int(answer["row_count"])
 
     # Of one block: its footer with the page indexes, the group's bloom filter, the one page that
