@@ -198,7 +198,7 @@ impl Imports {
         }
         let mut query = arguments.query.query()?;
         query.within = Some((location.id, arguments.path.clone()));
-        query.locations = vec![location.id];
+        query.locations = vec![location.id].into();
         query.viewer = viewer.uuid();
         let sort = Sort { by: SortBy::Number, descending: false };
         let (mut ids, mut after) = (HashSet::new(), None);

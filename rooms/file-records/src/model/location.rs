@@ -65,11 +65,35 @@ impl Location {
 
     /// An absolute path of what lies in it.
     pub fn absolute(&self, relative: &str) -> String {
-        match (self.path.as_str(), relative) {
-            (path, "") => path.to_owned(),
-            ("/", relative) => format!("/{relative}"),
-            (path, relative) => format!("{path}/{relative}"),
-        }
+        absolute(&self.path, relative)
+    }
+}
+
+/// What an entry of a location is shown with.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub uuid: Uuid,
+    pub path: String,
+}
+
+impl Place {
+    /// As a location's own.
+    pub fn absolute(&self, relative: &str) -> String {
+        absolute(&self.path, relative)
+    }
+}
+
+impl From<&Location> for Place {
+    fn from(location: &Location) -> Self {
+        Self { uuid: location.uuid, path: location.path.clone() }
+    }
+}
+
+fn absolute(path: &str, relative: &str) -> String {
+    match (path, relative) {
+        (path, "") => path.to_owned(),
+        ("/", relative) => format!("/{relative}"),
+        (path, relative) => format!("{path}/{relative}"),
     }
 }
 

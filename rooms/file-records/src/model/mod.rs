@@ -4,5 +4,5 @@ pub mod likeness;
 mod location;
 mod query;
 
-pub use location::{Location, Mode, relative_to};
-pub use query::{Matcher, Query, Sort, SortBy};
+pub use location::{Location, Mode, Place, relative_to};
+pub use query::{Locations, Matcher, Query, Sort, SortBy};

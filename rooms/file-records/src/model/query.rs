@@ -37,11 +37,31 @@ pub struct Query {
     /// Whose own marks count beside everybody's; nil: nobody's.
     pub viewer: Uuid,
     /// Locations that may be seen.
-    pub locations: Vec<i64>,
+    pub locations: Locations,
     pub duplicates_only: bool,
     pub favorites_only: bool,
     pub with_hidden: bool,
     pub content: Option<Vec<u8>>,
+}
+
+/// Locations by what is known of them: the query that needs them looks up the others.
+#[derive(Debug)]
+pub enum Locations {
+    All,
+    Ids(Vec<Uuid>),
+    Numbers(Vec<i64>),
+}
+
+impl Default for Locations {
+    fn default() -> Self {
+        Self::Numbers(Vec::new())
+    }
+}
+
+impl From<Vec<i64>> for Locations {
+    fn from(numbers: Vec<i64>) -> Self {
+        Self::Numbers(numbers)
+    }
 }
 
 /// A pattern over names.

@@ -3,9 +3,24 @@
 //! On SQLite, where each row is handed from thread to thread, a page is one row: a row more
 //! costs more than its columns.
 
+use std::collections::HashMap;
+
 use sea_orm::{QueryResult, TryGetable};
 use service_error::ServiceError;
 use sql_store::db_error;
+use uuid::Uuid;
+
+use crate::model::Place;
+
+/// Entries that were found together.
+#[derive(Debug)]
+pub struct FoundPage {
+    pub found: Vec<Found>,
+    /// Of the locations that they lie in.
+    pub places: HashMap<i64, Place>,
+    /// There may be something that is said of them.
+    pub is_said: bool,
+}
 
 /// An entry that was found.
 #[derive(Debug, Clone)]
@@ -55,6 +70,9 @@ pub(super) const FOUND: &str = "e.id, d.location_id, d.path, e.name, e.kind, e.s
     e.links, e.mode, e.target, e.gone, d.archive, c.id AS content, c.hash, c.kind AS content_kind, c.width, c.height, \
     c.orientation, c.taken, c.camera, c.broken, c.duration";
 
+/// What follows them over `l`, for [`page_of_rows`].
+pub(super) const PLACE: &str = "l.uuid, l.path AS place";
+
 /// Behind it may stand whose agent says so.
 const HASH_BYTES: usize = 32;
 
@@ -97,14 +115,26 @@ pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
     })
 }
 
+/// Rows of [`FOUND`] and [`PLACE`].
+pub(super) fn page_of_rows(rows: &[QueryResult], is_said: bool) -> Result<FoundPage, ServiceError> {
+    let found = rows.iter().map(found_of).collect::<Result<Vec<_>, _>>()?;
+    let mut places = HashMap::new();
+    for (row, found) in rows.iter().zip(&found) {
+        if !places.contains_key(&found.location) {
+            places.insert(found.location, Place { uuid: at(row, 24)?, path: at(row, 25)? });
+        }
+    }
+    Ok(FoundPage { found, places, is_said })
+}
+
 fn at<T: TryGetable>(row: &QueryResult, place: usize) -> Result<T, ServiceError> {
     row.try_get_by_index(place).map_err(db_error)
 }
 
 /// The same columns as one text of SQLite's, an [`EntryText`] and a [`ContentText`].
 pub(super) const FOUND_TEXT: &str = "json_array(json_array(e.id, d.location_id, d.path, e.name, e.kind, e.size, \
-    e.modified, e.ino, e.ext, e.links, e.mode, e.target, e.gone, d.archive), json_array(c.id, hex(c.hash), c.kind, \
-    c.width, c.height, c.orientation, c.taken, c.camera, c.broken, c.duration))";
+    e.modified, e.ino, e.ext, e.links, e.mode, e.target, e.gone, d.archive, hex(l.uuid), l.path), \
+    json_array(c.id, hex(c.hash), c.kind, c.width, c.height, c.orientation, c.taken, c.camera, c.broken, c.duration))";
 
 type EntryText = (
     i64,
@@ -121,6 +151,8 @@ type EntryText = (
     Option<String>,
     Option<i64>,
     Option<i64>,
+    String,
+    String,
 );
 type ContentText = (
     Option<i64>,
@@ -136,12 +168,19 @@ type ContentText = (
 );
 
 /// A page of [`FOUND_TEXT`], between brackets.
-pub(super) fn found_in(page: &str) -> Result<Vec<Found>, ServiceError> {
+pub(super) fn page_in(page: &str, is_said: bool) -> Result<FoundPage, ServiceError> {
     let rows: Vec<(EntryText, ContentText)> = serde_json::from_str(page).map_err(defect)?;
-    rows.into_iter().map(|(entry, content)| of_text(entry, content)).collect()
+    let mut places = HashMap::new();
+    let found = rows.into_iter().map(|(entry, content)| of_text(entry, content, &mut places));
+    let found = found.collect::<Result<_, _>>()?;
+    Ok(FoundPage { found, places, is_said })
 }
 
-fn of_text(entry: EntryText, content: ContentText) -> Result<Found, ServiceError> {
+fn of_text(
+    entry: EntryText,
+    content: ContentText,
+    places: &mut HashMap<i64, Place>,
+) -> Result<Found, ServiceError> {
     let (
         id,
         location,
@@ -157,7 +196,12 @@ fn of_text(entry: EntryText, content: ContentText) -> Result<Found, ServiceError
         target,
         gone,
         archive,
+        uuid,
+        path,
     ) = entry;
+    if !places.contains_key(&location) {
+        places.insert(location, Place { uuid: Uuid::try_parse(&uuid).map_err(defect)?, path });
+    }
     let is_gone = gone.is_some();
     let content = content_of(content)?;
     Ok(Found {

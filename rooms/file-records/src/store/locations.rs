@@ -193,10 +193,7 @@ impl Store {
             format!("SELECT {COLUMNS} FROM location WHERE deleted_at IS NULL AND id > $1");
         let mut values: Vec<Value> = vec![after.into(), i64::from(limit).into()];
         if let Some(of) = of {
-            sql.push_str(match self.backend() {
-                DbBackend::Postgres => " AND uuid = ANY (CAST($3::text AS uuid[]))",
-                _ => " AND uuid IN (SELECT unhex(value, '-') FROM json_each($3))",
-            });
+            sql.push_str(&format!(" AND {}", in_uuids(self.backend(), 3)));
             values.push(uuids(self.backend(), of));
         }
         sql.push_str(" ORDER BY id LIMIT $2");
@@ -340,7 +337,16 @@ impl Store {
     }
 }
 
-fn uuids(backend: DbBackend, of: &[Uuid]) -> Value {
+/// The location's id is one of those of a parameter.
+pub(super) fn in_uuids(backend: DbBackend, parameter: usize) -> String {
+    match backend {
+        DbBackend::Postgres => format!("uuid = ANY (CAST(${parameter}::text AS uuid[]))"),
+        _ => format!("uuid IN (SELECT unhex(value, '-') FROM json_each(${parameter}))"),
+    }
+}
+
+/// Ids as one parameter.
+pub(super) fn uuids(backend: DbBackend, of: &[Uuid]) -> Value {
     let words: Vec<String> = of.iter().map(|uuid| uuid.hyphenated().to_string()).collect();
     super::bulk::texts(backend, words.iter().map(String::as_str))
 }

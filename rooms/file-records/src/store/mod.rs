@@ -44,7 +44,7 @@ pub use archives::{ArchiveFile, MemberRow};
 pub use changes::{Change, ChangeKind, Log};
 pub use contents::{Hashed, HashedBy, ToHash, Which};
 pub use duplicates::{Group, GroupKey, Totals};
-pub use found::{Found, FoundContent};
+pub use found::{Found, FoundContent, FoundPage};
 pub use imports::{Import, ImportDone, ImportKey, ListedFile};
 pub use large::LargeDir;
 pub use locations::{NewLocation, ScanKey};

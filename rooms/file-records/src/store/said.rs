@@ -69,6 +69,10 @@ const SAID: [(i64, &str); 4] = [
          FROM annotation m JOIN annotation_property p ON p.annotation_id = m.id",
     ),
 ];
+/// Whether anything is said of any entry.
+pub(super) const IS_SAID: &str =
+    "(EXISTS (SELECT 1 FROM tagging) OR EXISTS (SELECT 1 FROM labelling)
+    OR EXISTS (SELECT 1 FROM annotation)) AS is_said";
 /// By what it is said: its column and the parameter that lists them.
 const TARGETS: [(&str, usize); 2] = [("entry_id", 3), ("content_id", 4)];
 

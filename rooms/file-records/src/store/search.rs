@@ -7,10 +7,12 @@ use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::bulk;
-use super::found::{FOUND, FOUND_TEXT, Found, found_in, found_of};
+use super::found::{FOUND, FOUND_TEXT, Found, FoundPage, PLACE, page_in, page_of_rows};
+use super::locations::{in_uuids, uuids};
+use super::said::IS_SAID;
 use super::text::{NAMED, from_pages, named, page_of};
 use super::{Store, below, get, sum};
-use crate::model::{Query, Sort, SortBy};
+use crate::model::{Locations, Query, Sort, SortBy};
 
 /// Fewer characters have no trigram.
 const TRIGRAM: usize = 3;
@@ -49,6 +51,27 @@ impl Sql {
     fn numbers(&mut self, column: &str, list: &[i64]) {
         self.values.push(bulk::numbers(self.backend, list));
         self.conditions.push(bulk::in_few(self.backend, column, self.values.len(), "bigint"));
+    }
+
+    /// The column is one of some locations.
+    fn seen(&mut self, column: &str, locations: &Locations) -> String {
+        let mut of = "SELECT id FROM location WHERE deleted_at IS NULL".to_owned();
+        match locations {
+            Locations::Numbers(numbers) => {
+                self.values.push(bulk::numbers(self.backend, numbers));
+                return bulk::in_few(self.backend, column, self.values.len(), "bigint");
+            }
+            Locations::Ids(ids) => {
+                self.values.push(uuids(self.backend, ids));
+                of.push_str(&format!(" AND {}", in_uuids(self.backend, self.values.len())));
+            }
+            Locations::All => {}
+        }
+        match self.backend {
+            // A list, not a set that might be joined first: all directories of it would be read.
+            DbBackend::Postgres => format!("{column} = ANY (ARRAY({of}))"),
+            _ => format!("{column} IN ({of})"),
+        }
     }
 
     fn texts(&mut self, column: &str, list: &[String]) {
@@ -152,7 +175,8 @@ impl Facet {
     }
 }
 
-const JOINS: &str = "JOIN dir d ON d.id = e.dir_id LEFT JOIN content c ON c.id = e.content_id";
+const JOINS: &str = "JOIN dir d ON d.id = e.dir_id LEFT JOIN content c ON c.id = e.content_id
+    LEFT JOIN location l ON l.id = d.location_id";
 
 impl Store {
     /// Up to `limit` entries after a key: the value of the order, and the number.
@@ -166,6 +190,20 @@ impl Store {
         after: Option<(SortValue, i64)>,
         limit: u32,
     ) -> Result<Vec<Found>, ServiceError> {
+        Ok(self.search_page(query, sort, after, limit).await?.found)
+    }
+
+    /// The same with what they are shown with.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn search_page(
+        &self,
+        query: &Query,
+        sort: Sort,
+        after: Option<(SortValue, i64)>,
+        limit: u32,
+    ) -> Result<FoundPage, ServiceError> {
         if let (Some(text), SortBy::Number) = (&query.text, sort.by)
             && self.indexes_beside()
             && has_trigram(text)
@@ -183,8 +221,8 @@ impl Store {
         let mut sql = self.sql_of(query).await?;
         let order = sql.ordered(sort, after);
         let limit = sql.bind(i64::from(limit));
-        let text = format!("SELECT {FOUND} {} ORDER BY {order} LIMIT {limit}", sql.body());
-        self.rows(&text, sql.values).await?.iter().map(found_of).collect()
+        let text = format!("SELECT {FOUND}, {PLACE} {} ORDER BY {order} LIMIT {limit}", sql.body());
+        page_of_rows(&self.rows(&text, sql.values).await?, true)
     }
 
     /// The same as one row, on SQLite. It says whether all names are in their index, too; where
@@ -195,7 +233,7 @@ impl Store {
         sort: Sort,
         after: Option<(SortValue, i64)>,
         limit: u32,
-    ) -> Result<Vec<Found>, ServiceError> {
+    ) -> Result<FoundPage, ServiceError> {
         let mut by_trigrams = query.text.as_deref().is_some_and(has_trigram);
         loop {
             let mut sql = self.sql_by(query, by_trigrams);
@@ -203,19 +241,21 @@ impl Store {
             let limit = sql.bind(i64::from(limit));
             let direction = if sort.descending { "DESC" } else { "ASC" };
             let text = format!(
-                "SELECT '[' || group_concat(p.found, ',' ORDER BY p.k {direction}, p.id {direction}) || ']' AS page, {}
+                "SELECT '[' || group_concat(p.found, ',' ORDER BY p.k {direction}, p.id {direction}) || ']' AS page, {}, {IS_SAID}
                  FROM (SELECT {FOUND_TEXT} AS found, {} AS k, e.id AS id {} ORDER BY {order} LIMIT {limit}) p",
                 named(DbBackend::Sqlite),
                 sort.by.column().unwrap_or("NULL"),
                 sql.body()
             );
-            let Some(row) = self.row(&text, sql.values).await? else { return Ok(Vec::new()) };
+            let Some(row) = self.row(&text, sql.values).await? else {
+                return page_of_rows(&[], false);
+            };
             if by_trigrams && !self.is_named(&row)? {
                 by_trigrams = false;
                 continue;
             }
             let page: Option<String> = get(&row, "page")?;
-            return page.map_or(Ok(Vec::new()), |page| found_in(&page));
+            return page_in(page.as_deref().unwrap_or("[]"), get(&row, "is_said")?);
         }
     }
 
@@ -229,7 +269,7 @@ impl Store {
         descending: bool,
         after: Option<i64>,
         limit: u32,
-    ) -> Result<Option<Vec<Found>>, ServiceError> {
+    ) -> Result<Option<FoundPage>, ServiceError> {
         let from = format!("{} {JOINS}", from_pages("few"));
         let (backend, number) = (self.backend(), "e.id");
         let mut sql = Sql { backend, from, number, conditions: vec![], values: vec![] };
@@ -257,8 +297,8 @@ impl Store {
         let wanted = sql.bind(i64::from(limit));
         let text = format!(
             "WITH few AS MATERIALIZED (SELECT page FROM name_page WHERE {few} ORDER BY {page} {direction} LIMIT {pages}),
-               found AS (SELECT {FOUND} {} ORDER BY e.id {direction} LIMIT {wanted})
-             SELECT found.*, n.* FROM (SELECT (SELECT COUNT(*) FROM few) AS pages, {NAMED}) n
+               found AS (SELECT {FOUND}, {PLACE} {} ORDER BY e.id {direction} LIMIT {wanted})
+             SELECT found.*, n.* FROM (SELECT (SELECT COUNT(*) FROM few) AS pages, {NAMED}, {IS_SAID}) n
              LEFT JOIN found ON TRUE ORDER BY found.id {direction}",
             sql.body()
         );
@@ -270,7 +310,7 @@ impl Store {
         if !is_whole || !is_enough {
             return Ok(None);
         }
-        found.iter().map(found_of).collect::<Result<_, _>>().map(Some)
+        page_of_rows(found, get(row, "is_said")?).map(Some)
     }
 
     /// How many match and their bytes, in groups, the most files first; of directories
@@ -356,8 +396,9 @@ fn text_condition(sql: &mut Sql, text: &str, by_trigrams: bool) {
         // Wildcards in the text find more here, and are sorted out below.
         sql.from = format!("FROM entry_text f CROSS JOIN entry e ON e.id = f.rowid {JOINS}");
         sql.number = "f.rowid";
-        let pattern = sql.bind(format!("%{text}%"));
-        sql.add(format!("f.name LIKE {pattern}"));
+        // A pattern that is a parameter itself makes SQLite prepare all anew for each value.
+        let pattern = sql.bind(text);
+        sql.add(format!("f.name LIKE '%' || {pattern} || '%'"));
         if !text.contains(['%', '_']) {
             return;
         }
@@ -399,7 +440,10 @@ fn place_conditions(sql: &mut Sql, query: &Query) {
                 ));
             }
         }
-        None => sql.numbers("d.location_id", &query.locations),
+        None => {
+            let seen = sql.seen("d.location_id", &query.locations);
+            sql.add(seen);
+        }
     }
 }
 
@@ -482,8 +526,7 @@ fn marked_conditions(sql: &mut Sql, query: &Query) {
         ));
     }
     if query.duplicates_only {
-        sql.values.push(bulk::numbers(sql.backend, &query.locations));
-        let seen = bulk::in_few(sql.backend, "same.location_id", sql.values.len(), "bigint");
+        let seen = sql.seen("same.location_id", &query.locations);
         sql.add(format!(
             "e.hashed IN (1, 2) AND e.content_id IN (SELECT same.content_id FROM holding same
              WHERE {seen} GROUP BY same.content_id HAVING SUM(same.files) > 1)"

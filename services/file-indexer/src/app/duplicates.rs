@@ -93,7 +93,7 @@ impl Indexer {
         if verify {
             let mut groups = Vec::with_capacity(page.groups.len());
             for group in page.groups {
-                groups.extend(self.verified(group).await?);
+                groups.extend(self.verified(group, &locations).await?);
             }
             page.groups = groups;
         }
@@ -191,7 +191,7 @@ fn hash_of(files: &[Found]) -> Option<Vec<u8>> {
 
 /// Opens a file of a group, wherever it is.
 fn open(sources: &HashMap<i64, Source>, shown: &Shown, limits: &Limits) -> Option<File> {
-    let source = sources.get(&shown.location.id)?;
+    let source = sources.get(&shown.found.location)?;
     let path = shown.found.path();
     match &shown.archive {
         Some((archive, ino)) => open_member(source, (archive, *ino), &path, limits),
@@ -229,12 +229,16 @@ fn same_as_first(files: Vec<Shown>, sources: &HashMap<i64, Source>, limits: &Lim
 impl Indexer {
     /// Reads the files of a group again: those whose bytes are those of the first
     /// one; nothing if no two are. What lies on another device is never opened here.
-    async fn verified(&self, group: ShownGroup) -> Result<Option<ShownGroup>, ServiceError> {
+    async fn verified(
+        &self,
+        group: ShownGroup,
+        locations: &HashMap<i64, Location>,
+    ) -> Result<Option<ShownGroup>, ServiceError> {
         let ShownGroup { mut group, content, files, .. } = group;
         let mut sources = HashMap::new();
         for file in &files {
-            let location = &file.location;
-            if !sources.contains_key(&location.id)
+            if let Some(location) = locations.get(&file.found.location)
+                && !sources.contains_key(&location.id)
                 && let Ok(source) = self.source(location).await
             {
                 sources.insert(location.id, source);

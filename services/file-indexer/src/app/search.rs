@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 
+use access::Visible;
 use caller::Caller;
-use options_api::v1::Level;
+use options_api::v1::{Level, ResourceKind};
 use serde::{Deserialize, Serialize};
 use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::{Indexer, absolute};
-use crate::model::{Location, Query, Sort, SortBy, relative_to};
-use crate::store::{Facet, FacetRow, Found, Said, SortValue, UsageRow};
+use crate::model::{Location, Locations, Place, Query, Sort, SortBy, relative_to};
+use crate::store::{Facet, FacetRow, Found, FoundPage, Said, SortValue, UsageRow};
 
 /// Entries that a pattern is tried on for one page; then the page ends short,
 /// with a token.
@@ -28,7 +29,7 @@ pub struct QueryText {
 #[derive(Debug)]
 pub struct Shown {
     pub found: Found,
-    pub location: Location,
+    pub place: Place,
     pub said: Said,
     /// Path and inode of the archive that it lies in.
     pub archive: Option<(String, i64)>,
@@ -79,19 +80,19 @@ pub struct Counted {
 }
 
 impl Indexer {
-    /// Narrows a query to what the caller may read.
+    /// Narrows a query to what the caller may read, and tells the location it is narrowed to.
     async fn narrow(
         &self,
         caller: &Caller,
         asked: &QueryText,
         query: &mut Query,
-    ) -> Result<HashMap<i64, Location>, ServiceError> {
+    ) -> Result<Option<Location>, ServiceError> {
         let action = "quarry.files.v1.FilesService/SearchFiles";
-        let mut locations = self.visible(caller).await?;
+        let mut within = None;
         if !asked.location.is_empty() {
             let location = self.location_for(caller, Level::Read, &asked.location, action).await?;
             query.within = Some((location.id, String::new()));
-            locations.insert(location.id, location);
+            within = Some(location);
         }
         if !asked.path.is_empty() {
             let (location, relative) =
@@ -103,15 +104,21 @@ impl Indexer {
                 ));
             }
             query.within = Some((location.id, relative));
-            locations.insert(location.id, location);
+            within = Some(location);
         }
-        query.locations = locations.keys().copied().collect();
-        query.locations.sort_unstable();
+        // The query itself looks them up.
+        query.locations = match self.grants.visible(caller, ResourceKind::Location).await? {
+            Visible::All => Locations::All,
+            Visible::Ids(mut ids) => {
+                ids.extend(within.as_ref().map(|location| location.uuid));
+                Locations::Ids(ids)
+            }
+        };
         query.viewer = caller.principal.uuid();
         if query.directly && query.within.is_none() {
             return Err(ServiceError::invalid("query.directly", "needs query.path"));
         }
-        Ok(locations)
+        Ok(within)
     }
 
     /// A page of what is looked for.
@@ -127,24 +134,27 @@ impl Indexer {
         after: Option<PageKey>,
         size: u32,
     ) -> Result<FilePage, ServiceError> {
-        let locations = self.narrow(caller, asked, &mut query).await?;
+        self.narrow(caller, asked, &mut query).await?;
         let wanted = size as usize;
-        let (mut found, mut key, mut tried) = (Vec::new(), after, 0);
+        let (mut key, mut tried) = (after, 0);
+        let mut shown = FoundPage { found: Vec::new(), places: HashMap::new(), is_said: false };
         let next = loop {
             let at_once = if query.matcher.is_some() { TRIED_AT_ONCE } else { size + 1 };
             let after = key.clone().map(PageKey::parts);
-            let rows = self.store.search(&query, sort, after, at_once).await?;
-            let is_last = rows.len() < at_once as usize;
-            tried += rows.len();
+            let page = self.store.search_page(&query, sort, after, at_once).await?;
+            let is_last = page.found.len() < at_once as usize;
+            tried += page.found.len();
+            shown.places.extend(page.places);
+            shown.is_said |= page.is_said;
             let mut is_more = false;
-            for row in rows {
-                if found.len() == wanted {
+            for row in page.found {
+                if shown.found.len() == wanted {
                     is_more = true;
                     break;
                 }
                 key = Some(PageKey::of(&row, sort.by));
                 if query.matcher.as_ref().is_none_or(|matcher| matcher.matches(&row.name)) {
-                    found.push(row);
+                    shown.found.push(row);
                 }
             }
             if is_more || (tried >= TRIED_MAX && !is_last) {
@@ -154,7 +164,7 @@ impl Indexer {
                 break None;
             }
         };
-        let files = self.shown(caller, found, &locations).await?;
+        let files = self.shown_page(caller, shown).await?;
         Ok(FilePage { files, next })
     }
 
@@ -165,16 +175,29 @@ impl Indexer {
         found: Vec<Found>,
         locations: &HashMap<i64, Location>,
     ) -> Result<Vec<Shown>, ServiceError> {
-        let mut said = self.store.said_of(&found, caller.principal).await?;
+        let places = locations.iter().map(|(id, location)| (*id, location.into())).collect();
+        self.shown_page(caller, FoundPage { found, places, is_said: true }).await
+    }
+
+    async fn shown_page(
+        &self,
+        caller: &Caller,
+        page: FoundPage,
+    ) -> Result<Vec<Shown>, ServiceError> {
+        let FoundPage { found, places, is_said } = page;
+        let mut said = HashMap::new();
+        if is_said {
+            said = self.store.said_of(&found, caller.principal).await?;
+        }
         let mut within: Vec<i64> = found.iter().filter_map(|found| found.archive).collect();
         within.sort_unstable();
         within.dedup();
         let archives = self.store.archives_at(&within).await?;
         let shown = found.into_iter().filter_map(|found| {
-            let location = locations.get(&found.location)?.clone();
+            let place = places.get(&found.location)?.clone();
             let said = said.remove(&found.id).unwrap_or_default();
             let archive = found.archive.and_then(|id| archives.get(&id)).cloned();
-            Some(Shown { found, location, said, archive })
+            Some(Shown { found, place, said, archive })
         });
         Ok(shown.collect())
     }
@@ -197,7 +220,12 @@ impl Indexer {
                 "glob and regex can't be counted; search pages of them",
             ));
         }
-        let locations = self.narrow(caller, asked, &mut query).await?;
+        let within = self.narrow(caller, asked, &mut query).await?;
+        let mut locations = HashMap::new();
+        if by.iter().any(|facet| matches!(facet, Facet::Location | Facet::Directory)) {
+            locations = self.visible(caller).await?;
+            locations.extend(within.map(|location| (location.id, location)));
+        }
         let all = self.store.facet(&query, Facet::All, 1).await?;
         let (count, bytes) = all.first().map_or((0, 0), |all| (all.count, all.bytes));
         let mut facets = Vec::with_capacity(by.len());

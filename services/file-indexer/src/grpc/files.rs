@@ -250,16 +250,16 @@ fn media_to_wire(content: &FoundContent) -> Option<wire::MediaInfo> {
 }
 
 fn to_wire(shown: Shown) -> wire::FileEntry {
-    let Shown { found, location, said, archive } = shown;
-    let path = location.absolute(&found.path());
+    let Shown { found, place, said, archive } = shown;
+    let path = place.absolute(&found.path());
     let path_raw = if names::is_plain(&path) { Vec::new() } else { names::bytes(&path) };
     let content = found.content.as_ref();
     let media = content.and_then(media_to_wire);
     wire::FileEntry {
-        id: format!("{}.{}", location.uuid, found.id),
+        id: format!("{}.{}", place.uuid, found.id),
         path: names::shown(&path),
         name: names::shown(&found.name),
-        location_id: location.uuid.to_string(),
+        location_id: place.uuid.to_string(),
         kind: found.kind.into(),
         size: found.size,
         modify_time: Some(timestamp(found.modified)),
@@ -288,9 +288,7 @@ fn to_wire(shown: Shown) -> wire::FileEntry {
         missing: found.is_gone,
         path_raw,
         link_target: found.target.as_deref().map(names::shown).unwrap_or_default(),
-        archive: archive
-            .map(|(path, _)| names::shown(&location.absolute(&path)))
-            .unwrap_or_default(),
+        archive: archive.map(|(path, _)| names::shown(&place.absolute(&path))).unwrap_or_default(),
     }
 }
 

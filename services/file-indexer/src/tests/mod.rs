@@ -150,7 +150,7 @@ impl House {
 
     /// Everything that is found, over all pages.
     async fn all(&self, mut query: Query) -> Vec<Found> {
-        query.locations = vec![self.location.id];
+        query.locations = vec![self.location.id].into();
         let sort = Sort { by: SortBy::Number, descending: false };
         let (mut all, mut after) = (Vec::new(), None);
         loop {

@@ -94,7 +94,7 @@ async fn locations_that_rename_at_once_wait_for_each_other() {
             assert_eq!((first.moved, second.moved), (60, 60));
             let query = Query {
                 text: Some(format!("round {round}")),
-                locations: vec![one.location, two.location],
+                locations: vec![one.location, two.location].into(),
                 ..Query::default()
             };
             let sort = Sort { by: SortBy::Number, descending: false };
@@ -133,7 +133,7 @@ async fn a_name_that_is_indexed_while_it_changes_is_found_by_the_new_one() {
         indexing.await.unwrap();
         let query = Query {
             text: Some("afterward".to_owned()),
-            locations: vec![place.location],
+            locations: vec![place.location].into(),
             ..Query::default()
         };
         let sort = Sort { by: SortBy::Number, descending: false };

@@ -8,7 +8,7 @@ use crate::store::SortValue;
 async fn found(place: &Place<'_>, text: &str) -> Vec<String> {
     let query = Query {
         text: Some(text.to_owned()),
-        locations: vec![place.location],
+        locations: vec![place.location].into(),
         with_hidden: true,
         ..Query::default()
     };
@@ -19,8 +19,11 @@ async fn found(place: &Place<'_>, text: &str) -> Vec<String> {
 
 /// The same in the order of the numbers, by pages of a few.
 async fn paged(place: &Place<'_>, text: &str, descending: bool, limit: u32) -> Vec<i64> {
-    let query =
-        Query { text: Some(text.to_owned()), locations: vec![place.location], ..Query::default() };
+    let query = Query {
+        text: Some(text.to_owned()),
+        locations: vec![place.location].into(),
+        ..Query::default()
+    };
     let sort = Sort { by: SortBy::Number, descending };
     let (mut ids, mut after) = (Vec::new(), None);
     loop {

@@ -14,7 +14,7 @@ const LATER: u32 = 4;
 async fn found(store: &Store, location: i64, text: Option<&str>) -> Vec<String> {
     let query = Query {
         text: text.map(str::to_owned),
-        locations: vec![location],
+        locations: vec![location].into(),
         with_hidden: true,
         ..Query::default()
     };

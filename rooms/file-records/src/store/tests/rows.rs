@@ -91,7 +91,7 @@ async fn a_page_holds_what_its_rows_hold() {
 async fn same_by_rows(place: &Place<'_>, text: Option<&str>, sort: Sort) {
     let query = Query {
         text: text.map(str::to_owned),
-        locations: vec![place.location],
+        locations: vec![place.location].into(),
         ..Query::default()
     };
     let rows = place.store.search(&query, sort, None, 5_000).await.unwrap();
