@@ -1,10 +1,11 @@
 //! The loops over codes for AVX-512 with VNNI, which multiply and add four bytes a lane in one
-//! step. What is not compared in every step of a walk is AVX2's.
+//! step, and over bits where it counts those of a lane in one. What is not compared in every step of a walk is AVX2's.
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi64, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
-    _mm512_reduce_add_epi32, _mm512_reduce_add_epi64, _mm512_sad_epu8, _mm512_set1_epi8,
-    _mm512_setzero_si512, _mm512_xor_si512,
+    _mm512_maskz_loadu_epi64, _mm512_popcnt_epi64, _mm512_reduce_add_epi32,
+    _mm512_reduce_add_epi64, _mm512_sad_epu8, _mm512_set1_epi8, _mm512_setzero_si512,
+    _mm512_xor_si512,
 };
 
 use crate::Kernels;
@@ -15,7 +16,13 @@ pub fn kernels() -> Option<Kernels> {
     let here = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni");
-    let other = crate::avx2::kernels().filter(|_| here)?;
+    let mut other = crate::avx2::kernels().filter(|_| here)?;
+    if is_x86_feature_detected!("avx512vpopcntdq") {
+        other.hamming_rows = |query, table, rows, out| {
+            // SAFETY: the processor has the features.
+            unsafe { hamming_rows(query, table, rows, out) }
+        };
+    }
     Some(Kernels {
         name: "avx512-vnni",
         // SAFETY, each: this set is given away only where the processor has the features.
@@ -52,6 +59,44 @@ fn dot_rows(query: &[i8], table: &[i8], rows: &[u32], out: &mut [i32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn l1_rows(query: &[i8], table: &[i8], rows: &[u32], out: &mut [i32]) {
     each_row(query, table, rows, out, |query, row| l1(query, row));
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vpopcntdq")]
+fn hamming_rows(query: &[u64], table: &[u64], rows: &[u32], out: &mut [i32]) {
+    each_row(query, table, rows, out, |query, row| hamming(query, row));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vpopcntdq")]
+fn hamming(query: &[u64], row: &[u64]) -> i32 {
+    let ((query, query_rest), (row, row_rest)) = (query.as_chunks::<8>(), row.as_chunks::<8>());
+    let mut sums = _mm512_setzero_si512();
+    for (query, row) in query.iter().zip(row) {
+        let differing = _mm512_xor_si512(words(query), words(row));
+        sums = _mm512_add_epi64(sums, _mm512_popcnt_epi64(differing));
+    }
+    if !query_rest.is_empty() {
+        let differing = _mm512_xor_si512(few_words(query_rest), few_words(row_rest));
+        sums = _mm512_add_epi64(sums, _mm512_popcnt_epi64(differing));
+    }
+    _mm512_reduce_add_epi64(sums) as i32
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn words(from: &[u64; 8]) -> __m512i {
+    // SAFETY: 64 bytes are there; the load takes any alignment.
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+}
+
+/// Fewer than eight words, and zeros after them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn few_words(from: &[u64]) -> __m512i {
+    debug_assert!(from.len() < 8, "there are fewer");
+    let there = (1_u8 << (from.len() % 8)) - 1;
+    // SAFETY: words that the mask leaves out are not read.
+    unsafe { _mm512_maskz_loadu_epi64(there, from.as_ptr().cast()) }
 }
 
 #[inline]

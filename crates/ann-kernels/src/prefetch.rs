@@ -1,7 +1,10 @@
 //! Rows of a table one after another, their memory asked for before it is needed.
 
-/// How many rows ahead of the one in work are asked for.
+/// How many rows ahead of the one in work are asked for: of short rows so many more that memory
+/// has as much to do.
 const AHEAD: usize = 3;
+const AHEAD_MAX: usize = 16;
+const AHEAD_BYTES: usize = 1_152;
 
 /// Writes the number that `of` gives for the query and each of some rows of a table, whose rows
 /// are as wide as the query. Always inlined, so `of` may use what the caller may.
@@ -18,11 +21,12 @@ pub fn each_row<T>(
         let begin = number as usize * width;
         &table[begin..begin + width]
     };
-    for &ahead in rows.iter().take(AHEAD) {
+    let ahead_of = (AHEAD_BYTES / size_of_val(query).max(1)).clamp(AHEAD, AHEAD_MAX);
+    for &ahead in rows.iter().take(ahead_of) {
         prefetch(row(ahead));
     }
     for (at, (&number, out)) in rows.iter().zip(out).enumerate() {
-        if let Some(&ahead) = rows.get(at + AHEAD) {
+        if let Some(&ahead) = rows.get(at + ahead_of) {
             prefetch(row(ahead));
         }
         *out = of(query, row(number));

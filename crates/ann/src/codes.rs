@@ -211,6 +211,20 @@ pub(crate) struct Coded {
 }
 
 impl Coded {
+    /// A row of a table as a query.
+    pub(crate) fn of(probe: &Probe<'_>) -> Self {
+        let (bytes, words) = match probe.code {
+            Codes::Bytes(bytes) => (bytes.to_vec(), Vec::new()),
+            Codes::Words(words) => (Vec::new(), words.to_vec()),
+        };
+        Self { bytes, words, aside: probe.aside, factor: probe.factor }
+    }
+
+    /// Its bytes, and what one of them is in those of a row.
+    pub(crate) fn bytes(&self) -> (&[i8], f32) {
+        (&self.bytes, self.factor / 2.0)
+    }
+
     pub(crate) fn probe(&self) -> Probe<'_> {
         let code = if self.words.is_empty() {
             Codes::Bytes(&self.bytes)
@@ -264,6 +278,27 @@ impl<'a> Table<'a> {
     pub(crate) fn probe(&self, row: u32) -> Probe<'a> {
         let aside = self.asides.get(row as usize).copied().unwrap_or_default();
         Probe { code: self.codes.row(self.width, row as usize), aside, factor: 2.0 }
+    }
+
+    /// Bytes of a code.
+    pub(crate) const fn row_bytes(&self) -> usize {
+        match self.codes {
+            Codes::Bytes(_) => self.width,
+            Codes::Words(_) => self.width * 8,
+        }
+    }
+
+    /// The code of a row, if its coordinates are bytes.
+    pub(crate) fn bytes(&self, row: u32) -> Option<&'a [i8]> {
+        match self.codes.row(self.width, row as usize) {
+            Codes::Bytes(bytes) => Some(bytes),
+            Codes::Words(_) => None,
+        }
+    }
+
+    /// Whether nearness is a product, not a difference.
+    pub(crate) const fn is_of_products(&self) -> bool {
+        matches!(self.measure, Measure::Dot)
     }
 
     /// The distances of `rows` from the probe.

@@ -69,6 +69,9 @@ pub enum Strategy {
     ExactScan,
     /// Every allowed vector was measured by its code, and the nearest by their exact values.
     CodeScan,
+    /// Every allowed vector was measured by a sketch of its code, the nearest of them by their
+    /// codes, and the nearest of those by their exact values.
+    SketchScan,
     /// The graph was walked, and the nearest measured by their exact values.
     Graph,
     /// The graph was walked past what is not allowed.
@@ -83,6 +86,7 @@ impl Strategy {
             Self::Nothing => "nothing",
             Self::ExactScan => "exact_scan",
             Self::CodeScan => "code_scan",
+            Self::SketchScan => "sketch_scan",
             Self::Graph => "graph",
             Self::FilteredGraph => "filtered_graph",
         }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ann::{
-    Answer, BuildOptions, Control, Error, Index, Query, SegmentBuilder, Strategy, Task, Upkeep,
+    Answer, BuildOptions, Control, Element, Error, Index, Metric, Query, SegmentBuilder, Settings,
+    Strategy, Task, Upkeep,
 };
 use roaring::RoaringBitmap;
 use worlds::{Made, World, every_space};
@@ -80,6 +81,45 @@ fn a_filter_of_any_size_finds_what_it_allows() {
     let nothing = RoaringBitmap::from([999_999]);
     let answer = index.search(&ask(&world.queries()[0], 10, Some(&nothing))).expect("an answer");
     assert_eq!((answer.strategy, answer.hits.len(), answer.exact), (Strategy::Nothing, 0, true));
+}
+
+#[test]
+fn wide_vectors_are_scanned_by_sketches() {
+    // Numbers one after another, and with gaps.
+    for (metric, element, step) in [
+        (Metric::Cosine, Element::F32, 1),
+        (Metric::L2, Element::F32, 2),
+        (Metric::InnerProduct, Element::F16, 1),
+        (Metric::L1, Element::I8, 2),
+    ] {
+        let settings = Settings::new(metric, element, 200).expect("a space");
+        let folder = tempfile::tempdir().expect("a folder");
+        let world = World::new(settings, ROWS);
+        let path = folder.path().join("wide.segment");
+        let mut builder =
+            SegmentBuilder::create(settings, &path, BuildOptions::default()).expect("a builder");
+        for number in 0..ROWS {
+            let stored = settings.store(world.vector(number)).expect("stored");
+            builder.add((number * step) as u32, &stored).expect("added");
+        }
+        let segment = Arc::new(builder.finish(&Control::new()).expect("built"));
+        let before = segment.resident_bytes();
+        let index = Index::open(settings, vec![segment.clone()], &RoaringBitmap::new());
+        let index = index.expect("opened");
+        let allowed: RoaringBitmap = (0..(ROWS * step) as u32).step_by(step * 4).collect();
+        let gone: RoaringBitmap = (0..(ROWS * step) as u32).step_by(step * 12).collect();
+        for gone in [RoaringBitmap::new(), gone] {
+            index.delete(&gone);
+            let (_, answer) = recall(&index, &ask(&world.queries()[0], 10, Some(&allowed)));
+            assert_eq!(answer.strategy, Strategy::SketchScan, "{settings:?}: {:?}", answer.parts);
+            assert!(!answer.exact && answer.scanned == answer.matching);
+            for k in [1, 10, 100, 2_000] {
+                let recall = mean_recall(&world, &index, k, Some(&allowed));
+                assert!(recall >= 0.97, "{settings:?}, k {k}: {recall}");
+            }
+        }
+        assert!(segment.resident_bytes() >= before + (ROWS * 4 * 8) as u64, "they are counted");
+    }
 }
 
 #[test]

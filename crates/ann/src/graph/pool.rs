@@ -29,6 +29,10 @@ impl Pool {
         self.entries.len() >= self.room
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The key that a newcomer must be below.
     pub(crate) fn limit(&self) -> u32 {
         if self.is_full() { self.entries.last().map_or(0, |e| (e >> 32) as u32) } else { u32::MAX }
@@ -126,5 +130,9 @@ pub(crate) struct Scratch {
     pub(crate) visited: Visited,
     pub(crate) nodes: Vec<u32>,
     pub(crate) links: Vec<u32>,
+    pub(crate) allowed: Vec<bool>,
     pub(crate) measured: Measured,
+    /// Rows of a scan, and the bits of their sketches that differ.
+    pub(crate) rows: Vec<u32>,
+    pub(crate) differing: Vec<i32>,
 }

@@ -122,34 +122,39 @@ pub(crate) fn walk<L: Links>(
 }
 
 /// Walks past what is not allowed until the `ef` nearest allowed nodes can't be bettered;
-/// `found` is the answer. Gives up, with false, after meeting `met_max` nodes.
+/// `found` is the answer. Gives up, with false, after meeting `met_max` nodes or where fewer than
+/// `least` allowed ones are linked together.
 pub(crate) fn walk_filtered<L: Links>(
     links: &L,
     table: &Table<'_>,
     probe: &Probe<'_>,
     entry: u32,
-    (ef, met_max): (usize, usize),
+    (ef, least, met_max): (usize, usize, usize),
     is_allowed: impl Fn(u32) -> bool,
     scratch: &mut Scratch,
 ) -> bool {
-    let Scratch { pool, found, visited, nodes, links: room, measured } = scratch;
+    let Scratch { pool, found, visited, nodes, allowed, links: room, measured, .. } = scratch;
     pool.clear(usize::MAX);
     found.clear(ef);
     nodes.clear();
     nodes.push(entry);
     visited.meet(entry);
     loop {
+        // All at once: what each reads lies anywhere, and the processor waits for many together.
+        allowed.clear();
+        allowed.extend(nodes.iter().map(|node| is_allowed(*node)));
         table.measure(probe, nodes, measured);
-        for (&node, &distance) in nodes.iter().zip(&measured.distances) {
+        let answers = measured.distances.iter().zip(&*allowed);
+        for (&node, (&distance, &is_allowed)) in nodes.iter().zip(answers) {
             let key = key(distance);
             if key < found.limit() {
                 pool.offer(key, node);
-                if is_allowed(node) {
+                if is_allowed {
                     found.offer(key, node);
                 }
             }
         }
-        let Some((nearest, node)) = pool.next() else { return true };
+        let Some((nearest, node)) = pool.next() else { return found.len() >= least };
         if found.is_full() && nearest > found.limit() {
             return true;
         }

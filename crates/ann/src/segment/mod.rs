@@ -4,6 +4,7 @@ mod build;
 mod format;
 mod open;
 mod search;
+mod sketches;
 mod sums;
 
 pub use build::{BuildOptions, SegmentBuilder};

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ann_kernels::{Map, Pages};
 use roaring::RoaringBitmap;
@@ -12,6 +12,7 @@ use crate::codes::{Coder, Measure, Table, code_bytes};
 use crate::error::{Error, Result};
 use crate::graph::{END, Flat, Scratch, Upper, base_links};
 use crate::segment::format::{ALIGNMENT, Header, Kind, Section};
+use crate::segment::sketches::{REACH_USUAL, Sketches};
 use crate::segment::sums::Verified;
 use crate::settings::{Metric, Settings};
 use crate::vector::{Row, aligned};
@@ -33,6 +34,8 @@ pub struct Segment {
     verified: Verified,
     /// The numbers as a set, for counting with filters.
     all: RoaringBitmap,
+    /// Made when they are first wanted; none if they are not worth it.
+    sketches: OnceLock<Option<Sketches>>,
     scratches: Mutex<Vec<Scratch>>,
 }
 
@@ -157,6 +160,7 @@ impl Segment {
             header,
             parts,
             all: RoaringBitmap::new(),
+            sketches: OnceLock::new(),
             scratches: Mutex::default(),
         };
         segment.check_sums()?;
@@ -292,7 +296,10 @@ impl Segment {
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let sections = self.header.sections.iter().filter(|section| section.kind != Kind::Rows);
-        sections.map(|section| section.bytes).sum::<u64>() + self.all.serialized_size() as u64
+        let sketches = self.sketches.get().and_then(Option::as_ref);
+        let sketches = sketches.map_or(0, |sketches| sketches.memory_bytes() as u64);
+        let held = sections.map(|section| section.bytes).sum::<u64>();
+        held + sketches + self.all.serialized_size() as u64
     }
 
     /// Its numbers, ascending.
@@ -389,6 +396,22 @@ impl Segment {
         }
         let base = Flat { links: self.words(graph.links), width: base_links(links) };
         Some(Walked { base, upper, entry: self.header.entry })
+    }
+
+    /// Its sketches, if they are worth it.
+    pub(crate) fn sketches(&self) -> Option<&Sketches> {
+        self.sketches.get_or_init(|| Sketches::of(self)).as_ref()
+    }
+
+    /// The bytes of a sketch and how far sketches reach, or may if they are not made yet.
+    pub(crate) fn sketch_size(&self) -> Option<(usize, usize)> {
+        match self.sketches.get() {
+            Some(made) => made.as_ref().map(|made| (made.width_bytes(), made.reach())),
+            None => {
+                let width = Sketches::width(self.table().bytes(0)?.len())?;
+                Some((width * 8, REACH_USUAL))
+            }
+        }
     }
 
     /// Lends the memory of a walk.

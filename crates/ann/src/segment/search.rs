@@ -9,6 +9,7 @@ use crate::nearest::Nearest;
 use crate::query::{Hit, Part, Query, Strategy};
 use crate::segment::Segment;
 use crate::segment::open::Walked;
+use crate::segment::sketches::Sketches;
 use crate::vector::Exact;
 
 /// How many rows are measured between two looks at the control.
@@ -21,6 +22,8 @@ const AHEAD: usize = 4;
 const MET_PER_CANDIDATE: f64 = 14.0;
 /// What measuring a node on a walk costs, in rows of a scan.
 const WALK_COST: f64 = 2.0;
+/// Fewer rows are scanned without sketches, which must be made first.
+const SKETCHED_FROM: u64 = 1_000;
 
 /// One search of one segment.
 struct Search<'a> {
@@ -71,6 +74,26 @@ impl Segment {
         Ok(part)
     }
 
+    /// The first number, if none between it and the last is missing: a row is as far on as its
+    /// number is greater.
+    fn dense_from(&self) -> Option<u32> {
+        let (first, last) = (self.numbers().first()?, self.numbers().last()?);
+        (last - first == self.rows() - 1).then_some(*first)
+    }
+
+    /// Adds the rows of ascending numbers.
+    fn extend_rows(&self, numbers: &RoaringBitmap, rows: &mut Vec<u32>) {
+        let Some(first) = self.dense_from() else {
+            rows.extend(self.rows_of(numbers).map(|(_, row)| row as u32));
+            return;
+        };
+        let begin = rows.len();
+        rows.resize(begin + numbers.len() as usize, 0);
+        let filled = numbers.iter().next_many(&mut rows[begin..]).len();
+        rows.truncate(begin + filled);
+        rows[begin..].iter_mut().for_each(|number| *number -= first);
+    }
+
     /// The rows of ascending numbers.
     pub(crate) fn rows_of<'a>(
         &'a self,
@@ -104,7 +127,7 @@ impl Search<'_> {
         }
         let coded = self.segment.coder().query(self.exact);
         let table = self.segment.table();
-        let walked = self.segment.walked().filter(|_| !self.scan_is_cheaper());
+        let walked = self.segment.walked().filter(|_| self.walk_cost() < self.scan_cost());
         self.segment.with_scratch(|scratch| {
             let mut met = 0;
             if let Some(walked) = walked {
@@ -115,18 +138,55 @@ impl Search<'_> {
                     return Ok((strategy, met));
                 }
             }
-            let scanned = self.scan_codes(&table, &coded, scratch)?;
-            self.rescore(Strategy::CodeScan, scratch, nearest)?;
-            Ok((Strategy::CodeScan, met + scanned))
+            let (strategy, scanned) = match self.sketches() {
+                Some(sketches) => {
+                    let scanned = self.scan_sketches(sketches, &table, &coded, scratch)?;
+                    (Strategy::SketchScan, scanned)
+                }
+                None => (Strategy::CodeScan, self.scan_codes(&table, &coded, scratch)?),
+            };
+            self.rescore(strategy, scratch, nearest)?;
+            Ok((strategy, met + scanned))
         })
     }
 
-    /// Whether measuring all that match costs less than walking until `ef` of them are found.
-    fn scan_is_cheaper(&self) -> bool {
+    /// What walking until `ef` that match are found costs.
+    fn walk_cost(&self) -> f64 {
+        let met = self.ef as f64 * MET_PER_CANDIDATE / self.matching_count as f64;
+        met * f64::from(self.segment.rows()) * WALK_COST * self.code_cost()
+    }
+
+    fn code_cost(&self) -> f64 {
+        read_cost(self.segment.table().row_bytes())
+    }
+
+    /// What measuring all that match costs, as far as is known before sketches are made.
+    fn scan_cost(&self) -> f64 {
         let matching = self.matching_count as f64;
-        let rows = f64::from(self.segment.rows());
-        let walk = self.ef as f64 * MET_PER_CANDIDATE * WALK_COST * rows / matching;
-        matching < walk
+        let plain = matching * self.code_cost();
+        let size = self.segment.sketch_size().filter(|_| self.matching_count >= SKETCHED_FROM);
+        size.map_or(plain, |(bytes, reach)| plain.min(self.sketch_cost(bytes, reach)))
+    }
+
+    /// What a scan by sketches of so many bytes costs.
+    fn sketch_cost(&self, bytes: usize, reach: usize) -> f64 {
+        let nearest = self.reach(reach) as f64 * self.code_cost();
+        self.matching_count as f64 * run_cost(bytes) + nearest
+    }
+
+    /// The sketches that a scan goes by first, if that is cheaper.
+    fn sketches(&self) -> Option<&Sketches> {
+        let plain = self.matching_count as f64 * self.code_cost();
+        let sketches = (self.matching_count >= SKETCHED_FROM).then(|| self.segment.sketches());
+        sketches
+            .flatten()
+            .filter(|sketches| self.sketch_cost(sketches.width_bytes(), sketches.reach()) < plain)
+    }
+
+    /// How many of the nearest by sketches are measured by their codes.
+    fn reach(&self, of_ten: usize) -> usize {
+        // Half of it does not depend on how many are wanted.
+        (of_ten * (self.query.k + 10) / 20).max(self.ef)
     }
 
     /// Walks the graph; none if the walk was given up for a scan.
@@ -143,17 +203,21 @@ impl Search<'_> {
         scratch.visited.clear(rows);
         if self.matching_count == u64::from(self.segment.rows()) {
             walk(&walked.base, table, &probe, &[entry], self.ef, scratch);
-            return Some(Strategy::Graph);
+            // Where few are linked together, none of the others is ever met.
+            return (scratch.pool.len() >= self.query.k.min(rows)).then_some(Strategy::Graph);
         }
         let (numbers, row_of_slot) = (self.segment.numbers(), self.segment.row_of_slot());
+        let dense = self.segment.dense_from();
         let is_allowed = |slot: u32| {
             let row = row_of_slot[slot as usize];
-            self.matching.contains(numbers[row as usize])
+            let number = dense.map_or_else(|| numbers[row as usize], |first| first + row);
+            self.matching.contains(number)
         };
         // What a scan would have cost: a filter that shuns the query's surroundings would
         // otherwise lead through the whole graph.
-        let met_max = (self.matching_count as f64 / WALK_COST) as usize;
-        let limits = (self.ef, met_max);
+        let met_max = (self.scan_cost() / self.code_cost() / WALK_COST) as usize;
+        let least = self.rescored.min(self.matching_count as usize);
+        let limits = (self.ef, least, met_max);
         let through =
             walk_filtered(&walked.base, table, &probe, entry, limits, is_allowed, scratch);
         through.then_some(Strategy::FilteredGraph)
@@ -184,6 +248,49 @@ impl Search<'_> {
             }
             scanned += nodes.len();
         }
+    }
+
+    /// Measures the sketches of all that match and the codes of the nearest; the nearest of those
+    /// are in `found`.
+    fn scan_sketches(
+        &self,
+        sketches: &Sketches,
+        table: &Table<'_>,
+        coded: &Coded,
+        scratch: &mut Scratch,
+    ) -> Result<u64> {
+        let Scratch { found, nodes, measured, rows, differing, .. } = scratch;
+        rows.clear();
+        self.segment.extend_rows(self.matching, rows);
+        differing.clear();
+        differing.resize(rows.len(), 0);
+        let query = sketches.sketched(coded, table);
+        let parts = differing.chunks_mut(ROWS_BETWEEN_CHECKS);
+        for (rows, out) in rows.chunks(ROWS_BETWEEN_CHECKS).zip(parts) {
+            if let Some(control) = self.query.control {
+                control.check()?;
+            }
+            sketches.measure(&query, rows, out);
+        }
+        let reach = self.reach(sketches.reach());
+        let (limit, mut more) = nearest_bits(differing, query.len() * 64, reach);
+        let slots = self.segment.slot_of_row();
+        nodes.clear();
+        for (&row, &bits) in rows.iter().zip(differing.iter()) {
+            if bits < limit || bits == limit && more > 0 {
+                more -= usize::from(bits == limit);
+                nodes.push(slots[row as usize]);
+            }
+        }
+        found.clear(self.rescored);
+        let probe = coded.probe();
+        for nodes in nodes.chunks(BATCH) {
+            table.measure(&probe, nodes, measured);
+            for (&node, &distance) in nodes.iter().zip(&measured.distances) {
+                found.offer(key(distance), node);
+            }
+        }
+        Ok(rows.len() as u64)
     }
 
     /// Measures the nearest candidates by their exact values.
@@ -227,6 +334,34 @@ impl Search<'_> {
         }
         Ok(scanned as u64)
     }
+}
+
+/// The count of bits up to which `wanted` of all are, and how many of that very count are
+/// among them.
+fn nearest_bits(counts: &[i32], bits: usize, wanted: usize) -> (i32, usize) {
+    let mut histogram = vec![0_usize; bits + 1];
+    for &count in counts {
+        histogram[count as usize] += 1;
+    }
+    let mut left = wanted;
+    for (count, &of_it) in (0..).zip(&histogram) {
+        if of_it >= left {
+            return (count, left);
+        }
+        left -= of_it;
+    }
+    (i32::MAX, 0)
+}
+
+/// What reading and measuring so many bytes anywhere in memory costs, in nanoseconds on
+/// the machine where it was measured: only relations count.
+fn read_cost(bytes: usize) -> f64 {
+    22.0 + bytes as f64 / 24.0
+}
+
+/// The same of rows that are as good as one after another.
+fn run_cost(bytes: usize) -> f64 {
+    8.0 + bytes as f64 / 24.0
 }
 
 /// The place of the first number that is not below `wanted`: by steps that double, then halve.
