@@ -1,21 +1,28 @@
-//! Bytes: read once, by several threads, a chunk of files ahead of the rows.
+//! Bytes: read once, by several threads, some chunks of files ahead of the rows.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use file_scan::{ContentKind, HashError, MediaLimits, names, similarity};
+use file_scan::{ContentKind, HashError, MediaLimits, give_way, names, similarity};
 use file_sources::{Reader, Source};
 use jobs::{Interrupt, JobResult, Work};
 use service_error::ServiceError;
+use tokio::sync::mpsc;
 
 use super::Indexer;
 use super::archives::SharedSource;
 use super::scan::{Pace, VerifyArguments};
 use crate::model::{Location, Mode};
-use crate::store::{Hashed, HashedBy, ScanKey, ToHash, Which};
+use crate::store::{Hashed, HashedBy, ScanKey, Store, ToHash, Which};
 
 const CHUNK_FILES: u32 = 4_096;
+/// The first chunk is small: until it is looked up there is nothing to read.
+const FIRST_FILES: u32 = 512;
+/// Threads take files in runs, so that each stays in one directory. Of large files each is
+/// a run of its own: else one thread reads the last ones while the others have nothing to do.
+const RUN_FILES: usize = 16;
+const RUN_BYTES: i64 = 4 << 20;
 /// Of a scan that hashes more files, and more than half of the location's, the log
 /// does not tell one by one: its readers begin anew.
 const TOLD_MAX: i64 = 1_000;
@@ -31,6 +38,9 @@ enum Outcome {
     Failed(String),
 }
 
+/// A chunk of files that were read.
+type Read = Vec<(ToHash, Outcome)>;
+
 impl Indexer {
     /// Reads every file of a location that has no hash yet; answers how many.
     pub(super) async fn hash_files(
@@ -42,38 +52,55 @@ impl Indexer {
         mode: Mode,
     ) -> Result<i64, Interrupt> {
         work.phase("hashing", "files");
-        let source: SharedSource = Arc::new(source.clone());
         let mut pace = Pace::new(work, scan.generation);
         let which = if mode == Mode::Deep { Which::UnhashedOrUnseen } else { Which::Unhashed };
         let told_max = TOLD_MAX.max(location.files / 2);
-        let (mut after, mut done, mut left) = ((0, 0), 0_i64, false);
-        let (to_hash, mut chunk) = futures::try_join!(
-            self.store.to_hash_count(location.id, which, told_max + 1),
-            self.store.to_hash(location.id, which, after, CHUNK_FILES)
-        )?;
-        let is_told = to_hash <= told_max;
-        let mut read = Vec::new();
-        while !chunk.is_empty() || !read.is_empty() {
-            after = chunk.last().map_or(after, |last| (last.dir, last.id));
-            let is_end = chunk.is_empty();
-            // While one chunk is read, the one before is stored and the next one looked up.
-            let reading = self.read_all(chunk, &source, mode);
-            let storing = self.put_outcomes(work, scan, std::mem::take(&mut read), is_told);
-            let following = async {
-                if is_end {
-                    return Ok(Vec::new());
-                }
-                self.store.to_hash(location.id, which, after, CHUNK_FILES).await
-            };
-            let (now_read, stored, next) = futures::join!(reading, storing, following);
-            let (hashed, is_left) = stored?;
+        let mut read = self.read_ahead(location.id, which, Arc::new(source.clone()), mode);
+        let to_hash = self.store.to_hash_count(location.id, which, told_max + 1).await?;
+        let (mut done, mut left) = (0_i64, false);
+        loop {
+            let chunk = read.recv().await;
+            let chunk =
+                chunk.ok_or_else(|| ServiceError::internal("reading ended amid files"))??;
+            if chunk.is_empty() {
+                break;
+            }
+            let (hashed, is_left) =
+                self.put_outcomes(work, scan, chunk, to_hash <= told_max).await?;
             (done, left) = (done + hashed, left | is_left);
-            (read, chunk) = (now_read?, next?);
             work.progress(done, Some(location.files.max(done)));
             pace.step().await?;
         }
         self.store.set_unhashed(scan, left).await?;
         Ok(done)
+    }
+
+    /// Reads files chunk by chunk: while one is stored the next ones are read, and those
+    /// after them looked up; an empty chunk is the end. Nothing of it waits for the others
+    /// but for room, and all ends when nobody takes it.
+    fn read_ahead(
+        &self,
+        location: i64,
+        which: Which,
+        source: SharedSource,
+        mode: Mode,
+    ) -> mpsc::Receiver<Result<Read, ServiceError>> {
+        let (list, mut listed) = mpsc::channel(1);
+        let (give, taken) = mpsc::channel(1);
+        tokio::spawn(list_chunks(self.store.clone(), location, which, list));
+        let indexer = self.clone();
+        tokio::spawn(async move {
+            while let Some(files) = listed.recv().await {
+                let read = match files {
+                    Ok(files) => indexer.read_all(files, &source, mode).await,
+                    Err(error) => Err(error),
+                };
+                if give.send(read).await.is_err() {
+                    break;
+                }
+            }
+        });
+        taken
     }
 
     /// Stores what was read; answers how many files were hashed, and whether some
@@ -82,7 +109,7 @@ impl Indexer {
         &self,
         work: &Work,
         scan: ScanKey,
-        read: Vec<(ToHash, Outcome)>,
+        read: Read,
         is_told: bool,
     ) -> Result<(i64, bool), ServiceError> {
         let (mut hashed, mut left) = (Vec::with_capacity(read.len()), false);
@@ -113,7 +140,7 @@ impl Indexer {
         files: Vec<ToHash>,
         source: &SharedSource,
         mode: Mode,
-    ) -> Result<Vec<(ToHash, Outcome)>, ServiceError> {
+    ) -> Result<Read, ServiceError> {
         let (threads, source) = (source.threads(self.settings.threads()), Arc::clone(source));
         super::locations::blocking(move || Ok(read_in_threads(files, &source, mode, threads))).await
     }
@@ -179,32 +206,57 @@ impl Indexer {
     }
 }
 
-/// Threads take files in runs, so that each stays in one directory.
-fn read_in_threads(
-    files: Vec<ToHash>,
-    source: &Source,
-    mode: Mode,
-    threads: usize,
-) -> Vec<(ToHash, Outcome)> {
-    // Short: a run of large files is one thread's alone.
-    const RUN: usize = 16;
-    let next = AtomicUsize::new(0);
+/// Looks up the files of a location that are to be read, to an empty chunk or until nobody
+/// takes more.
+async fn list_chunks(
+    store: Store,
+    location: i64,
+    which: Which,
+    list: mpsc::Sender<Result<Vec<ToHash>, ServiceError>>,
+) {
+    let (mut after, mut limit, mut is_over) = ((0, 0), FIRST_FILES, false);
+    while !is_over {
+        let chunk = store.to_hash(location, which, after, limit).await;
+        let last = chunk.as_ref().ok().and_then(|files| files.last());
+        is_over = last.is_none();
+        (after, limit) = (last.map_or(after, |last| (last.dir, last.id)), CHUNK_FILES);
+        if list.send(chunk).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// The files from a place on that one thread reads next.
+fn run_from(files: &[ToHash], from: usize) -> Range<usize> {
+    let (mut to, mut bytes) = (from, 0);
+    while to < files.len() && to - from < RUN_FILES && bytes < RUN_BYTES {
+        bytes += files[to].size;
+        to += 1;
+    }
+    from..to
+}
+
+fn read_in_threads(files: Vec<ToHash>, source: &Source, mode: Mode, threads: usize) -> Read {
+    let next = Mutex::new(0);
     let outcomes: Mutex<Vec<(usize, Outcome)>> = Mutex::new(Vec::with_capacity(files.len()));
+    let take_run = || {
+        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = run_from(&files, *next);
+        *next = run.end;
+        run
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
+                give_way();
                 let mut reader = source.reader();
                 loop {
-                    let from = next.fetch_add(RUN, Ordering::Relaxed);
-                    let Some(run) = files.get(from..files.len().min(from + RUN)) else { break };
+                    let run = take_run();
                     if run.is_empty() {
                         break;
                     }
-                    let read: Vec<(usize, Outcome)> = run
-                        .iter()
-                        .enumerate()
-                        .map(|(at, file)| (from + at, read_one(&mut reader, file, mode)))
-                        .collect();
+                    let read: Vec<(usize, Outcome)> =
+                        run.map(|at| (at, read_one(&mut reader, &files[at], mode))).collect();
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).extend(read);
                 }
             });
