@@ -113,13 +113,18 @@ impl Store {
         mut after: (i64, i64),
         limit: u32,
     ) -> Result<Vec<ToHash>, ServiceError> {
-        let (sql, limit) = (to_hash_sql(self.backend(), which), limit as usize);
+        let limit = limit as usize;
         let mut files = Vec::new();
         while files.len() < limit {
             let left = i64::try_from(limit - files.len()).unwrap_or(i64::MAX);
-            let Some(last) = self.dirs_with(location, after.0, left).await? else { break };
+            let Some((last, held)) = self.dirs_with(location, after.0, left).await? else { break };
             let (dir, id) = after;
-            let values = vec![location.into(), dir.into(), id.into(), left.into(), last.into()];
+            let mut values = vec![location.into(), dir.into(), id.into(), last.into()];
+            let is_whole = held <= left;
+            if !is_whole {
+                values.push(left.into());
+            }
+            let sql = to_hash_sql(self.backend(), which, is_whole);
             for row in &self.rows(&sql, values).await? {
                 files_of(row, &mut files)?;
             }
@@ -130,21 +135,22 @@ impl Store {
         Ok(files)
     }
 
-    /// The last of some directories of a location, from one on, that hold about so many
-    /// files: without statistics a planner would sort all of them for each page.
+    /// The last of some directories of a location, from one on, that hold no more than so
+    /// many files, or one that holds more, and how many they hold: without statistics a
+    /// planner would sort all of them for each page.
     async fn dirs_with(
         &self,
         location: i64,
         from: i64,
         files: i64,
-    ) -> Result<Option<i64>, ServiceError> {
-        let sql = "SELECT MAX(id) AS last FROM (
-              SELECT id, SUM(files) OVER (ORDER BY id) - files AS before FROM (
+    ) -> Result<Option<(i64, i64)>, ServiceError> {
+        let sql = "SELECT MAX(id) AS last, CAST(MAX(held) AS bigint) AS held FROM (
+              SELECT id, files, SUM(files) OVER (ORDER BY id) AS held FROM (
                 SELECT id, files FROM dir WHERE +location_id = $1 AND archive IS NULL AND id >= $2
-                ORDER BY id LIMIT $4) page) counted WHERE before < $3";
+                ORDER BY id LIMIT $4) page) counted WHERE held <= $3 OR held = files";
         let values = vec![location.into(), from.into(), files.into(), DIRS_MAX.into()];
-        let row = self.row(sql, values).await?;
-        row.as_ref().map_or(Ok(None), |row| get(row, "last"))
+        let Some(row) = self.row(sql, values).await? else { return Ok(None) };
+        Ok(get::<Option<i64>>(&row, "last")?.zip(get(&row, "held")?))
     }
 
     /// How many files there are to read, counted up to `limit`.
@@ -345,9 +351,10 @@ impl Store {
     }
 }
 
-/// One row a directory: a row costs more than what is in it. The sign and the cross join:
-/// directories are read in the order of their numbers and no further than a page needs.
-pub(super) fn to_hash_sql(backend: DbBackend, which: Which) -> String {
+/// One row a directory: a row costs more than what is in it. Directories are read whole,
+/// without a sort; or, so many files at most, in the order of their numbers. The signs:
+/// in the order of the directories' numbers and no further than a page needs.
+pub(super) fn to_hash_sql(backend: DbBackend, which: Which, is_whole: bool) -> String {
     let (group, row, hex) = match backend {
         DbBackend::Postgres => ("json_agg", "json_build_array", "encode(c.hash, 'hex')"),
         _ => ("json_group_array", "json_array", "hex(c.hash)"),
@@ -357,14 +364,15 @@ pub(super) fn to_hash_sql(backend: DbBackend, which: Which) -> String {
         Which::UnhashedOrUnseen => ("NULL", "LEFT JOIN content c ON c.id = e.content_id"),
         Which::Hashed => (hex, "LEFT JOIN content c ON c.id = e.content_id"),
     };
+    let order = if is_whole { "" } else { "ORDER BY +e.id LIMIT $5" };
     format!(
-        "SELECT p.dir_id, p.path, CAST({group}({row}(p.id, p.name, p.ino, p.size, p.modified, p.changed, p.content_id, p.hash))
-           AS text) AS files
-         FROM (SELECT e.dir_id, d.path, e.id, e.name, e.ino, e.size, e.modified, e.changed, e.content_id, {content} AS hash
-           FROM dir d CROSS JOIN entry e {join}
-           WHERE e.dir_id = d.id AND +d.location_id = $1 AND d.archive IS NULL AND e.kind = 1 AND {} AND e.gone IS NULL
-             AND d.id >= $2 AND d.id <= $5 AND (d.id > $2 OR e.id > $3)
-           ORDER BY d.id, e.id LIMIT $4) p GROUP BY p.dir_id, p.path",
+        "SELECT d.id AS dir_id, d.path, CAST((
+           SELECT {group}({row}(p.id, p.name, p.ino, p.size, p.modified, p.changed, p.content_id, p.hash)) FROM (
+             SELECT e.id, e.name, e.ino, e.size, e.modified, e.changed, e.content_id, {content} AS hash
+             FROM entry e {join}
+             WHERE e.dir_id = d.id AND e.kind = 1 AND {} AND e.gone IS NULL AND (d.id > $2 OR e.id > $3)
+             {order}) p) AS text) AS files
+         FROM dir d WHERE +d.location_id = $1 AND d.archive IS NULL AND d.id >= $2 AND d.id <= $4 ORDER BY d.id",
         which.condition()
     )
 }
@@ -375,7 +383,9 @@ type FileOf = (i64, String, i64, i64, i64, i64, Option<i64>, Option<String>);
 /// The files of a directory.
 fn files_of(row: &QueryResult, files: &mut Vec<ToHash>) -> Result<(), ServiceError> {
     let (dir, path): (i64, String) = (get(row, "dir_id")?, get(row, "path")?);
-    let list: Vec<FileOf> = serde_json::from_str(&get::<String>(row, "files")?)
+    // Nothing at all is no list on Postgres.
+    let Some(list) = get::<Option<String>>(row, "files")? else { return Ok(()) };
+    let list: Vec<FileOf> = serde_json::from_str(&list)
         .map_err(|err| ServiceError::internal("files are told wrongly").caused_by(err))?;
     for (id, name, ino, size, modified, changed, content, hash) in list {
         let hash = hash.map(hex::decode).transpose();

@@ -33,7 +33,8 @@ impl Given {
 /// transaction alone.
 const TOLD: &str = "SELECT set_config('quarry.holding', $1, TRUE)";
 
-/// Entries that had no content, counted as they get it. What their twins, names of one
+/// Entries that had no content, counted as they get it; those of the transaction's own
+/// contents without a look at what is counted yet. What the others' twins, names of one
 /// inode, count is asked of the table as it was before: no entry of the list is in it.
 /// The range: without statistics the table would be read from end to end.
 const FIRST: &str = "WITH fresh (id, content_id, hashed) AS (SELECT * FROM UNNEST(
@@ -43,12 +44,15 @@ const FIRST: &str = "WITH fresh (id, content_id, hashed) AS (SELECT * FROM UNNES
       RETURNING e.content_id, e.size, e.ino, e.gone),
     named AS (SELECT content_id, size, ino, COUNT(*) AS names FROM given
       WHERE size > 0 AND gone IS NULL GROUP BY 1, 2, 3),
+    made AS (INSERT INTO holding (location_id, content_id, size, files, copies)
+      SELECT CAST($4 AS bigint), content_id, size, SUM(names), COUNT(*)
+      FROM named WHERE content_id >= $5 GROUP BY content_id, size ORDER BY content_id, size),
     counted AS (INSERT INTO holding AS h (location_id, content_id, size, files, copies)
-      SELECT CAST($4 AS bigint), content_id, size, SUM(names), COUNT(*) FILTER (WHERE n.content_id >= $5 OR NOT EXISTS (
+      SELECT CAST($4 AS bigint), content_id, size, SUM(names), COUNT(*) FILTER (WHERE NOT EXISTS (
         SELECT 1 FROM entry x WHERE x.content_id = n.content_id AND x.ino = n.ino AND x.size = n.size
           AND x.hashed IN (1, 2) AND x.gone IS NULL
           AND (SELECT p.location_id FROM dir p WHERE p.id = x.dir_id) = $4))
-      FROM named n GROUP BY content_id, size ORDER BY content_id, size
+      FROM named n WHERE content_id < $5 GROUP BY content_id, size ORDER BY content_id, size
       ON CONFLICT (location_id, content_id, size)
       DO UPDATE SET files = h.files + excluded.files, copies = h.copies + excluded.copies)
     SELECT COUNT(*) AS n FROM given";
