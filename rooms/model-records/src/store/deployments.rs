@@ -10,7 +10,7 @@ use super::data::{INPUT_DATASET, INPUT_MODEL, put_inputs};
 use super::models::lock_model;
 use super::rows::into_versions;
 use super::sql::{Values, all, execute, one};
-use super::whole::{Listed, OF_VERSIONS, whole};
+use super::whole::{Listed, whole};
 use super::{Store, VisibleRows, events, tags};
 use crate::model::{
     BaseModel, Change, DatasetVersion, Deployment, DeploymentState, EventKind, ModelVersion,
@@ -322,8 +322,7 @@ impl Store {
         let of_these = values.is_one_of("v.id", ids.iter().copied());
         let seen = visible.condition(&mut values);
         let listed = Listed {
-            json: &whole(self.sql.backend()).version,
-            of: OF_VERSIONS,
+            shape: &whole(self.sql.backend()).version,
             page: format!(
                 "SELECT v.id AS id, m.namespace AS k0, m.name AS k1, v.number AS k2 FROM version v \
                  JOIN model m ON m.id = v.model_id WHERE {of_these} AND {seen} \

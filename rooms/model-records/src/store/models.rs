@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::events::{self, Place};
 use super::rows::{IdRow, ModelRow, into_whole_model};
 use super::sql::{Values, all, execute, execute_or, number, one};
-use super::whole::{Listed, OF_MODELS, whole};
+use super::whole::{Listed, whole};
 use super::{OutboxEvent, Store, VisibleRows, outbox, search, tags};
 use crate::model::{Change, EventKind, Model, ModelVersion, Statistics};
 
@@ -81,7 +81,7 @@ impl Store {
         namespace: NamespaceId,
         name: &str,
     ) -> Result<Option<(Model, Vec<ModelVersion>)>, ServiceError> {
-        let json = &whole(self.sql.backend()).model_with_latest;
+        let json = &whole(self.sql.backend()).model_with_latest.json;
         let from = format!("model m WHERE {OF_NAME}");
         let values = vec![namespace.uuid().into(), name.into()];
         let found = self.find_whole(json, &from, values).await?;
@@ -101,7 +101,7 @@ impl Store {
         condition: &str,
         values: Vec<sea_orm::Value>,
     ) -> Result<Option<Model>, ServiceError> {
-        let json = &whole(self.sql.backend()).model;
+        let json = &whole(self.sql.backend()).model.json;
         let found = self.find_whole(json, &format!("model m WHERE {condition}"), values).await?;
         Ok(found.map(ModelRow::into_model))
     }
@@ -155,8 +155,7 @@ impl Store {
             order.join(", ")
         );
         let listed = Listed {
-            json: &whole(self.sql.backend()).model,
-            of: OF_MODELS,
+            shape: &whole(self.sql.backend()).model,
             page: sql,
             descending: vec![page.descending; columns.len()],
             rows_max: page.limit,

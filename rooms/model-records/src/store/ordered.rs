@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use tracking::search::{Column, Key, Kind, Paged, cut, token_key};
 use uuid::Uuid;
 
-use super::rows::{IdRow, WithLatest, into_versions, into_whole_model};
+use super::rows::{IdRow, WithLatest, into_versions, into_whole_model, together};
 use super::search;
 use super::sql::{Values, one};
-use super::whole::{Listed, OF_MODELS, OF_VERSIONS, whole};
+use super::whole::{Listed, Shape, whole};
 use super::{Store, VisibleRows};
 use crate::model::{Model, ModelVersion};
 
@@ -87,8 +87,11 @@ impl Store {
         }
         let query = query(asked, ("m.id", "model m"), conditions, columns, values)?;
         let columns = query.paged.columns.clone();
-        let json = &whole(self.sql.backend()).model_with_latest;
-        let rows: Vec<WithLatest> = self.listed(asked, query, json, OF_MODELS).await?;
+        let shape = &whole(self.sql.backend()).model_with_latest;
+        let rows: Vec<WithLatest> = match self.sql.backend() {
+            DbBackend::Postgres => together(self.listed(asked, query, shape).await?),
+            _ => self.listed(asked, query, shape).await?,
+        };
         let found = rows.into_iter().map(into_whole_model);
         let mut found = found.collect::<std::result::Result<Vec<_>, _>>()?;
         let token = cut(&mut found, asked.limit, &asked.list, |(model, _)| {
@@ -107,13 +110,13 @@ impl Store {
     ) -> Result<(Vec<ModelVersion>, Option<String>)> {
         let Some(versions) = self.versions(asked).await? else { return Ok((Vec::new(), None)) };
         let columns = versions.columns.clone();
-        let json = &whole(self.sql.backend()).version;
+        let shape = &whole(self.sql.backend()).version;
         let mut rows = Vec::new();
         if let Some(near) = versions.near(asked)? {
-            rows = self.listed(asked, near, json, OF_VERSIONS).await?;
+            rows = self.listed(asked, near, shape).await?;
         }
         if rows.len() <= asked.limit as usize {
-            rows = self.listed(asked, versions.query(asked)?, json, OF_VERSIONS).await?;
+            rows = self.listed(asked, versions.query(asked)?, shape).await?;
         }
         let mut found = into_versions(rows)?;
         let token = cut(&mut found, asked.limit, &asked.list, |version| {
@@ -170,12 +173,10 @@ impl Store {
         &self,
         asked: &OrderedPage,
         Query { sql, values, paged }: Query,
-        json: &str,
-        of: &str,
+        shape: &Shape,
     ) -> Result<Vec<T>> {
         let listed = Listed {
-            json,
-            of,
+            shape,
             page: sql,
             descending: paged.columns.iter().map(|column| !column.ascending).collect(),
             rows_max: asked.limit.saturating_add(1),
@@ -191,8 +192,7 @@ impl Store {
         let mut values = Values::new(self.sql.backend());
         let of_these = values.is_one_of("s.model_id", models.iter().map(|id| id.uuid()));
         let listed = Listed {
-            json: &whole(self.sql.backend()).version,
-            of: OF_VERSIONS,
+            shape: &whole(self.sql.backend()).version,
             page: format!(
                 "SELECT v.id AS id, v.number AS k0 FROM stage_latest s \
                  JOIN version v ON v.model_id = s.model_id AND v.number = s.number \

@@ -94,6 +94,21 @@ impl From<AliasRow> for Alias {
 /// without its aliases, which the model has.
 pub type WithLatest = (ModelRow, Vec<(String, i64, Option<VersionRow>)>);
 
+/// A model without its stages and one of them, as [`WithLatest`] has it, if it has one.
+pub type LatestRow = (ModelRow, Option<(String, i64, Option<VersionRow>)>);
+
+/// Rows of which those of a model come one after the other, as models.
+pub fn together(rows: Vec<LatestRow>) -> Vec<WithLatest> {
+    let mut found: Vec<WithLatest> = Vec::with_capacity(rows.len());
+    for (model, latest) in rows {
+        match found.last_mut().filter(|(last, _)| last.id == model.id) {
+            Some((_, stages)) => stages.extend(latest),
+            None => found.push((model, latest.into_iter().collect())),
+        }
+    }
+    found
+}
+
 /// A model and the newest version of each of its stages, the newest first.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::rows::into_versions;
 use super::sql::{Values, all, head, is_whole};
-use super::whole::{Listed, OF_VERSIONS, whole};
+use super::whole::{Listed, whole};
 use super::{Store, VisibleRows};
 use crate::model::ModelVersion;
 
@@ -80,8 +80,7 @@ impl Store {
             order.join(", ")
         );
         let listed = Listed {
-            json: &whole(self.sql.backend()).version,
-            of: OF_VERSIONS,
+            shape: &whole(self.sql.backend()).version,
             page: sql,
             descending: columns.iter().map(|(_, reversed)| *reversed != page.descending).collect(),
             rows_max: page.limit,

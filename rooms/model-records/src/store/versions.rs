@@ -145,7 +145,7 @@ impl Store {
         let version = format!(
             "(SELECT {} FROM version v WHERE v.model_id = m.id AND v.number = {number} \
              AND v.deleted_at IS NULL)",
-            whole(self.sql.backend()).version
+            whole(self.sql.backend()).version.json
         );
         let found = self.find_whole(&version, &format!("model m WHERE {OF_NAME}"), values).await?;
         found.map(VersionRow::into_version).transpose()
@@ -182,7 +182,7 @@ impl Store {
         values: Vec<Value>,
     ) -> Result<Option<ModelVersion>, ServiceError> {
         let from = format!("version v JOIN model m ON m.id = v.model_id WHERE {condition}");
-        let json = &whole(self.sql.backend()).version;
+        let json = &whole(self.sql.backend()).version.json;
         let found = self.find_whole(json, &from, values).await?;
         found.map(VersionRow::into_version).transpose()
     }

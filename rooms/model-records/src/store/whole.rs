@@ -1,35 +1,45 @@
-//! Models and versions with all that hangs on them in tables of its own, each as one JSON text
-//! that the database writes. A turn with the database costs more than what it answers, and on
-//! SQLite, where each row is handed from thread to thread, a row more than its columns: what is
-//! read for a request is one statement, and a page of it one row.
+//! Models and versions with all that hangs on them in tables of its own. A turn with the database
+//! costs more than what it answers: what is read for a request is one statement. On SQLite, where
+//! each row is handed from thread to thread, a row costs more than its columns, too, and a page is
+//! one row, a JSON text that the database writes.
 
 use std::sync::LazyLock;
 
-use sea_orm::{DbBackend, Value};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value};
 use serde::de::DeserializeOwned;
 use service_error::ServiceError;
+use sql_store::db_error;
 
 use super::Store;
 use super::sql::{parsed, parsed_one};
 
 /// A longer page is a row for each of its rows: a text of SQLite's is bounded.
 const TOGETHER_MAX: u32 = 256;
+/// More than a model has. A planner that cannot move this part reads it through its key.
+const STAGES_MAX: u32 = 1 << 20;
 
-/// Expressions over a row `m` of models and `v` of versions; `rows` has what they become.
+/// All that is read of one thing.
 #[derive(Debug)]
-pub struct Whole {
-    /// A [`super::rows::ModelRow`] of `m`.
-    pub model: String,
-    /// A [`super::rows::WithLatest`] of `m`.
-    pub model_with_latest: String,
-    /// A [`super::rows::VersionRow`] of `v`, whose model is `m`.
-    pub version: String,
+pub struct Shape {
+    /// As one JSON text, over a row `m` of models and `v` of versions.
+    pub json: String,
+    /// As columns of a row of Postgres, where JSON costs more than the columns it is made of.
+    columns: String,
+    /// What a page `p` is read from once its ids are known. On Postgres each row by itself,
+    /// through its key: a planner that cannot know how few a page has reads the whole table.
+    of: String,
 }
 
-/// What a page is read from once its ids are known.
-pub const OF_MODELS: &str = "model m WHERE m.id = p.id";
-pub const OF_VERSIONS: &str =
-    "version v CROSS JOIN model m WHERE v.id = p.id AND m.id = v.model_id";
+/// What models and versions are read as; `rows` has what they become.
+#[derive(Debug)]
+pub struct Whole {
+    /// A [`super::rows::ModelRow`].
+    pub model: Shape,
+    /// A [`super::rows::WithLatest`]; as columns, a [`super::rows::LatestRow`] for each stage.
+    pub model_with_latest: Shape,
+    /// A [`super::rows::VersionRow`].
+    pub version: Shape,
+}
 
 /// The expressions in a database's words.
 pub fn whole(backend: DbBackend) -> &'static Whole {
@@ -70,6 +80,10 @@ impl Words {
         }
     }
 
+    fn shape(self, columns: &[String], of: &str) -> Shape {
+        Shape { json: self.row(columns), columns: columns.join(", "), of: of.to_owned() }
+    }
+
     fn id(self, column: &str) -> String {
         match self {
             Self::Postgres => column.to_owned(),
@@ -86,7 +100,7 @@ impl Words {
 }
 
 fn flag(column: &str) -> String {
-    format!("CAST({column} AS integer)")
+    format!("CAST(CAST({column} AS integer) AS bigint)")
 }
 
 fn plain(columns: &[&str]) -> impl Iterator<Item = String> {
@@ -99,23 +113,53 @@ impl Whole {
         let stages = words.list(&stage, "stage_latest WHERE model_id = m.id");
         let aliases = "alias a WHERE a.model_id = v.model_id AND a.number = v.number";
         let aliases = words.list("a.name", aliases);
+        let bare = version(words, words.row(&[]));
         // No join: that a number of a model's is one version, a planner knows even amid a load.
-        let newest = format!(
-            "(SELECT {} FROM version v WHERE v.model_id = s.model_id AND v.number = s.number \
-             AND v.deleted_at IS NULL)",
-            version(words, words.row(&[]))
-        );
-        let latest = words.row(&["s.stage".to_owned(), "s.number".to_owned(), newest]);
+        let newest = "version v WHERE v.model_id = s.model_id AND v.number = s.number \
+                      AND v.deleted_at IS NULL";
+        let latest = format!("(SELECT {} FROM {newest})", words.row(&bare));
+        let latest = words.row(&["s.stage".to_owned(), "s.number".to_owned(), latest]);
         let latest = words.list(&latest, "stage_latest s WHERE s.model_id = m.id");
+        let without_stages = model(words, words.row(&[]));
+        let (models, versions) = match words {
+            Words::Postgres => (
+                "LATERAL (SELECT * FROM model m WHERE m.id = p.id LIMIT 1) m",
+                "LATERAL (SELECT * FROM version v WHERE v.id = p.id LIMIT 1) v \
+                 CROSS JOIN LATERAL (SELECT * FROM model m WHERE m.id = v.model_id LIMIT 1) m",
+            ),
+            Words::Sqlite => (
+                "model m WHERE m.id = p.id",
+                "version v CROSS JOIN model m WHERE v.id = p.id AND m.id = v.model_id",
+            ),
+        };
+        let with_latest = match words {
+            Words::Postgres => format!(
+                "{models} LEFT JOIN LATERAL (SELECT s.stage, s.number, v.* FROM stage_latest s \
+                 LEFT JOIN LATERAL (SELECT {} FROM {newest} LIMIT 1) v ON TRUE \
+                 WHERE s.model_id = m.id LIMIT {STAGES_MAX}) l ON TRUE",
+                named(&bare)
+            ),
+            Words::Sqlite => models.to_owned(),
+        };
         Self {
-            model: model(words, stages),
-            model_with_latest: words.row(&[model(words, words.row(&[])), latest]),
-            version: version(words, aliases),
+            model: words.shape(&model(words, stages), models),
+            model_with_latest: Shape {
+                json: words.row(&[words.row(&without_stages), latest]),
+                columns: format!("{}, l.*", without_stages.join(", ")),
+                of: with_latest,
+            },
+            version: words.shape(&version(words, aliases), versions),
         }
     }
 }
 
-fn model(words: Words, stages: String) -> String {
+/// Columns that a query around them can tell from each other.
+fn named(columns: &[String]) -> String {
+    let named = columns.iter().enumerate().map(|(at, column)| format!("{column} AS c{at}"));
+    named.collect::<Vec<_>>().join(", ")
+}
+
+fn model(words: Words, stages: String) -> Vec<String> {
     let alias = ["name".to_owned(), "number".to_owned(), flag("protected"), "set_at".to_owned()];
     let alias = words.row(&[alias.as_slice(), &[words.id("set_by")]].concat());
     let mut columns = vec![words.id("m.id"), words.id("m.namespace_id")];
@@ -127,10 +171,10 @@ fn model(words: Words, stages: String) -> String {
     columns.push(words.texts("model_tag WHERE model_id = m.id"));
     columns.push(words.list(&alias, "alias WHERE model_id = m.id"));
     columns.push(stages);
-    words.row(&columns)
+    columns
 }
 
-fn version(words: Words, aliases: String) -> String {
+fn version(words: Words, aliases: String) -> Vec<String> {
     let mut columns = vec![words.id("v.id"), words.id("v.model_id"), words.id("m.namespace_id")];
     columns.extend(plain(&["m.namespace", "m.name", "v.number", "v.label", "v.description"]));
     columns.extend(plain(&["v.status", "v.status_message", "v.stage", "v.source", "v.run_id"]));
@@ -141,17 +185,14 @@ fn version(words: Words, aliases: String) -> String {
     columns.push(words.texts("version_tag WHERE version_id = v.id"));
     columns.push(words.list("flavor", "version_flavor WHERE version_id = v.id"));
     columns.push(aliases);
-    words.row(&columns)
+    columns
 }
 
 /// A page whose rows are looked for by their ids and order first: what hangs on them is read
 /// for those alone that are answered.
 #[derive(Debug)]
 pub struct Listed<'a> {
-    /// What each row becomes, of [`Whole`].
-    pub json: &'a str,
-    /// [`OF_MODELS`] or [`OF_VERSIONS`].
-    pub of: &'a str,
+    pub shape: &'a Shape,
     /// `SELECT … AS id, … AS k0, … AS k1, …`, in its order.
     pub page: String,
     /// Of each `k…` whether it descends.
@@ -178,7 +219,7 @@ impl Store {
         listed: &Listed<'_>,
         values: Vec<Value>,
     ) -> Result<Vec<T>, ServiceError> {
-        let Listed { json, of, page, .. } = listed;
+        let Listed { shape: Shape { json, columns, of }, page, .. } = listed;
         let order: Vec<String> = listed
             .descending
             .iter()
@@ -187,8 +228,15 @@ impl Store {
             .collect();
         let order = order.join(", ");
         let page = format!("WITH page AS MATERIALIZED ({page})");
-        let together = self.sql.backend() == DbBackend::Sqlite && listed.rows_max <= TOGETHER_MAX;
-        if together {
+        if self.sql.backend() == DbBackend::Postgres {
+            let sql = format!(
+                "{page} SELECT {columns} FROM page p CROSS JOIN {of} ORDER BY {order}, p.id"
+            );
+            let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+            let rows = self.sql.lookup().query_all_raw(statement).await.map_err(db_error)?;
+            return rows.iter().map(row_tuples::tuple).collect();
+        }
+        if listed.rows_max <= TOGETHER_MAX {
             let rows = format!("group_concat({json}, ',' ORDER BY {order})");
             let sql = format!("{page} SELECT '[' || {rows} || ']' FROM page p CROSS JOIN {of}");
             let found = parsed_one(self.read(), &sql, values).await?;

@@ -258,6 +258,9 @@ impl Process {
         if ready.is_none() {
             return Ok(());
         }
+        if let Err(error) = startup_memory::release() {
+            tracing::debug!(%error, "what only the start needed stays in memory");
+        }
         if is_public {
             reachable.write(&self.data_dir.path().join(SERVER_FILE))?;
         }
