@@ -1,6 +1,6 @@
 //! Which bytes a file holds, one row a content however many files have it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use file_scan::{Content, MediaFacts};
 use sea_orm::{DatabaseTransaction, DbBackend, QueryResult};
@@ -212,11 +212,9 @@ impl Store {
         }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
-        let (ids, newest) = self.content_ids(&tx, scan, &hashed, by).await?;
+        let (contents, newest) = self.content_ids(&tx, scan, &hashed, by).await?;
         let mut given = Given::new(newest);
-        for file in &hashed {
-            let content = ids.get(&by.key(scan, &file.content)).copied();
-            let content = content.ok_or_else(|| ServiceError::internal("a content has no row"))?;
+        for (file, content) in hashed.iter().zip(contents) {
             given.push(file.entry, content, if file.is_fresh { 2 } else { 1 });
         }
         self.give_contents(&tx, scan, given).await?;
@@ -232,7 +230,7 @@ impl Store {
         tx.commit().await.map_err(db_error)
     }
 
-    /// The contents of some files, made where they are new; and the first number of
+    /// The content of each of some files, made where it is new; and the first number of
     /// those that are.
     pub(super) async fn content_ids(
         &self,
@@ -240,34 +238,39 @@ impl Store {
         scan: ScanKey,
         hashed: &[Hashed],
         by: HashedBy,
-    ) -> Result<(HashMap<Vec<u8>, i64>, i64), ServiceError> {
-        let key = |file: &Hashed| by.key(scan, &file.content);
-        let mut unknown: HashSet<Vec<u8>> = hashed.iter().map(key).collect();
+    ) -> Result<(Vec<i64>, i64), ServiceError> {
+        // Of each content the first file that holds it, which has the number 0 until it is
+        // known: rows that are written together lie together.
+        let mut ids: HashMap<[u8; 32], i64> = HashMap::with_capacity(hashed.len());
+        let mut first: Vec<&Hashed> = Vec::with_capacity(hashed.len());
+        first.extend(hashed.iter().filter(|file| ids.insert(file.content.hash, 0).is_none()));
         // First of all: whoever makes contents takes numbers, so from here to the end of
         // the transaction nobody else makes one.
-        let newest = take_ids(tx, "content", unknown.len()).await?;
-        let mut ids = self.known_contents(tx, &unknown).await?;
-        unknown.retain(|key| !ids.contains_key(key));
-        let mut fresh: Vec<NewContent<'_>> = Vec::with_capacity(unknown.len());
-        let mut looked: Vec<&Hashed> = Vec::new();
-        // In the order of the entries: rows that are written together lie together.
-        for file in hashed {
-            let key = key(file);
-            if let Some(key) = unknown.take(&key) {
-                let id = newest + i64::try_from(fresh.len()).unwrap_or(i64::MAX);
-                ids.insert(key.clone(), id);
-                fresh.push((id, key, file));
-            } else if file.was_decoded() && ids.get(&key).is_some_and(|id| *id < newest) {
-                looked.push(file);
+        let newest = take_ids(tx, "content", first.len()).await?;
+        let keys: Vec<Vec<u8>> = first.iter().map(|file| by.key(scan, &file.content)).collect();
+        for (key, known) in self.known_contents(tx, &keys).await? {
+            if let Some(id) = key.first_chunk::<32>().and_then(|hash| ids.get_mut(hash)) {
+                *id = known;
             }
         }
+        let mut fresh: Vec<NewContent<'_>> = Vec::with_capacity(first.len());
+        for (file, key) in first.into_iter().zip(keys) {
+            if let Some(id) = ids.get_mut(&file.content.hash).filter(|id| **id == 0) {
+                *id = newest + i64::try_from(fresh.len()).unwrap_or(i64::MAX);
+                fresh.push((*id, key, file));
+            }
+        }
+        let found: Vec<i64> =
+            hashed.iter().filter_map(|file| ids.get(&file.content.hash)).copied().collect();
         self.insert_contents(tx, &fresh).await?;
         // What is known better now of contents that were known.
-        let known = looked.iter().filter_map(|file| ids.get(&key(file))).copied().collect();
+        let looked = hashed.iter().zip(&found);
+        let (looked, known): (Vec<&Hashed>, Vec<i64>) =
+            looked.filter(|(file, id)| **id < newest && file.was_decoded()).unzip();
         let mut columns = vec![("id", Column::I64(known))];
         columns.extend(media_columns(looked.into_iter()));
         bulk::update(tx, "content", &columns, "").await?;
-        Ok((ids, newest))
+        Ok((found, newest))
     }
 
     /// Of most files nothing is known but what they are.
@@ -299,11 +302,11 @@ impl Store {
     async fn known_contents(
         &self,
         tx: &DatabaseTransaction,
-        hashes: &HashSet<Vec<u8>>,
-    ) -> Result<HashMap<Vec<u8>, i64>, ServiceError> {
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<(Vec<u8>, i64)>, ServiceError> {
         // All keys side by side, each as long as the others: one value, and no text.
-        let Some(width) = hashes.iter().next().map(Vec::len) else { return Ok(HashMap::new()) };
-        let keys: Vec<u8> = hashes.iter().flatten().copied().collect();
+        let Some(width) = keys.first().map(Vec::len) else { return Ok(Vec::new()) };
+        let keys = keys.concat();
         let sql = match self.backend() {
             DbBackend::Postgres => {
                 // The limit: each is looked up, and none compared with all rows.

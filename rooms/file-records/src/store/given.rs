@@ -93,11 +93,11 @@ impl Store {
         values.extend(range.clone());
         execute(tx, TOLD, vec!["on".into()]).await?;
         let row = tx.query_one_raw(self.statement(FIRST, values)).await.map_err(db_error)?;
-        execute(tx, TOLD, vec!["".into()]).await?;
         let first: i64 = row.as_ref().map_or(Ok(0), |row| get(row, "n"))?;
         if usize::try_from(first).is_ok_and(|first| first == count) {
             return Ok(());
         }
+        execute(tx, TOLD, vec!["".into()]).await?;
         let values = lists.into_iter().chain(range).collect();
         execute(tx, AGAIN, values).await.map(drop)
     }

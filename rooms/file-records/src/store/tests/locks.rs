@@ -24,8 +24,8 @@ async fn a_content_that_a_hashing_has_found_is_not_removed_before_it_is_used() {
 
         let tx = store.sql.begin().await.unwrap();
         store.hold(&tx, scan).await.unwrap();
-        let (ids, newest) = store.content_ids(&tx, scan, &found, HashedBy::Server).await.unwrap();
-        let content: Vec<i64> = ids.into_values().collect();
+        let made = store.content_ids(&tx, scan, &found, HashedBy::Server);
+        let (content, newest) = made.await.unwrap();
         assert!(content[0] < newest, "it is known");
         let forgetting = tokio::spawn({
             let store = store.clone();
