@@ -53,6 +53,7 @@ pub const SERVICES: &[&str] =
 pub const ROOMS_APART: &[(&str, &str)] = &[
     ("catalog-model", "catalog"),
     ("file-imports", "file-indexer"),
+    ("file-model", "file-indexer"),
     ("file-records", "file-indexer"),
     ("files-agent", "quarry"),
     ("item-garbage", "item-store"),

@@ -84,7 +84,7 @@ impl Sql {
         let (direction, comparison) = if sort.descending { ("DESC", "<") } else { ("ASC", ">") };
         let number = self.number;
         let after = after.map(|(value, id)| (value, self.bind(id)));
-        let Some(column) = sort.by.column() else {
+        let Some(column) = column_of(sort.by) else {
             if let Some((_, id)) = after {
                 self.add(format!("{number} {comparison} {id}"));
             }
@@ -105,15 +105,13 @@ impl Sql {
     }
 }
 
-impl SortBy {
-    /// The column before the number.
-    const fn column(self) -> Option<&'static str> {
-        match self {
-            Self::Number => None,
-            Self::Name => Some("e.name"),
-            Self::Size => Some("e.size"),
-            Self::Modified => Some("e.modified"),
-        }
+/// The column before the number.
+const fn column_of(by: SortBy) -> Option<&'static str> {
+    match by {
+        SortBy::Number => None,
+        SortBy::Name => Some("e.name"),
+        SortBy::Size => Some("e.size"),
+        SortBy::Modified => Some("e.modified"),
     }
 }
 
@@ -244,7 +242,7 @@ impl Store {
                 "SELECT '[' || group_concat(p.found, ',' ORDER BY p.k {direction}, p.id {direction}) || ']' AS page, {}, {IS_SAID}
                  FROM (SELECT {FOUND_TEXT} AS found, {} AS k, e.id AS id {} ORDER BY {order} LIMIT {limit}) p",
                 named(DbBackend::Sqlite),
-                sort.by.column().unwrap_or("NULL"),
+                column_of(sort.by).unwrap_or("NULL"),
                 sql.body()
             );
             let Some(row) = self.row(&text, sql.values).await? else {

@@ -1,4 +1,4 @@
-//! Types and rules that need no database.
+//! The file indexer's room for types and rules that need no database, as a crate.
 
 pub mod likeness;
 mod location;
