@@ -131,8 +131,9 @@ async fn tables_of_postgres(store: &SqlStore, exact: bool) -> Result<Vec<Table>,
 async fn tables_of_sqlite(store: &SqlStore, exact: bool) -> Result<Vec<Table>, ServiceError> {
     let query = Statement::from_string(
         store.backend(),
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
-         ORDER BY name",
+        // An index that is a table has its rows in tables of its own.
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'shadow')
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
     );
     let rows = store.read().query_all_raw(query).await.map_err(db_error)?;
     let sizes = if exact { sizes_of_sqlite(store).await? } else { HashMap::new() };

@@ -106,7 +106,7 @@ impl Store {
         tx.commit().await.map_err(db_error)
     }
 
-    /// Gives an entry another place; its name's trigrams go along, if it `is_renamed`.
+    /// Gives an entry another place; its name is found by its trigrams, if it `is_renamed`.
     pub(super) async fn place_entry(
         &self,
         tx: &DatabaseTransaction,
@@ -115,9 +115,6 @@ impl Store {
         name: &str,
         is_renamed: bool,
     ) -> Result<(), ServiceError> {
-        if is_renamed {
-            self.forget_names(tx, &[entry]).await?;
-        }
         let ext = names::extension(name).to_ascii_lowercase();
         let sql = "UPDATE entry SET dir_id = $2, name = $3, ext = CASE WHEN kind = 1 THEN $4 ELSE '' END, gone = NULL
             WHERE id = $1";
@@ -125,7 +122,7 @@ impl Store {
         if is_renamed { self.learn_names(tx, &[entry]).await } else { Ok(()) }
     }
 
-    /// Removes entries, with their names and what is said of them.
+    /// Removes entries, with what is said of them.
     pub(super) async fn drop_entries(
         &self,
         tx: &DatabaseTransaction,
@@ -133,7 +130,6 @@ impl Store {
     ) -> Result<(), ServiceError> {
         let backend = self.backend();
         for chunk in entries.chunks(10_000) {
-            self.forget_names(tx, chunk).await?;
             for (table, column) in [
                 ("tagging", "entry_id"),
                 ("labelling", "entry_id"),

@@ -10,7 +10,7 @@ use super::bulk;
 use super::found::{FOUND, FOUND_TEXT, Found, FoundPage, PLACE, page_in, page_of_rows};
 use super::locations::{in_uuids, uuids};
 use super::said::IS_SAID;
-use super::text::{NAMED, from_pages, named, page_of};
+use super::text::{NAMED, from_pages, from_pages_in_order, page_of, trigrams};
 use super::{Store, below, get, sum};
 use crate::model::{Locations, Query, Sort, SortBy};
 
@@ -26,8 +26,8 @@ const TOGETHER_MAX: u32 = 1_001;
 pub(super) struct Sql {
     backend: DbBackend,
     from: String,
-    /// The entry's, as what is read in its order has it.
-    number: &'static str,
+    /// On SQLite, `f`, in whose order entries are read.
+    has_pages: bool,
     conditions: Vec<String>,
     values: Vec<Value>,
 }
@@ -82,13 +82,19 @@ impl Sql {
     /// What comes after a key in an order, and the order.
     fn ordered(&mut self, sort: Sort, after: Option<(SortValue, i64)>) -> String {
         let (direction, comparison) = if sort.descending { ("DESC", "<") } else { ("ASC", ">") };
-        let number = self.number;
         let after = after.map(|(value, id)| (value, self.bind(id)));
         let Some(column) = column_of(sort.by) else {
-            if let Some((_, id)) = after {
-                self.add(format!("{number} {comparison} {id}"));
+            if let Some((_, id)) = &after {
+                self.add(format!("e.id {comparison} {id}"));
             }
-            return format!("{number} {direction}");
+            if !self.has_pages {
+                return format!("e.id {direction}");
+            }
+            if let Some((_, id)) = after {
+                self.add(format!("f.rowid {comparison}= {}", page_of(&id)));
+            }
+            self.from = format!("{} {JOINS}", from_pages_in_order(sort.descending));
+            return format!("f.rowid {direction}");
         };
         if let Some((value, id)) = after {
             let value = match value {
@@ -239,9 +245,8 @@ impl Store {
             let limit = sql.bind(i64::from(limit));
             let direction = if sort.descending { "DESC" } else { "ASC" };
             let text = format!(
-                "SELECT '[' || group_concat(p.found, ',' ORDER BY p.k {direction}, p.id {direction}) || ']' AS page, {}, {IS_SAID}
+                "SELECT '[' || group_concat(p.found, ',' ORDER BY p.k {direction}, p.id {direction}) || ']' AS page, {NAMED}, {IS_SAID}
                  FROM (SELECT {FOUND_TEXT} AS found, {} AS k, e.id AS id {} ORDER BY {order} LIMIT {limit}) p",
-                named(DbBackend::Sqlite),
                 column_of(sort.by).unwrap_or("NULL"),
                 sql.body()
             );
@@ -269,8 +274,8 @@ impl Store {
         limit: u32,
     ) -> Result<Option<FoundPage>, ServiceError> {
         let from = format!("{} {JOINS}", from_pages("few"));
-        let (backend, number) = (self.backend(), "e.id");
-        let mut sql = Sql { backend, from, number, conditions: vec![], values: vec![] };
+        let (backend, has_pages) = (self.backend(), false);
+        let mut sql = Sql { backend, from, has_pages, conditions: vec![], values: vec![] };
         let text = sql.bind(pattern(text));
         // Hidden from the planner, so that there is one plan for all, and made but once. It
         // expects many of each then: it must not think that a walk meets them soon.
@@ -362,7 +367,7 @@ impl Store {
         let mut sql = Sql {
             backend: self.backend(),
             from: format!("FROM entry e {JOINS}"),
-            number: "e.id",
+            has_pages: false,
             conditions: Vec::new(),
             values: Vec::new(),
         };
@@ -391,15 +396,10 @@ fn text_condition(sql: &mut Sql, text: &str, by_trigrams: bool) {
         return;
     }
     if by_trigrams {
-        // Wildcards in the text find more here, and are sorted out below.
-        sql.from = format!("FROM entry_text f CROSS JOIN entry e ON e.id = f.rowid {JOINS}");
-        sql.number = "f.rowid";
-        // A pattern that is a parameter itself makes SQLite prepare all anew for each value.
-        let pattern = sql.bind(text);
-        sql.add(format!("f.name LIKE '%' || {pattern} || '%'"));
-        if !text.contains(['%', '_']) {
-            return;
-        }
+        sql.from = format!("{} {JOINS}", from_pages_in_order(false));
+        sql.has_pages = true;
+        let trigrams = sql.bind(trigrams(text));
+        sql.add(format!("f.name_page MATCH {trigrams}"));
     }
     let text = sql.bind(text);
     sql.add(format!("instr(lower(e.name), lower({text})) > 0"));

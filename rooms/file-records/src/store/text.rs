@@ -1,8 +1,9 @@
 //! Names by their trigrams, filled behind the scan: up to a watermark they are
 //! in the index, what is newer is read one by one.
 //!
-//! On Postgres what follows each other is one text, a page: whoever finds one
-//! looks at its entries' names too, so names that are no more may stay in it.
+//! What follows each other is one text, a page: whoever finds one
+//! looks at its entries' names too, so names that are no more may stay in it: numbers are
+//! not given again.
 
 use std::sync::atomic::Ordering;
 
@@ -14,27 +15,31 @@ use super::bulk;
 use super::{Store, execute, get};
 
 const PAGE: i64 = 20_000;
-/// Numbers of a page on Postgres. More are taken up a little faster, and looked through slower.
+/// Numbers of a page. More are taken up a little faster, and looked through slower.
 const NAMES: i64 = 8;
+/// Trigrams of a text that are looked for; its name says the rest.
+const TRIGRAMS_MAX: usize = 32;
+/// How far names are in the index.
+const WATERMARK: &str = "paged";
 /// What waits to be taken up by the index is sorted within this.
 const SORTED_WITHIN: &str = "SET LOCAL work_mem = '32MB'";
 /// The rest is taken up at once: what waits is read one by one by each search.
 const TAKE_UP: &str = "SELECT gin_clean_pending_list('name_page_trigrams')";
 
-const fn watermark(backend: DbBackend) -> &'static str {
+/// Entries as pages, those that `which` says.
+fn into_pages(backend: DbBackend, which: &str) -> String {
     match backend {
-        DbBackend::Postgres => "paged",
-        _ => "named",
+        DbBackend::Postgres => format!(
+            "INSERT INTO name_page AS p (page, names)
+             SELECT id / {NAMES}, string_agg(name, '/') FROM entry WHERE {which} GROUP BY 1 ORDER BY 1
+             ON CONFLICT (page) DO UPDATE SET names = p.names || '/' || excluded.names"
+        ),
+        // The index holds no text: another one of a page is found beside the one before.
+        _ => format!(
+            "INSERT INTO name_page (rowid, names)
+             SELECT id / {NAMES}, group_concat(name, '/') FROM entry WHERE {which} GROUP BY 1"
+        ),
     }
-}
-
-/// Entries as pages on Postgres, those that `which` says.
-fn into_pages(which: &str) -> String {
-    format!(
-        "INSERT INTO name_page AS p (page, names)
-         SELECT id / {NAMES}, string_agg(name, '/') FROM entry WHERE {which} GROUP BY 1 ORDER BY 1
-         ON CONFLICT (page) DO UPDATE SET names = p.names || '/' || excluded.names"
-    )
 }
 
 /// The page of a number.
@@ -42,13 +47,8 @@ pub(super) fn page_of(number: &str) -> String {
     format!("{number} / {NAMES}")
 }
 
-/// How far names are in the index and how far there are entries, on Postgres.
+/// How far names are in the index and how far there are entries.
 pub(super) const NAMED: &str = "(SELECT value FROM counter WHERE name = 'paged') AS named, (SELECT MAX(id) FROM entry) AS newest";
-
-/// The same on either database.
-pub(super) fn named(backend: DbBackend) -> String {
-    NAMED.replace("paged", watermark(backend))
-}
 
 /// Some pages with their entries on Postgres: `f` and `e`. Its bound keeps it from being
 /// joined the other way round, beginning with all entries.
@@ -59,19 +59,39 @@ pub(super) fn from_pages(pages: &str) -> String {
     )
 }
 
+/// The same on SQLite, each entry looked up: pages in an order have their entries in it too,
+/// which an index of pages can't promise.
+pub(super) fn from_pages_in_order(descending: bool) -> String {
+    let mut each: Vec<String> = (0..NAMES).map(|nth| format!("SELECT {nth} AS nth")).collect();
+    if descending {
+        each.reverse();
+    }
+    let each = each.join(" UNION ALL ");
+    format!(
+        "FROM name_page f CROSS JOIN ({each}) n CROSS JOIN entry e ON e.id = f.rowid * {NAMES} + n.nth"
+    )
+}
+
+/// What FTS5 finds a text's pages by.
+pub(super) fn trigrams(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let words = chars.windows(3).filter(|word| !word.contains(&'\0')).take(TRIGRAMS_MAX);
+    let words = words.map(|word| format!("\"{}\"", String::from_iter(word).replace('"', "\"\"")));
+    words.collect::<Vec<_>>().join(" AND ")
+}
+
 impl Store {
     /// Up to which entry names are in the index.
     pub(super) async fn named_up_to(&self) -> Result<i64, ServiceError> {
         if !self.has_trigrams {
             return Ok(0);
         }
-        current_number(self.read(), watermark(self.backend())).await
+        current_number(self.read(), WATERMARK).await
     }
 
     /// Whether all names are in the index.
     pub(super) async fn are_all_named(&self) -> Result<bool, ServiceError> {
-        let sql = format!("SELECT {}", named(self.backend()));
-        let row = self.row(&sql, vec![]).await?;
+        let row = self.row(&format!("SELECT {NAMED}"), vec![]).await?;
         row.as_ref().map_or(Ok(true), |row| self.is_named(row))
     }
 
@@ -130,22 +150,19 @@ impl Store {
         }
         let tx = self.sql.begin().await?;
         // Of two that fill it at once the second finds the watermark moved.
-        let watermark = watermark(self.backend());
-        let reached = next_numbers(&tx, watermark, 0).await?;
+        let reached = next_numbers(&tx, WATERMARK, 0).await?;
         if reached != from {
             return Ok(true);
         }
         let step = u32::try_from(to - from)
             .map_err(|_| ServiceError::internal("a page of names is too long"))?;
-        let sql = if is_postgres {
+        if is_postgres {
             execute(&tx, SORTED_WITHIN, vec![]).await?;
             self.repeatable(&tx).await?;
-            into_pages("id > $1 AND id <= $2")
-        } else {
-            "INSERT INTO entry_text (rowid, name) SELECT id, name FROM entry WHERE id > $1 AND id <= $2".to_owned()
-        };
+        }
+        let sql = into_pages(self.backend(), "id > $1 AND id <= $2");
         execute(&tx, &sql, vec![from.into(), to.into()]).await?;
-        next_numbers(&tx, watermark, step).await?;
+        next_numbers(&tx, WATERMARK, step).await?;
         let is_full = names == PAGE;
         if is_postgres && !is_full {
             execute(&tx, TAKE_UP, vec![]).await?;
@@ -154,32 +171,12 @@ impl Store {
         Ok(is_full)
     }
 
-    /// Takes names out of the index, before their entries change or go. On Postgres
-    /// they stay: numbers are not given again.
-    pub(super) async fn forget_names(
-        &self,
-        tx: &DatabaseTransaction,
-        entries: &[i64],
-    ) -> Result<(), ServiceError> {
-        let backend = self.backend();
-        if !self.has_trigrams || backend == DbBackend::Postgres {
-            return Ok(());
-        }
-        let up_to = current_number(tx, watermark(backend)).await?;
-        let sql = format!(
-            "INSERT INTO entry_text (entry_text, rowid, name)
-             SELECT 'delete', id, name FROM entry WHERE {} AND id <= $2",
-            bulk::in_numbers(backend, "id", 1)
-        );
-        execute(tx, &sql, vec![bulk::numbers(backend, entries), up_to.into()]).await.map(drop)
-    }
-
     /// Before the first entry is renamed on Postgres, and before numbers are taken: nobody else
     /// then fills the index from the name that was, or writes pages of several entries in
     /// another order, until the transaction ends.
     pub(super) async fn hold_names(&self, tx: &DatabaseTransaction) -> Result<(), ServiceError> {
         if self.indexes_beside() {
-            next_numbers(tx, watermark(self.backend()), 0).await?;
+            next_numbers(tx, WATERMARK, 0).await?;
         }
         Ok(())
     }
@@ -195,16 +192,9 @@ impl Store {
             return Ok(());
         }
         let backend = self.backend();
-        let up_to = current_number(tx, watermark(backend)).await?;
-        let which = format!("{} AND id <= $2", bulk::in_numbers(backend, "id", 1));
-        let sql = match backend {
-            DbBackend::Postgres => into_pages(&which),
-            _ => {
-                format!(
-                    "INSERT INTO entry_text (rowid, name) SELECT id, name FROM entry WHERE {which}"
-                )
-            }
-        };
+        let up_to = current_number(tx, WATERMARK).await?;
+        let sql =
+            into_pages(backend, &format!("{} AND id <= $2", bulk::in_numbers(backend, "id", 1)));
         execute(tx, &sql, vec![bulk::numbers(backend, entries), up_to.into()]).await.map(drop)
     }
 }

@@ -8,6 +8,7 @@ mod m0005_holding;
 mod m0006_rowids;
 mod m0007_name_pages;
 mod m0008_counted;
+mod m0009_sqlite_name_pages;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_rowids::Migration),
             Box::new(m0007_name_pages::Migration),
             Box::new(m0008_counted::Migration),
+            Box::new(m0009_sqlite_name_pages::Migration),
         ]
     }
 }

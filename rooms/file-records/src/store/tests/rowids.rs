@@ -9,7 +9,7 @@ use crate::store::migration::Migrator;
 use crate::store::{GroupKey, Store, get};
 
 /// Migrations since the schema that the rows below are of.
-const LATER: u32 = 4;
+const LATER: u32 = 5;
 
 async fn found(store: &Store, location: i64, text: Option<&str>) -> Vec<String> {
     let query = Query {
