@@ -4,6 +4,7 @@
 //! costs more than its columns.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use sea_orm::{QueryResult, TryGetable};
 use service_error::ServiceError;
@@ -120,8 +121,8 @@ pub(super) fn page_of_rows(rows: &[QueryResult], is_said: bool) -> Result<FoundP
     let found = rows.iter().map(found_of).collect::<Result<Vec<_>, _>>()?;
     let mut places = HashMap::new();
     for (row, found) in rows.iter().zip(&found) {
-        if !places.contains_key(&found.location) {
-            places.insert(found.location, Place { uuid: at(row, 24)?, path: at(row, 25)? });
+        if let Entry::Vacant(place) = places.entry(found.location) {
+            place.insert(Place { uuid: at(row, 24)?, path: at(row, 25)? });
         }
     }
     Ok(FoundPage { found, places, is_said })
@@ -199,8 +200,8 @@ fn of_text(
         uuid,
         path,
     ) = entry;
-    if !places.contains_key(&location) {
-        places.insert(location, Place { uuid: Uuid::try_parse(&uuid).map_err(defect)?, path });
+    if let Entry::Vacant(place) = places.entry(location) {
+        place.insert(Place { uuid: Uuid::try_parse(&uuid).map_err(defect)?, path });
     }
     let is_gone = gone.is_some();
     let content = content_of(content)?;
