@@ -123,6 +123,25 @@ fn wide_vectors_are_scanned_by_sketches() {
 }
 
 #[test]
+fn sketches_tell_apart_what_a_filter_keeps_together() {
+    let settings = Settings::new(Metric::Cosine, Element::F32, 200).expect("a space");
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::new(settings, ROWS);
+    let segment = Arc::new(world.segment(folder.path(), 2));
+    let index = Index::open(settings, vec![segment], &RoaringBitmap::new()).expect("opened");
+    for made in &world.queries()[..4] {
+        // What is nearest to one query, asked for by all.
+        let near = Query { exact: true, ..ask(made, ROWS / 4, None) };
+        let near = index.search(&near).expect("exact").hits;
+        let allowed: RoaringBitmap = near.iter().map(|hit| hit.number).collect();
+        let (_, answer) = recall(&index, &ask(made, 10, Some(&allowed)));
+        assert_eq!(answer.strategy, Strategy::SketchScan, "{:?}", answer.parts);
+        let recall = mean_recall(&world, &index, 10, Some(&allowed));
+        assert!(recall >= 0.97, "{recall}");
+    }
+}
+
+#[test]
 fn a_filter_that_shuns_the_query_is_scanned_in_the_end() {
     let (_folder, world, index) = built(0);
     for made in world.queries() {

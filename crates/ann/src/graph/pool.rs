@@ -73,6 +73,11 @@ impl Pool {
         Some((*entry as u32) >> 1)
     }
 
+    /// One of the nearest, from 0.
+    pub(crate) fn nth(&self, at: usize) -> Option<u64> {
+        self.entries.get(at).copied()
+    }
+
     /// The nodes, nearest first.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = u32> + '_ {
         self.entries.iter().map(|entry| (*entry as u32) >> 1)
@@ -135,4 +140,6 @@ pub(crate) struct Scratch {
     /// Rows of a scan, and the bits of their sketches that differ.
     pub(crate) rows: Vec<u32>,
     pub(crate) differing: Vec<i32>,
+    /// Of those, the nearest: bits and rows.
+    pub(crate) near: Vec<(i32, u32)>,
 }

@@ -24,6 +24,11 @@ const MET_PER_CANDIDATE: f64 = 14.0;
 const WALK_COST: f64 = 2.0;
 /// Fewer rows are scanned without sketches, which must be made first.
 const SKETCHED_FROM: u64 = 1_000;
+/// A scan by sketches measures so many times as many codes in each round, until one leaves the
+/// nearest as they were: so many at least. A filter that keeps what lies close together leaves
+/// sketches little to tell apart, and one round that betters nothing by chance says little.
+const GROWTH: usize = 3;
+const DECISIVE: usize = 10;
 
 /// One search of one segment.
 struct Search<'a> {
@@ -183,7 +188,7 @@ impl Search<'_> {
             .filter(|sketches| self.sketch_cost(sketches.width_bytes(), sketches.reach()) < plain)
     }
 
-    /// How many of the nearest by sketches are measured by their codes.
+    /// How many of the nearest by sketches are measured by their codes, usually.
     fn reach(&self, of_ten: usize) -> usize {
         // Half of it does not depend on how many are wanted.
         (of_ten * (self.query.k + 10) / 20).max(self.ef)
@@ -250,8 +255,8 @@ impl Search<'_> {
         }
     }
 
-    /// Measures the sketches of all that match and the codes of the nearest; the nearest of those
-    /// are in `found`.
+    /// Measures the sketches of all that match, and the codes of the nearest until more of them
+    /// better nothing; the nearest of those are in `found`.
     fn scan_sketches(
         &self,
         sketches: &Sketches,
@@ -259,7 +264,7 @@ impl Search<'_> {
         coded: &Coded,
         scratch: &mut Scratch,
     ) -> Result<u64> {
-        let Scratch { found, nodes, measured, rows, differing, .. } = scratch;
+        let Scratch { found, nodes, measured, rows, differing, near, .. } = scratch;
         rows.clear();
         self.segment.extend_rows(self.matching, rows);
         differing.clear();
@@ -272,25 +277,36 @@ impl Search<'_> {
             }
             sketches.measure(&query, rows, out);
         }
-        let reach = self.reach(sketches.reach());
-        let (limit, mut more) = nearest_bits(differing, query.len() * 64, reach);
-        let slots = self.segment.slot_of_row();
-        nodes.clear();
-        for (&row, &bits) in rows.iter().zip(differing.iter()) {
-            if bits < limit || bits == limit && more > 0 {
-                more -= usize::from(bits == limit);
-                nodes.push(slots[row as usize]);
-            }
-        }
+        let counts = Counts::of(differing, query.len() * 64);
+        let (slots, probe) = (self.segment.slot_of_row(), coded.probe());
         found.clear(self.rescored);
-        let probe = coded.probe();
-        for nodes in nodes.chunks(BATCH) {
-            table.measure(&probe, nodes, measured);
-            for (&node, &distance) in nodes.iter().zip(&measured.distances) {
-                found.offer(key(distance), node);
+        let decisive = self.query.k.max(DECISIVE).min(self.rescored) - 1;
+        let (mut from, mut gathered, mut before) = (-1, -1, None);
+        let mut wanted = self.reach(sketches.reach()) / 4;
+        loop {
+            let to = counts.limit(wanted);
+            if to > gathered {
+                // At once what the next round may ask for.
+                gathered = counts.limit(wanted * GROWTH);
+                near.clear();
+                let all = differing.iter().zip(&*rows).filter(|(bits, _)| **bits <= gathered);
+                near.extend(all.map(|(bits, row)| (*bits, *row)));
             }
+            let these = near.iter().filter(|(bits, _)| *bits > from && *bits <= to);
+            nodes.clear();
+            nodes.extend(these.map(|(_, row)| slots[*row as usize]));
+            for nodes in nodes.chunks(BATCH) {
+                table.measure(&probe, nodes, measured);
+                for (&node, &distance) in nodes.iter().zip(&measured.distances) {
+                    found.offer(key(distance), node);
+                }
+            }
+            let last = found.nth(decisive);
+            if counts.up_to(to) == rows.len() || last.is_some() && last == before {
+                return Ok(rows.len() as u64);
+            }
+            (before, from, wanted) = (last, to, counts.up_to(to) * GROWTH);
         }
-        Ok(rows.len() as u64)
     }
 
     /// Measures the nearest candidates by their exact values.
@@ -336,21 +352,32 @@ impl Search<'_> {
     }
 }
 
-/// The count of bits up to which `wanted` of all are, and how many of that very count are
-/// among them.
-fn nearest_bits(counts: &[i32], bits: usize, wanted: usize) -> (i32, usize) {
-    let mut histogram = vec![0_usize; bits + 1];
-    for &count in counts {
-        histogram[count as usize] += 1;
-    }
-    let mut left = wanted;
-    for (count, &of_it) in (0..).zip(&histogram) {
-        if of_it >= left {
-            return (count, left);
+/// How many rows differ in how many bits.
+struct Counts(Vec<usize>);
+
+impl Counts {
+    fn of(differing: &[i32], bits: usize) -> Self {
+        let mut counts = vec![0; bits + 1];
+        for &bits in differing {
+            counts[bits as usize] += 1;
         }
-        left -= of_it;
+        let mut sum = 0;
+        for count in &mut counts {
+            sum += *count;
+            *count = sum;
+        }
+        Self(counts)
     }
-    (i32::MAX, 0)
+
+    /// The bits up to which as many rows differ, or all.
+    fn limit(&self, wanted: usize) -> i32 {
+        self.0.partition_point(|count| *count < wanted).min(self.0.len() - 1) as i32
+    }
+
+    /// How many rows differ in no more bits.
+    fn up_to(&self, bits: i32) -> usize {
+        self.0[bits as usize]
+    }
 }
 
 /// What reading and measuring so many bytes anywhere in memory costs, in nanoseconds on
