@@ -1,8 +1,5 @@
 //! The file indexer's room for types and rules that need no database, as a crate.
 
-pub mod likeness;
-mod location;
-mod query;
+mod model;
 
-pub use location::{Location, Mode, Place, relative_to};
-pub use query::{Locations, Matcher, Query, Sort, SortBy};
+pub use model::*;

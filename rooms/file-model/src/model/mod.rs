@@ -1,0 +1,8 @@
+//! Types and rules that need no database.
+
+pub mod likeness;
+mod location;
+mod query;
+
+pub use location::{Location, Mode, Place, relative_to};
+pub use query::{Locations, Matcher, Query, Sort, SortBy};
