@@ -11,8 +11,9 @@ use crate::writer::{PART_BYTES, PARTS_IN_FLIGHT_MAX, finished, give_up};
 pub const ALIGNED_BYTES: usize = 4 << 10;
 
 /// Parts on their way to a local disk at once: one is written while the next one waits, and with
-/// the one being filled they are 24 MiB. More are no faster.
+/// the one being filled they are 12 MiB. More, or larger ones, are no faster.
 const LOCAL_PARTS_IN_FLIGHT_MAX: usize = 2;
+const LOCAL_PART_BYTES: usize = 4 << 20;
 
 /// Says of an upload in parts that its bytes are many, come once, and are better not kept in
 /// the memory that caches files; of a read, that its object may have been written so.
@@ -25,6 +26,7 @@ pub struct Bulk;
 #[derive(Debug)]
 pub struct BulkWriter {
     parts: Option<WriteMultipart>,
+    part_bytes: usize,
     filling: BytesMut,
     /// Parts that were sent: their memory is free once nobody else holds it.
     sent: Vec<Bytes>,
@@ -34,9 +36,14 @@ pub struct BulkWriter {
 impl BulkWriter {
     /// `is_local`: on a disk, where a part takes as long however many are on their way.
     pub(crate) fn new(upload: Box<dyn object_store::MultipartUpload>, is_local: bool) -> Self {
-        let parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        let in_flight_max = if is_local { LOCAL_PARTS_IN_FLIGHT_MAX } else { PARTS_IN_FLIGHT_MAX };
-        Self { parts: Some(parts), filling: aligned(), sent: Vec::new(), in_flight_max }
+        let (part_bytes, in_flight_max) = if is_local {
+            (LOCAL_PART_BYTES, LOCAL_PARTS_IN_FLIGHT_MAX)
+        } else {
+            (PART_BYTES, PARTS_IN_FLIGHT_MAX)
+        };
+        let parts = Some(WriteMultipart::new_with_chunk_size(upload, part_bytes));
+        let filling = aligned(part_bytes);
+        Self { parts, part_bytes, filling, sent: Vec::new(), in_flight_max }
     }
 
     /// Adds bytes; waits while too many parts are on their way.
@@ -45,11 +52,11 @@ impl BulkWriter {
     /// As [`object_error`] maps them.
     pub async fn write(&mut self, mut piece: &[u8]) -> Result<(), ServiceError> {
         while !piece.is_empty() {
-            let room = PART_BYTES - self.filling.len();
+            let room = self.part_bytes - self.filling.len();
             let (now, later) = piece.split_at(piece.len().min(room));
             self.filling.extend_from_slice(now);
             piece = later;
-            if self.filling.len() == PART_BYTES {
+            if self.filling.len() == self.part_bytes {
                 self.send().await?;
             }
         }
@@ -61,7 +68,7 @@ impl BulkWriter {
         parts.wait_for_capacity(self.in_flight_max).await.map_err(object_error)?;
         let free = self.sent.iter().position(Bytes::is_unique);
         let next = free.and_then(|at| self.sent.swap_remove(at).try_into_mut().ok());
-        let mut next = next.unwrap_or_else(aligned);
+        let mut next = next.unwrap_or_else(|| aligned(self.part_bytes));
         next.clear();
         let part = std::mem::replace(&mut self.filling, next).freeze();
         // A store that keeps its parts leaves none of them free.
@@ -99,8 +106,8 @@ impl Drop for BulkWriter {
 }
 
 /// Memory of a part, where a direct write can take it from.
-pub(crate) fn aligned() -> BytesMut {
-    let mut room = BytesMut::with_capacity(PART_BYTES + ALIGNED_BYTES);
+pub(crate) fn aligned(part_bytes: usize) -> BytesMut {
+    let mut room = BytesMut::with_capacity(part_bytes + ALIGNED_BYTES);
     let before = room.as_ptr().align_offset(ALIGNED_BYTES);
     // Elsewhere it is as good, and only slower.
     if before < ALIGNED_BYTES {

@@ -289,7 +289,7 @@ fn a_bulk_range_is_the_same_whether_the_cache_holds_it_or_not() {
 
 #[test]
 fn the_memory_of_a_part_is_aligned_and_stays_so_when_it_is_used_again() {
-    let mut room = bulk::aligned();
+    let mut room = bulk::aligned(writer::PART_BYTES);
     for _ in 0..3 {
         room.extend_from_slice(&vec![1; bulk::ALIGNED_BYTES]);
         let part = room.freeze();
