@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
@@ -16,6 +16,9 @@ use crate::media::{MediaFacts, media_facts};
 use crate::root::{Dir, Root, nanos, split, stat_fd};
 
 const BUFFER_BYTES: usize = 256 << 10;
+/// Of a file of more bytes all but the first buffer is mapped: it is not copied. Of smaller
+/// ones the mapping costs more than the copy.
+const MAPPED_BYTES: usize = 512 << 10;
 /// What is kept of a file's beginning, for its kind and the facts of its header.
 pub const HEAD_BYTES: usize = 64 << 10;
 /// What is compared of a file's beginning, and of its end, before all of it is.
@@ -115,7 +118,7 @@ impl Hasher {
     pub fn hash(&mut self, root: &Root, relative: &[u8], ino: u64) -> Result<Content, HashError> {
         let (mut file, before) = self.open(root, relative, ino)?;
         let expected = usize::try_from(before.size).unwrap_or(usize::MAX);
-        let (hash, size) = self.hash_up_to(&mut file, expected)?;
+        let (hash, size) = self.hash_file(&mut file, expected)?;
         let after = mark(&stat_fd(&file.into())?);
         if before != after || after.size != size {
             return Err(HashError::Changed);
@@ -136,7 +139,7 @@ impl Hasher {
         if before != *listed {
             return Err(HashError::Changed);
         }
-        let (hash, size) = self.hash_up_to(&mut file, expected)?;
+        let (hash, size) = self.hash_file(&mut file, expected)?;
         let after = mark(&stat_fd(&file.into())?);
         if after != before || after.size != size {
             return Err(HashError::Changed);
@@ -224,10 +227,43 @@ impl Hasher {
         reader: &mut impl Read,
         expected: usize,
     ) -> io::Result<([u8; 32], i64)> {
+        let mut hash = blake3::Hasher::new();
+        let size = self.read_up_to(reader, &mut hash, expected)?;
+        Ok((hash.finalize().into(), i64::try_from(size).unwrap_or(i64::MAX)))
+    }
+
+    /// Hashes an open file from its beginning: a large one without a copy of its bytes.
+    pub(crate) fn hash_file(
+        &mut self,
+        file: &mut File,
+        expected: usize,
+    ) -> io::Result<([u8; 32], i64)> {
+        if expected > MAPPED_BYTES {
+            let mut hash = blake3::Hasher::new();
+            let read = self.read_up_to(file, &mut hash, BUFFER_BYTES - 1)?;
+            let rest = expected - read;
+            // Of boxes the bytes are looked at, too.
+            if read == BUFFER_BYTES
+                && self.boxes.is_none()
+                && mapped_files::hash_rest(&mut hash, file, read as u64, rest as u64)
+            {
+                return Ok((hash.finalize().into(), i64::try_from(expected).unwrap_or(i64::MAX)));
+            }
+            file.rewind()?;
+        }
+        self.hash_up_to(file, expected)
+    }
+
+    /// Adds what a reader gives to a hash, to its end; answers how much it was.
+    fn read_up_to(
+        &mut self,
+        reader: &mut impl Read,
+        hash: &mut blake3::Hasher,
+        expected: usize,
+    ) -> io::Result<usize> {
         self.head.clear();
         self.head_in_buffer = 0;
         self.boxes = None;
-        let mut hash = blake3::Hasher::new();
         let mut size = 0_usize;
         while size <= expected {
             if size > 0 && self.head.len() < HEAD_BYTES {
@@ -256,7 +292,7 @@ impl Hasher {
         if !self.head.is_empty() && self.head.len() < HEAD_BYTES {
             self.keep_head();
         }
-        Ok((hash.finalize().into(), i64::try_from(size).unwrap_or(i64::MAX)))
+        Ok(size)
     }
 
     /// The buffer is about to be overwritten.

@@ -19,14 +19,28 @@ fn a_hash_is_that_of_all_bytes() {
     fs::create_dir(dir.path().join("a")).unwrap();
     let root = Root::open(dir.path()).unwrap();
     let mut hasher = Hasher::default();
-    for size in [0, 1, 65_536, 262_144, 1_000_001] {
+    for size in [0, 1, 65_536, 262_144, 524_288, 524_289, 1_000_001, 5_000_003] {
         let path = dir.path().join("a/file");
-        let bytes = vec![7_u8; size];
+        let bytes: Vec<u8> = (0..size).map(|at| (at / 1_021 % 251) as u8).collect();
         fs::write(&path, &bytes).unwrap();
         let content = hasher.hash(&root, b"a/file", ino(&path)).unwrap();
         assert_eq!(content.hash, *blake3::hash(&bytes).as_bytes(), "{size}");
         assert_eq!(content.size, i64::try_from(size).unwrap());
-        assert_eq!(hasher.head().len(), size.min(65_536));
+        assert_eq!(hasher.head(), &bytes[..size.min(65_536)]);
+    }
+}
+
+#[test]
+fn a_large_file_that_is_shorter_than_it_was_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let bytes: Vec<u8> = (0..700_000).map(|at| (at / 1_021 % 251) as u8).collect();
+    fs::write(&path, &bytes).unwrap();
+    let mut hasher = Hasher::default();
+    for expected in [700_000, 3_000_000, 30_000_000] {
+        let (hash, size) = hasher.hash_file(&mut File::open(&path).unwrap(), expected).unwrap();
+        assert_eq!((hash, size), (blake3::hash(&bytes).into(), 700_000), "{expected}");
+        assert_eq!(hasher.head(), &bytes[..65_536]);
     }
 }
 

@@ -1,0 +1,104 @@
+//! Whole files, files that are cut, and signals that are another's.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+
+use super::guard::hash_window;
+use super::hash_rest;
+
+const BYTES: usize = (9 << 20) + 77;
+
+fn bytes() -> Vec<u8> {
+    (0..BYTES).map(|at| (at / 3 + at / 4_099) as u8).collect()
+}
+
+fn file() -> (tempfile::NamedTempFile, Vec<u8>) {
+    let (mut file, bytes) = (tempfile::NamedTempFile::new().unwrap(), bytes());
+    file.write_all(&bytes).unwrap();
+    (file, bytes)
+}
+
+#[test]
+fn windows_are_hashed_as_bytes_are() {
+    let (file, bytes) = file();
+    for offset in [0, 256 << 10] {
+        let mut hash = blake3::Hasher::new();
+        hash.update(&bytes[..offset]);
+        assert!(hash_rest(&mut hash, file.as_file(), offset as u64, (BYTES - offset) as u64));
+        assert_eq!(hash.finalize(), blake3::hash(&bytes));
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_is_told() {
+    let (file, _) = file();
+    // As if it was cut after its size was asked for, within a page and at its beginning.
+    for length in [5 << 20, 4_096 * 3 + 1, 0] {
+        OpenOptions::new().write(true).open(file.path()).unwrap().set_len(length).unwrap();
+        let mut hash = blake3::Hasher::new();
+        assert!(!hash_rest(&mut hash, file.as_file(), 0, BYTES as u64), "{length}");
+        assert!(!hash_window(&mut hash, file.as_file(), 4 << 20, 4 << 20) || length > 8 << 20);
+    }
+}
+
+#[test]
+fn many_files_are_cut_while_they_are_hashed() {
+    let (whole, bytes) = file();
+    let wanted = blake3::hash(&bytes);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..30 {
+                    let mut hash = blake3::Hasher::new();
+                    let mut cut = tempfile::tempfile().unwrap();
+                    cut.write_all(&bytes).unwrap();
+                    let shorter = cut.try_clone().unwrap();
+                    let cutter = std::thread::spawn(move || shorter.set_len(1 << 20));
+                    // Whether it was in time is luck; the other file's hash is not.
+                    let was_whole = hash_rest(&mut hash, &cut, 0, BYTES as u64);
+                    cutter.join().unwrap().unwrap();
+                    assert!(!was_whole || cut.metadata().unwrap().len() == 1 << 20);
+                    let mut hash = blake3::Hasher::new();
+                    assert!(hash_rest(&mut hash, whole.as_file(), 0, BYTES as u64));
+                    assert_eq!(hash.finalize(), wanted);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_mapped_is_said() {
+    let mut hash = blake3::Hasher::new();
+    assert!(!hash_rest(&mut hash, &File::open("/dev/tty0").or(File::open("/")).unwrap(), 0, 4_096));
+    let (file, _) = file();
+    assert!(!hash_rest(&mut hash, file.as_file(), 1, 4_096), "no page begins there");
+}
+
+/// Run by the test below in a process of its own, which does not come back.
+#[test]
+#[ignore = "ends its process"]
+fn a_page_that_another_misses() {
+    windows_are_hashed_as_bytes_are();
+    let (empty, length) = (tempfile::tempfile().unwrap(), 4_096);
+    // SAFETY: a new mapping that nothing else knows of.
+    let begin = unsafe {
+        let (how, fd) = (libc::MAP_SHARED, empty.as_raw_fd());
+        libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, how, fd, 0)
+    };
+    assert_ne!(begin, libc::MAP_FAILED);
+    // SAFETY: it is mapped; that it has no page ends the process, which is the test.
+    std::hint::black_box(unsafe { begin.cast::<u8>().read_volatile() });
+}
+
+#[test]
+fn other_signals_end_the_process_as_ever() {
+    let program = std::env::current_exe().unwrap();
+    let name = "tests::a_page_that_another_misses";
+    let mut run = Command::new(program);
+    let done = run.args(["--exact", name, "--ignored", "--nocapture"]).output().unwrap();
+    assert_eq!(done.status.signal(), Some(libc::SIGBUS), "{done:?}");
+}
