@@ -1,30 +1,57 @@
 //! Item ids by point number.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray};
+use arrow::array::{ArrayRef, StringBuilder};
 use filter::LeafTest;
 use roaring::RoaringBitmap;
+use uuid::Uuid;
 
 use crate::PayloadError;
 use crate::bytes::{Reader, Writer};
 
 /// Ids tested at once.
 const CHUNK: u32 = 8_192;
+/// Ids whose ends are told from one place.
+const BLOCK: usize = 1_024;
+/// Begins the sixteen bytes of a UUID; no text begins so.
+const UUID: u8 = 0xff;
 
-/// The ids of points, in the order of their numbers; append-only.
+/// The ids of points, in the order of their numbers; append-only. Any text is an id; one that is
+/// a UUID as it is usually written takes less than half of its text's memory.
 #[derive(Debug, Default)]
 pub struct ItemIds {
     base: u32,
-    ends: Vec<u64>,
-    text: Vec<u8>,
+    /// Where the ids of each block begin.
+    begins: Vec<usize>,
+    /// Where each id ends, from its block's begin.
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+/// An id as it is kept.
+enum Kept<'a> {
+    Uuid(Uuid),
+    Text(&'a str),
+}
+
+impl<'a> Kept<'a> {
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        match bytes.split_first() {
+            Some((&UUID, uuid)) => Uuid::from_slice(uuid).ok().map(Self::Uuid),
+            _ => std::str::from_utf8(bytes).ok().map(Self::Text),
+        }
+    }
 }
 
 impl ItemIds {
-    /// About what it takes in memory.
+    /// What it takes in memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.ends.len() * 8 + self.text.len()
+        self.begins.capacity() * size_of::<usize>()
+            + self.ends.capacity() * size_of::<u32>()
+            + self.bytes.capacity()
     }
 
     /// Appends a point's id. A number below one that is there is left alone.
@@ -36,22 +63,51 @@ impl ItemIds {
         if at < self.ends.len() {
             return;
         }
-        self.ends.resize(at, self.text.len() as u64);
-        self.text.extend_from_slice(id.as_bytes());
-        self.ends.push(self.text.len() as u64);
+        grow(&mut self.ends, at + 1);
+        while self.ends.len() < at {
+            self.push(&[], &[]);
+        }
+        match canonical(id) {
+            Some(uuid) => self.push(&[UUID], uuid.as_bytes()),
+            None => self.push(&[], id.as_bytes()),
+        }
+    }
+
+    fn push(&mut self, mark: &[u8], id: &[u8]) {
+        if self.ends.len().is_multiple_of(BLOCK) {
+            self.begins.push(self.bytes.len());
+        }
+        let end = self.bytes.len() + mark.len() + id.len();
+        grow(&mut self.bytes, end);
+        self.bytes.extend_from_slice(mark);
+        self.bytes.extend_from_slice(id);
+        let begin = self.begins.last().copied().unwrap_or_default();
+        self.ends.push(u32::try_from(end - begin).unwrap_or(u32::MAX));
+    }
+
+    /// The bytes of the id at a place; empty where a number has none.
+    fn kept(&self, at: usize) -> Option<&[u8]> {
+        let block = *self.begins.get(at / BLOCK)?;
+        let end = block + *self.ends.get(at)? as usize;
+        let begin = match at % BLOCK {
+            0 => block,
+            _ => block + self.ends[at - 1] as usize,
+        };
+        self.bytes.get(begin..end)
+    }
+
+    fn id(&self, number: u32) -> Option<Kept<'_>> {
+        let at = number.checked_sub(self.base)? as usize;
+        self.kept(at).filter(|bytes| !bytes.is_empty()).and_then(Kept::of)
     }
 
     /// The id of a point; nothing for a number that has none.
     #[must_use]
-    pub fn get(&self, number: u32) -> Option<&str> {
-        let at = number.checked_sub(self.base)? as usize;
-        let end = usize::try_from(*self.ends.get(at)?).ok()?;
-        let begin = match at {
-            0 => 0,
-            at => usize::try_from(self.ends[at - 1]).ok()?,
-        };
-        let id = std::str::from_utf8(self.text.get(begin..end)?).ok()?;
-        (!id.is_empty()).then_some(id)
+    pub fn get(&self, number: u32) -> Option<Cow<'_, str>> {
+        self.id(number).map(|id| match id {
+            Kept::Uuid(uuid) => Cow::Owned(uuid.hyphenated().to_string()),
+            Kept::Text(text) => Cow::Borrowed(text),
+        })
     }
 
     pub(crate) fn passing(
@@ -61,14 +117,21 @@ impl ItemIds {
     ) -> Result<RoaringBitmap, PayloadError> {
         let mut found = RoaringBitmap::new();
         let mut numbers = among.iter();
+        let mut written = Uuid::encode_buffer();
         loop {
             let some: Vec<u32> = numbers.by_ref().take(CHUNK as usize).collect();
             if some.is_empty() {
                 return Ok(found);
             }
-            let ids: ArrayRef = Arc::new(StringArray::from_iter_values(
-                some.iter().map(|number| self.get(*number).unwrap_or_default()),
-            ));
+            let mut ids = StringBuilder::new();
+            for &number in &some {
+                ids.append_value(match self.id(number) {
+                    Some(Kept::Uuid(uuid)) => uuid.hyphenated().encode_lower(&mut written),
+                    Some(Kept::Text(text)) => text,
+                    None => "",
+                });
+            }
+            let ids: ArrayRef = Arc::new(ids.finish());
             let passing = test.passing(&ids)?;
             found.extend(
                 some.iter().enumerate().filter(|(at, _)| passing.value(*at)).map(|(_, n)| *n),
@@ -78,35 +141,48 @@ impl ItemIds {
 
     pub(crate) fn write(&self, out: &mut Writer) {
         out.numbers(&[self.base]);
-        let mut begin = 0;
-        let lengths: Vec<u32> = self
-            .ends
-            .iter()
-            .map(|end| {
-                let length = u32::try_from(*end - begin).unwrap_or(u32::MAX);
-                begin = *end;
-                length
-            })
-            .collect();
-        out.numbers(&lengths);
-        out.raw(&self.text);
+        let length = |at: usize| self.kept(at).map_or(0, <[u8]>::len) as u32;
+        out.numbers(&(0..self.ends.len()).map(length).collect::<Vec<_>>());
+        out.raw(&self.bytes);
     }
 
+    /// Also what was written before UUIDs were told apart: texts alone.
     pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, PayloadError> {
+        const DAMAGED: PayloadError = PayloadError::Damaged("the ids of items");
         let base = from.numbers()?.first().copied().unwrap_or(0);
-        let mut end = 0_u64;
-        let ends: Vec<u64> = from
-            .numbers()?
-            .into_iter()
-            .map(|length| {
-                end += u64::from(length);
-                end
-            })
-            .collect();
-        let text = from.raw()?.to_vec();
-        if end != text.len() as u64 || std::str::from_utf8(&text).is_err() {
-            return Err(PayloadError::Damaged("the ids of items"));
+        let lengths = from.numbers()?;
+        let mut left = from.raw()?;
+        let mut ids = Self { base, ..Self::default() };
+        ids.ends.reserve_exact(lengths.len());
+        for length in lengths {
+            let (kept, rest) = left.split_at_checked(length as usize).ok_or(DAMAGED)?;
+            left = rest;
+            match Kept::of(kept).ok_or(DAMAGED)? {
+                Kept::Text(text) => match canonical(text) {
+                    Some(uuid) => ids.push(&[UUID], uuid.as_bytes()),
+                    None => ids.push(&[], kept),
+                },
+                Kept::Uuid(_) => ids.push(&[], kept),
+            }
         }
-        Ok(Self { base, ends, text })
+        if !left.is_empty() {
+            return Err(DAMAGED);
+        }
+        ids.bytes.shrink_to_fit();
+        Ok(ids)
+    }
+}
+
+/// The UUID that is written so.
+fn canonical(text: &str) -> Option<Uuid> {
+    let uuid = Uuid::try_parse(text).ok()?;
+    let written = uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text;
+    written.then_some(uuid)
+}
+
+/// Makes room for so many, with an eighth to spare: doubled, half of it might lie idle.
+fn grow<T>(items: &mut Vec<T>, length: usize) {
+    if length > items.capacity() {
+        items.reserve_exact(length + length / 8 - items.len());
     }
 }

@@ -7,6 +7,7 @@ mod ids;
 mod text;
 mod value;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
@@ -26,7 +27,9 @@ use text::TextIndex;
 pub const ITEM_ID: &str = "item_id";
 /// The most columns of a space.
 pub const COLUMNS_MAX: usize = 1_000;
-const MAGIC: &[u8; 8] = b"QPAYL001";
+const MAGIC: &[u8; 8] = b"QPAYL002";
+/// Of bytes whose ids are all texts.
+const MAGIC_TEXTS: &[u8; 8] = b"QPAYL001";
 
 /// Why a payload is not taken, or bytes are not read.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +146,7 @@ impl PayloadIndex {
 
     /// The id of a point's item.
     #[must_use]
-    pub fn item_id(&self, number: u32) -> Option<&str> {
+    pub fn item_id(&self, number: u32) -> Option<Cow<'_, str>> {
         self.ids.get(number)
     }
 
@@ -333,12 +336,13 @@ impl PayloadIndex {
         bytes
     }
 
-    /// What [`Self::to_bytes`] made.
+    /// What [`Self::to_bytes`] made, of this version or the one before.
     ///
     /// # Errors
     /// Bytes that were cut or changed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PayloadError> {
-        let body = bytes.strip_prefix(MAGIC).ok_or(PayloadError::Damaged("its first bytes"))?;
+        let body = bytes.strip_prefix(MAGIC).or_else(|| bytes.strip_prefix(MAGIC_TEXTS));
+        let body = body.ok_or(PayloadError::Damaged("its first bytes"))?;
         let (sum, body) =
             body.split_first_chunk::<4>().ok_or(PayloadError::Damaged("its length"))?;
         if u32::from_le_bytes(*sum) != crc32fast::hash(body) {

@@ -175,7 +175,7 @@ fn a_column_keeps_its_type_and_a_deleted_point_is_gone() {
     assert_eq!(index.passing(&filter).unwrap().iter().collect::<Vec<_>>(), [3]);
     let facets = index.facets("c", index.live(), 10).unwrap();
     assert_eq!(facets.counts, [(Value::Text("x".into()), 1)]);
-    assert_eq!(index.item_id(3), Some("three"));
+    assert_eq!(index.item_id(3).as_deref(), Some("three"));
     assert_eq!(index.item_id(4), None);
 }
 
@@ -198,4 +198,84 @@ fn many_values_are_scanned_and_few_have_bitmaps() {
     assert_eq!(back.to_bytes(), index.to_bytes());
     assert_eq!(back.value("wide", 4_999), Some(Value::Int(4_999)));
     assert_eq!(index.facets("wide", index.live(), 3).unwrap().distinct, 5_000);
+}
+
+/// Ids of every form: as UUIDs are usually written, as they may be too, and other texts.
+const IDS: [&str; 8] = [
+    "01932d3e-7b2a-7c1f-9f00-0123456789ab",
+    "01932D3E-7B2A-7C1F-9F00-0123456789AB",
+    "01932d3e7b2a7c1f9f000123456789ab",
+    "{01932d3e-7b2a-7c1f-9f00-0123456789ab}",
+    "00000000-0000-0000-0000-000000000000",
+    "59999",
+    "Über ein Bild",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+];
+
+fn of_ids() -> PayloadIndex {
+    let mut index = PayloadIndex::default();
+    for (at, id) in (0..).zip(IDS) {
+        index.insert(7 + at * 3, id, &Payload::default());
+    }
+    index
+}
+
+#[test]
+fn ids_are_answered_as_they_came() {
+    let index = of_ids();
+    let back = PayloadIndex::from_bytes(&index.to_bytes()).unwrap();
+    for index in [&index, &back] {
+        for (at, id) in (0..).zip(IDS) {
+            assert_eq!(index.item_id(7 + at * 3).as_deref(), Some(id));
+            assert_eq!(index.item_id(8 + at * 3), None, "between");
+            let filter = format!("item_id = {id:?}");
+            let filter = Filter::parse(&filter, &index.schema()).unwrap();
+            let passing = index.passing(&filter).unwrap();
+            assert_eq!(passing.iter().collect::<Vec<_>>(), [7 + at * 3], "{id}");
+        }
+    }
+    assert_eq!(back.to_bytes(), index.to_bytes());
+    assert_eq!(index.item_id(6), None);
+}
+
+#[test]
+fn ids_of_uuids_take_their_bytes() {
+    let mut index = PayloadIndex::default();
+    let (rows, id) = (20_000_u32, |number: u32| uuid::Uuid::from_u128(u128::from(number) << 64));
+    for number in 0..rows {
+        index.insert(number, &id(number + 1).to_string(), &Payload::default());
+    }
+    let back = PayloadIndex::from_bytes(&index.to_bytes()).unwrap();
+    for (index, most) in [(&index, 24.5), (&back, 22.0)] {
+        let each = index.memory_bytes() as f64 / f64::from(rows);
+        assert!(each <= most, "{each} bytes an id");
+        assert_eq!(index.item_id(rows - 1).unwrap(), id(rows).to_string());
+        assert_eq!(index.item_id(rows), None);
+    }
+}
+
+/// As they were before UUIDs were told apart.
+#[test]
+fn bytes_of_the_version_before_are_read() {
+    let index = of_ids();
+    let mut out = Writer::default();
+    out.count(0);
+    out.numbers(&[7]);
+    let spaced = IDS.iter().enumerate().flat_map(|(at, id)| {
+        let between = if at == 0 { 0 } else { 2 };
+        std::iter::repeat_n(0, between).chain([u32::try_from(id.len()).unwrap()])
+    });
+    out.numbers(&spaced.collect::<Vec<_>>());
+    out.text(&IDS.concat());
+    out.raw(&column::bitmap_bytes(index.live()));
+    let body = out.finish();
+    let sum = crc32fast::hash(&body).to_le_bytes();
+    let old = [b"QPAYL001".as_slice(), &sum, &body].concat();
+    let read = PayloadIndex::from_bytes(&old).unwrap();
+    assert_eq!(read.to_bytes(), index.to_bytes());
+    for at in 0..old.len() {
+        assert!(PayloadIndex::from_bytes(&old[..at]).is_err(), "cut to {at}");
+    }
+    let later = [b"QPAYL003".as_slice(), &sum, &body].concat();
+    assert!(matches!(PayloadIndex::from_bytes(&later), Err(PayloadError::Damaged(_))));
 }

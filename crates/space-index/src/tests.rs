@@ -96,7 +96,7 @@ fn rows_become_one_segment() {
     assert_eq!((index.cursor(), index.len(), index.summary().segments), (300, 300, 1));
     let opened = SpaceIndex::open(settings(), dir.path()).unwrap().unwrap();
     assert_eq!(nearest(&opened, 150.2, 3), nearest(&index, 150.2, 3));
-    assert_eq!(opened.payload().item_id(150), Some("i150"));
+    assert_eq!(opened.payload().item_id(150).as_deref(), Some("i150"));
 }
 
 #[test]

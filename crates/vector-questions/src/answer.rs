@@ -110,7 +110,7 @@ fn answer_once(
         };
         found.push(Found {
             number: hit.number,
-            item_id: item_id.to_owned(),
+            item_id: item_id.into_owned(),
             distance: hit.distance,
             score: hit.score,
             payload: Vec::new(),
@@ -309,7 +309,7 @@ fn ranked(
     let payload = index.payload();
     let is_excluded = |number: u32| {
         !excluded.is_empty()
-            && payload.item_id(number).is_some_and(|id| excluded.iter().any(|other| other == id))
+            && payload.item_id(number).is_some_and(|id| excluded.iter().any(|other| *other == id))
     };
     let score = |distance: f32| settings.metric().score(distance, settings.dimension());
     let least = threshold.map(|threshold| threshold as f32);
