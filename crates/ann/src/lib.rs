@@ -18,7 +18,7 @@ pub use control::{Control, Phase, Progress};
 pub use error::{Error, Result};
 pub use head::Head;
 pub use index::{Index, Memory};
-pub use query::{Answer, EF_MAX, Hit, Part, Query, Strategy};
+pub use query::{Answer, EF_MAX, Hit, Part, Query, Room, Strategy};
 pub use segment::{BuildOptions, Segment, SegmentBuilder};
 pub use settings::{BITS_MAX, DIMENSION_MAX, Element, Graph, K_MAX, Metric, Settings};
 pub use upkeep::{Installed, Task, Upkeep, Work};

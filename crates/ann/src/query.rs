@@ -7,6 +7,14 @@ use crate::error::{Error, Result};
 use crate::settings::K_MAX;
 use crate::vector::Vector;
 
+/// The memory that is left for what a search would make: sketches.
+pub trait Room: std::fmt::Debug + Send + Sync {
+    /// Counts so many bytes as taken, if they are left.
+    fn take(&self, bytes: u64) -> bool;
+    /// They are counted by [`crate::Segment::resident_bytes`] from now on, or not needed.
+    fn give_back(&self, bytes: u64);
+}
+
 /// One search.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
@@ -25,13 +33,24 @@ pub struct Query<'a> {
     pub distance_max: Option<f32>,
     /// Stops the search early when cancelled.
     pub control: Option<&'a Control>,
+    /// Asked before memory is taken that stays; none: there is enough.
+    pub room: Option<&'a dyn Room>,
 }
 
 impl<'a> Query<'a> {
     /// The `k` nearest of all.
     #[must_use]
     pub const fn new(vector: Vector<'a>, k: usize) -> Self {
-        Self { vector, k, ef: None, allowed: None, exact: false, distance_max: None, control: None }
+        Self {
+            vector,
+            k,
+            ef: None,
+            allowed: None,
+            exact: false,
+            distance_max: None,
+            control: None,
+            room: None,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ann::{Error, Index, Query, Segment};
+use ann::{BuildOptions, Control, Error, Index, Query, Segment, Strategy, Task};
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
 use worlds::{World, every_space};
@@ -95,6 +95,77 @@ fn another_version_or_space_is_told() {
     let settings = *segment.settings();
     let twice = Index::open(settings, vec![segment.clone(), segment], &RoaringBitmap::new());
     assert!(matches!(twice, Err(Error::Damaged { .. })));
+}
+
+fn number(bytes: &[u8]) -> usize {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+}
+
+/// A file as version 1 has it: every link takes 32 bits.
+fn of_version_1(new: &[u8]) -> Vec<u8> {
+    const LINKS: usize = 9;
+    let mut old = new[..HEADER_BYTES].to_vec();
+    old[8] = 1;
+    let mut sums = Vec::new();
+    for at in (64..).step_by(24).take(number(&new[60..64])) {
+        let (begin, length) = (number(&new[at + 8..at + 16]), number(&new[at + 16..at + 24]));
+        let mut section = new[begin..begin + length].to_vec();
+        if number(&new[at..at + 4]) == LINKS {
+            let links = section.chunks_exact(3);
+            let wide = links.flat_map(|link| {
+                let end = link.iter().all(|byte| *byte == 0xff);
+                [link[0], link[1], link[2], if end { 0xff } else { 0 }]
+            });
+            section = wide.collect();
+        }
+        old.resize(old.len().next_multiple_of(64), 0);
+        let places = [old.len(), section.len()].map(|place| (place as u64).to_le_bytes());
+        old[at + 4..at + 8].copy_from_slice(&(sums.len() as u32 / 4).to_le_bytes());
+        old[at + 8..at + 24].copy_from_slice(places.as_flattened());
+        old.extend_from_slice(&section);
+        for block in section.chunks(64 * 1_024) {
+            sums.extend_from_slice(&crc32fast::hash(block).to_le_bytes());
+        }
+    }
+    old.resize(old.len().next_multiple_of(64), 0);
+    let places = [old.len(), sums.len()].map(|place| (place as u64).to_le_bytes());
+    old[40..56].copy_from_slice(places.as_flattened());
+    old[56..60].copy_from_slice(&crc32fast::hash(&sums).to_le_bytes());
+    old.extend_from_slice(&sums);
+    signed(&mut old);
+    old
+}
+
+#[test]
+fn a_file_of_the_version_before_is_read() {
+    for space in [0, 1, 13] {
+        let file = File::new(space, 6_000);
+        let old = file.with(|bytes| *bytes = of_version_1(bytes));
+        let whole = Arc::new(Segment::open(&file.folder.path().join("world.segment")).unwrap());
+        let segment = Arc::new(Segment::open(&old).expect("opened"));
+        let links = 6_000 * u64::from(segment.settings().graph().links) * 2;
+        assert_eq!(segment.resident_bytes(), whole.resident_bytes() + links, "a byte each");
+        let of = |segment: &Arc<Segment>| {
+            let segments = vec![segment.clone()];
+            Index::open(*segment.settings(), segments, &RoaringBitmap::new()).expect("opened")
+        };
+        let (before, after) = (of(&segment), of(&whole));
+        let allowed: RoaringBitmap = (0..6_000).filter(|number| number % 4 > 0).collect();
+        for made in file.world.queries() {
+            for allowed in [None, Some(&allowed)] {
+                let query = Query { allowed, ..Query::new(made.as_vector(), 10) };
+                let before = before.search(&query).expect("an answer");
+                assert_eq!(before, after.search(&query).expect("an answer"));
+                assert!(matches!(before.strategy, Strategy::Graph | Strategy::FilteredGraph));
+            }
+        }
+        // What the old file is merged into is a new one.
+        let work = before.begin(&Task { segments: vec![old], ..Task::seal() }).expect("begun");
+        let path = file.folder.path().join("merged.segment");
+        let built = work.build(&path, BuildOptions::default(), &Control::new()).expect("built");
+        assert_eq!(built.expect("rows").resident_bytes(), whole.resident_bytes());
+        assert!(file.is_refused(&file.with(|bytes| bytes[8] = 1)), "new links are no old ones");
+    }
 }
 
 /// Sections are read into memory: a short file must not ask for much.

@@ -5,7 +5,7 @@
 mod worlds;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ann::{
     Answer, BuildOptions, Control, Element, Error, Index, Metric, Query, SegmentBuilder, Settings,
@@ -119,6 +119,58 @@ fn wide_vectors_are_scanned_by_sketches() {
             }
         }
         assert!(segment.resident_bytes() >= before + (ROWS * 4 * 8) as u64, "they are counted");
+    }
+}
+
+/// Bytes that are left, and that are taken.
+#[derive(Debug)]
+struct Room {
+    left: u64,
+    taken: AtomicU64,
+}
+
+impl ann::Room for Room {
+    fn take(&self, bytes: u64) -> bool {
+        let fits = |taken: u64| (taken + bytes <= self.left).then_some(taken + bytes);
+        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        assert!(self.taken.fetch_sub(bytes, Ordering::SeqCst) >= bytes);
+    }
+}
+
+#[test]
+fn sketches_are_counted_before_they_are_made() {
+    let settings = Settings::new(Metric::Cosine, Element::F32, 200).expect("a space");
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::new(settings, ROWS);
+    let segment = Arc::new(world.segment(folder.path(), 2));
+    let index = Index::open(settings, vec![segment.clone()], &RoaringBitmap::new());
+    let index = index.expect("opened");
+    let allowed: RoaringBitmap = (0..ROWS as u32).step_by(4).collect();
+    let (before, sketches) = (segment.resident_bytes(), (ROWS * 4 * 8) as u64);
+    // For one and not for all at once; what is made stays, whatever room there is.
+    for (left, strategy) in [
+        (sketches - 1, Some(Strategy::CodeScan)),
+        (sketches, None),
+        (0, Some(Strategy::SketchScan)),
+    ] {
+        let room = Room { left, taken: AtomicU64::new(0) };
+        std::thread::scope(|scope| {
+            for made in &world.queries()[..4] {
+                let query = Query { room: Some(&room), ..ask(made, 10, Some(&allowed)) };
+                let index = &index;
+                scope.spawn(move || {
+                    let (recall, answer) = recall(index, &query);
+                    assert!(strategy.is_none_or(|wanted| wanted == answer.strategy), "{answer:?}");
+                    assert!(recall > 0.8, "{recall}");
+                });
+            }
+        });
+        assert_eq!(room.taken.into_inner(), 0, "nobody keeps it");
+        let more = if strategy == Some(Strategy::CodeScan) { 0 } else { sketches };
+        assert_eq!(segment.resident_bytes(), before + more);
     }
 }
 

@@ -71,11 +71,9 @@ impl Layer<'_, '_> {
 
 impl Links for Layer<'_, '_> {
     #[inline]
-    fn of<'b>(&'b self, node: u32, room: &'b mut Vec<u32>) -> &'b [u32] {
+    fn of(&self, node: u32) -> impl Iterator<Item = u32> {
         let (count, links) = counted(self.list(node));
-        room.clear();
-        room.extend(links[..count].iter().map(|link| link.load(Ordering::Relaxed)));
-        room
+        links[..count].iter().map(|link| link.load(Ordering::Relaxed))
     }
 
     #[inline]

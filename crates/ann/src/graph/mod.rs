@@ -9,7 +9,7 @@ mod walk;
 pub(crate) use build::{Linked, link, peak_bytes_per_row};
 pub(crate) use order::by_locality;
 pub(crate) use pool::{Scratch, key};
-pub(crate) use walk::{Flat, Upper, descend, walk, walk_filtered};
+pub(crate) use walk::{Base, Flat, Links, Narrow, Upper, descend, walk, walk_filtered};
 
 /// Ends a list of links that is not full.
 pub(crate) const END: u32 = u32::MAX;

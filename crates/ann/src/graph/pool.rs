@@ -134,7 +134,6 @@ pub(crate) struct Scratch {
     pub(crate) found: Pool,
     pub(crate) visited: Visited,
     pub(crate) nodes: Vec<u32>,
-    pub(crate) links: Vec<u32>,
     pub(crate) allowed: Vec<bool>,
     pub(crate) measured: Measured,
     /// Rows of a scan, and the bits of their sketches that differ.

@@ -8,8 +8,8 @@ use crate::graph::pool::{Scratch, key};
 
 /// Links of one level, by node.
 pub(crate) trait Links {
-    /// The links of a node; `room` is memory to put them into where they can't be lent.
-    fn of<'b>(&'b self, node: u32, room: &'b mut Vec<u32>) -> &'b [u32];
+    /// The links of a node.
+    fn of(&self, node: u32) -> impl Iterator<Item = u32>;
     /// Begins to load them.
     fn prefetch(&self, node: u32);
 }
@@ -21,18 +21,79 @@ pub(crate) struct Flat<'a> {
     pub(crate) width: usize,
 }
 
-impl Links for Flat<'_> {
+impl Flat<'_> {
+    /// Whether all are below.
+    pub(crate) fn are_below(&self, count: u32) -> bool {
+        self.links.iter().all(|link| *link == END || *link < count)
+    }
+
     #[inline]
-    fn of<'b>(&'b self, node: u32, _: &'b mut Vec<u32>) -> &'b [u32] {
+    fn list(&self, node: u32) -> &[u32] {
         let begin = node as usize * self.width;
         &self.links[begin..begin + self.width]
+    }
+}
+
+impl Links for Flat<'_> {
+    #[inline]
+    fn of(&self, node: u32) -> impl Iterator<Item = u32> {
+        self.list(node).iter().copied().take_while(|link| *link != END)
     }
 
     #[inline]
     fn prefetch(&self, node: u32) {
-        let begin = node as usize * self.width;
-        prefetch(&self.links[begin..begin + self.width]);
+        prefetch(self.list(node));
     }
+}
+
+/// The same in 24 bits each, little-endian: a quarter less memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Narrow<'a> {
+    pub(crate) links: &'a [u8],
+    /// Links of a row.
+    pub(crate) width: usize,
+}
+
+impl Narrow<'_> {
+    /// [`END`] in so many bits.
+    const END: u32 = END >> 8;
+
+    /// Whether all are below.
+    pub(crate) fn are_below(&self, count: u32) -> bool {
+        Self::each(self.links).all(|link| link == Self::END || link < count)
+    }
+
+    #[inline]
+    fn list(&self, node: u32) -> &[u8] {
+        let begin = node as usize * self.width * 3;
+        &self.links[begin..begin + self.width * 3]
+    }
+
+    #[inline]
+    fn each(links: &[u8]) -> impl Iterator<Item = u32> {
+        links.as_chunks::<3>().0.iter().map(|&[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
+    }
+}
+
+impl Links for Narrow<'_> {
+    #[inline]
+    fn of(&self, node: u32) -> impl Iterator<Item = u32> {
+        Self::each(self.list(node)).take_while(|link| *link != Self::END)
+    }
+
+    #[inline]
+    fn prefetch(&self, node: u32) {
+        prefetch(self.list(node));
+    }
+}
+
+/// Links of the lowest level.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Base<'a> {
+    /// Of a file of many rows, or an old one.
+    Wide(Flat<'a>),
+    /// Of any other.
+    Narrow(Narrow<'a>),
 }
 
 /// An upper level: some of the nodes, numbered anew.
@@ -61,14 +122,13 @@ pub(crate) fn descend(
         let mut nearest = scratch.measured.distances[0];
         // Each step is nearer than the last, so there are no more than nodes.
         for _ in 0..level.nodes.len() {
-            let links = level.links.of(at, &mut scratch.links);
-            let links = links.iter().take_while(|link| **link != END);
+            let links = level.links.of(at);
             scratch.nodes.clear();
-            scratch.nodes.extend(links.filter_map(|link| level.nodes.get(*link as usize)));
+            scratch.nodes.extend(links.filter_map(|link| level.nodes.get(link as usize)));
             table.measure(probe, &scratch.nodes, &mut scratch.measured);
-            let links = level.links.of(at, &mut scratch.links);
             let mut best = None;
-            for (&distance, &link) in scratch.measured.distances.iter().zip(links) {
+            let distances = scratch.measured.distances.iter();
+            for (&distance, link) in distances.zip(level.links.of(at)) {
                 if distance < nearest {
                     (nearest, best) = (distance, Some(link));
                 }
@@ -93,7 +153,7 @@ pub(crate) fn walk<L: Links>(
     ef: usize,
     scratch: &mut Scratch,
 ) {
-    let Scratch { pool, visited, nodes, links: room, measured, .. } = scratch;
+    let Scratch { pool, visited, nodes, measured, .. } = scratch;
     pool.clear(ef);
     nodes.clear();
     nodes.extend(entries.iter().filter(|node| visited.meet(**node)));
@@ -103,14 +163,7 @@ pub(crate) fn walk<L: Links>(
     }
     while let Some((_, node)) = pool.next() {
         nodes.clear();
-        for &link in links.of(node, room) {
-            if link == END {
-                break;
-            }
-            if visited.meet(link) {
-                nodes.push(link);
-            }
-        }
+        nodes.extend(links.of(node).filter(|link| visited.meet(*link)));
         if let Some(next) = pool.peek() {
             links.prefetch(next);
         }
@@ -133,7 +186,7 @@ pub(crate) fn walk_filtered<L: Links>(
     is_allowed: impl Fn(u32) -> bool,
     scratch: &mut Scratch,
 ) -> bool {
-    let Scratch { pool, found, visited, nodes, allowed, links: room, measured, .. } = scratch;
+    let Scratch { pool, found, visited, nodes, allowed, measured, .. } = scratch;
     pool.clear(usize::MAX);
     found.clear(ef);
     nodes.clear();
@@ -162,14 +215,7 @@ pub(crate) fn walk_filtered<L: Links>(
             return false;
         }
         nodes.clear();
-        for &link in links.of(node, room) {
-            if link == END {
-                break;
-            }
-            if visited.meet(link) {
-                nodes.push(link);
-            }
-        }
+        nodes.extend(links.of(node).filter(|link| visited.meet(*link)));
         if let Some(next) = pool.peek() {
             links.prefetch(next);
         }

@@ -196,15 +196,18 @@ impl SegmentBuilder {
 
     fn write_graph(&mut self, linked: &Linked, slots: &[u32], header: &mut Header) -> Result<()> {
         let slot_of = inverse(slots);
-        let width = base_links(self.settings.graph().links);
+        let (width, bytes) = (base_links(self.settings.graph().links), header.link_bytes());
         self.file.begin(Kind::Links)?;
-        let mut list = vec![END; width];
+        let mut list = Vec::with_capacity(width * bytes);
         for &row in slots {
             let begin = row as usize * width;
-            for (place, &link) in list.iter_mut().zip(&linked.base[begin..begin + width]) {
-                *place = slot_of.get(link as usize).copied().unwrap_or(END);
+            list.clear();
+            for &link in &linked.base[begin..begin + width] {
+                // Of END, too, the lower bytes.
+                let slot = slot_of.get(link as usize).copied().unwrap_or(END);
+                list.extend_from_slice(&slot.to_le_bytes()[..bytes]);
             }
-            self.file.write(bytemuck::cast_slice(&list))?;
+            self.file.write(&list)?;
         }
         let counts: Vec<u32> = linked.upper.iter().map(|(nodes, _)| nodes.len() as u32).collect();
         self.file.begin(Kind::UpperCounts)?;

@@ -1,5 +1,6 @@
 //! The file: a header of one page, sections that begin at multiples of 64 bytes, and a checksum
-//! of each 64 KiB of each section. Little-endian throughout.
+//! of each 64 KiB of each section. Little-endian throughout. A file of version 1 is the same but for
+//! its links, which take 32 bits each; it is read as it is.
 //!
 //! ```text
 //! 0     "QUARRANN"  version u32  crc32 of the page after this field u32
@@ -26,7 +27,11 @@ pub(crate) const ROWS_MAX: u32 = (1 << 31) - 2;
 pub(crate) const LEVELS_MAX: u16 = 16;
 
 const MAGIC: &[u8; 8] = b"QUARRANN";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Every link of 32 bits.
+const VERSION_WIDE: u32 = 1;
+/// The most rows whose slots, and what ends a list of them, are told apart by 24 bits.
+const NARROW_ROWS_MAX: u32 = (1 << 24) - 1;
 const CHECKED_FROM: usize = 16;
 const TABLE_AT: usize = 64;
 const ENTRY_BYTES: usize = 24;
@@ -51,7 +56,8 @@ pub(crate) enum Kind {
     RowOfSlot = 7,
     /// u32 for each row: its slot.
     SlotOfRow = 8,
-    /// For each slot 2 · links u32: slots. This and what follows only where a graph is.
+    /// For each slot 2 · links slots, of 24 bits unless rows are too many. This and what follows
+    /// only where a graph is.
     Links = 9,
     /// u32 for each upper level, the lowest first: its nodes.
     UpperCounts = 10,
@@ -105,6 +111,7 @@ impl Section {
 /// The first page.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Header {
+    pub(crate) version: u32,
     pub(crate) settings: Settings,
     pub(crate) rows: u32,
     pub(crate) levels: u16,
@@ -119,6 +126,7 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) const fn new(settings: Settings, rows: u32, scale: f32) -> Self {
         Self {
+            version: VERSION,
             settings,
             rows,
             levels: 0,
@@ -135,7 +143,7 @@ impl Header {
         let settings = &self.settings;
         let mut page = Vec::with_capacity(HEADER_BYTES);
         page.extend_from_slice(MAGIC);
-        page.extend_from_slice(&VERSION.to_le_bytes());
+        page.extend_from_slice(&self.version.to_le_bytes());
         page.extend_from_slice(&[0; 4]);
         page.push(settings.metric().code());
         page.push(settings.element().code());
@@ -170,8 +178,8 @@ impl Header {
             return Err(damaged("not a segment of vectors"));
         }
         let version = u32_at(page, 8);
-        if version != VERSION {
-            let what = format!("format {version}; this program reads {VERSION}: rebuild it");
+        if !(VERSION_WIDE..=VERSION).contains(&version) {
+            let what = format!("format {version}; this program reads up to {VERSION}: rebuild it");
             return Err(Error::damaged(path, what));
         }
         if u32_at(page, 12) != crc32fast::hash(&page[CHECKED_FROM..]) {
@@ -207,6 +215,7 @@ impl Header {
             });
         }
         Ok(Self {
+            version: u32_at(page, 8),
             settings,
             rows: u32_at(page, 28),
             levels: u16_at(page, 22),
@@ -254,6 +263,11 @@ impl Header {
             return Err("its sections overlap".to_owned());
         }
         Ok(())
+    }
+
+    /// Bytes of a link of the lowest level.
+    pub(crate) const fn link_bytes(&self) -> usize {
+        if self.version == VERSION_WIDE || self.rows > NARROW_ROWS_MAX { 4 } else { 3 }
     }
 
     pub(crate) fn has(&self, kind: Kind) -> bool {

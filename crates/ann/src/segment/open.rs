@@ -10,7 +10,8 @@ use roaring::RoaringBitmap;
 
 use crate::codes::{Coder, Measure, Table, code_bytes};
 use crate::error::{Error, Result};
-use crate::graph::{END, Flat, Scratch, Upper, base_links};
+use crate::graph::{Base, Flat, Narrow, Scratch, Upper, base_links};
+use crate::query::Room;
 use crate::segment::format::{ALIGNMENT, Header, Kind, Section};
 use crate::segment::sketches::{REACH_USUAL, Sketches};
 use crate::segment::sums::Verified;
@@ -97,7 +98,7 @@ struct GraphParts {
 /// What a walk uses.
 #[derive(Debug)]
 pub(crate) struct Walked<'a> {
-    pub(crate) base: Flat<'a>,
+    pub(crate) base: Base<'a>,
     pub(crate) upper: Vec<Upper<'a>>,
     pub(crate) entry: u32,
 }
@@ -124,13 +125,13 @@ impl Parts {
 impl GraphParts {
     fn of(header: &Header, counts: &[u32]) -> Result<Self, String> {
         let links = u64::from(header.settings.graph().links);
-        let rows = u64::from(header.rows);
+        let list = base_links(links as u16) as u64 * header.link_bytes() as u64;
         if counts.iter().any(|count| *count == 0 || *count > header.rows) {
             return Err("an upper level has no nodes, or more than there are".to_owned());
         }
         let upper: u64 = counts.iter().map(|count| u64::from(*count)).sum();
         Ok(Self {
-            links: header.section(Kind::Links, rows * base_links(links as u16) as u64 * 4)?,
+            links: header.section(Kind::Links, u64::from(header.rows) * list)?,
             nodes: header.section(Kind::UpperNodes, upper * 4)?,
             below: header.section(Kind::UpperBelow, upper * 4)?,
             upper_links: header.section(Kind::UpperLinks, upper * links * 4)?,
@@ -215,17 +216,18 @@ impl Segment {
             return Err("a slot or row is out of bounds".to_owned());
         }
         let Some(walked) = self.walked() else { return Ok(()) };
-        let within = |links: &[u32], count: usize| {
-            links.iter().all(|link| *link == END || (*link as usize) < count)
+        let are_within = match &walked.base {
+            Base::Wide(links) => links.are_below(rows),
+            Base::Narrow(links) => links.are_below(rows),
         };
-        if !within(walked.base.links, rows as usize) {
+        if !are_within {
             return Err("a link is out of bounds".to_owned());
         }
         let mut below_count = rows as usize;
         for level in &walked.upper {
             let holds = level.nodes.iter().all(|node| *node < rows)
                 && level.below.iter().all(|below| (*below as usize) < below_count)
-                && within(level.links.links, level.nodes.len());
+                && level.links.are_below(level.nodes.len() as u32);
             if !holds {
                 return Err("an upper level's link is out of bounds".to_owned());
             }
@@ -394,13 +396,28 @@ impl Segment {
             });
             begin = end;
         }
-        let base = Flat { links: self.words(graph.links), width: base_links(links) };
+        let width = base_links(links);
+        let base = match self.header.link_bytes() {
+            4 => Base::Wide(Flat { links: self.words(graph.links), width }),
+            _ => Base::Narrow(Narrow { links: self.bytes(graph.links), width }),
+        };
         Some(Walked { base, upper, entry: self.header.entry })
     }
 
-    /// Its sketches, if they are worth it.
-    pub(crate) fn sketches(&self) -> Option<&Sketches> {
-        self.sketches.get_or_init(|| Sketches::of(self)).as_ref()
+    /// Its sketches, if they are worth it and there is room for them.
+    pub(crate) fn sketches(&self, room: Option<&dyn Room>) -> Option<&Sketches> {
+        if let Some(made) = self.sketches.get() {
+            return made.as_ref();
+        }
+        let bytes = self.sketch_size()?.0 as u64 * u64::from(self.rows());
+        if room.is_some_and(|room| !room.take(bytes)) {
+            return None;
+        }
+        let made = self.sketches.get_or_init(|| Sketches::of(self)).as_ref();
+        if let Some(room) = room {
+            room.give_back(bytes);
+        }
+        made
     }
 
     /// The bytes of a sketch and how far sketches reach, or may if they are not made yet.

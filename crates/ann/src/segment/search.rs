@@ -4,7 +4,7 @@ use roaring::RoaringBitmap;
 
 use crate::codes::{Coded, Table};
 use crate::error::Result;
-use crate::graph::{Scratch, descend, key, walk, walk_filtered};
+use crate::graph::{Base, Links, Scratch, descend, key, walk, walk_filtered};
 use crate::nearest::Nearest;
 use crate::query::{Hit, Part, Query, Strategy};
 use crate::segment::Segment;
@@ -182,7 +182,8 @@ impl Search<'_> {
     /// The sketches that a scan goes by first, if that is cheaper.
     fn sketches(&self) -> Option<&Sketches> {
         let plain = self.matching_count as f64 * self.code_cost();
-        let sketches = (self.matching_count >= SKETCHED_FROM).then(|| self.segment.sketches());
+        let wanted = self.matching_count >= SKETCHED_FROM;
+        let sketches = wanted.then(|| self.segment.sketches(self.query.room));
         sketches
             .flatten()
             .filter(|sketches| self.sketch_cost(sketches.width_bytes(), sketches.reach()) < plain)
@@ -202,12 +203,26 @@ impl Search<'_> {
         coded: &Coded,
         scratch: &mut Scratch,
     ) -> Option<Strategy> {
+        let entry = descend(&walked.upper, walked.entry, table, &coded.probe(), scratch);
+        match &walked.base {
+            Base::Wide(links) => self.walk_from(entry, links, table, coded, scratch),
+            Base::Narrow(links) => self.walk_from(entry, links, table, coded, scratch),
+        }
+    }
+
+    fn walk_from(
+        &self,
+        entry: u32,
+        links: &impl Links,
+        table: &Table<'_>,
+        coded: &Coded,
+        scratch: &mut Scratch,
+    ) -> Option<Strategy> {
         let probe = coded.probe();
         let rows = self.segment.rows() as usize;
-        let entry = descend(&walked.upper, walked.entry, table, &probe, scratch);
         scratch.visited.clear(rows);
         if self.matching_count == u64::from(self.segment.rows()) {
-            walk(&walked.base, table, &probe, &[entry], self.ef, scratch);
+            walk(links, table, &probe, &[entry], self.ef, scratch);
             // Where few are linked together, none of the others is ever met.
             return (scratch.pool.len() >= self.query.k.min(rows)).then_some(Strategy::Graph);
         }
@@ -223,36 +238,32 @@ impl Search<'_> {
         let met_max = (self.scan_cost() / self.code_cost() / WALK_COST) as usize;
         let least = self.rescored.min(self.matching_count as usize);
         let limits = (self.ef, least, met_max);
-        let through =
-            walk_filtered(&walked.base, table, &probe, entry, limits, is_allowed, scratch);
+        let through = walk_filtered(links, table, &probe, entry, limits, is_allowed, scratch);
         through.then_some(Strategy::FilteredGraph)
     }
 
     /// Measures the codes of all that match; the nearest are in `found`.
     fn scan_codes(&self, table: &Table<'_>, coded: &Coded, scratch: &mut Scratch) -> Result<u64> {
         let probe = coded.probe();
-        let Scratch { found, nodes, measured, .. } = scratch;
+        let Scratch { found, nodes, measured, rows, .. } = scratch;
+        rows.clear();
+        self.segment.extend_rows(self.matching, rows);
         found.clear(self.rescored);
-        let mut scanned = 0;
         let slots = self.segment.slot_of_row();
-        let mut rows = self.segment.rows_of(self.matching);
-        loop {
-            nodes.clear();
-            nodes.extend(rows.by_ref().take(BATCH).map(|(_, row)| slots[row]));
-            if nodes.is_empty() {
-                return Ok(scanned as u64);
-            }
-            if scanned % ROWS_BETWEEN_CHECKS == 0
-                && let Some(control) = self.query.control
-            {
+        for rows in rows.chunks(ROWS_BETWEEN_CHECKS) {
+            if let Some(control) = self.query.control {
                 control.check()?;
             }
-            table.measure(&probe, nodes, measured);
-            for (&node, &distance) in nodes.iter().zip(&measured.distances) {
-                found.offer(key(distance), node);
+            for rows in rows.chunks(BATCH) {
+                nodes.clear();
+                nodes.extend(rows.iter().map(|row| slots[*row as usize]));
+                table.measure(&probe, nodes, measured);
+                for (&node, &distance) in nodes.iter().zip(&measured.distances) {
+                    found.offer(key(distance), node);
+                }
             }
-            scanned += nodes.len();
         }
+        Ok(rows.len() as u64)
     }
 
     /// Measures the sketches of all that match, and the codes of the nearest until more of them
