@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError,
+};
 
-use ann::{Answer, Index, Query, Vector};
+use ann::{Answer, Index, Query, Room, Vector};
 use filter::Filter;
 use payload_index::{ColumnType, Payload, PayloadIndex};
 use roaring::RoaringBitmap;
@@ -101,6 +103,7 @@ pub struct SpaceIndex {
     filters: Mutex<(u64, VecDeque<(String, Passing)>)>,
     /// What the payload took at a revision: to add it up is a walk over all values.
     payload_bytes: Mutex<(u64, u64)>,
+    room: OnceLock<Arc<dyn Room>>,
 }
 
 impl SpaceIndex {
@@ -139,7 +142,14 @@ impl SpaceIndex {
             revision: AtomicU64::new(0),
             filters: Mutex::default(),
             payload_bytes: Mutex::default(),
+            room: OnceLock::new(),
         }
+    }
+
+    /// From now on searches ask whether there is room for what they would make. The first who
+    /// says so is asked.
+    pub fn keep_within(&self, room: Arc<dyn Room>) {
+        let _ = self.room.set(room);
     }
 
     /// Which space it is of.
@@ -288,7 +298,18 @@ impl SpaceIndex {
         search: &Search<'_>,
         allowed: Option<&RoaringBitmap>,
     ) -> Result<Answer, IndexError> {
-        Ok(self.vectors.search(&query(search, allowed))?)
+        Ok(self.vectors.search(&self.query(search, allowed))?)
+    }
+
+    fn query<'a>(&'a self, search: &Search<'a>, allowed: Option<&'a RoaringBitmap>) -> Query<'a> {
+        Query {
+            ef: search.ef,
+            allowed,
+            exact: search.exact,
+            distance_max: search.distance_max,
+            room: self.room.get().map(|room| &**room),
+            ..Query::new(search.vector, search.k)
+        }
     }
 
     /// Many questions on several threads.
@@ -299,7 +320,7 @@ impl SpaceIndex {
         threads: usize,
     ) -> Vec<Result<Answer, IndexError>> {
         let queries: Vec<Query<'_>> =
-            searches.iter().map(|search| query(search, allowed)).collect();
+            searches.iter().map(|search| self.query(search, allowed)).collect();
         let answers = self.vectors.search_batch(&queries, threads);
         answers.into_iter().map(|answer| answer.map_err(IndexError::from)).collect()
     }
@@ -316,15 +337,30 @@ impl SpaceIndex {
     #[must_use]
     pub fn summary(&self) -> Summary {
         let segments = self.vectors.segments();
-        let memory = self.vectors.memory();
         let payload = self.payload();
         Summary {
             points: payload.live().len(),
             segment_rows: segments.iter().map(|segment| u64::from(segment.rows())).sum(),
             deleted: self.vectors.deleted().len(),
             segments: segments.len() as u64,
-            memory_bytes: memory.head_bytes + memory.resident_bytes + self.payload_bytes(&payload),
+            memory_bytes: self.vector_bytes() + self.payload_bytes(&payload),
         }
+    }
+
+    /// Bytes that should stay in memory, without waiting: while the payload changes, as it was.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let payload = match self.payload.try_read() {
+            Ok(payload) => self.payload_bytes(&payload),
+            Err(TryLockError::Poisoned(payload)) => self.payload_bytes(&payload.into_inner()),
+            Err(TryLockError::WouldBlock) => lock(&self.payload_bytes).1,
+        };
+        self.vector_bytes() + payload
+    }
+
+    fn vector_bytes(&self) -> u64 {
+        let memory = self.vectors.memory();
+        memory.head_bytes + memory.resident_bytes
     }
 
     fn payload_bytes(&self, payload: &PayloadIndex) -> u64 {
@@ -334,16 +370,6 @@ impl SpaceIndex {
             *known = (revision, payload.memory_bytes() as u64);
         }
         known.1
-    }
-}
-
-fn query<'a>(search: &Search<'a>, allowed: Option<&'a RoaringBitmap>) -> Query<'a> {
-    Query {
-        ef: search.ef,
-        allowed,
-        exact: search.exact,
-        distance_max: search.distance_max,
-        ..Query::new(search.vector, search.k)
     }
 }
 

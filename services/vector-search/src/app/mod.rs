@@ -66,7 +66,7 @@ pub struct Inner {
     items: Items,
     jobs: jobs::Jobs,
     embedders: Embedders,
-    live: Registry,
+    live: Arc<Registry>,
     /// Each with when it was looked up.
     known: Cache<Address, (Arc<Space>, i64)>,
 }
