@@ -9,6 +9,7 @@ mod error;
 mod metrics_table;
 pub mod migration;
 mod postgres;
+mod script;
 mod sqlite;
 mod store;
 pub mod testing;

@@ -65,7 +65,7 @@ impl SqlStore {
                 sqlite::open(&settings.data_dir, schema, settings.max_connections).await?;
             return Ok(Self { schema, backend: DbBackend::Sqlite, read, write, lookups: None });
         };
-        let pool = postgres::open(url, schema, settings.max_connections).await?;
+        let pool = postgres::open(url, schema, settings.max_connections, "").await?;
         let (read, write) = (pool.clone(), pool);
         Ok(Self { schema, backend: DbBackend::Postgres, read, write, lookups: None })
     }
@@ -87,7 +87,8 @@ impl SqlStore {
         let store =
             Self::open(&SqlSettings { max_connections, ..settings.clone() }, schema).await?;
         let lookups = Lookups {
-            connections: postgres::open(url, schema, LOOKUP_CONNECTIONS).await?,
+            connections: postgres::open(url, schema, LOOKUP_CONNECTIONS, postgres::KEEPS_NO_ROWS)
+                .await?,
             turns: Arc::new(Semaphore::new(LOOKUP_CONNECTIONS as usize)),
         };
         Ok(Self { lookups: Some(lookups), ..store })
@@ -97,6 +98,11 @@ impl SqlStore {
     #[must_use]
     pub const fn read(&self) -> &DatabaseConnection {
         &self.read
+    }
+
+    /// The connection that writes, of SQLite the only one.
+    pub(crate) const fn writer(&self) -> &DatabaseConnection {
+        &self.write
     }
 
     /// For one query of many that are alike: where their plans are kept, while there is a free

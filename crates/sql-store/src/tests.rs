@@ -250,6 +250,53 @@ async fn an_error_and_a_dropped_transaction_roll_back() {
 }
 
 #[tokio::test]
+async fn a_script_is_kept_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = migrated(&SqlSettings::sqlite(dir.path())).await;
+    let both = "INSERT INTO thing (id, name) VALUES ($1, $2); \
+                INSERT INTO thing (id, name) VALUES ($3, $2 || '!')";
+    let values =
+        |first: i64, name: &str, second: i64| vec![first.into(), name.into(), second.into()];
+    store.run_script(both, values(1, "one", 2)).await.unwrap();
+    let error = store.run_script(both, values(3, "three", 2)).await.unwrap_err();
+    assert_eq!((error.code(), error.reason_text()), (Code::Conflict, "UNIQUE_VIOLATION"));
+    assert_eq!(count(&store).await, 2);
+    // Whoever comes next finds no transaction begun: scripts and others, many at once.
+    let tasks = (10..50).map(|id| {
+        let (store, values) = (store.clone(), values(id * 2, &format!("thing {id}"), id * 2 + 1));
+        async move {
+            if id % 5 == 0 {
+                store.run_script(both, vec![1.into(), "one".into(), 2.into()]).await.unwrap_err();
+            }
+            match id % 2 {
+                0 => store.run_script(both, values).await,
+                _ => store.write(async |tx| add(tx, id * 2, &format!("other {id}")).await).await,
+            }
+        }
+    });
+    try_join_all(tasks).await.unwrap();
+    assert_eq!(count(&store).await, 2 + 20 * 2 + 20);
+}
+
+#[tokio::test]
+async fn a_script_goes_on_without_its_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = migrated(&SqlSettings::sqlite(dir.path())).await;
+    let open = store.begin().await.unwrap();
+    let script = "INSERT INTO thing (id, name) VALUES ($1, $2)";
+    let waits = tokio::spawn({
+        let store = store.clone();
+        async move { store.run_script(script, vec![1.into(), "one".into()]).await }
+    });
+    tokio::task::yield_now().await;
+    waits.abort();
+    open.commit().await.unwrap();
+    // The writing connection is handed on in the order in which it was asked for.
+    store.write(async |tx| add(tx, 2, "two").await).await.unwrap();
+    assert_eq!(count(&store).await, 2);
+}
+
+#[tokio::test]
 async fn a_taken_unique_value_is_a_conflict() {
     on_each(|settings| async move {
         let store = migrated(&settings).await;

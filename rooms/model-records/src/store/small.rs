@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Store;
 use super::blobs::{self, digest_of};
 use super::files::replaced_meanwhile;
-use super::sql::{Values, all, execute, insert_all};
+use super::sql::{Values, all, insert_all};
 use crate::model::{Digest, FileEntry, SmallFile};
 
 type Place = (Uuid, String);
@@ -42,11 +42,11 @@ impl Store {
         if by_place.is_empty() {
             return Ok(());
         }
-        let tx = self.sql.begin().await?;
         if self.sql.backend() == DbBackend::Sqlite {
-            put_at_once(&tx, &by_place).await?;
-            return tx.commit().await.map_err(db_error);
+            let (statements, values) = at_once(&by_place);
+            return self.sql.run_script(&statements, values).await;
         }
+        let tx = self.sql.begin().await?;
         let before = self.taken(&tx, &by_place).await?;
         keep_bytes(&tx, &by_place).await?;
         let now = now_micros();
@@ -134,13 +134,10 @@ fn count_sql(rows: &[String]) -> String {
     )
 }
 
-/// All of it in one turn of SQLite's one writing connection, whose thread runs the
+/// All of it for one turn of SQLite's one writing connection, whose thread runs the
 /// statements one after the other: nobody else writes, so that nothing that one
 /// finds has to be known here before the next.
-async fn put_at_once(
-    tx: &DatabaseTransaction,
-    files: &BTreeMap<Place, &SmallFile>,
-) -> Result<(), ServiceError> {
+fn at_once(files: &BTreeMap<Place, &SmallFile>) -> (String, Vec<Value>) {
     let mut values = Values::new(DbBackend::Sqlite);
     let now = values.add(now_micros());
     let (mut blobs, mut segments) = (Vec::new(), Vec::new());
@@ -183,7 +180,7 @@ async fn put_at_once(
          ON CONFLICT (namespace_id, path) DO UPDATE SET digest = excluded.digest, \
          byte_count = excluded.byte_count, at = excluded.at"
     );
-    execute(tx, &sql, values.all).await.map(drop)
+    (sql, values.all)
 }
 
 /// Counts the bytes as referenced, and keeps those that are not kept yet.
