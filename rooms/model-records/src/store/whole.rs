@@ -134,10 +134,9 @@ impl Whole {
         };
         let with_latest = match words {
             Words::Postgres => format!(
-                "{models} LEFT JOIN LATERAL (SELECT s.stage, s.number, v.* FROM stage_latest s \
-                 LEFT JOIN LATERAL (SELECT {} FROM {newest} LIMIT 1) v ON TRUE \
-                 WHERE s.model_id = m.id LIMIT {STAGES_MAX}) l ON TRUE",
-                named(&bare)
+                "{models} LEFT JOIN LATERAL \
+                 (SELECT * FROM stage_latest s WHERE s.model_id = m.id LIMIT {STAGES_MAX}) s ON TRUE \
+                 LEFT JOIN LATERAL (SELECT * FROM {newest} LIMIT 1) v ON TRUE"
             ),
             Words::Sqlite => models.to_owned(),
         };
@@ -145,18 +144,16 @@ impl Whole {
             model: words.shape(&model(words, stages), models),
             model_with_latest: Shape {
                 json: words.row(&[words.row(&without_stages), latest]),
-                columns: format!("{}, l.*", without_stages.join(", ")),
+                columns: format!(
+                    "{}, s.stage, s.number, {}",
+                    without_stages.join(", "),
+                    bare.join(", ")
+                ),
                 of: with_latest,
             },
             version: words.shape(&version(words, aliases), versions),
         }
     }
-}
-
-/// Columns that a query around them can tell from each other.
-fn named(columns: &[String]) -> String {
-    let named = columns.iter().enumerate().map(|(at, column)| format!("{column} AS c{at}"));
-    named.collect::<Vec<_>>().join(", ")
 }
 
 fn model(words: Words, stages: String) -> Vec<String> {
@@ -220,22 +217,28 @@ impl Store {
         values: Vec<Value>,
     ) -> Result<Vec<T>, ServiceError> {
         let Listed { shape: Shape { json, columns, of }, page, .. } = listed;
-        let order: Vec<String> = listed
-            .descending
-            .iter()
-            .enumerate()
-            .map(|(at, descends)| format!("p.k{at}{}", if *descends { " DESC" } else { "" }))
-            .collect();
-        let order = order.join(", ");
-        let page = format!("WITH page AS MATERIALIZED ({page})");
+        let order = |of: &str| {
+            let keys = listed.descending.iter().enumerate().map(|(at, descends)| {
+                format!("{of}.k{at}{}", if *descends { " DESC" } else { "" })
+            });
+            keys.collect::<Vec<_>>().join(", ")
+        };
         if self.sql.backend() == DbBackend::Postgres {
+            // The ids are put in order, which are narrow, not what is read for them.
+            let ids = format!("SELECT q.id FROM ({page}) q ORDER BY {}, q.id", order("q"));
             let sql = format!(
-                "{page} SELECT {columns} FROM page p CROSS JOIN {of} ORDER BY {order}, p.id"
+                "SELECT p.place, {columns} FROM unnest(ARRAY({ids})) WITH ORDINALITY AS p(id, place) \
+                 CROSS JOIN {of}"
             );
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
             let rows = self.sql.lookup().query_all_raw(statement).await.map_err(db_error)?;
-            return rows.iter().map(row_tuples::tuple).collect();
+            let rows: Result<Vec<(i64, T)>, _> = rows.iter().map(row_tuples::tuple).collect();
+            let mut rows = rows?;
+            // They come in order already, as long as no planner finds a reason for another.
+            rows.sort_by_key(|(place, _)| *place);
+            return Ok(rows.into_iter().map(|(_, row)| row).collect());
         }
+        let (page, order) = (format!("WITH page AS MATERIALIZED ({page})"), order("p"));
         if listed.rows_max <= TOGETHER_MAX {
             let rows = format!("group_concat({json}, ',' ORDER BY {order})");
             let sql = format!("{page} SELECT '[' || {rows} || ']' FROM page p CROSS JOIN {of}");
