@@ -78,12 +78,15 @@ impl Store {
         let Given { entries, contents, states, newest } = given;
         let (backend, count) = (self.backend(), entries.len());
         if backend != DbBackend::Postgres {
-            let columns = [
-                ("id", Column::I64(entries)),
-                ("content_id", Column::I64(contents)),
-                ("hashed", Column::I64(states)),
-            ];
-            return bulk::update(tx, "entry", &columns, "").await;
+            let mut columns =
+                vec![("id", Column::I64(entries)), ("content_id", Column::I64(contents))];
+            // Nearly all are in the same state: then it is no value of each row.
+            let state = states.first().filter(|first| states.iter().all(|state| state == *first));
+            let also = state.map(|state| format!(", hashed = {state}")).unwrap_or_default();
+            if also.is_empty() {
+                columns.push(("hashed", Column::I64(states)));
+            }
+            return bulk::update(tx, "entry", &columns, &also).await;
         }
         let range = [entries.iter().min(), entries.iter().max()];
         let range = range.map(|id| Value::from(id.copied().unwrap_or(0)));
