@@ -3,11 +3,13 @@
 mod error;
 mod index;
 mod manifest;
+mod room;
 mod snapshot;
 
 pub use error::IndexError;
 pub use index::{Change, Passing, Point, Search, SpaceIndex, SpaceSettings, Summary};
 pub use manifest::{FileEntry, MANIFEST, Manifest};
+pub use room::SharedRoom;
 pub use snapshot::Builder;
 
 #[cfg(test)]

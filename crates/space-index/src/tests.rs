@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use ann::{BuildOptions, Control, Element, Metric, Settings, Task, Vector};
+use ann::{BuildOptions, Control, Element, Metric, Room, Settings, Strategy, Task, Vector};
 use filter::Filter;
 use payload_index::{Payload, Value};
 use uuid::Uuid;
@@ -159,4 +160,51 @@ fn what_a_dead_process_left_is_swept() {
     let stolen = String::from_utf8(manifest.to_bytes()).unwrap().replace(".payload", "/payload");
     fs::write(dir.path().join(MANIFEST), stolen).unwrap();
     assert!(SpaceIndex::open(settings(), dir.path()).unwrap_err().is_damage());
+}
+
+/// Points in clusters, as real vectors are.
+fn wide(number: u32) -> Point {
+    let drawn = |seed: u32| (seed.wrapping_mul(2_654_435_761) >> 16) % 1_000;
+    let value = |at| (drawn(number % 20 * 128 + at) * 2 + drawn(number * 128 + at)) as f32;
+    let vector = (0..128).flat_map(|at| value(at).to_le_bytes()).collect();
+    Point { number, item_id: number.to_string(), vector, payload: Payload::default() }
+}
+
+/// Sketches would take an eighth of the codes.
+#[test]
+fn what_has_no_room_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let vectors = Settings::new(Metric::L2, Element::F32, 128).unwrap();
+    let settings = SpaceSettings { vectors, ..settings() };
+    let index = SpaceIndex::empty(settings, dir.path());
+    index.load(&(1..=2_000).map(wide).collect::<Vec<_>>()).unwrap();
+    keep_up(&index, &index.whole().unwrap());
+    let allowed = (1..=1_500).collect();
+    let found = |spare: u64| {
+        let index = Arc::new(SpaceIndex::open(settings, dir.path()).unwrap().unwrap());
+        let used = index.summary().memory_bytes;
+        let counted = Arc::clone(&index);
+        let room = Arc::new(SharedRoom::new(used + spare, move || counted.memory_bytes()));
+        index.keep_within(Arc::clone(&room) as _);
+        let sought = vectors.floats(&wide(7).vector);
+        let vector = Vector::Floats(&sought);
+        let search = Search { vector, k: 5, ef: None, exact: false, distance_max: None };
+        let answer = index.search(&search, Some(&allowed)).unwrap();
+        assert_eq!((answer.hits[0].number, room.taken()), (7, 0));
+        assert_eq!(index.memory_bytes(), index.summary().memory_bytes);
+        (answer.strategy, index.memory_bytes() - used)
+    };
+    let sketches = 2_000 * 128 / 8;
+    assert_eq!(found(sketches - 1), (Strategy::CodeScan, 0));
+    assert_eq!(found(sketches), (Strategy::SketchScan, sketches));
+}
+
+#[test]
+fn the_last_room_is_taken_once() {
+    let room = SharedRoom::new(100, || 40);
+    assert!(room.take(35) && room.taken() == 35);
+    assert!(!room.take(26), "together they would be too many");
+    assert!(!room.take(1), "nobody is let in for a moment");
+    room.give_back(35);
+    assert_eq!(room.taken(), 0);
 }

@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use service_error::ServiceError;
-use space_index::{SpaceIndex, SpaceSettings};
+use space_index::{SharedRoom, SpaceIndex, SpaceSettings};
 use sql_store::now_micros;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -22,8 +22,6 @@ const CHANGES: u32 = 1_000;
 const POINT_BYTES: u64 = 400;
 /// After a refusal for want of memory, how long nothing is tried.
 const REFUSED_MICROS: i64 = 10_000_000;
-/// The same of what makes searches faster, which asks again with each.
-const NO_ROOM_MICROS: i64 = 1_000_000;
 
 /// An index that is loaded.
 #[derive(Debug)]
@@ -78,49 +76,17 @@ pub(super) struct Registry {
     budget: u64,
     slots: Mutex<HashMap<Uuid, Slot>>,
     /// What its indexes ask before a search makes something that stays.
-    room: Arc<RoomOf>,
-}
-
-/// The room that is left in a registry's budget.
-#[derive(Debug)]
-struct RoomOf {
-    registry: Weak<Registry>,
-    /// Bytes of what is being made.
-    taken: AtomicU64,
-    refused_at: AtomicI64,
-}
-
-impl ann::Room for RoomOf {
-    fn take(&self, bytes: u64) -> bool {
-        let Some(registry) = self.registry.upgrade() else { return false };
-        if now_micros() - self.refused_at.load(Ordering::Relaxed) < NO_ROOM_MICROS {
-            return false;
-        }
-        // Counted first: of two that ask at once at most one gets the last room.
-        let taken = self.taken.fetch_add(bytes, Ordering::SeqCst) + bytes;
-        let used: u64 = registry.ready().iter().map(|live| live.index.memory_bytes()).sum();
-        if used + taken <= registry.budget {
-            return true;
-        }
-        self.give_back(bytes);
-        self.refused_at.store(now_micros(), Ordering::Relaxed);
-        false
-    }
-
-    fn give_back(&self, bytes: u64) {
-        self.taken.fetch_sub(bytes, Ordering::SeqCst);
-    }
+    room: Arc<SharedRoom>,
 }
 
 impl Registry {
     pub fn new(dir: PathBuf, budget: u64) -> Arc<Self> {
-        Arc::new_cyclic(|registry| {
-            let room = RoomOf {
-                registry: Weak::clone(registry),
-                taken: AtomicU64::new(0),
-                refused_at: AtomicI64::new(0),
-            };
-            Self { dir, budget, slots: Mutex::default(), room: Arc::new(room) }
+        Arc::new_cyclic(|registry: &Weak<Self>| {
+            let registry = Weak::clone(registry);
+            let used =
+                move || registry.upgrade().map_or(u64::MAX, |registry| registry.roughly_used());
+            let room = Arc::new(SharedRoom::new(budget, used));
+            Self { dir, budget, slots: Mutex::default(), room }
         })
     }
 
@@ -225,6 +191,11 @@ impl Registry {
         self.ready().iter().map(|live| live.index.summary().memory_bytes).sum()
     }
 
+    /// The same without waiting for any of them.
+    fn roughly_used(&self) -> u64 {
+        self.ready().iter().map(|live| live.index.memory_bytes()).sum()
+    }
+
     /// Makes room for `needed` bytes by letting go what was not used the longest; whether there
     /// is room then.
     fn make_room(&self, needed: u64) -> bool {
@@ -234,7 +205,7 @@ impl Registry {
         let mut ready = self.ready();
         ready.sort_by_key(|live| live.used_at.load(Ordering::Relaxed));
         let mut used: u64 = ready.iter().map(|live| live.index.summary().memory_bytes).sum();
-        used += self.room.taken.load(Ordering::SeqCst);
+        used += self.room.taken();
         for live in ready {
             if used + needed <= self.budget {
                 break;
@@ -582,50 +553,6 @@ mod tests {
         live.index.advance(5);
         assert_eq!(registry.finish(&live), None);
         assert!(registry.acknowledging(space.id, 6).is_some(), "it follows before the answer");
-    }
-
-    /// Sketches would take an eighth of the codes.
-    #[test]
-    fn what_has_no_room_is_not_made() {
-        let dir = tempfile::tempdir().unwrap();
-        let vectors = ann::Settings::new(ann::Metric::L2, ann::Element::F32, 128).unwrap();
-        let space = Arc::new(Space { vectors, ..space() });
-        // Clusters, as real vectors have them.
-        let drawn = |seed: u32| (seed.wrapping_mul(2_654_435_761) >> 16) % 1_000;
-        let values = |number: u32| -> Vec<f32> {
-            let value = |at| drawn(number % 20 * 128 + at) * 2 + drawn(number * 128 + at);
-            (0..128).map(|at| value(at) as f32).collect()
-        };
-        let point = |number: u32| {
-            let vector = values(number).into_iter().flat_map(f32::to_le_bytes).collect();
-            let payload = payload_index::Payload::default();
-            space_index::Point { number, item_id: number.to_string(), vector, payload }
-        };
-        let index = SpaceIndex::empty(space_settings(&space), dir.path());
-        index.load(&(1..=2_000).map(point).collect::<Vec<_>>()).unwrap();
-        let (task, options) = (index.whole().unwrap(), ann::BuildOptions::default());
-        index.keep_up(&task, options, &ann::Control::new()).unwrap();
-        drop(index);
-        let allowed = (1..=1_500).collect();
-        let found = |spare: u64| {
-            let index = SpaceIndex::open(space_settings(&space), dir.path()).unwrap().unwrap();
-            let used = index.summary().memory_bytes;
-            let registry = Registry::new(dir.path().to_owned(), used + spare);
-            let live = Arc::new(Live::new(Arc::clone(&space), index, 0));
-            assert_eq!(registry.finish(&live), None);
-            let sought = values(7);
-            let vector = ann::Vector::Floats(&sought);
-            let search =
-                space_index::Search { vector, k: 5, ef: None, exact: false, distance_max: None };
-            let answer = live.index.search(&search, Some(&allowed)).unwrap();
-            assert!(registry.used() <= registry.budget(), "{spare}");
-            assert_eq!(live.index.memory_bytes(), registry.used());
-            assert_eq!(answer.hits[0].number, 7);
-            (answer.strategy, registry.used() - used)
-        };
-        let sketches = 2_000 * 128 / 8;
-        assert_eq!(found(sketches - 1), (ann::Strategy::CodeScan, 0));
-        assert_eq!(found(sketches), (ann::Strategy::SketchScan, sketches));
     }
 
     #[test]
