@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 
 use crate::PayloadError;
 use crate::bytes::{Reader, Writer};
+use crate::codes::Codes;
 use crate::dictionary::Dictionary;
 use crate::text::TextIndex;
 use crate::value::{ColumnType, Value};
@@ -20,7 +21,7 @@ pub(crate) struct Column {
     /// The first point's number that has a place in `codes`.
     base: u32,
     /// By number above `base`, the code of the value plus 1; 0 is null. Empty for lists.
-    codes: Vec<u32>,
+    codes: Codes,
     /// By code; for a scalar column only while they are few.
     postings: Option<Vec<RoaringBitmap>>,
     /// Points whose value is not null.
@@ -35,7 +36,7 @@ impl Column {
             column_type,
             dictionary: Dictionary::new(column_type.kind),
             base: 0,
-            codes: Vec::new(),
+            codes: Codes::new(),
             postings: Some(Vec::new()),
             present: RoaringBitmap::new(),
             text: RwLock::new(None),
@@ -46,7 +47,7 @@ impl Column {
     pub fn bytes(&self) -> usize {
         let postings: usize =
             self.postings.iter().flatten().map(RoaringBitmap::serialized_size).sum();
-        self.dictionary.bytes() + self.codes.len() * 4 + postings + self.present.serialized_size()
+        self.dictionary.bytes() + self.codes.bytes() + postings + self.present.serialized_size()
     }
 
     /// The value is of the column's type (or an empty list in a list column).
@@ -60,19 +61,14 @@ impl Column {
             return;
         }
         let code = self.dictionary.code(value);
-        if self.codes.is_empty() {
+        if self.codes.len() == 0 {
             self.base = number;
         }
         if number < self.base {
-            let missing = (self.base - number) as usize;
-            self.codes.splice(0..0, std::iter::repeat_n(0, missing));
+            self.codes.move_by((self.base - number) as usize);
             self.base = number;
         }
-        let at = (number - self.base) as usize;
-        if at >= self.codes.len() {
-            self.codes.resize(at + 1, 0);
-        }
-        self.codes[at] = code + 1;
+        self.codes.set((number - self.base) as usize, code + 1);
         self.post(number, code);
         if self.dictionary.len() > BITMAPS_MAX {
             self.postings = None;
@@ -97,7 +93,7 @@ impl Column {
     /// The code of a point's value; nothing for a null or a list.
     pub fn code_of(&self, number: u32) -> Option<u32> {
         let at = number.checked_sub(self.base)? as usize;
-        self.codes.get(at).and_then(|code| code.checked_sub(1))
+        self.codes.get(at)?.checked_sub(1)
     }
 
     /// A point's value; nothing for null.
@@ -126,10 +122,9 @@ impl Column {
         if !marked.contains(&true) {
             return RoaringBitmap::new();
         }
-        let numbers = (self.base..).zip(&self.codes).filter(|(_, code)| {
+        self.codes.places(self.base, |code| {
             code.checked_sub(1).is_some_and(|code| marked.get(code as usize) == Some(&true))
-        });
-        RoaringBitmap::from_sorted_iter(numbers.map(|(number, _)| number)).unwrap_or_default()
+        })
     }
 
     /// How many of `among` have each value, most frequent first, then by code.
@@ -157,7 +152,7 @@ impl Column {
         out.byte(u8::from(self.column_type.list));
         self.dictionary.write(out);
         out.numbers(&[self.base]);
-        out.numbers(&self.codes);
+        out.numbers(&self.codes.iter().collect::<Vec<_>>());
         let postings = self.postings.as_deref().filter(|_| self.column_type.list);
         let postings = postings.unwrap_or_default();
         out.count(postings.len());
@@ -171,9 +166,9 @@ impl Column {
         let mut column = Self::new(ColumnType { kind: dictionary.kind(), list });
         column.dictionary = dictionary;
         column.base = from.numbers()?.first().copied().unwrap_or(0);
-        column.codes = from.numbers()?;
+        column.codes = Codes::of(from.numbers()?);
         let distinct = column.dictionary.len();
-        if column.codes.iter().any(|code| *code as usize > distinct) {
+        if column.codes.iter().any(|code| code as usize > distinct) {
             return Err(PayloadError::Damaged("the code of a value"));
         }
         let mut postings = Vec::new();
@@ -183,9 +178,10 @@ impl Column {
         column.present = bitmap(from.raw()?)?;
         if !list && distinct <= BITMAPS_MAX {
             postings.resize_with(distinct, RoaringBitmap::new);
-            for (number, code) in (column.base..).zip(&column.codes).filter(|(_, code)| **code > 0)
-            {
-                postings[*code as usize - 1].insert(number);
+            for (number, code) in (column.base..).zip(column.codes.iter()) {
+                if code > 0 {
+                    postings[code as usize - 1].insert(number);
+                }
             }
         }
         column.postings = (list || distinct <= BITMAPS_MAX).then_some(postings);

@@ -1,6 +1,7 @@
 //! What points can be filtered, faceted and found by beside their vectors.
 
 mod bytes;
+mod codes;
 mod column;
 mod dictionary;
 mod ids;
