@@ -32,7 +32,7 @@ pub async fn both(sweep_seconds: &str) -> (Platform, Replica) {
         .variable("QUARRY_CATALOG__UPLOAD_LEASE_SECONDS", "3")
         .variable("QUARRY_ITEMS__SWEEP_SECONDS", sweep_seconds)
         .variable("QUARRY_ITEMS__GARBAGE__SECONDS", sweep_seconds)
-        .variable("QUARRY_ITEMS__GARBAGE__GRACE_SECONDS", "3")
+        .variable("QUARRY_ITEMS__GARBAGE__GRACE_SECONDS", "6")
         .variable("QUARRY_ITEMS__DELTA__FLUSH_ROWS", "5")
         .variable("QUARRY_ITEMS__DELTA__FLUSH_SECONDS", "1")
         .variable("QUARRY_ITEMS__DELTA__FENCE_LEASE_SECONDS", "1")
