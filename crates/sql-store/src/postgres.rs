@@ -22,17 +22,10 @@ const RESTED: Duration = Duration::from_secs(1);
 /// No transaction of ours waits for anything but the database, let alone so long.
 const IDLE_IN_TRANSACTION: &str = "60s";
 
-/// Where each row is looked up once, to keep it for the next time costs more than to find it. An
-/// old server does not have the word.
-pub(crate) const KEEPS_NO_ROWS: &str =
-    "SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'enable_memoize'";
-
-/// A pool whose connections begin with `also`, a statement.
 pub(crate) async fn open(
     url: &str,
     schema: &'static str,
     max_connections: u32,
-    also: &str,
 ) -> Result<DatabaseConnection, ServiceError> {
     let options =
         options_of(url)?.application_name(&format!("quarry-{schema}")).disable_statement_logging();
@@ -43,7 +36,7 @@ pub(crate) async fn open(
     // scan, a planner thinks so of some and compiles them each time.
     let session = format!(
         "SET search_path = \"{schema}\",public; SET jit = off; \
-         SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION}'; {also}"
+         SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION}'"
     );
     let pool = PgPoolOptions::new()
         .max_connections(max_connections.max(2))
@@ -176,11 +169,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let error =
-            open(&format!("postgres://q@127.0.0.1:{port}/q"), "sample", 2, "").await.unwrap_err();
+            open(&format!("postgres://q@127.0.0.1:{port}/q"), "sample", 2).await.unwrap_err();
         assert_eq!(error.code(), Code::Unavailable);
         assert!(error.message().contains("nothing listens"), "{error}");
-        let error =
-            open("postgres://q@/q?host=/nowhere/at/all", "sample", 2, "").await.unwrap_err();
+        let error = open("postgres://q@/q?host=/nowhere/at/all", "sample", 2).await.unwrap_err();
         assert!(error.message().contains("no such socket"), "{error}");
     }
 }

@@ -65,7 +65,7 @@ impl SqlStore {
                 sqlite::open(&settings.data_dir, schema, settings.max_connections).await?;
             return Ok(Self { schema, backend: DbBackend::Sqlite, read, write, lookups: None });
         };
-        let pool = postgres::open(url, schema, settings.max_connections, "").await?;
+        let pool = postgres::open(url, schema, settings.max_connections).await?;
         let (read, write) = (pool.clone(), pool);
         Ok(Self { schema, backend: DbBackend::Postgres, read, write, lookups: None })
     }
@@ -87,8 +87,7 @@ impl SqlStore {
         let store =
             Self::open(&SqlSettings { max_connections, ..settings.clone() }, schema).await?;
         let lookups = Lookups {
-            connections: postgres::open(url, schema, LOOKUP_CONNECTIONS, postgres::KEEPS_NO_ROWS)
-                .await?,
+            connections: postgres::open(url, schema, LOOKUP_CONNECTIONS).await?,
             turns: Arc::new(Semaphore::new(LOOKUP_CONNECTIONS as usize)),
         };
         Ok(Self { lookups: Some(lookups), ..store })
