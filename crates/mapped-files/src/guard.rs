@@ -5,35 +5,32 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
 
-/// Windows at once, in all threads.
-const SLOTS_MAX: usize = 64;
-
-/// A window that is mapped now. Only its owner writes the addresses, and a page of it is missed in the owner's thread,
-/// which the handler interrupts: what the handler reads there was written by the thread that it runs in.
-struct Slot {
-    is_taken: AtomicBool,
+/// Where this thread's window is; its end is 0 while there is none. A page is missed in the thread that touches it, and
+/// the handler runs in that thread: nobody else's window is ever looked at, which might be going just then.
+struct Watched {
     begin: AtomicUsize,
     end: AtomicUsize,
     is_broken: AtomicBool,
 }
 
-static SLOTS: [Slot; SLOTS_MAX] = [const {
-    Slot {
-        is_taken: AtomicBool::new(false),
-        begin: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
-        is_broken: AtomicBool::new(false),
-    }
-}; SLOTS_MAX];
+thread_local! {
+    // Without a beginning or an end of its own, so that a handler may touch it.
+    static WATCHED: Watched = const {
+        Watched {
+            begin: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            is_broken: AtomicBool::new(false),
+        }
+    };
+}
 
 /// What was done with the signal before; nothing if the system did not say.
 static BEFORE: OnceLock<Option<libc::sigaction>> = OnceLock::new();
 
 /// A mapping that is watched; goes with its end.
 struct Window {
-    slot: &'static Slot,
     begin: *mut c_void,
     length: usize,
 }
@@ -42,7 +39,9 @@ impl Window {
     fn new(file: &File, offset: u64, length: u64) -> Option<Self> {
         BEFORE.get_or_init(watch).as_ref()?;
         let (length, offset) = (usize::try_from(length).ok()?, i64::try_from(offset).ok()?);
-        let slot = SLOTS.iter().find(|slot| !slot.is_taken.swap(true, Ordering::Acquire))?;
+        if WATCHED.with(|watched| watched.end.load(Ordering::Relaxed)) != 0 {
+            return None;
+        }
         // SAFETY: a new mapping at an address of the system's choice touches nothing that there is.
         let begin = unsafe {
             libc::mmap(
@@ -55,26 +54,28 @@ impl Window {
             )
         };
         if begin == libc::MAP_FAILED {
-            slot.is_taken.store(false, Ordering::Release);
             return None;
         }
         // SAFETY: the range is the mapping that was just made. It is advice: the system may refuse it.
         unsafe { libc::madvise(begin, length, libc::MADV_SEQUENTIAL) };
-        slot.is_broken.store(false, Ordering::Relaxed);
-        slot.begin.store(begin.addr(), Ordering::Relaxed);
-        slot.end.store(begin.addr() + length, Ordering::Release);
-        Some(Self { slot, begin, length })
+        WATCHED.with(|watched| {
+            watched.is_broken.store(false, Ordering::Relaxed);
+            watched.begin.store(begin.addr(), Ordering::Relaxed);
+            watched.end.store(begin.addr() + length, Ordering::Relaxed);
+        });
+        // The handler sees it before a page is touched.
+        compiler_fence(Ordering::SeqCst);
+        Some(Self { begin, length })
     }
 }
 
 impl Drop for Window {
     fn drop(&mut self) {
-        self.slot.end.store(0, Ordering::Relaxed);
-        self.slot.begin.store(0, Ordering::Relaxed);
+        WATCHED.with(|watched| watched.end.store(0, Ordering::Relaxed));
+        compiler_fence(Ordering::SeqCst);
         // SAFETY: the range is this window's own, be it of the file or of zeros, and nobody holds a part of it: bytes
         // were lent for the time of a call alone.
         unsafe { libc::munmap(self.begin, self.length) };
-        self.slot.is_taken.store(false, Ordering::Release);
     }
 }
 
@@ -92,7 +93,8 @@ pub(crate) fn hash_window(
     let bytes = unsafe { std::slice::from_raw_parts(window.begin.cast::<u8>(), window.length) };
     hash.update(bytes);
     // The signal, if there was one, was this thread's: it is over.
-    !window.slot.is_broken.load(Ordering::Acquire)
+    compiler_fence(Ordering::SeqCst);
+    !WATCHED.with(|watched| watched.is_broken.load(Ordering::Relaxed))
 }
 
 /// Asks for the signal; answers what was done with it before.
@@ -114,7 +116,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_voi
     // SAFETY: with SA_SIGINFO the system hands a whole one over.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
     // Positive: the system's own, of an address; else a program sent it.
-    if code > 0 && SLOTS.iter().any(|slot| mend(slot, address)) {
+    if code > 0 && WATCHED.with(|watched| mend(watched, address)) {
         return;
     }
     // What it was before. If an address was touched, it is touched again by that instruction.
@@ -129,13 +131,14 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_voi
     }
 }
 
-/// Puts zeros in the place of a window, if the address lies in it.
-fn mend(slot: &Slot, address: usize) -> bool {
-    let (end, begin) = (slot.end.load(Ordering::Acquire), slot.begin.load(Ordering::Relaxed));
+/// Puts zeros in the place of this thread's window, if the address lies in it.
+fn mend(watched: &Watched, address: usize) -> bool {
+    let begin = watched.begin.load(Ordering::Relaxed);
+    let end = watched.end.load(Ordering::Relaxed);
     if address < begin || address >= end {
         return false;
     }
-    slot.is_broken.store(true, Ordering::Release);
+    watched.is_broken.store(true, Ordering::Relaxed);
     // SAFETY: the range is the window of this very thread, of which nothing is held but a slice that may be any bytes.
     // The call is one of the system's, with no lock of the library's.
     let zeros = unsafe {
