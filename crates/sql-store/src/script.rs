@@ -59,8 +59,10 @@ async fn run(
     let Err(error) = query.execute(&mut *connection).await else { return Ok(()) };
     // After some failures the transaction has ended already, and this fails: then, too, nobody
     // gets a connection of which it isn't known what it is amid.
-    if sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.is_err() {
-        connection.close().await?;
+    if sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.is_err()
+        && let Err(error) = connection.close().await
+    {
+        tracing::warn!(%error, "a connection could not be closed in order");
     }
     Err(error)
 }
