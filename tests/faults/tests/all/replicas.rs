@@ -29,7 +29,7 @@ pub fn rounds() -> u64 {
 /// A platform with two item stores, whose garbage is looked for so often.
 pub async fn both(sweep_seconds: &str) -> (Platform, Replica) {
     let platform = Setup::new(Topology::Split, Database::Postgres)
-        .variable("QUARRY_CATALOG__UPLOAD_LEASE_SECONDS", "3")
+        .variable("QUARRY_CATALOG__UPLOAD_LEASE_SECONDS", "9")
         .variable("QUARRY_ITEMS__SWEEP_SECONDS", sweep_seconds)
         .variable("QUARRY_ITEMS__GARBAGE__SECONDS", sweep_seconds)
         .variable("QUARRY_ITEMS__GARBAGE__GRACE_SECONDS", "6")
