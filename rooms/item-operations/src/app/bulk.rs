@@ -11,7 +11,8 @@ use catalog_api::v1::{
 use filter::Filter;
 use ids::UploadId;
 use options_api::v1::Level;
-use row_delta::{FenceKind, Place};
+use row_delta::FenceKind::{self, Exclusive};
+use row_delta::Place;
 use service_error::{Code, ServiceError};
 
 use crate::app::App;
@@ -37,8 +38,7 @@ impl App {
         change: Change<'_>,
         commit: CommitVersionRequest,
     ) -> Result<Merged, ServiceError> {
-        let kind = FenceKind::Exclusive;
-        let fence = self.take_fence(opened.place(), kind, upload, opened.watermark).await?;
+        let fence = self.take_fence(opened.place(), Exclusive, upload, opened.watermark).await?;
         let merge = Merge { upload, fence: &fence, change, commit };
         let merged = self.merge(caller, &merge, opened.dataset).await;
         release(fence, merged.as_ref().map(|merged| merged.watermark)).await;
@@ -53,8 +53,7 @@ impl App {
         upload: UploadId,
         commit: CommitVersionRequest,
     ) -> Result<CommitVersionResponse, ServiceError> {
-        let kind = FenceKind::Exclusive;
-        let fence = self.take_fence(opened.place(), kind, upload, opened.watermark).await?;
+        let fence = self.take_fence(opened.place(), Exclusive, upload, opened.watermark).await?;
         let done = self.commit_onto_head(caller, opened, fence.barrier(), commit).await;
         let watermark = match &done {
             // Another commit answered: what it absorbed, the head says.

@@ -17,7 +17,6 @@ use crate::app::App;
 use crate::app::catalog::by_id;
 use crate::app::merge::Change;
 use crate::app::put::Target;
-use crate::app::reading::Opened;
 use crate::app::values::statistics_of;
 use crate::model::{Address, PutCommand, PutMode, still_unique};
 
@@ -69,7 +68,8 @@ impl App {
         let change = match commit.command.mode {
             PutMode::Overwrite => {
                 self.check_alone(&commit).await?;
-                return self.overwrite(caller, &commit, opened).await;
+                let request = commit.request()?;
+                return Done::of(self.replace_all(caller, opened, target.upload, request).await?);
             }
             PutMode::Append if target.keys_given || is_unique => Change::Append(commit.blocks),
             PutMode::Upsert if target.keys_given => Change::Upsert(commit.blocks, &target.lacking),
@@ -170,9 +170,8 @@ impl App {
     /// Refuses a key that two blocks of the put hold.
     async fn refuse_repeated_keys(&self, commit: &Commit<'_>) -> Result<(), ServiceError> {
         let Some(key) = &commit.target.shape.key else { return Ok(()) };
-        let field = commit.target.shape.schema.field_with_name(key);
-        let field =
-            field.map_err(|_| ServiceError::internal("the key column is not in the schema"))?;
+        let missing = |_| ServiceError::internal("the key column is not in the schema");
+        let field = commit.target.shape.schema.field_with_name(key).map_err(missing)?;
         let new: Vec<KeyedBlock> = commit.blocks.iter().map(|block| keyed(block, key)).collect();
         match find_duplicate(&self.reader, &new, &[], field).await? {
             None => Ok(()),
@@ -278,17 +277,4 @@ pub fn block_of(block: &WrittenBlock) -> Result<Block, ServiceError> {
         columns: statistics_of(&block.columns)?,
         ..Block::default()
     })
-}
-
-impl App {
-    /// Replaces all rows, those of the delta too.
-    async fn overwrite(
-        &self,
-        caller: &Caller,
-        commit: &Commit<'_>,
-        opened: &Opened,
-    ) -> Result<Done, ServiceError> {
-        let upload = commit.target.upload;
-        Done::of(self.replace_all(caller, opened, upload, commit.request()?).await?)
-    }
 }

@@ -1,6 +1,5 @@
-//! The fence of a branch, held while a bulk commit is made: taken after waiting
-//! for others, prolonged meanwhile, and settled by the catalog if its holder is
-//! gone.
+//! The fence of a branch, held while a bulk commit is made: taken after waiting for others,
+//! prolonged meanwhile, and settled by the catalog if its holder is gone.
 
 use std::time::{Duration, Instant};
 

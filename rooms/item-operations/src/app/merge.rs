@@ -101,9 +101,25 @@ impl App {
     /// Makes a bulk commit; computed again while others move the head.
     ///
     /// # Errors
-    /// A key that an append brings and that is there; a conflict that does not
-    /// settle; whatever the catalog refuses.
+    /// A key that an append brings and that is there; a conflict that lasts; the catalog's.
     pub async fn merge(
+        &self,
+        caller: &Caller,
+        merge: &Merge<'_>,
+        dataset: uuid::Uuid,
+    ) -> Result<Merged, ServiceError> {
+        let merged = self.merge_onto_head(caller, merge, dataset).await;
+        if merged.as_ref().is_err_and(|error| error.reason_is("BLOCK_DAMAGED"))
+            && let Err(error) = self.catalog.renew_upload(caller, merge.upload).await
+            && error.reason_is("UPLOAD_ABORTED")
+        {
+            // Another one settled the fence meanwhile, and its blocks are swept.
+            return Err(error);
+        }
+        merged
+    }
+
+    async fn merge_onto_head(
         &self,
         caller: &Caller,
         merge: &Merge<'_>,
