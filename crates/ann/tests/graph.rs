@@ -175,6 +175,24 @@ fn sketches_are_counted_before_they_are_made() {
 }
 
 #[test]
+fn a_scan_without_room_for_sketches_costs_what_it_does() {
+    let settings = Settings::new(Metric::Cosine, Element::F32, 200).expect("a space");
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::new(settings, ROWS);
+    let segment = Arc::new(world.segment(folder.path(), 2));
+    let index = Index::open(settings, vec![segment], &RoaringBitmap::new()).expect("opened");
+    // By codes a scan of so many costs more than a walk, by sketches less.
+    let allowed: RoaringBitmap = (0..ROWS as u32).filter(|number| number % 3 > 0).collect();
+    for (left, strategy) in [(0, Strategy::FilteredGraph), (1 << 20, Strategy::SketchScan)] {
+        let room = Room { left, taken: AtomicU64::new(0) };
+        let query = Query { room: Some(&room), ..ask(&world.queries()[0], 10, Some(&allowed)) };
+        let (recall, answer) = recall(&index, &query);
+        assert_eq!(answer.strategy, strategy, "{:?}", answer.parts);
+        assert!(recall > 0.8, "{recall}");
+    }
+}
+
+#[test]
 fn sketches_tell_apart_what_a_filter_keeps_together() {
     let settings = Settings::new(Metric::Cosine, Element::F32, 200).expect("a space");
     let folder = tempfile::tempdir().expect("a folder");

@@ -132,11 +132,12 @@ impl Search<'_> {
         }
         let coded = self.segment.coder().query(self.exact);
         let table = self.segment.table();
-        let walked = self.segment.walked().filter(|_| self.walk_cost() < self.scan_cost());
+        let scan_cost = self.scan_cost();
+        let walked = self.segment.walked().filter(|_| self.walk_cost() < scan_cost);
         self.segment.with_scratch(|scratch| {
             let mut met = 0;
             if let Some(walked) = walked {
-                let strategy = self.walk(&walked, &table, &coded, scratch);
+                let strategy = self.walk(&walked, scan_cost, &table, &coded, scratch);
                 met = scratch.visited.count() as u64;
                 if let Some(strategy) = strategy {
                     self.rescore(strategy, scratch, nearest)?;
@@ -165,12 +166,22 @@ impl Search<'_> {
         read_cost(self.segment.table().row_bytes())
     }
 
+    /// What measuring the codes of all that match costs.
+    fn plain_cost(&self) -> f64 {
+        self.matching_count as f64 * self.code_cost()
+    }
+
     /// What measuring all that match costs, as far as is known before sketches are made.
     fn scan_cost(&self) -> f64 {
-        let matching = self.matching_count as f64;
-        let plain = matching * self.code_cost();
+        let (plain, walk) = (self.plain_cost(), self.walk_cost());
         let size = self.segment.sketch_size().filter(|_| self.matching_count >= SKETCHED_FROM);
-        size.map_or(plain, |(bytes, reach)| plain.min(self.sketch_cost(bytes, reach)))
+        let Some((bytes, reach)) = size else { return plain };
+        let sketched = plain.min(self.sketch_cost(bytes, reach));
+        // Whether there is room for them is asked only where it decides.
+        if sketched <= walk && walk < plain && self.sketches().is_none() {
+            return plain;
+        }
+        sketched
     }
 
     /// What a scan by sketches of so many bytes costs.
@@ -181,7 +192,7 @@ impl Search<'_> {
 
     /// The sketches that a scan goes by first, if that is cheaper.
     fn sketches(&self) -> Option<&Sketches> {
-        let plain = self.matching_count as f64 * self.code_cost();
+        let plain = self.plain_cost();
         let wanted = self.matching_count >= SKETCHED_FROM;
         let sketches = wanted.then(|| self.segment.sketches(self.query.room));
         sketches
@@ -199,20 +210,24 @@ impl Search<'_> {
     fn walk(
         &self,
         walked: &Walked<'_>,
+        scan_cost: f64,
         table: &Table<'_>,
         coded: &Coded,
         scratch: &mut Scratch,
     ) -> Option<Strategy> {
         let entry = descend(&walked.upper, walked.entry, table, &coded.probe(), scratch);
+        // What a scan would have cost: a filter that shuns the query's surroundings would
+        // otherwise lead through the whole graph.
+        let met_max = (scan_cost / self.code_cost() / WALK_COST) as usize;
         match &walked.base {
-            Base::Wide(links) => self.walk_from(entry, links, table, coded, scratch),
-            Base::Narrow(links) => self.walk_from(entry, links, table, coded, scratch),
+            Base::Wide(links) => self.walk_from((entry, met_max), links, table, coded, scratch),
+            Base::Narrow(links) => self.walk_from((entry, met_max), links, table, coded, scratch),
         }
     }
 
     fn walk_from(
         &self,
-        entry: u32,
+        (entry, met_max): (u32, usize),
         links: &impl Links,
         table: &Table<'_>,
         coded: &Coded,
@@ -233,9 +248,6 @@ impl Search<'_> {
             let number = dense.map_or_else(|| numbers[row as usize], |first| first + row);
             self.matching.contains(number)
         };
-        // What a scan would have cost: a filter that shuns the query's surroundings would
-        // otherwise lead through the whole graph.
-        let met_max = (self.scan_cost() / self.code_cost() / WALK_COST) as usize;
         let least = self.rescored.min(self.matching_count as usize);
         let limits = (self.ef, least, met_max);
         let through = walk_filtered(links, table, &probe, entry, limits, is_allowed, scratch);
