@@ -143,6 +143,9 @@ def indexed(chosen, report, kind, database, tree, truth, scratch, groups):
         full = sum(os.path.getsize(path) > 0 for path in truth.files)
         expect(f"{full} files are hashed: {numbers}", numbers["hashed"] in (full, len(truth.files)))
         report.add(name("hash"), seconds, memory)
+        seconds, numbers, memory = ours.verify()
+        expect(f"{full} files are as they were: {numbers}", numbers["sound"] in (full, len(truth.files)))
+        report.add(name("verify"), seconds, memory)
         duplicates(ours, report, name, groups)
         totals(ours, report, name, tree, truth)
         moved(ours, report, name, tree, truth)
@@ -287,6 +290,7 @@ def table(report, databases, truth):
         row("… by a compiled client", "plocate", "search, compiled", "< 1 ms")
         row("… over HTTP", "plocate", "search, HTTP", "")
         row("… a call that does nothing, gRPC", "plocate's start", "empty", "")
+        row("hash all files, compare with the index", "b3sum", "verify", "≤ 1.11×")
         row("hash all files into the index", "b3sum", "hash", "≤ 1.11×")
         row("… 64 files of 32 MiB", "b3sum of large files", "hash large", "≤ 1.11×")
         for peer in ("jdupes", "fclones", "czkawka_cli"):

@@ -80,9 +80,16 @@ class Ours:
 
     def scan(self, mode):
         """Seconds from the wish to its end, the job's numbers, and the peak of memory in MB."""
+        return self.job("scan", {"mode": f"SCAN_MODE_{mode}"})
+
+    def verify(self):
+        """As `scan`, of every hashed file read and hashed again and compared with the index."""
+        return self.job("verify", {})
+
+    def job(self, verb, body):
         quarry_server.reset_memory_peak(self.server.pid())
         begin = time.perf_counter()
-        job = self.http("POST", f"/v1/files/locations/{self.location}:scan", {"mode": f"SCAN_MODE_{mode}"})["job"]
+        job = self.http("POST", f"/v1/files/locations/{self.location}:{verb}", body)["job"]
         while True:
             now = self.http("GET", f"/v1/jobs/{job}")["job"]
             if now["state"] in ("JOB_STATE_COMPLETED", "JOB_STATE_FAILED"):

@@ -59,9 +59,7 @@ impl Indexer {
         let to_hash = self.store.to_hash_count(location.id, which, told_max + 1).await?;
         let (mut done, mut left) = (0_i64, false);
         loop {
-            let chunk = read.recv().await;
-            let chunk =
-                chunk.ok_or_else(|| ServiceError::internal("reading ended amid files"))??;
+            let chunk = next_read(&mut read).await?;
             if chunk.is_empty() {
                 break;
             }
@@ -158,13 +156,16 @@ impl Indexer {
         let scan = self.store.begin_scan(location.id, location.mode).await?;
         work.phase("verifying", "files");
         let mut pace = Pace::new(&work, scan.generation);
-        let (mut after, mut sound, mut rotten, mut drifted, mut unreadable) = ((0, 0), 0, 0, 0, 0);
+        let source_of = Arc::clone(&source);
+        let mut read = self.read_ahead(location.id, Which::Hashed, source_of, Mode::Content);
+        let (mut sound, mut rotten, mut drifted, mut unreadable) = (0, 0, 0, 0);
         loop {
-            let chunk = self.store.to_hash(location.id, Which::Hashed, after, CHUNK_FILES).await?;
-            let Some(last) = chunk.last() else { break };
-            after = (last.dir, last.id);
+            let chunk = next_read(&mut read).await?;
+            if chunk.is_empty() {
+                break;
+            }
             let (mut rot, mut drift) = (Vec::new(), Vec::new());
-            for (file, outcome) in self.read_all(chunk, &source, Mode::Content).await? {
+            for (file, outcome) in chunk {
                 let known = file.content.as_ref().map(|(_, hash)| hash.as_slice());
                 match outcome {
                     Outcome::Hashed(now) if known == Some(&now.content.hash[..]) => sound += 1,
@@ -204,6 +205,14 @@ impl Indexer {
             .map(|(name, number)| (name.to_owned(), number))
             .into())
     }
+}
+
+/// The next chunk that [`Indexer::read_ahead`] read.
+async fn next_read(
+    read: &mut mpsc::Receiver<Result<Read, ServiceError>>,
+) -> Result<Read, ServiceError> {
+    let ended = || ServiceError::internal("reading ended amid files");
+    read.recv().await.unwrap_or_else(|| Err(ended()))
 }
 
 /// Looks up the files of a location that are to be read, to an empty chunk or until nobody
