@@ -347,7 +347,7 @@ impl SpaceIndex {
         }
     }
 
-    /// Bytes that should stay in memory, without waiting: while the payload changes, as it was.
+    /// Bytes that should stay in memory; while the payload changes, as it was, without waiting.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let payload = match self.payload.try_read() {

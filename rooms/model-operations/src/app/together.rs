@@ -87,7 +87,7 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Together<T, R> {
             inner.write_gathered().await;
         });
         told.await.unwrap_or_else(|_| {
-            Err(ServiceError::unavailable("the registry is going away: send it again"))
+            Err(ServiceError::unavailable("the registry ends, or has a defect: send it again"))
         })
     }
 }
