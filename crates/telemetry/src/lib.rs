@@ -14,6 +14,7 @@ mod rpc;
 mod settings;
 mod statements;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider as _;
@@ -42,6 +43,14 @@ pub use settings::{LogFormat, TelemetrySettings};
 const EXPORT_TIME_MAX: Duration = Duration::from_secs(5);
 const METRICS_EVERY: Duration = Duration::from_secs(15);
 
+/// Said by [`start`].
+static SPANS_ARE_COLLECTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether spans of this process are sent to somebody.
+fn are_spans_collected() -> bool {
+    SPANS_ARE_COLLECTED.load(Ordering::Relaxed)
+}
+
 /// The running telemetry of a process. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
@@ -60,14 +69,11 @@ pub struct Telemetry {
 pub fn start(settings: &TelemetrySettings, service_name: &str) -> Result<Telemetry, ServiceError> {
     let telemetry = Telemetry::build(settings, service_name)?;
     let sent = settings.endpoint()?.is_some();
-    // Of a trace that is not sent only its ids are wanted.
-    let traces = tracing_opentelemetry::layer()
-        .with_tracer(telemetry.tracers.tracer("quarry"))
-        .with_location(sent)
-        .with_threads(sent)
-        .with_tracked_inactivity(sent)
-        .with_context_activation(sent);
-    let traces = statements::in_calls(traces, sent);
+    // Of a trace that is not sent only its ids are wanted, which calls keep by themselves.
+    let traces = sent.then(|| {
+        let traces = tracing_opentelemetry::layer().with_tracer(telemetry.tracers.tracer("quarry"));
+        statements::in_calls(traces)
+    });
     let exported_logs = telemetry.loggers.as_ref().map(|loggers| {
         // The exporter's own transport must not feed itself.
         let own = "info,hyper=off,hyper_util=off,h2=off,tonic=off,tower=off,opentelemetry=off,sea_orm=warn";
@@ -82,6 +88,7 @@ pub fn start(settings: &TelemetrySettings, service_name: &str) -> Result<Telemet
             ServiceError::precondition("telemetry was started before in this process")
                 .caused_by(error)
         })?;
+    SPANS_ARE_COLLECTED.store(sent, Ordering::Relaxed);
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
     opentelemetry::global::set_meter_provider(telemetry.meters.clone());
     opentelemetry::global::set_tracer_provider(telemetry.tracers.clone());
@@ -102,10 +109,7 @@ impl Telemetry {
         let mut tracers = SdkTracerProvider::builder().with_resource(resource.clone());
         let mut loggers = None;
         match settings.endpoint()? {
-            // Ids are still made and passed on, so log lines can be correlated.
-            None => {
-                tracers = tracers.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)));
-            }
+            None => {}
             Some(endpoint) => {
                 let ratio = Sampler::TraceIdRatioBased(settings.trace_sample_ratio);
                 let exporters = Exporters::to(endpoint)?;

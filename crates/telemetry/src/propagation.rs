@@ -5,8 +5,12 @@ use std::task::{Context as TaskContext, Poll};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::trace::{SpanContext, TraceContextExt as _};
 use tower::{Layer, Service};
+use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::Registry;
+use tracing_subscriber::registry::LookupSpan as _;
 
 /// The trace that a request belongs to.
 #[must_use]
@@ -16,9 +20,33 @@ pub fn extract(headers: &HeaderMap) -> Context {
     })
 }
 
+/// A trace that goes through a span while no spans are collected: all of it that is then wanted.
+struct Passing(SpanContext);
+
+/// Says which trace a span belongs to, and what is in it.
+pub(crate) fn keep(span: &Span, trace: SpanContext) {
+    span.with_subscriber(|(id, dispatch)| {
+        if let Some(span) = dispatch.downcast_ref::<Registry>().and_then(|spans| spans.span(id)) {
+            span.extensions_mut().replace(Passing(trace));
+        }
+    });
+}
+
+/// The trace that was kept for the current span, or for one around it.
+pub(crate) fn kept() -> Option<SpanContext> {
+    let trace = Span::current().with_subscriber(|(id, dispatch)| {
+        let mut around = dispatch.downcast_ref::<Registry>()?.span(id)?.scope();
+        around.find_map(|span| span.extensions().get::<Passing>().map(|trace| trace.0.clone()))
+    });
+    trace.flatten()
+}
+
 /// Writes the current span's trace into the headers of an outgoing request.
 pub fn inject(headers: &mut HeaderMap) {
-    let context = tracing::Span::current().context();
+    let context = match kept() {
+        Some(trace) => Context::new().with_remote_span_context(trace),
+        None => Span::current().context(),
+    };
     opentelemetry::global::get_text_map_propagator(|propagator| {
         propagator.inject_context(&context, &mut Outgoing(headers));
     });

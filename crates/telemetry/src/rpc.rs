@@ -14,14 +14,16 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
-use opentelemetry::trace::{TraceContextExt as _, TraceId};
+use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceFlags, TraceId, TraceState};
 use opentelemetry::{KeyValue, StringValue};
+use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use tower::{Layer, Service};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::extract;
+use crate::{extract, propagation};
 
+const TRACE_HEADER: &str = "traceparent";
 const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -56,6 +58,8 @@ struct Instruments {
 pub struct RpcLayer {
     instruments: Arc<Instruments>,
     role: &'static str,
+    /// Whether spans are collected; else a call has the ids of its trace alone.
+    is_collected: bool,
 }
 
 impl RpcLayer {
@@ -63,12 +67,13 @@ impl RpcLayer {
     /// [`crate::start`] comes first.
     #[must_use]
     pub fn new(role: &'static str) -> Self {
-        Self::with_meter(role, &opentelemetry::global::meter("quarry"))
+        let is_collected = crate::are_spans_collected();
+        Self::with_meter(role, &opentelemetry::global::meter("quarry"), is_collected)
     }
 
     /// Measuring into another meter.
     #[must_use]
-    pub fn with_meter(role: &'static str, meter: &Meter) -> Self {
+    pub fn with_meter(role: &'static str, meter: &Meter, is_collected: bool) -> Self {
         let duration = meter
             .f64_histogram("quarry_rpc_duration")
             .with_unit("s")
@@ -89,7 +94,7 @@ impl RpcLayer {
                 .with_description("HTTP requests that are no gRPC, by outcome")
                 .build(),
         };
-        Self { instruments: Arc::new(instruments), role }
+        Self { instruments: Arc::new(instruments), role, is_collected }
     }
 }
 
@@ -154,7 +159,7 @@ struct Call {
     is_grpc: bool,
     is_done: bool,
     started: Instant,
-    span: tracing::Span,
+    span: Span,
 }
 
 impl Call {
@@ -168,7 +173,8 @@ impl Call {
             Some((service, method)) if is_grpc => (service, method),
             _ => ("http", http_method(request.method())),
         };
-        let span = open_span(layer.role, service, method, request.headers());
+        let open = if layer.is_collected { open_span } else { open_plain_span };
+        let span = open(layer.role, service, method, request.headers());
         if is_grpc {
             layer.instruments.in_flight.add(1, &[KeyValue::new("role", layer.role)]);
         }
@@ -222,24 +228,50 @@ impl Drop for Call {
 /// At the highest level: a span is the context of the lines in it, whatever
 /// level is logged. What is known of it is said at once: a field that comes later
 /// costs as much as all before it.
-fn open_span(role: &str, service: &str, method: &str, headers: &HeaderMap) -> tracing::Span {
+fn span_of(
+    (role, service, method): (&str, &str, &str),
+    headers: &HeaderMap,
+    trace: Option<TraceId>,
+) -> Span {
     let id = headers.get("x-request-id").and_then(|value| value.to_str().ok());
-    // Of a callee in this process the caller's span is around it, and is its parent
-    // already: what the headers say of the trace is older or the same.
-    let around = tracing::Span::current().context();
-    let is_within = around.span().span_context().is_valid();
-    let parent = if is_within { around } else { extract(headers) };
-    let joined = parent.span().span_context().trace_id();
-    let is_joined = joined != TraceId::INVALID;
-    let span = tracing::error_span!(
+    tracing::error_span!(
         "call",
         otel.name = format!("{service}/{method}"),
         otel.kind = "server",
         role,
         rpc = method,
         request_id = id.and_then(|id| id.get(..id.len().min(64))),
-        trace_id = is_joined.then(|| joined.to_string()),
-    );
+        trace_id = trace.map(|trace| trace.to_string()),
+    )
+}
+
+/// The span of a call where none is collected: what is made of each for a collector costs more
+/// than all else that is done for it here.
+fn open_plain_span(role: &str, service: &str, method: &str, headers: &HeaderMap) -> Span {
+    if let Some(around) = propagation::kept() {
+        return span_of((role, service, method), headers, Some(around.trace_id()));
+    }
+    let given = headers.contains_key(TRACE_HEADER).then(|| extract(headers));
+    let given = given.map(|context| context.span().span_context().clone());
+    let trace = given.filter(SpanContext::is_valid).unwrap_or_else(|| {
+        let ids = RandomIdGenerator::default();
+        let (trace, span) = (ids.new_trace_id(), ids.new_span_id());
+        SpanContext::new(trace, span, TraceFlags::NOT_SAMPLED, false, TraceState::NONE)
+    });
+    let span = span_of((role, service, method), headers, Some(trace.trace_id()));
+    propagation::keep(&span, trace);
+    span
+}
+
+fn open_span(role: &str, service: &str, method: &str, headers: &HeaderMap) -> Span {
+    // Of a callee in this process the caller's span is around it, and is its parent
+    // already: what the headers say of the trace is older or the same.
+    let around = Span::current().context();
+    let is_within = around.span().span_context().is_valid();
+    let parent = if is_within { around } else { extract(headers) };
+    let joined = parent.span().span_context().trace_id();
+    let is_joined = joined != TraceId::INVALID;
+    let span = span_of((role, service, method), headers, is_joined.then_some(joined));
     // Without the trace layer there is nothing to join.
     if !is_within && span.set_parent(parent).is_ok() && !is_joined {
         let begun = span.context().span().span_context().trace_id();

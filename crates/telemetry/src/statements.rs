@@ -11,13 +11,10 @@ use tracing_subscriber::registry::LookupSpan;
 /// Where sea-orm's spans come from.
 pub const SOURCE: &str = "sea_orm";
 
-/// Lets a statement's span through where traces are sent and the statement is
-/// part of a call: a loop that polls a table would make a trace a turn.
+/// Lets a statement's span through where the statement is part of a call: a loop
+/// that polls a table would make a trace a turn.
 #[derive(Debug, Clone, Copy)]
-pub struct InCalls {
-    /// Traces are sent at all.
-    pub sent: bool,
-}
+pub struct InCalls;
 
 impl InCalls {
     fn is_statement(metadata: &Metadata<'_>) -> bool {
@@ -31,18 +28,14 @@ where
 {
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
         *metadata.level() <= tracing::Level::INFO
-            && (!Self::is_statement(metadata) || (self.sent && context.lookup_current().is_some()))
+            && (!Self::is_statement(metadata) || context.lookup_current().is_some())
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         if *metadata.level() > tracing::Level::INFO {
             return Interest::never();
         }
-        match (Self::is_statement(metadata), self.sent) {
-            (false, _) => Interest::always(),
-            (true, false) => Interest::never(),
-            (true, true) => Interest::sometimes(),
-        }
+        if Self::is_statement(metadata) { Interest::sometimes() } else { Interest::always() }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -51,10 +44,10 @@ where
 }
 
 /// `layer`, with the filter around it.
-pub fn in_calls<S, L>(layer: L, sent: bool) -> impl Layer<S>
+pub fn in_calls<S, L>(layer: L) -> impl Layer<S>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
     L: Layer<S>,
 {
-    layer.with_filter(InCalls { sent })
+    layer.with_filter(InCalls)
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use tower::{Layer as _, ServiceExt as _, service_fn};
+use tracing::Instrument as _;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
@@ -28,7 +29,7 @@ async fn call(telemetry: &Telemetry, path: &str, status: &'static str, read: boo
     let inner = service_fn(move |_: Request<()>| async move {
         Ok::<_, Infallible>(Response::new(answer(status)))
     });
-    let layer = RpcLayer::with_meter("catalog", &telemetry.meters.meter("test"));
+    let layer = RpcLayer::with_meter("catalog", &telemetry.meters.meter("test"), true);
     let request =
         Request::builder().uri(path).header("content-type", "application/grpc").body(()).unwrap();
     let response = layer.layer(inner).oneshot(request).await.unwrap();
@@ -88,21 +89,17 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Seen {
 }
 
 #[test]
-fn statements_have_spans_in_calls_and_where_traces_are_sent() {
-    let seen = |sent: bool| {
-        let seen = Seen::default();
-        let subscriber = Registry::default().with(crate::statements::in_calls(seen.clone(), sent));
-        tracing::subscriber::with_default(subscriber, || {
-            let statement = || tracing::info_span!(target: "sea_orm::database", "statement");
-            drop(statement());
-            let call = tracing::error_span!("call");
-            call.in_scope(|| drop(statement()));
-            drop(tracing::debug_span!("detail"));
-        });
-        seen.0.lock().unwrap().clone()
-    };
-    assert_eq!(seen(true), ["call", "statement"], "none outside a call");
-    assert_eq!(seen(false), ["call"]);
+fn statements_have_spans_in_calls() {
+    let seen = Seen::default();
+    let subscriber = Registry::default().with(crate::statements::in_calls(seen.clone()));
+    tracing::subscriber::with_default(subscriber, || {
+        let statement = || tracing::info_span!(target: "sea_orm::database", "statement");
+        drop(statement());
+        let call = tracing::error_span!("call");
+        call.in_scope(|| drop(statement()));
+        drop(tracing::debug_span!("detail"));
+    });
+    assert_eq!(*seen.0.lock().unwrap(), ["call", "statement"], "none outside a call");
 }
 
 #[tokio::test]
@@ -238,24 +235,43 @@ fn trace_context_survives_a_hop() {
     assert_ne!(sent, incoming);
 }
 
-/// The trace id of the span that is current.
+/// The trace id that a call would pass on.
 fn current_trace() -> String {
-    use opentelemetry::trace::TraceContextExt as _;
-    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-    tracing::Span::current().context().span().span_context().trace_id().to_string()
+    let mut headers = HeaderMap::new();
+    inject(&mut headers);
+    headers["traceparent"].to_str().unwrap()["00-".len()..][..32].to_owned()
 }
 
 #[tokio::test]
 async fn a_callee_in_memory_is_part_of_its_callers_trace() {
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    {
+        let tracers = SdkTracerProvider::builder().build();
+        let layer = tracing_opentelemetry::layer().with_tracer(tracers.tracer("test"));
+        let _subscribed = tracing::subscriber::set_default(Registry::default().with(layer));
+        callee_and_caller(true).await;
+    }
+    let settings = TelemetrySettings { log_format: LogFormat::Json, ..Default::default() };
+    let captured = Captured::default();
+    let lines = log::layer(&settings, captured.clone()).unwrap();
+    let _subscribed = tracing::subscriber::set_default(Registry::default().with(lines));
+    let trace = callee_and_caller(false).await;
+    let line =
+        captured.0.lock().unwrap().split(|byte| *byte == b'\n').rev().nth(1).unwrap().to_vec();
+    let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+    assert_eq!(line["span"]["trace_id"], trace, "{line}");
+}
+
+/// Answers the last trace.
+async fn callee_and_caller(is_collected: bool) -> String {
     let telemetry = telemetry();
-    let tracers = SdkTracerProvider::builder().build();
-    let layer = tracing_opentelemetry::layer().with_tracer(tracers.tracer("test"));
-    let _subscribed = tracing::subscriber::set_default(Registry::default().with(layer));
-    let measured = |role| RpcLayer::with_meter(role, &telemetry.meters.meter("test"));
+    let measured = |role| RpcLayer::with_meter(role, &telemetry.meters.meter("test"), is_collected);
     let role = measured("catalog").layer(service_fn(|_: Request<()>| async {
         let mut response = Response::new(answer("0"));
-        let trace = HeaderValue::from_str(&current_trace()).unwrap();
+        let elsewhere = async { current_trace() }.in_current_span();
+        let trace = tokio::spawn(elsewhere).await.unwrap();
+        tracing::info!("answered");
+        let trace = HeaderValue::from_str(&trace).unwrap();
         response.headers_mut().insert("x-of-callee", trace);
         Ok::<_, Infallible>(response)
     }));
@@ -268,7 +284,7 @@ async fn a_callee_in_memory_is_part_of_its_callers_trace() {
             Ok::<_, Infallible>(response)
         }
     }));
-    let given = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let (given, mut last) = ("4bf92f3577b34da6a3ce929d0e0e4736", String::new());
     for traceparent in [Some(format!("00-{given}-00f067aa0ba902b7-01")), None] {
         let mut request = Request::builder().uri("/a.B/C").body(()).unwrap();
         request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
@@ -279,7 +295,9 @@ async fn a_callee_in_memory_is_part_of_its_callers_trace() {
         assert_eq!(headers["x-of-callee"], headers["x-of-caller"]);
         assert_eq!(headers["x-of-caller"] == given, traceparent.is_some());
         assert_ne!(headers["x-of-caller"], "0".repeat(32));
+        last = headers["x-of-caller"].to_str().unwrap().to_owned();
     }
+    last
 }
 
 #[tokio::test]
