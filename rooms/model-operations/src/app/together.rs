@@ -71,24 +71,40 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Together<T, R> {
     /// Its own: what fails for one of several is tried again for each alone.
     pub async fn write(&self, item: T) -> Result<R, ServiceError> {
         let (tell, told) = oneshot::channel();
-        {
+        let is_first = {
             let mut waiting = self.inner.waiting();
             if waiting.len() >= WAITING_MAX {
                 let message = "too many writes wait: send it again in a moment";
                 return Err(ServiceError::exhausted(message).reason("WRITES_WAIT"));
             }
             waiting.push_back(Waiting { item, tell });
+            waiting.len() == 1
+        };
+        // Whoever comes later is written with the first, or after it.
+        if is_first {
+            self.take_turn();
         }
-        let inner = Arc::clone(&self.inner);
-        // A task of its own: a caller that goes away does not take the others'
-        // transaction with it.
-        tokio::spawn(async move {
-            let _turn = inner.turn.lock().await;
-            inner.write_gathered().await;
-        });
         told.await.unwrap_or_else(|_| {
             Err(ServiceError::unavailable("the registry ends, or has a defect: send it again"))
         })
+    }
+
+    /// Writes what has gathered once the turn comes, in a task of its own: a caller that goes
+    /// away does not take the others' transaction with it.
+    fn take_turn(&self) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let _turn = this.inner.turn.lock().await;
+            for _ in 0..ROUNDS {
+                tokio::task::yield_now().await;
+            }
+            let (gathered, is_rest) = this.inner.gathered();
+            // Before the write: a defect in it leaves nobody waiting.
+            if is_rest {
+                this.take_turn();
+            }
+            this.inner.write_all(gathered).await;
+        });
     }
 }
 
@@ -97,10 +113,11 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Inner<T, R> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first that waits and those that fit to it, in their order.
-    fn gathered(&self) -> Vec<Waiting<T, R>> {
+    /// The first that waits and those that fit to it, in their order; and whether others wait
+    /// still.
+    fn gathered(&self) -> (Vec<Waiting<T, R>>, bool) {
         let mut waiting = self.waiting();
-        let Some(first) = waiting.pop_front() else { return Vec::new() };
+        let Some(first) = waiting.pop_front() else { return (Vec::new(), false) };
         let mut gathered = vec![first];
         let mut rest = VecDeque::with_capacity(waiting.len());
         for next in waiting.drain(..) {
@@ -111,19 +128,12 @@ impl<T: Clone + Send + 'static, R: Send + 'static> Inner<T, R> {
             }
         }
         *waiting = rest;
-        gathered
+        (gathered, !waiting.is_empty())
     }
 
-    async fn write_gathered(&self) {
-        // Most turns come after the one that took what they had to write.
-        if self.waiting().is_empty() {
-            return;
-        }
-        for _ in 0..ROUNDS {
-            tokio::task::yield_now().await;
-        }
+    async fn write_all(&self, gathered: Vec<Waiting<T, R>>) {
         let (items, tells): (Vec<T>, Vec<_>) =
-            self.gathered().into_iter().map(|of| (of.item, of.tell)).unzip();
+            gathered.into_iter().map(|of| (of.item, of.tell)).unzip();
         // A send fails where the caller has gone; what it asked for is done.
         match (self.write)(items.clone()).await {
             Ok(made) => {
