@@ -1,6 +1,6 @@
 """The same searches by compiled clients, one call after another on one connection: ours by an
-example of `vectors-api` (tonic), pgvector by pgbench. Python's clients, of which grpcio's is the
-heavier, cost as much as what they wait for.
+example of `vectors-api` (gRPC on a bare HTTP/2 connection), pgvector by pgbench (on a bare one of
+Postgres'). Python's clients, of which grpcio's is the heavier, cost as much as what they wait for.
 
 pgbench has its queries in a table of the server, so that no vector goes through its socket and none
 is read from text: what pgvector is spared here, ours is not.
