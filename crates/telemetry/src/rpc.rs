@@ -245,8 +245,8 @@ fn span_of(
     )
 }
 
-/// The span of a call where none is collected: what is made of each for a collector costs more
-/// than all else that is done for it here.
+/// The span of a call where none is collected: nothing is made for a collector, and the trace is
+/// kept beside the span.
 fn open_plain_span(role: &str, service: &str, method: &str, headers: &HeaderMap) -> Span {
     if let Some(around) = propagation::kept() {
         return span_of((role, service, method), headers, Some(around.trace_id()));
