@@ -143,6 +143,20 @@ pub(crate) trait Input {
 
     /// How many bytes are behind.
     fn at(&self) -> u64;
+
+    /// The next bytes, fewer if there are no more.
+    fn take_most(&mut self, most: usize) -> Result<Vec<u8>, ReadError> {
+        let mut all = Vec::new();
+        let mut step = most;
+        while all.len() < most && step > 0 {
+            match self.take(step.min(most - all.len())) {
+                Ok(bytes) => all.extend_from_slice(bytes),
+                Err(ReadError::Truncated) => step /= 2,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// An input over a part of a file. What is skipped is not read.

@@ -2,7 +2,7 @@
 
 use super::inflate::{Coding, Stream};
 use super::zip::{self, Directory, Member};
-use super::{Notes, Place, Verdict, kinds};
+use super::{Notes, Place, Verdict, kinds, packed};
 use crate::source::{Meter, Part, ReadError};
 
 /// Archives in archives.
@@ -96,9 +96,9 @@ fn look_at(
             Ok(())
         }
         DEFLATED => {
-            let stream = Stream { part: found.part, coding: Coding::Deflate, meter };
+            let stream = Stream { part: found.part, coding: Coding::Deflate, begin: 0, meter };
             if member.bytes > UNPACKED_BYTES_MAX {
-                return kinds::look_packed(place, &stream, notes);
+                return packed::look_into(place, &stream, notes).map(|_| ());
             }
             let bytes = stream.all(UNPACKED_BYTES_MAX)?;
             if bytes.len() as u64 != member.bytes {

@@ -27,12 +27,25 @@ pub enum Coding {
 pub struct Stream<'a> {
     pub part: Part<'a>,
     pub coding: Coding,
+    /// Where it begins, in unpacked bytes of the part.
+    pub begin: u64,
     pub meter: &'a Meter,
 }
 
 impl<'a> Stream<'a> {
+    /// A part as it is.
+    pub fn plain(part: Part<'a>, meter: &'a Meter) -> Self {
+        Self { part, coding: Coding::Plain, begin: 0, meter }
+    }
+
     /// Its bytes, unpacked.
-    pub fn open(&self) -> Box<dyn Input + 'a> {
+    pub fn open(&self) -> Result<Box<dyn Input + 'a>, ReadError> {
+        let mut input = self.unpack();
+        input.skip(self.begin)?;
+        Ok(input)
+    }
+
+    fn unpack(&self) -> Box<dyn Input + 'a> {
         let packed = Packed(Cursor::new(self.part, self.meter));
         let reader: Box<dyn Read + 'a> = match self.coding {
             Coding::Plain => return Box::new(packed.0),
@@ -53,35 +66,23 @@ impl<'a> Stream<'a> {
 
     /// Its first bytes, fewer if it has no more.
     pub fn head(&self, most: usize) -> Result<Vec<u8>, ReadError> {
-        let mut input = self.open();
-        let mut head = Vec::new();
-        let mut step = most;
-        while head.len() < most && step > 0 {
-            match input.take(step.min(most - head.len())) {
-                Ok(bytes) => head.extend_from_slice(bytes),
-                Err(ReadError::Truncated) => step /= 2,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(head)
+        self.open()?.take_most(most)
     }
 
     /// All of it, if it is no more than so many bytes.
     pub fn all(&self, most: u64) -> Result<Vec<u8>, ReadError> {
-        let mut input = self.open();
+        let mut input = self.open()?;
         let mut all = Vec::new();
-        let mut step = PIECE_BYTES;
-        while step > 0 {
-            match input.take(step) {
-                Ok(bytes) => all.extend_from_slice(bytes),
-                Err(ReadError::Truncated) => step /= 2,
-                Err(error) => return Err(error),
+        loop {
+            let more = input.take_most(PIECE_BYTES)?;
+            if more.is_empty() {
+                return Ok(all);
             }
+            all.extend(more);
             if all.len() as u64 > most {
                 return Err(ReadError::Exhausted("it unpacks to more than is kept in memory"));
             }
         }
-        Ok(all)
     }
 }
 

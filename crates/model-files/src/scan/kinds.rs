@@ -1,24 +1,21 @@
 //! Which kind of file something is, and who looks at it.
 
-use super::inflate::{Coding, Stream};
+use super::inflate::Stream;
 use super::pickle::{self, Sure};
-use super::{Notes, Place, Verdict, archive, texts};
+use super::{Notes, Place, Verdict, archive, packed, texts};
 use crate::headers::{self, HeaderError};
 use crate::source::{Meter, Part, ReadError};
 
-const HEAD_BYTES: u64 = 512;
-const NUMPY: &[u8] = b"\x93NUMPY";
-const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+pub const HEAD_BYTES: u64 = 512;
+pub const NUMPY: &[u8] = b"\x93NUMPY";
+pub const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// Names under which loaders expect a pickle.
-const PICKLES: &[&str] =
+pub const PICKLES: &[&str] =
     &[".pkl", ".pickle", ".pck", ".p", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt"];
 /// Names under which a zip may be loaded.
 const ARCHIVES: &[&str] =
     &[".zip", ".npz", ".keras", ".pt", ".pth", ".pt2", ".ckpt", ".bin", ".mar"];
-/// Names of packed pickles, as joblib writes them.
-const PACKED: &[&str] =
-    &[".joblib", ".pkl", ".pickle", ".z", ".gz", ".gzip", ".bz2", ".xz", ".lzma", ".lz4"];
 const NATIVE: &[&str] = &[".so", ".dll", ".dylib", ".exe", ".pyd", ".pyc", ".jar", ".class"];
 const SCRIPTS: &[&str] = &[".py", ".pyw", ".sh", ".bat", ".ps1", ".ipynb"];
 
@@ -46,7 +43,7 @@ fn look_inside(
     notes: &mut Notes,
 ) -> Result<&'static str, ReadError> {
     let head = part.head(meter, HEAD_BYTES)?;
-    let stream = Stream { part, coding: Coding::Plain, meter };
+    let stream = Stream::plain(part, meter);
     let zip = head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06");
     if (zip || place.named(ARCHIVES) || place.named(PICKLES))
         && let Some(format) = archive::look(place, part, meter, notes)
@@ -63,27 +60,36 @@ fn look_inside(
         return Ok("numpy");
     }
     if head.starts_with(HDF5) {
-        texts::hdf5(place, part, meter, notes)?;
+        texts::hdf5(place, &stream, notes)?;
         return Ok("hdf5");
     }
     if let Some(format) = headers::sniff(place.path, &head).filter(|_| !pickle::begins(&head)) {
         return Ok(tensors(place, part, format, notes));
     }
-    if head.get(257..262) == Some(b"ustar") {
+    if is_tar(&head) {
         return Ok(not_followed(place, "tar", "a tar archive", notes));
     }
-    if let Some(format) = packed(place, &head, part, meter, notes)? {
+    if let Some(format) = packed::look(place, &head, part, meter, notes)? {
         return Ok(format);
     }
-    if place.depth > 0 && place.path == "config.json" {
+    if is_keras(place) {
         texts::keras(place, part, meter, notes)?;
         return Ok("json");
     }
     Ok(code(place, &head, &stream, notes))
 }
 
+/// Whether it is the configuration in a `.keras` file.
+pub fn is_keras(place: Place<'_>) -> bool {
+    place.depth > 0 && place.path == "config.json"
+}
+
+pub fn is_tar(head: &[u8]) -> bool {
+    head.get(257..262) == Some(b"ustar")
+}
+
 /// Files that are code themselves, and pickles.
-fn code(place: Place<'_>, head: &[u8], stream: &Stream<'_>, notes: &mut Notes) -> &'static str {
+pub fn code(place: Place<'_>, head: &[u8], stream: &Stream<'_>, notes: &mut Notes) -> &'static str {
     let native = head.starts_with(b"\x7fELF") || (head.starts_with(b"MZ") && place.named(NATIVE));
     if native || place.named(NATIVE) {
         let message = "it is machine code, or compiled: it runs if a loader imports it";
@@ -106,55 +112,7 @@ fn code(place: Place<'_>, head: &[u8], stream: &Stream<'_>, notes: &mut Notes) -
     if maybe && pickle::look(place, stream, sure, notes) { "pickle" } else { "" }
 }
 
-/// A packed file: joblib's own, or a pickle that somebody packed.
-fn packed(
-    place: Place<'_>,
-    head: &[u8],
-    part: Part<'_>,
-    meter: &Meter,
-    notes: &mut Notes,
-) -> Result<Option<&'static str>, ReadError> {
-    let named = place.named(PACKED) || place.named(PICKLES);
-    let coding = match head {
-        [0x1f, 0x8b, ..] => Coding::Gzip,
-        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] if named => Coding::Zlib,
-        [b'B', b'Z', b'h', ..] if named => {
-            return Ok(Some(not_followed(place, "bzip2", "packed by bzip2", notes)));
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', ..] | [0x5d, 0, 0, ..] if named => {
-            return Ok(Some(not_followed(place, "xz", "packed by xz", notes)));
-        }
-        [0x04, 0x22, 0x4d, 0x18, ..] if named => {
-            return Ok(Some(not_followed(place, "lz4", "packed by lz4", notes)));
-        }
-        _ => return Ok(None),
-    };
-    let stream = Stream { part, coding, meter };
-    look_packed(place, &stream, notes)?;
-    Ok(Some(if coding == Coding::Gzip { "gzip" } else { "joblib" }))
-}
-
-/// Looks at what is too large to be unpacked as a whole.
-pub fn look_packed(
-    place: Place<'_>,
-    stream: &Stream<'_>,
-    notes: &mut Notes,
-) -> Result<(), ReadError> {
-    let head = stream.head(usize::try_from(HEAD_BYTES).unwrap_or_default())?;
-    if head.starts_with(NUMPY) {
-        return texts::numpy(place, stream, notes);
-    }
-    if head.starts_with(b"PK\x03\x04") || head.get(257..262) == Some(b"ustar") {
-        not_followed(place, "", "an archive inside a packed file", notes);
-        return Ok(());
-    }
-    let named = place.named(PICKLES);
-    let sure = if named || pickle::begins(&head) { Sure::Yes } else { Sure::No };
-    pickle::look(place, stream, sure, notes);
-    Ok(())
-}
-
-fn not_followed(
+pub fn not_followed(
     place: Place<'_>,
     format: &'static str,
     what: &str,

@@ -5,6 +5,7 @@ mod globals;
 mod inflate;
 mod joblib;
 mod kinds;
+mod packed;
 mod pickle;
 mod texts;
 mod value;
@@ -16,7 +17,7 @@ use std::collections::HashSet;
 use crate::source::{Meter, Part, RangeReader, ReadError};
 
 /// Changes whenever a file may get another verdict than before.
-pub const SCANNER_VERSION: i64 = 1;
+pub const SCANNER_VERSION: i64 = 2;
 
 /// Findings that are told of a file; the verdict counts them all.
 const FINDINGS_MAX: usize = 100;

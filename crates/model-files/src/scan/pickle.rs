@@ -61,7 +61,13 @@ pub fn begins(head: &[u8]) -> bool {
 /// Follows a file's pickle, and those behind it. Answers whether it is one.
 pub fn look(place: Place<'_>, stream: &Stream<'_>, sure: Sure, notes: &mut Notes) -> bool {
     let legacy = stream.head(TORCH_LEGACY.len()).is_ok_and(|head| head == TORCH_LEGACY);
-    let mut input = stream.open();
+    let mut input = match stream.open() {
+        Ok(input) => input,
+        Err(error) => {
+            notes.unread(place, stream.begin, &error);
+            return false;
+        }
+    };
     let mut found = Notes::default();
     let first = follow(place, &mut *input, stream.meter, true, &mut found);
     let ended = first.is_ok();
@@ -73,8 +79,9 @@ pub fn look(place: Place<'_>, stream: &Stream<'_>, sure: Sure, notes: &mut Notes
         // joblib leaves out the arrays' bytes, `pickle.load` runs them: both ways
         // are followed. By chance nothing dangerous is spelled there.
         let mut plain = Notes::default();
-        let mut again = stream.open();
-        let _ = follow(place, &mut *again, stream.meter, false, &mut plain);
+        if let Ok(mut again) = stream.open() {
+            let _ = follow(place, &mut *again, stream.meter, false, &mut plain);
+        }
         found.adopt(plain, Verdict::Dangerous);
     }
     if ended {

@@ -11,13 +11,13 @@ use crate::source::{Meter, Numbers, Part, ReadError};
 
 const NUMPY_HEADER_BYTES_MAX: u64 = 1 << 20;
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
-const CHUNK_BYTES: u64 = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 /// Between `"class_name"` and its value there is hardly more.
-const OVERLAP_BYTES: u64 = 64;
+const OVERLAP_BYTES: usize = 64;
 
 /// A `.npy` file: an array of objects is a pickle behind the header.
 pub fn numpy(place: Place<'_>, stream: &Stream<'_>, notes: &mut Notes) -> Result<(), ReadError> {
-    let mut input = stream.open();
+    let mut input = stream.open()?;
     let major = input.take(8)?[6];
     let length = if major == 1 { u64::from(input.u16()?) } else { u64::from(input.u32()?) };
     if length > NUMPY_HEADER_BYTES_MAX {
@@ -25,33 +25,29 @@ pub fn numpy(place: Place<'_>, stream: &Stream<'_>, notes: &mut Notes) -> Result
     }
     let header = input.take(usize::try_from(length).unwrap_or_default())?;
     let objects = ["|O", "'O", "\"O", "<O", ">O", "=O"];
-    if !objects.iter().any(|word| memmem::find(header, word.as_bytes()).is_some()) {
-        return Ok(());
-    }
-    let begin = input.at();
+    let said = objects.iter().any(|word| memmem::find(header, word.as_bytes()).is_some());
+    // A type has more spellings than are told here: bytes that do harm as a pickle
+    // are told of any array.
+    let sure = if said { Sure::Yes } else { Sure::No };
+    let begin = stream.begin + input.at();
     drop(input);
-    if stream.coding == super::inflate::Coding::Plain {
-        let part = stream.part.range(begin, u64::MAX);
-        pickle::look(place, &Stream { part, ..*stream }, Sure::Yes, notes);
-    } else {
-        let message = "it is a packed array of Python objects, too large to be followed";
-        notes.say(place, Verdict::Unreadable, "TOO_LARGE", message);
-    }
+    pickle::look(place, &Stream { begin, ..*stream }, sure, notes);
     Ok(())
 }
 
 /// An HDF5 file of Keras: searched for Lambda layers, which hold Python's byte
 /// code.
-pub fn hdf5(
-    place: Place<'_>,
-    part: Part<'_>,
-    meter: &Meter,
-    notes: &mut Notes,
-) -> Result<(), ReadError> {
-    let mut begin = 0;
-    while begin < part.bytes {
-        let chunk = part.range(begin, CHUNK_BYTES).head(meter, CHUNK_BYTES)?;
-        if let Some(at) = lambda(&chunk) {
+pub fn hdf5(place: Place<'_>, stream: &Stream<'_>, notes: &mut Notes) -> Result<(), ReadError> {
+    let mut input = stream.open()?;
+    // The end of what was searched stays before what comes next.
+    let (mut begin, mut bytes) = (0, Vec::new());
+    loop {
+        let more = input.take_most(CHUNK_BYTES)?;
+        if more.is_empty() {
+            return Ok(());
+        }
+        bytes.extend(more);
+        if let Some(at) = lambda(&bytes) {
             notes.add(Finding {
                 severity: Verdict::Suspicious,
                 reason: "LAMBDA_LAYER",
@@ -62,9 +58,10 @@ pub fn hdf5(
             });
             return Ok(());
         }
-        begin += CHUNK_BYTES - OVERLAP_BYTES;
+        let searched = bytes.len().saturating_sub(OVERLAP_BYTES);
+        bytes.drain(..searched);
+        begin += searched as u64;
     }
-    Ok(())
 }
 
 fn lambda(bytes: &[u8]) -> Option<u64> {

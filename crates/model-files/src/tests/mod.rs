@@ -4,6 +4,7 @@
 mod archives;
 mod headers;
 mod hostile;
+mod packed;
 mod pickles;
 
 use std::io::Write;

@@ -149,6 +149,11 @@ fn an_npy_of_objects_is_a_pickle() {
         file.extend(body);
         file
     };
-    assert_eq!(clean("a.npy", &npy("<f8", &hostile())), "numpy");
-    assert_eq!(scanned("a.npy", &npy("|O", &hostile())).verdict, Verdict::Dangerous);
+    assert_eq!(clean("a.npy", &npy("<f8", &[0x80, 4, b'c', 0, 0, 0, 0, 0])), "numpy");
+    // numpy knows more spellings of an object than anybody lists.
+    for descr in ["|O", "object", "i4,O", "(2,)O", "\\x4f"] {
+        let file = npy(descr, &hostile());
+        assert_eq!(scanned("a.npy", &file).verdict, Verdict::Dangerous, "{descr}");
+        assert_eq!(scanned("a.joblib", &zlib(&file)).verdict, Verdict::Dangerous, "packed {descr}");
+    }
 }

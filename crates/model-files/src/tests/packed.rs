@@ -1,0 +1,94 @@
+//! Packed files: a loader tells them by their bytes, whatever they are named.
+
+use super::*;
+
+/// `hostile()` by Python's `bz2.compress`.
+const BZIP2: &[u8] =
+    b"BZh91AY&SYf!\x04\xe0\x00\x00\x08S\xe0\x15\x00\x00\x01\x10\x00\x06\x22\x8c\x20B\x04\x08\
+    \x00\x20\x00\x22&\x8d4d<\x90\xa1\xa6\x98\x00(\x15\xcc\x87\xe2\x99\x05<(\xb5|]\xc9\x14\
+    \xe1BA\x98\x84\x13\x80";
+/// `hostile()` by Python's `lzma.compress`.
+const XZ: &[u8] =
+    b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x16\x00\x00\x00t/\xe5\xa3\x01\x00\x15\x80\
+    \x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R.\x00\x00\x00\xf8\xd9\x9a\x91JG6\x7f\x00\
+    \x01.\x16V\x09U\xdf\x1f\xb6\xf3}\x01\x00\x00\x00\x00\x04YZ";
+/// `hostile()` by Python's `lzma.compress` with `FORMAT_ALONE`.
+const LZMA: &[u8] =
+    b"]\x00\x00\x80\x00\xff\xff\xff\xff\xff\xff\xff\xff\x00@\x01\x0d6\xfc\x07(7cIi\xfc\x09\x80\
+    \x14\xf8}S\xc8\x8a\x88\x88\x82\xc2g\x81\xff\xff\xffZ\x92\x00\x00";
+
+/// Names under which nobody expects a pickle, and some under which they do.
+const NAMES: [&str; 14] = [
+    "m", "m.npy", "m.npz", "m.bin", "m.dat", "m.txt", "m.json", "m.h5", "m.keras", "m.model",
+    "m.md", "m.pkl", "m.pkl.gz", "m.joblib",
+];
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn what_is_packed_is_told_under_any_name() {
+    for name in NAMES {
+        for packed in [BZIP2, XZ, LZMA] {
+            assert_eq!(reasons(&scanned(name, packed)), ["NOT_SUPPORTED"], "{name}");
+            let member = zip(&[(name, packed, true)]);
+            assert_eq!(scanned("m.zip", &member).verdict, Verdict::Unreadable, "{name} in a zip");
+        }
+        for packed in [zlib(&hostile()), gzip(&hostile())] {
+            assert_eq!(scanned(name, &packed).verdict, Verdict::Dangerous, "{name}");
+            let member = zip(&[(name, &packed, true)]);
+            assert_eq!(scanned("m.zip", &member).verdict, Verdict::Dangerous, "{name} in a zip");
+        }
+    }
+}
+
+#[test]
+fn what_is_packed_twice_is_not_clean() {
+    for inner in [gzip(&hostile()), zlib(&hostile()), BZIP2.to_vec(), XZ.to_vec(), LZMA.to_vec()] {
+        for outer in [gzip(&inner), zlib(&inner)] {
+            let report = scanned("m.pkl.gz", &outer);
+            assert_eq!(reasons(&report), ["NOT_SUPPORTED"], "{report:?}");
+        }
+    }
+    let archive = gzip(&zip(&[("data.pkl", &hostile(), false)]));
+    assert_eq!(reasons(&scanned("m.gz", &archive)), ["NOT_SUPPORTED"]);
+    assert_eq!(reasons(&scanned("m.gz", &gzip(&safetensors()))), ["NOT_SUPPORTED"]);
+}
+
+#[test]
+fn what_unpacks_to_nothing_known_is_unknown_but_text_is_clean() {
+    for unknown in [&[0; 4_096][..], &[0x1f, 0x9d, 0, 1, 2]] {
+        assert_eq!(reasons(&scanned("m.pkl.gz", &gzip(unknown))), ["NOT_KNOWN"]);
+    }
+    // The vocabulary of a tokenizer, cut in the middle of a letter by the look at it.
+    let words = "ö\n".repeat(1_000);
+    assert_eq!(clean("vocabulary.txt.gz", &gzip(words.as_bytes())), "gzip");
+    assert_eq!(clean("vocabulary.txt.gz", &gzip(&words.as_bytes()[3..])), "gzip");
+    let old = b"cos\nsystem\n(S'id'\ntR.";
+    assert_eq!(scanned("vocabulary.txt.gz", &gzip(old)).verdict, Verdict::Dangerous);
+}
+
+#[test]
+fn bytes_that_look_packed_by_chance_are_data() {
+    // Raw tensors of an archive: two bytes of zlib, three of gzip, two of LZMA.
+    for raw in
+        [&b"\x78\x9c\xff\xff\xff\xff\xff\xff"[..], b"\x1f\x8b\x08\xff\xff", b"\x5d\0\x12\x34\x56"]
+    {
+        let file = zip(&[("m/data.pkl", &pickle(&[b"N"]), false), ("m/data/0", raw, false)]);
+        assert_eq!(clean("model.pt", &file), "torch");
+    }
+    assert_eq!(clean("notes.txt", b"x\x9c is how zlib begins"), "");
+    assert_eq!(clean("notes.md", b"BZh9 is how bzip2 begins"), "");
+}
+
+#[test]
+fn a_packed_hdf5_file_is_searched() {
+    let mut file = b"\x89HDF\r\n\x1a\n".to_vec();
+    file.resize(3 << 20, 7);
+    assert_eq!(clean("m.h5.gz", &gzip(&file)), "gzip");
+    drop(file.splice((2 << 20) - 9..(2 << 20) - 9, *b"{\"class_name\": \"Lambda\"}"));
+    assert_eq!(reasons(&scanned("m.h5.gz", &gzip(&file))), ["LAMBDA_LAYER"]);
+}
