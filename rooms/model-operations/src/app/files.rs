@@ -392,8 +392,8 @@ impl Registry {
         Ok(entries)
     }
 
-    /// Removes a file of a namespace's tree, or a directory; answers how many
-    /// files.
+    /// Removes a file of a namespace's tree, or, where there is none, a directory;
+    /// answers how many files.
     ///
     /// # Errors
     /// `InvalidArgument`, `NotFound`, `PermissionDenied`.

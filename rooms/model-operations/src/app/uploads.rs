@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::Registry;
 use super::bytes::{Incoming, digest_of};
 use crate::model::artifact::{FILES_MAX, PART_BYTES, parse_digest};
-use crate::model::{Digest, Upload, UploadFile, UploadState, check_path};
+use crate::model::{Digest, Upload, UploadFile, UploadState, check_path, check_tree};
 use crate::store::upload_not_found;
 
 const SERVICE: &str = "quarry.models.v1.ArtifactsService";
@@ -403,5 +403,5 @@ fn check_files(files: &[(String, Option<Digest>, i64)]) -> Result<(), ServiceErr
             return Err(ServiceError::invalid("files.path", format!("{path:?} is named twice")));
         }
     }
-    Ok(())
+    check_tree("files.path", paths.into_iter().map(String::as_str))
 }

@@ -122,7 +122,8 @@ impl Store {
         tx.commit().await.map_err(db_error)
     }
 
-    /// Removes a file of a tree, or all below a directory; answers how many.
+    /// Removes a file of a tree, or, where there is none, all below a directory;
+    /// answers how many.
     ///
     /// # Errors
     /// The database's.
@@ -131,34 +132,39 @@ impl Store {
         namespace: NamespaceId,
         path: &str,
     ) -> Result<usize, ServiceError> {
-        const AT_ONCE: u32 = 1_000;
-        let mut removed = 0;
+        let mut removed = self.remove_tree_files(namespace, &[path.to_owned()]).await?;
+        if removed > 0 {
+            return Ok(removed);
+        }
         loop {
-            let tx = self.sql.begin().await?;
-            let mut paths: Vec<String> = tree_below(&tx, namespace, path, "", AT_ONCE)
-                .await?
-                .into_iter()
-                .map(|file| file.path)
-                .collect();
-            let last = paths.is_empty();
-            paths.insert(0, path.to_owned());
-            let mut gone = Vec::with_capacity(paths.len());
-            for path in paths {
-                // What it stands for is read as it goes: another writer may have
-                // replaced it since it was listed.
-                let sql = "DELETE FROM tree_file WHERE namespace_id = $1 AND path = $2 \
-                           RETURNING path, digest, byte_count";
-                let row: Option<FileRow> =
-                    one(&tx, sql, [namespace.uuid().into(), path.into()]).await?;
-                gone.extend(row.map(FileRow::into_entry).transpose()?);
-            }
-            blobs::count(&tx, &gone, -1).await?;
-            tx.commit().await.map_err(db_error)?;
-            removed += gone.len();
-            if last {
+            let files = self.tree_files(namespace, path, "", 1_000).await?;
+            if files.is_empty() {
                 return Ok(removed);
             }
+            let paths: Vec<String> = files.into_iter().map(|file| file.path).collect();
+            removed += self.remove_tree_files(namespace, &paths).await?;
         }
+    }
+
+    async fn remove_tree_files(
+        &self,
+        namespace: NamespaceId,
+        paths: &[String],
+    ) -> Result<usize, ServiceError> {
+        let tx = self.sql.begin().await?;
+        let mut gone = Vec::with_capacity(paths.len());
+        for path in paths {
+            // What it stands for is read as it goes: another writer may have
+            // replaced it since it was listed.
+            let sql = "DELETE FROM tree_file WHERE namespace_id = $1 AND path = $2 \
+                       RETURNING path, digest, byte_count";
+            let place = [namespace.uuid().into(), path.clone().into()];
+            let row: Option<FileRow> = one(&tx, sql, place).await?;
+            gone.extend(row.map(FileRow::into_entry).transpose()?);
+        }
+        blobs::count(&tx, &gone, -1).await?;
+        tx.commit().await.map_err(db_error)?;
+        Ok(gone.len())
     }
 }
 
@@ -229,7 +235,7 @@ async fn tree_below<C: ConnectionTrait>(
 pub async fn files_of(
     tx: &DatabaseTransaction,
     copy_from: Option<ModelVersionId>,
-    tree: Option<(NamespaceId, &str)>,
+    tree: Option<&(NamespaceId, String)>,
 ) -> Result<Vec<FileEntry>, ServiceError> {
     const FILES_MAX: u32 = 10_000;
     if let Some(version) = copy_from {
@@ -238,7 +244,7 @@ pub async fn files_of(
         return rows.into_iter().map(FileRow::into_entry).collect();
     }
     let Some((namespace, below)) = tree else { return Ok(Vec::new()) };
-    let mut files = tree_below(tx, namespace, below, "", FILES_MAX + 1).await?;
+    let mut files = tree_below(tx, *namespace, below, "", FILES_MAX + 1).await?;
     if files.len() > FILES_MAX as usize {
         let message = format!("{below} holds more than {FILES_MAX} files");
         return Err(ServiceError::invalid("source", message));

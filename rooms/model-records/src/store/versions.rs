@@ -15,7 +15,7 @@ use super::whole::whole;
 use super::{Store, blobs, data, files, scans, tags, uploads};
 use crate::model::version::STAGE_NONE;
 use crate::model::{
-    Change, EventKind, ModelVersion, NewVersion, ScanVerdict, VersionRef, VersionStatus,
+    Change, EventKind, ModelVersion, NewVersion, ScanVerdict, VersionRef, VersionStatus, check_tree,
 };
 
 /// A version that was just registered.
@@ -338,11 +338,9 @@ async fn attach_files(
     for (at, Registering { new, author }) in all_new.iter().enumerate() {
         let entries = match new.upload {
             Some(upload) => uploads::committed_files(tx, upload, author.principal).await?,
-            None => {
-                let tree = new.tree.as_ref().map(|(namespace, below)| (*namespace, below.as_str()));
-                files::files_of(tx, new.copy_from, tree).await?
-            }
+            None => files::files_of(tx, new.copy_from, new.tree.as_ref()).await?,
         };
+        check_tree("source", entries.iter().map(|entry| entry.path.as_str()))?;
         if !entries.is_empty() {
             holding.push(at);
             files_of.push(entries);

@@ -1,5 +1,6 @@
 //! Files: their paths, digests and parts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ids::{NamespaceId, PrincipalId, UploadId};
@@ -140,6 +141,26 @@ pub fn check_path(field: &str, path: &str) -> Result<(), ServiceError> {
     check_stored_path(field, path)
 }
 
+/// Checks that files of these paths can lie in one directory.
+///
+/// # Errors
+/// A file whose path is another's directory: nobody could download both.
+pub fn check_tree<'a>(
+    field: &str,
+    paths: impl Iterator<Item = &'a str>,
+) -> Result<(), ServiceError> {
+    let paths: HashSet<&str> = paths.collect();
+    for path in &paths {
+        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        if let Some(file) = above.into_iter().find(|above| paths.contains(above)) {
+            let [file, below] = [file, path].map(|text| text.chars().take(100).collect::<String>());
+            let message = format!("{file:?} is a file, and {below:?} lies below it: rename one");
+            return Err(ServiceError::invalid(field, message).reason("INVALID_PATH"));
+        }
+    }
+    Ok(())
+}
+
 /// Checks the path of a file that is looked up. A tree of MLflow's may hold names
 /// that no path of an upload may be, such as `x:y`; what is kept can be fetched.
 ///
@@ -246,6 +267,16 @@ mod tests {
             assert_eq!(check_path("path", bad).unwrap_err().field_name(), Some("path"), "{bad:?}");
             let may_be_kept = ["c:x", "C:/x"].contains(&bad);
             assert_eq!(check_stored_path("path", bad).is_ok(), may_be_kept, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let check = |paths: &[&str]| check_tree("files.path", paths.iter().copied());
+        check(&["m", "m.bin", "mm/x", "a/m", "a/n/m"]).unwrap();
+        for bad in [["m", "m/x"], ["a/b/c/d", "a/b"], ["ü/x", "ü"]] {
+            let error = check(&bad).unwrap_err();
+            assert_eq!(error.field_name(), Some("files.path"), "{bad:?}");
         }
     }
 

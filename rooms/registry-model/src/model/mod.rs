@@ -10,7 +10,7 @@ pub mod version;
 
 pub use artifact::{
     Blob, Digest, FileEntry, Segment, SmallFile, Upload, UploadFile, UploadState, check_path,
-    check_stored_path,
+    check_stored_path, check_tree,
 };
 pub use event::{Change, Delivery, DeliveryState, Event, EventKind, Of, Subscription, Webhook};
 pub use name::{

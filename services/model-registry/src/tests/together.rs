@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use caller::{Caller, Secret};
 use futures::StreamExt;
 use futures::future::join_all;
-use model_operations::app::Registry;
+use model_operations::app::{CreateVersion, Registry};
 use options_api::v1::Role;
+use registry_model::{ModelPath, NewVersion};
 use service_error::Code;
 use sha2::{Digest as _, Sha256};
 
@@ -111,6 +112,35 @@ async fn a_small_file_is_read_by_ranges_and_becomes_a_version_s() {
         let kept =
             std::fs::read_dir(house.objects.path().join("models")).map_or(0, Iterator::count);
         assert_eq!(kept, 0, "rows hold them");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_a_directory_too_becomes_no_version() {
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        let registry = house.registry();
+        house.model(&ana, "torn").await;
+        let namespace = house.catalog.namespace("ml");
+        for path in ["run/m/a.bin", "run/m", "run/m/b/c.bin"] {
+            put(&registry, &ana, path, path.as_bytes()).await;
+        }
+        let path = ModelPath::new("ml", "torn");
+        let register = async || {
+            let tree = Some((namespace, "run".to_owned()));
+            let new = NewVersion { tree, ..NewVersion::default() };
+            let create = CreateVersion { new, ..CreateVersion::default() };
+            registry.create_version(&caller(&ana), &path, create).await
+        };
+        let error = register().await.unwrap_err();
+        assert_eq!((error.code(), error.field_name()), (Code::InvalidArgument, Some("source")));
+        let removed = registry.remove_tree(&caller(&ana), "ml", "run/m").await.unwrap();
+        assert_eq!(removed, 1, "the file goes, and what lies below its name stays");
+        assert_eq!(get(&registry, &ana, "run/m/a.bin").await, b"run/m/a.bin");
+        assert_eq!(register().await.unwrap().number, 1);
+        let removed = registry.remove_tree(&caller(&ana), "ml", "run/m").await.unwrap();
+        assert_eq!(removed, 2);
     })
     .await;
 }
