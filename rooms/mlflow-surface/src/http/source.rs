@@ -173,6 +173,12 @@ async fn check(asked: &Asked, origin: &Origin) -> Result<()> {
     let source = &origin.source;
     let by_model = !origin.model_id.is_empty();
     let field = if by_model { "model_id" } else { "run_id" };
+    if file_host(source).is_some() {
+        return Err(MlflowError::invalid(format!(
+            "Invalid model version source: '{source}' is not a valid remote uri. Files of another machine are not read: \
+             upload them as a run's artifacts and name those."
+        )));
+    }
     if is_local(source) {
         return Err(MlflowError::invalid(format!(
             "Invalid model version source: '{source}'. To use a local path as a model version source, the {field} \
@@ -322,16 +328,22 @@ pub fn tree_path(uri: &str) -> Option<String> {
     Some(normal(path))
 }
 
+/// Whether a source is a path of some machine's own files: none of ours ever is.
 fn is_local(source: &str) -> bool {
     let scheme = source.split_once(':').map(|(scheme, _)| scheme);
-    match scheme {
-        None => true,
-        Some(scheme) if scheme.eq_ignore_ascii_case("file") => {
-            let rest = source[5..].trim_start_matches('/');
-            !source[5..].starts_with("//") || source[5..].starts_with("///") || rest.is_empty()
-        }
-        Some(scheme) => !scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)),
-    }
+    scheme.is_none_or(|scheme| {
+        scheme.eq_ignore_ascii_case("file")
+            || !scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    })
+}
+
+/// The host of a `file:` address that names another machine.
+fn file_host(source: &str) -> Option<&str> {
+    let (scheme, rest) = source.split_once(':')?;
+    let authority = rest.strip_prefix("//").filter(|_| scheme.eq_ignore_ascii_case("file"))?;
+    let host = authority.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let is_here = [".", "localhost", "127.0.0.1"].iter().any(|here| host.starts_with(here));
+    (!host.is_empty() && !is_here).then_some(host)
 }
 
 fn stays_below(source: &str) -> Result<()> {
@@ -359,6 +371,10 @@ fn stays_below(source: &str) -> Result<()> {
         None => path,
     };
     let path = path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+    // `C:\x` has a scheme and no absolute path.
+    if !path.starts_with('/') {
+        return Err(wrong());
+    }
     let collapsed = path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
     if normpath(&collapsed) != collapsed && !collapsed.is_empty() {
         return Err(wrong());
@@ -415,12 +431,19 @@ mod tests {
             Some("1/a")
         );
         assert_eq!(tree_path("s3://b/k"), None);
-        assert!(
-            is_local("/a/b")
-                && is_local("file:///a")
-                && !is_local("s3://b/k")
-                && !is_local("mlflow-artifacts:/a")
-        );
+    }
+
+    #[test]
+    fn a_path_of_a_machine_is_none_of_ours() {
+        for local in ["/a/b", "file:///a", "FILE:/a", "file://localhost/a", "file:a", r"\\h\a"] {
+            assert!(is_local(local) && file_host(local).is_none(), "{local}");
+        }
+        for host in ["file://h/a", "FILE://h/a", "file://%6cocalhost/a", "file://h"] {
+            assert!(is_local(host) && file_host(host).is_some(), "{host}");
+        }
+        for other in ["s3://b/k", "mlflow-artifacts:/a", "runs:/1/a"] {
+            assert!(!is_local(other) && file_host(other).is_none(), "{other}");
+        }
     }
 
     #[test]
@@ -434,6 +457,9 @@ mod tests {
             "http://h/a%2f..%2fb",
             "mlflow-artifacts:/a%00",
             "http://h/a/./b",
+            r"C:\x",
+            "s3:b/k",
+            "s3://bucket",
         ] {
             assert!(stays_below(bad).is_err(), "{bad}");
         }

@@ -52,6 +52,12 @@ def _(step, path, was, now, peer, ours):
     return leads and peer[0] == 200 and ours[0] == 400 and refused(ours)
 
 
+@rule("files of another machine are the request's fault, and no failure of the server")
+def _(step, path, was, now, peer, ours):
+    elsewhere = str((step["body"] or {}).get("source", "")).startswith("file://elsewhere/")
+    return elsewhere and peer[0] == 500 and ours[0] == 400 and refused(ours)
+
+
 @rule("a version tells its aliases in lists too")
 def _(step, path, was, now, peer, ours):
     return path.endswith("].aliases") and was == "<absent>" and isinstance(now, list)

@@ -340,6 +340,9 @@ def versions(s):
     s.post(create, {"name": "renamed", "source": "models:/{lm1}", "model_id": "{lm1}"})
     for body in ({"name": "none", "source": "s3://a/b"}, {"name": "m"}, {"source": "s3://a/b"}, {"name": "m", "source": ""},
                  {"name": "m", "source": "/etc/passwd"}, {"name": "m", "source": "file:///etc"},
+                 {"name": "m", "source": "FILE://localhost/etc"}, {"name": "m", "source": "file://127.0.0.1/etc"},
+                 {"name": "m", "source": "C:\\x"}, {"name": "m", "source": "s3:bucket/x"}, {"name": "m", "source": "s3://bucket"},
+                 {"name": "m", "source": "file://elsewhere/etc"},
                  {"name": "m", "source": place}, {"name": "m", "source": place, "run_id": "{run2}"},
                  {"name": "m", "source": place, "run_id": "0" * 32}, {"name": "m", "source": "mlflow-artifacts:/a/../b"},
                  {"name": "m", "source": "s3://bucket/a/../../b"}, {"name": "m", "source": "mlflow-artifacts:/a/%2e%2e/b"},
