@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use models_api::v1 as api;
 use quarry_client::failure::Failure;
 use quarry_client::output::{Column, column, message_json};
+use quarry_client::page::Page;
 use serde_json::{Value as Json, json};
 
 use crate::{Context, VersionName};
@@ -45,9 +46,11 @@ const KEYS: [Column; 5] = [
 pub struct ScanArgs {
     #[arg(value_name = "NAMESPACE/MODEL[@VERSION]")]
     version: VersionName,
-    /// Only say what is known already
+    /// Only say what is known already, of all files by pages
     #[arg(long)]
     known: bool,
+    #[command(flatten)]
+    page: Page,
 }
 
 /// What `quarry models inspect` is asked.
@@ -123,9 +126,13 @@ pub enum KeysCommand {
 pub async fn scan(context: &Context<'_>, args: ScanArgs) -> Result<(), Failure> {
     let VersionName { of, version } = args.version;
     let (namespace, model) = (of.namespace, of.model);
+    let (page_size, page_token) = args.page.parts();
+    if !args.known && (page_size != 0 || !page_token.is_empty()) {
+        return Err(Failure::usage("--limit and --page-token go with --known"));
+    }
     let mut client = context.client().model_trust();
     let json = if args.known {
-        let request = api::GetScanRequest { namespace, model, version, ..Default::default() };
+        let request = api::GetScanRequest { namespace, model, version, page_size, page_token };
         let answer = client.get_scan(request).await?.into_inner();
         message_json("quarry.models.v1.GetScanResponse", &answer)?
     } else {

@@ -30,7 +30,9 @@ pub struct ScannedVersion {
     pub file_count: i64,
     /// Files whose verdict was not known before.
     pub scanned_count: i64,
-    /// Files that are worse than clean, worst first.
+    /// Files that are worse than clean.
+    pub unclean_count: i64,
+    /// The worst of them, worst first.
     pub worst: Vec<FileScan>,
 }
 
@@ -59,6 +61,7 @@ impl Registry {
             verdict: ScanVerdict::Clean,
             file_count: 0,
             scanned_count: 0,
+            unclean_count: 0,
             worst: Vec::new(),
         };
         let mut after = String::new();
@@ -75,8 +78,9 @@ impl Registry {
                 done.file_count += 1;
                 done.verdict = worse(done.verdict, of.verdict());
             }
-            let bad = files.into_iter().filter(|of| of.verdict() != ScanVerdict::Clean);
-            done.worst.extend(bad);
+            files.retain(|of| of.verdict() != ScanVerdict::Clean);
+            done.unclean_count += i64::try_from(files.len()).unwrap_or(i64::MAX);
+            done.worst.extend(files);
             done.worst.sort_by_key(|of| std::cmp::Reverse(of.verdict().rank()));
             done.worst.truncate(WORST_MAX);
         }

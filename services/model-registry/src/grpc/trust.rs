@@ -77,6 +77,7 @@ impl TrustService for Trust {
             scanner_version: SCANNER_VERSION,
             file_count: done.file_count,
             scanned_count: done.scanned_count,
+            unclean_count: done.unclean_count,
             files: done.worst.into_iter().map(file_to_wire).collect(),
         }))
     }

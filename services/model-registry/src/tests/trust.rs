@@ -103,6 +103,19 @@ fn verify(version: &str) -> wire::VerifySignaturesRequest {
 }
 
 #[tokio::test]
+async fn more_unclean_files_than_are_told_are_counted() {
+    in_each_house(async |house| {
+        let ana = house.ana().await;
+        let names: Vec<String> = (0..101).map(|at| format!("{at}.pkl")).collect();
+        let many: Vec<(&str, &[u8])> = names.iter().map(|name| (&**name, HOSTILE)).collect();
+        house.with_files(&ana, "m", &many).await;
+        let told = house.scan(&ana, "1").await.unwrap();
+        assert_eq!((told.unclean_count, told.files.len()), (101, 100));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_verdict_is_bound_to_bytes_and_known_the_next_time() {
     in_each_house(async |house| {
         let ana = house.ana().await;
@@ -115,7 +128,7 @@ async fn a_verdict_is_bound_to_bytes_and_known_the_next_time() {
         );
         let done = house.scan(&ana, "1").await.unwrap();
         assert_eq!((done.verdict(), done.file_count), (wire::ScanVerdict::Dangerous, 3));
-        assert_eq!((done.scanned_count, done.files.len()), (3, 1));
+        assert_eq!((done.scanned_count, done.unclean_count, done.files.len()), (3, 1, 1));
         let finding = &done.files[0].findings[0];
         assert_eq!((&*finding.reason, &*finding.global), ("DANGEROUS_GLOBAL", "os.system"));
         assert_eq!(finding.offset, 2);

@@ -68,8 +68,16 @@ pub async fn scans(stage: &Stage) {
     let mut files = first["files"].as_array().into_iter().flatten();
     let worst = files.find(|file| file["path"] == "model.pkl").expect("the file");
     assert_eq!(worst["findings"][0]["global"], "os.system", "{first}");
+    let page = cli(stage, &["scan", &format!("{model}@1"), "--known", "--limit", "1"]).await;
+    let (files, token) = (page["files"].as_array(), page["next_page_token"].as_str());
+    assert!(files.is_some_and(|files| files.len() == 1), "{page}");
+    assert!(token.is_some_and(|token| !token.is_empty()), "{page}");
     let again = cli(stage, &["scan", &format!("{model}@1")]).await;
-    assert_eq!(again["scanned_count"], 0, "{again}");
+    assert_eq!(
+        (&again["scanned_count"], &again["unclean_count"]),
+        (&json!(0), &json!(1)),
+        "{again}"
+    );
     let known = admin.get(&format!("{base}/scan")).await;
     assert_eq!((known.status, &known.json()["verdict"]), (200, &json!("SCAN_VERDICT_DANGEROUS")));
     let shown = admin.get(&base).await.json();
