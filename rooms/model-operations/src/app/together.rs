@@ -247,6 +247,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_defect_leaves_nobody_waiting() {
+        let write = |items: Vec<u32>| {
+            async move {
+                assert!(!items.contains(&13), "a defect");
+                Ok(items)
+            }
+            .boxed()
+        };
+        let together = Together::new(|one, other| one == other, write);
+        let made = written(&together, [13, 1, 13, 2]).await;
+        assert_eq!(made.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false, true]);
+        assert_eq!(made[0].as_ref().unwrap_err().code(), Code::Unavailable);
+    }
+
+    #[tokio::test]
     async fn who_goes_away_leaves_the_others_in_peace() {
         let (together, _, gate) = counted();
         let gone = tokio::spawn({
