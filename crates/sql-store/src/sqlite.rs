@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sea_orm::sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sea_orm::sqlx::{self, ConnectOptions as _};
+use sea_orm::sqlx::{self, ConnectOptions as _, Connection as _};
 use sea_orm::{DatabaseConnection, SqlxSqliteConnector};
 use service_error::ServiceError;
 
@@ -39,7 +39,7 @@ pub(crate) async fn open(
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging();
-    let write = SqlitePoolOptions::new()
+    let write = pool_options()
         .max_connections(1)
         // A file does not go away, and to ask is a turn with the connection's thread.
         .test_before_acquire(false)
@@ -47,7 +47,7 @@ pub(crate) async fn open(
         .idle_timeout(None)
         .max_lifetime(None);
     let write = connected(write, &options).await.map_err(|err| unusable(&file, err))?;
-    let read = SqlitePoolOptions::new()
+    let read = pool_options()
         .max_connections(readers.max(1))
         .test_before_acquire(false)
         .acquire_timeout(QUEUE_TIMEOUT);
@@ -56,6 +56,28 @@ pub(crate) async fn open(
     Ok(Connections {
         read: SqlxSqliteConnector::from_sqlx_sqlite_pool(read),
         write: SqlxSqliteConnector::from_sqlx_sqlite_pool(write),
+    })
+}
+
+/// A pool that takes no connection back which is still amid a transaction.
+///
+/// SQLite ends a transaction by itself after some failures, a full disk among them; the driver's
+/// own ROLLBACK fails then, and it goes on to believe in the transaction: it would begin the next
+/// one as a savepoint in it, and once one of those is rolled back, which ends no transaction,
+/// everything after it is answered as committed and never is.
+fn pool_options() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().after_release(|connection, _| {
+        Box::pin(async move {
+            if connection.is_in_transaction() {
+                // One that was dropped is rolled back before the connection answers this.
+                connection.ping().await?;
+            }
+            let is_amid = connection.is_in_transaction();
+            if is_amid {
+                tracing::warn!("a connection is closed: its transaction could not be ended");
+            }
+            Ok(!is_amid)
+        })
     })
 }
 

@@ -250,6 +250,37 @@ async fn an_error_and_a_dropped_transaction_roll_back() {
 }
 
 #[tokio::test]
+async fn what_is_acknowledged_after_a_full_disk_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = SqlSettings::sqlite(dir.path());
+    let store = migrated(&settings).await;
+    let long = "x".repeat(1 << 20);
+    for begins_with_script in [false, true] {
+        // No room for another page: SQLite ends the transaction by itself.
+        store.writer().execute_unprepared("PRAGMA max_page_count = 1").await.unwrap();
+        let error = if begins_with_script {
+            let script = "INSERT INTO thing (id, name) VALUES ($1, $2)";
+            store.run_script(script, vec![1_000.into(), long.clone().into()]).await.unwrap_err()
+        } else {
+            store.write(async |tx| add(tx, 1_000, &long).await).await.unwrap_err()
+        };
+        assert_eq!(error.reason_text(), "DATABASE_FULL", "{error}");
+        store.writer().execute_unprepared("PRAGMA max_page_count = 4294967294").await.unwrap();
+        // What is rolled back now must not leave a transaction open around what comes next.
+        let next = count(&store).await;
+        let put = async |id: i64, name: &str| {
+            store.write(async |tx| add(tx, id, &format!("{name} {next}")).await).await
+        };
+        put(next, "one").await.unwrap();
+        put(next, "two").await.unwrap_err();
+        put(next + 1, "three").await.unwrap();
+        assert_eq!(count(&store).await, next + 2, "readers see what was acknowledged");
+    }
+    drop(store);
+    assert_eq!(count(&migrated(&settings).await).await, 4, "and it is there after a restart");
+}
+
+#[tokio::test]
 async fn a_script_is_kept_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let store = migrated(&SqlSettings::sqlite(dir.path())).await;
