@@ -33,7 +33,7 @@ pub fn samples(tree: &mut Tree<'_>) -> Vec<Sample> {
         sample.split = split_in(&sample.path).map(str::to_owned);
         match text_of(tree, image) {
             Some(text) => {
-                let caption = tree.read_text(text).map(|text| text.trim().to_owned());
+                let caption = tree.read_text(text, &sample.path).map(|text| text.trim().to_owned());
                 sample.caption = caption.filter(|caption| !caption.is_empty());
             }
             None => {

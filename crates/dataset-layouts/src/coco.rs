@@ -1,7 +1,7 @@
 //! COCO: JSON files with `images`, `annotations` and `categories`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::BufReader;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::Sample;
 use crate::findings::FindingKind;
 use crate::splits::{split_in, split_in_name};
-use crate::tree::{Tree, dir, join, name};
+use crate::tree::{BOM, Tree, dir, join, name};
 
 /// Smaller files are looked into to see whether they are COCO's.
 const PEEK_BYTES: usize = 64 << 10;
@@ -17,8 +17,7 @@ const PEEK_BYTES: usize = 64 << 10;
 #[derive(Deserialize)]
 struct Document {
     images: Vec<Image>,
-    #[serde(default)]
-    annotations: Vec<Annotation>,
+    annotations: Option<Vec<Annotation>>,
     #[serde(default)]
     categories: Vec<Category>,
 }
@@ -56,54 +55,144 @@ struct Annotation {
     caption: Option<String>,
 }
 
-/// Its JSON begins with, or soon holds, `"images"` and `"annotations"`.
+/// What a look at both ends of a JSON file tells.
+enum Look {
+    /// It names images.
+    Coco,
+    /// JSON of something else, perhaps; true: it may have been COCO's.
+    Other(bool),
+    /// It is no JSON, or not all of one: why; true: by its name or its words it was COCO's.
+    Broken(String, bool),
+}
+
+/// Its JSON begins with, or soon holds, `"images"` and `"annotations"`; or it is called as
+/// COCO's are, or lies alone where they do, and is broken. What is broken otherwise is told,
+/// whatever the layout.
 pub fn is_there(tree: &mut Tree<'_>) -> bool {
-    !tree.images().is_empty() && documents(tree).next().is_some()
-}
-
-fn documents<'t>(tree: &'t Tree<'_>) -> impl Iterator<Item = usize> + 't {
-    tree.with_extension(&["json"]).into_iter().filter(|at| looks_like_it(tree, *at))
-}
-
-fn looks_like_it(tree: &Tree<'_>, at: usize) -> bool {
-    use std::io::{Read, Seek, SeekFrom};
-    let Ok(mut file) = (tree.open)(&tree.files[at].path) else { return false };
-    let mut ends = Vec::new();
-    // Writers differ in the order of the lists: one of them is near either end.
-    if (&mut file).take(PEEK_BYTES as u64).read_to_end(&mut ends).is_err() {
+    if tree.images().is_empty() {
         return false;
     }
-    let back = tree.files[at].size.saturating_sub(PEEK_BYTES as u64).max(ends.len() as u64);
-    if file.seek(SeekFrom::Start(back)).is_ok() {
-        drop(file.take(PEEK_BYTES as u64).read_to_end(&mut ends));
+    let (mut broken, mut others) = (Vec::new(), HashSet::new());
+    for at in tree.with_extension(&["json"]) {
+        let path = tree.files[at].path.as_str();
+        match look(tree, at) {
+            Look::Coco | Look::Broken(_, true) => return true,
+            Look::Other(true) if is_called_so(path) => return true,
+            // Some keep a file an image there.
+            Look::Other(_) => {
+                others.insert(dir(path));
+            }
+            Look::Broken(why, false) => broken.push((path, why)),
+        }
     }
+    if broken.iter().any(|(path, _)| is_placed_so(path) && !others.contains(dir(path))) {
+        return true;
+    }
+    for (path, why) in broken {
+        tree.findings.add(FindingKind::Broken, path, why);
+    }
+    false
+}
+
+/// As COCO's own files and those of common tools are.
+fn is_called_so(path: &str) -> bool {
+    let name = name(path).to_ascii_lowercase();
+    ["coco", "instances", "captions_", "keypoints_", "panoptic_", "image_info"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+/// Where they are kept.
+fn is_placed_so(path: &str) -> bool {
+    name(path).to_ascii_lowercase().contains("annotation")
+        || dir(path).rsplit('/').next().is_some_and(|dir| dir.eq_ignore_ascii_case("annotations"))
+}
+
+fn look(tree: &Tree<'_>, at: usize) -> Look {
+    let path = &tree.files[at].path;
+    let ends = match ends(tree, at) {
+        Ok(ends) => ends,
+        Err(err) => return Look::Broken(format!("can't be read: {err}"), is_called_so(path)),
+    };
     let text = String::from_utf8_lossy(&ends);
     let has = |word: &str| text.contains(word);
-    has("\"file_name\"") || (has("\"images\"") && has("\"annotations\"")) || has("\"image_id\"")
+    let has_a_word =
+        ["\"images\"", "\"annotations\"", "\"categories\""].iter().any(|word| has(word));
+    let is_named = has("\"file_name\"") || has("\"image_id\"");
+    let json = ends.strip_prefix(BOM).unwrap_or(&ends).trim_ascii();
+    let why = match (json.first(), json.last()) {
+        (None, _) => "is empty",
+        (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) => {
+            return match is_named || (has("\"images\"") && has("\"annotations\"")) {
+                true => Look::Coco,
+                false => Look::Other(has_a_word || json[0] == b'[' || json.len() == 2),
+            };
+        }
+        (Some(b'{' | b'['), _) => "is cut off: its JSON has no end",
+        _ => "is no JSON",
+    };
+    Look::Broken(why.to_owned(), is_called_so(path) || has_a_word || is_named)
+}
+
+/// A file's first and last bytes. Writers differ in the order of the lists: one of them is
+/// near either end.
+fn ends(tree: &Tree<'_>, at: usize) -> std::io::Result<Vec<u8>> {
+    let mut file = (tree.open)(&tree.files[at].path)?;
+    let mut ends = Vec::new();
+    (&mut file).take(PEEK_BYTES as u64).read_to_end(&mut ends)?;
+    // It may have grown since it was listed.
+    let size = file.metadata()?.len();
+    let back = size.saturating_sub(PEEK_BYTES as u64).max(ends.len() as u64);
+    file.seek(SeekFrom::Start(back))?;
+    file.take(PEEK_BYTES as u64).read_to_end(&mut ends)?;
+    Ok(ends)
 }
 
 pub fn samples(tree: &mut Tree<'_>) -> Vec<Sample> {
     let mut samples: BTreeMap<usize, Sample> = BTreeMap::new();
     let by_name = by_name(tree);
-    for at in documents(tree).collect::<Vec<_>>() {
+    for at in tree.with_extension(&["json"]) {
         let path = tree.files[at].path.clone();
-        if tree.files[at].size > tree.limits.json_bytes_max {
-            tree.findings.add(FindingKind::Broken, &path, "is larger than the limit of JSON files");
-            continue;
-        }
-        let read = (tree.open)(&path).map_err(|err| err.to_string()).and_then(|file| {
-            serde_json::from_reader::<_, Document>(BufReader::new(file))
-                .map_err(|err| err.to_string())
-        });
-        match read {
-            Ok(document) => take(tree, &path, document, &by_name, &mut samples),
-            Err(why) => {
-                tree.findings.add(FindingKind::Broken, &path, format!("is no COCO file: {why}"))
+        match look(tree, at) {
+            Look::Coco => {}
+            Look::Other(was) if is_called_so(&path) && (was || tree.is_asked) => {}
+            Look::Other(was) if tree.is_asked && was => {}
+            Look::Other(_) => {
+                if tree.is_asked {
+                    let why = "is no COCO file: it names no images";
+                    tree.findings.add(FindingKind::Broken, &path, why);
+                }
+                continue;
             }
+            Look::Broken(why, was) => {
+                let why = format!("is no COCO file: it {why}");
+                if was || tree.is_asked || is_placed_so(&path) {
+                    tree.unread(&path, "", why);
+                } else {
+                    tree.findings.add(FindingKind::Broken, &path, why);
+                }
+                continue;
+            }
+        }
+        match document(tree, at) {
+            Ok(document) => take(tree, &path, document, &by_name, &mut samples),
+            Err(why) => tree.unread(&path, "", format!("is no COCO file: {why}")),
         }
     }
     tree.leave_rest("no COCO file names it");
     samples.into_values().collect()
+}
+
+fn document(tree: &Tree<'_>, at: usize) -> Result<Document, String> {
+    let file = &tree.files[at];
+    if file.size > tree.limits.json_bytes_max {
+        return Err("it is larger than the limit of JSON files".to_owned());
+    }
+    let mut reader = BufReader::new((tree.open)(&file.path).map_err(|err| err.to_string())?);
+    if reader.fill_buf().map_err(|err| err.to_string())?.starts_with(BOM) {
+        reader.consume(BOM.len());
+    }
+    serde_json::from_reader(reader).map_err(|err| err.to_string())
 }
 
 fn by_name(tree: &Tree<'_>) -> HashMap<String, Vec<usize>> {
@@ -173,7 +262,12 @@ fn take(
             tree.findings.add(FindingKind::Mismatched, &tree.files[at].path, why);
         }
     }
-    for annotation in document.annotations {
+    // COCO's own lists of images that nobody annotated have none.
+    if document.annotations.is_none() && !name(path).to_ascii_lowercase().contains("image_info") {
+        let why = "has no annotations; if there are none, write \"annotations\": []";
+        tree.unread(path, "", why);
+    }
+    for annotation in document.annotations.unwrap_or_default() {
         match places.get(&annotation.image_id) {
             None => {
                 let why = format!(

@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 use crate::Sample;
 use crate::findings::FindingKind;
 use crate::splits::split_of;
-use crate::tree::{Tree, dir, join, name};
+use crate::tree::{BOM, Tree, dir, join, name};
 
 /// Rows of all metadata files that are taken.
 const ROWS_MAX: usize = 5_000_000;
+const FILE_NAME: &str = "file_name";
 
 /// What metadata files say, by the image's path.
 struct Described {
@@ -69,13 +70,24 @@ fn read_metadata(tree: &mut Tree<'_>) -> Described {
         if !is_csv && name(&path) != "metadata.jsonl" {
             continue;
         }
-        let Some(bytes) = tree.read(at, tree.limits.json_bytes_max) else { continue };
-        let rows = if is_csv { csv_rows(&bytes) } else { json_rows(&bytes) };
-        described.dirs.push(dir(&path).to_owned());
+        let about = dir(&path);
+        let Some(bytes) = tree.read(at, tree.limits.json_bytes_max, about) else { continue };
+        let bytes = bytes.strip_prefix(BOM).unwrap_or(&bytes);
+        let rows = if is_csv { csv_rows(bytes) } else { json_rows(bytes) };
+        described.dirs.push(about.to_owned());
+        if bytes.trim_ascii().is_empty() {
+            tree.unread(&path, about, "is empty");
+        }
         for row in rows {
-            let named = row.and_then(|row| named(&row, dir(&path)).map(|file| (file, row)));
-            match named {
-                Ok((file, row)) if described.rows.len() < ROWS_MAX => {
+            let row = match row {
+                Ok(row) => row,
+                Err(why) => {
+                    tree.unread(&path, about, why);
+                    continue;
+                }
+            };
+            match named(&row, about) {
+                Ok(file) if described.rows.len() < ROWS_MAX => {
                     drop(described.rows.insert(file, row))
                 }
                 Ok(_) => return described,
@@ -87,7 +99,7 @@ fn read_metadata(tree: &mut Tree<'_>) -> Described {
 }
 
 fn named(row: &Map<String, Value>, dir: &str) -> Result<String, String> {
-    let file = row.get("file_name").and_then(Value::as_str).ok_or("a row without file_name")?;
+    let file = row.get(FILE_NAME).and_then(Value::as_str).ok_or("a row without file_name")?;
     join(dir, file).ok_or_else(|| format!("{file:?} leads out of the directory"))
 }
 
@@ -99,6 +111,9 @@ fn csv_rows(bytes: &[u8]) -> Rows {
         Ok(header) => header.clone(),
         Err(err) => return vec![Err(err.to_string())],
     };
+    if !header.is_empty() && !header.iter().any(|name| name == FILE_NAME) {
+        return vec![Err(format!("has no column {FILE_NAME}"))];
+    }
     let row =
         |record: Result<csv::StringRecord, csv::Error>| -> Result<Map<String, Value>, String> {
             let record = record.map_err(|err| err.to_string())?;
@@ -107,7 +122,24 @@ fn csv_rows(bytes: &[u8]) -> Rows {
                 .map(|(name, cell)| (name.to_owned(), Value::String(cell.to_owned())))
                 .collect())
         };
-    reader.records().map(row).collect()
+    let mut last = None;
+    let records = reader.records().inspect(|record| {
+        let cells = record.as_ref().ok().and_then(|record| record.get(record.len() - 1));
+        last = cells.map(str::to_owned);
+    });
+    let mut rows: Rows = records.map(row).collect();
+    if last.is_some_and(|last| has_open_quote(bytes, &last)) {
+        rows.pop();
+        rows.push(Err("a quote has no end".to_owned()));
+    }
+    rows
+}
+
+/// The last cell begins with a quote and does not end with one: the file was cut there, or the
+/// quote takes in all that follows.
+fn has_open_quote(bytes: &[u8], last: &str) -> bool {
+    let (text, last) = (bytes.trim_ascii_end(), last.trim_end().as_bytes());
+    !last.is_empty() && text.strip_suffix(last).is_some_and(|before| before.ends_with(b"\""))
 }
 
 fn json_rows(bytes: &[u8]) -> Rows {
@@ -122,7 +154,7 @@ fn json_rows(bytes: &[u8]) -> Rows {
 
 /// A row's caption, label and split have columns of their own.
 fn describe(sample: &mut Sample, mut row: Map<String, Value>) {
-    row.remove("file_name");
+    row.remove(FILE_NAME);
     let mut text = |names: &[&str]| {
         let name = names.iter().find(|name| row.contains_key(**name))?;
         match row.remove(*name)? {

@@ -137,6 +137,15 @@ pub struct Sample {
     pub properties: serde_json::Map<String, serde_json::Value>,
 }
 
+/// A sidecar that could not be read as what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The sidecar.
+    pub path: String,
+    /// The image or archive that it is about, or the directory with all below it; empty: all.
+    pub about: String,
+}
+
 /// What was recognised.
 #[derive(Debug)]
 pub struct Recognised {
@@ -146,6 +155,8 @@ pub struct Recognised {
     pub samples: Vec<Sample>,
     /// What is wrong.
     pub findings: Findings,
+    /// Whoever knew these images before knows more of them now than is told here.
+    pub unread: Vec<Unread>,
 }
 
 /// Opens a file by its path.
@@ -162,6 +173,7 @@ pub fn recognise(
     limits: Limits,
 ) -> Result<Recognised, String> {
     let mut tree = Tree::new(files, open, limits);
+    tree.is_asked = layout.is_some();
     let layout = layout.unwrap_or_else(|| detect(&mut tree));
     let mut samples = match layout {
         Layout::ImageFolder => folder::samples(&mut tree),
@@ -179,9 +191,9 @@ pub fn recognise(
         ));
     }
     samples.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut findings = tree.findings;
+    let Tree { mut findings, unread, .. } = tree;
     leaks(&samples, &mut findings);
-    Ok(Recognised { layout, samples, findings })
+    Ok(Recognised { layout, samples, findings, unread })
 }
 
 /// Whether a folder is of a layout.

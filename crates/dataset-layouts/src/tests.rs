@@ -55,11 +55,15 @@ impl Yard {
         self
     }
 
-    fn seen(&self) -> (Layout, BTreeMap<String, Sample>, Findings) {
+    fn recognised(&self, layout: Option<Layout>) -> Recognised {
         let files: Vec<FileFacts> = self.files.values().cloned().collect();
         let root: &Path = self.dir.path();
         let open = |path: &str| std::fs::File::open(root.join(path));
-        let found = recognise(&files, None, &open, Limits::default()).unwrap();
+        recognise(&files, layout, &open, Limits::default()).unwrap()
+    }
+
+    fn seen(&self) -> (Layout, BTreeMap<String, Sample>, Findings) {
+        let found = self.recognised(None);
         let samples = found.samples.into_iter().map(|sample| (sample.path.clone(), sample));
         (found.layout, samples.collect(), found.findings)
     }
@@ -162,6 +166,138 @@ fn coco_boxes_captions_and_faults() {
     assert_eq!(told(&findings), expected);
 }
 
+/// Each sidecar that could not be read, with what it is about.
+fn unread(found: &Recognised) -> Vec<(&str, &str)> {
+    found.unread.iter().map(|one| (one.path.as_str(), one.about.as_str())).collect()
+}
+
+const COCO: &str = r#"{"images":[{"id":1,"file_name":"1.png","width":40,"height":30}],
+    "annotations":[{"id":1,"image_id":1,"category_id":1,"bbox":[0,0,4,4]}],
+    "categories":[{"id":1,"name":"cat"}]}"#;
+
+#[test]
+fn broken_coco_files_are_told_however_they_are_broken_and_whoever_asks() {
+    let place = "annotations/instances_train.json";
+    let deep = "[".repeat(100_000);
+    for text in [
+        &COCO[..COCO.len() / 2],
+        r#"{"images": ["#,
+        "",
+        "\u{feff}",
+        "[1,2]",
+        "{}",
+        r#"{"annotations": []}"#,
+        r#"{"images":[{"id":1,"file_name":"1.png"}]}"#,
+        r#"{"images":null,"annotations":null,"categories":null}"#,
+        &deep,
+    ] {
+        let yard = Yard::new().image("images/1.png", 1).image("images/2.png", 2).file(place, text);
+        for layout in [None, Some(Layout::Coco)] {
+            let found = yard.recognised(layout);
+            let text: String = text.chars().take(50).collect();
+            assert_eq!(found.layout, Layout::Coco, "{text}");
+            assert!(told(&found.findings).contains(&("broken", place)), "{text}");
+            assert_eq!(unread(&found), [(place, "")], "{text}");
+        }
+    }
+}
+
+#[test]
+fn sound_coco_files_may_begin_with_a_mark_and_other_json_is_none() {
+    let yard = Yard::new()
+        .image("1.png", 1)
+        .file("any.json", format!("\u{feff}{COCO}"))
+        .file("image_info_test.json", r#"{"images":[{"id":1,"file_name":"1.png"}]}"#)
+        .file("package.json", r#"{"name":"x"}"#);
+    let found = yard.recognised(None);
+    assert_eq!((found.layout, found.samples.len()), (Layout::Coco, 1));
+    assert_eq!((told(&found.findings), unread(&found)), (vec![], vec![]));
+    let found = yard.recognised(Some(Layout::Coco));
+    assert_eq!(told(&found.findings), [("broken", "package.json")]);
+    assert!(unread(&found).is_empty());
+    // Beside images that no COCO file is about it is told, and nothing more.
+    let yard = Yard::new().image("a/1.png", 1).file("a/notes.json", "{\"x\": 1");
+    let found = yard.recognised(None);
+    assert_eq!((found.layout, found.samples.len()), (Layout::ImageFolder, 1));
+    assert_eq!(told(&found.findings), [("broken", "a/notes.json")]);
+    assert!(unread(&found).is_empty());
+    // So it is among files of one image each.
+    let yard = Yard::new()
+        .image("a/1.png", 1)
+        .file("annotations/1.json", r#"{"shapes":[]}"#)
+        .file("annotations/2.json", "");
+    let found = yard.recognised(None);
+    assert_eq!((found.layout, found.samples.len()), (Layout::ImageFolder, 1));
+    assert_eq!(
+        (told(&found.findings), unread(&found)),
+        (vec![("broken", "annotations/2.json")], vec![])
+    );
+    // Captions by file, as some tools write them, are no list of COCO's.
+    let yard = Yard::new().image("1.png", 1).file("captions.json", r#"{"1.png":"a cat"}"#);
+    assert_eq!(yard.recognised(None).layout, Layout::ImageFolder);
+}
+
+#[test]
+fn broken_sidecars_say_what_they_are_about() {
+    let yard = |yaml: &str| {
+        Yard::new()
+            .image("images/1.png", 1)
+            .file("labels/1.txt", b"\xff")
+            .file("data.yaml", yaml)
+            .file("docker-compose.yaml", "services: {}")
+    };
+    for yaml in [
+        "names: [cat\n  : }{",
+        "names: [cat, dog",
+        "nc: 2\nnames:\n  0: cat\n",
+        "names:\n  0: cat\n  1",
+        "train: images",
+        "names:",
+        "",
+        "\u{feff}",
+    ] {
+        let found = yard(yaml).recognised(None);
+        let expected = [("data.yaml", ""), ("labels/1.txt", "images/1.png")];
+        assert_eq!(
+            (found.layout, unread(&found).as_slice()),
+            (Layout::Yolo, &expected[..]),
+            "{yaml}"
+        );
+        assert_eq!(told(&found.findings), [("broken", "data.yaml"), ("broken", "labels/1.txt")]);
+    }
+    let found = yard("names: [cat]").recognised(None);
+    assert_eq!(unread(&found), [("labels/1.txt", "images/1.png")]);
+    for (name, text) in [
+        ("metadata.csv", ""),
+        ("metadata.csv", "name,text\n1.png,hi\n"),
+        ("metadata.jsonl", "\u{feff}"),
+        ("metadata.csv", "file_name,text\n1.png,\"unclosed\n2.png,z\n"),
+        ("metadata.csv", "file_name,text\n1.png,\"cut he"),
+        ("metadata.jsonl", "{\"file_name\":\"1.png\"}\n{\"file_na"),
+    ] {
+        let path = format!("a/{name}");
+        let found = Yard::new().image("a/1.png", 1).file(&path, text).recognised(None);
+        assert_eq!(unread(&found), [(path.as_str(), "a")], "{text}");
+        assert_eq!(found.samples.len(), 1);
+    }
+    let yard = Yard::new()
+        .image("JPEGImages/1.png", 1)
+        .file("Annotations/1.xml", "")
+        .file("Annotations/2.xml", "<annotation><filename>");
+    let found = yard.recognised(None);
+    let expected = [("Annotations/1.xml", "JPEGImages/1.png"), ("Annotations/2.xml", "")];
+    assert_eq!((found.layout, unread(&found).as_slice()), (Layout::Voc, &expected[..]));
+    let quoted = "file_name,text\n1.png,\"it's \"\"one\"\"\nof two\"\n";
+    let found = Yard::new().image("1.png", 1).file("metadata.csv", quoted).recognised(None);
+    assert_eq!(found.samples[0].caption.as_deref(), Some("it's \"one\"\nof two"));
+    assert!(unread(&found).is_empty());
+    let marked = Yard::new()
+        .image("1.png", 1)
+        .file("metadata.csv", "\u{feff}file_name,caption\n1.png,one\n")
+        .recognised(None);
+    assert_eq!(marked.samples[0].caption.as_deref(), Some("one"));
+}
+
 #[test]
 fn yolo_lines_are_boxes_in_pixels() {
     let yard = Yard::new()
@@ -199,7 +335,7 @@ fn yaml_names_in_each_spelling() {
         "names: ['a',\n  'b c']\n",
         "names: {0: a, 1: b c}",
     ] {
-        let names = yolo::yaml_names(text);
+        let names = yolo::yaml_names(text).unwrap();
         assert_eq!(
             (names.len(), names[&0].as_str(), names[&1].as_str()),
             (2, "a", "b c"),

@@ -4,13 +4,19 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use crate::findings::{FindingKind, Findings};
-use crate::{Bytes, FileFacts, Limits, Open, Sample};
+use crate::{Bytes, FileFacts, Limits, Open, Sample, Unread};
+
+/// What some editors write before a text.
+pub const BOM: &[u8] = b"\xef\xbb\xbf";
 
 pub struct Tree<'a> {
     pub files: &'a [FileFacts],
     pub findings: Findings,
     pub limits: Limits,
     pub open: &'a Open<'a>,
+    /// The layout was asked for: whatever may be its sidecar is one.
+    pub is_asked: bool,
+    pub unread: Vec<Unread>,
     by_path: HashMap<&'a str, usize>,
     used: HashSet<usize>,
 }
@@ -18,7 +24,16 @@ pub struct Tree<'a> {
 impl<'a> Tree<'a> {
     pub fn new(files: &'a [FileFacts], open: &'a Open<'a>, limits: Limits) -> Self {
         let by_path = files.iter().enumerate().map(|(at, file)| (file.path.as_str(), at)).collect();
-        Self { files, findings: Findings::default(), limits, open, by_path, used: HashSet::new() }
+        Self {
+            files,
+            findings: Findings::default(),
+            limits,
+            open,
+            is_asked: false,
+            unread: Vec::new(),
+            by_path,
+            used: HashSet::new(),
+        }
     }
 
     pub fn at(&self, path: &str) -> Option<usize> {
@@ -38,8 +53,16 @@ impl<'a> Tree<'a> {
         (0..self.files.len()).filter(|at| self.files[*at].is_image).collect()
     }
 
-    /// The bytes of a sidecar; one that can't be read is a finding.
-    pub fn read(&mut self, at: usize, max: u64) -> Option<Vec<u8>> {
+    /// Notes a sidecar that can't be read as what it is, and what it is about.
+    pub fn unread(&mut self, path: &str, about: &str, why: impl Into<String>) {
+        self.findings.add(FindingKind::Broken, path, why);
+        if self.unread.last().is_none_or(|last| last.path != path || last.about != about) {
+            self.unread.push(Unread { path: path.to_owned(), about: about.to_owned() });
+        }
+    }
+
+    /// The bytes of a sidecar; one that can't be read is a finding. `about`: see [`Unread`].
+    pub fn read(&mut self, at: usize, max: u64, about: &str) -> Option<Vec<u8>> {
         let path = &self.files[at].path;
         let read = (self.open)(path).and_then(|file| {
             let mut bytes = Vec::new();
@@ -49,24 +72,23 @@ impl<'a> Tree<'a> {
         match read {
             Ok(bytes) if bytes.len() as u64 <= max => Some(bytes),
             Ok(_) => {
-                let why = format!("is larger than {max} bytes");
-                self.findings.add(FindingKind::Broken, path, why);
+                self.unread(path, about, format!("is larger than {max} bytes"));
                 None
             }
             Err(err) => {
-                self.findings.add(FindingKind::Broken, path, format!("can't be read: {err}"));
+                self.unread(path, about, format!("can't be read: {err}"));
                 None
             }
         }
     }
 
     /// The text of a sidecar.
-    pub fn read_text(&mut self, at: usize) -> Option<String> {
-        let bytes = self.read(at, self.limits.text_bytes_max)?;
+    pub fn read_text(&mut self, at: usize, about: &str) -> Option<String> {
+        let bytes = self.read(at, self.limits.text_bytes_max, about)?;
         match String::from_utf8(bytes) {
             Ok(text) => Some(text.trim_start_matches('\u{feff}').to_owned()),
             Err(_) => {
-                self.findings.add(FindingKind::Broken, &self.files[at].path, "is not UTF-8");
+                self.unread(&self.files[at].path, about, "is not UTF-8");
                 None
             }
         }

@@ -35,11 +35,14 @@ pub fn samples(tree: &mut Tree<'_>) -> Vec<Sample> {
     let mut samples = Vec::new();
     for at in tree.with_extension(&["xml"]) {
         let path = tree.files[at].path.clone();
-        let Some(text) = tree.read_text(at) else { continue };
+        // Until it is read its own name alone tells which image it is about.
+        let about = image_of(tree, &stems, &path, "").map(|at| tree.files[at].path.as_str());
+        let about = about.unwrap_or_default();
+        let Some(text) = tree.read_text(at, about) else { continue };
         let said = match parse(&text) {
             Ok(said) => said,
             Err(why) => {
-                tree.findings.add(FindingKind::Broken, &path, why);
+                tree.unread(&path, about, why);
                 continue;
             }
         };
@@ -74,7 +77,7 @@ fn splits(tree: &mut Tree<'_>) -> HashMap<String, String> {
         if !dir(&path).ends_with("ImageSets/Main") {
             continue;
         }
-        for line in tree.read_text(at).unwrap_or_default().lines() {
+        for line in tree.read_text(at, "").unwrap_or_default().lines() {
             if let Some(id) = line.split_whitespace().next() {
                 splits.insert(id.to_owned(), split.to_owned());
             }
@@ -137,11 +140,12 @@ fn push_object(
 fn parse(text: &str) -> Result<Annotation, String> {
     let mut reader = Reader::from_str(text);
     let (mut said, mut path) = (Annotation::default(), Vec::<String>::new());
-    let (mut width, mut height) = (0, 0);
+    let (mut width, mut height, mut is_annotation) = (0, 0, false);
     loop {
         match reader.read_event().map_err(|err| format!("is no XML: {err}"))? {
             Event::Start(start) => {
                 path.push(String::from_utf8_lossy(start.name().as_ref()).into_owned());
+                is_annotation |= path == ["annotation"];
                 if path.len() > DEPTH_MAX {
                     return Err("its XML is nested too deep".to_owned());
                 }
@@ -168,6 +172,7 @@ fn parse(text: &str) -> Result<Annotation, String> {
                 }
             }
             Event::Eof if !path.is_empty() => return Err("its XML ends early".to_owned()),
+            Event::Eof if !is_annotation => return Err("its XML has no annotation".to_owned()),
             Event::Eof => break,
             _ => {}
         }

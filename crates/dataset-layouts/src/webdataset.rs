@@ -49,7 +49,7 @@ pub fn samples(tree: &mut Tree<'_>) -> Vec<Sample> {
         let mut file = match (tree.open)(&path) {
             Ok(file) => file,
             Err(err) => {
-                tree.findings.add(FindingKind::Broken, &path, err.to_string());
+                tree.unread(&path, &path, err.to_string());
                 continue;
             }
         };
@@ -63,7 +63,7 @@ pub fn samples(tree: &mut Tree<'_>) -> Vec<Sample> {
             true
         });
         if let Err(error) = end {
-            tree.findings.add(FindingKind::Broken, &path, error.to_string());
+            tree.unread(&path, &path, error.to_string());
         }
         for name in strange {
             tree.findings.add(
@@ -96,7 +96,7 @@ fn sample(
     let (content, head) = match hash(file, image) {
         Ok(read) => read,
         Err(err) => {
-            tree.findings.add(FindingKind::Broken, &path, err.to_string());
+            tree.unread(&path, &archive, err.to_string());
             return None;
         }
     };
@@ -137,15 +137,15 @@ fn told(
     let path = format!("{whole}.{ext}");
     let text = match text_of(file, member, tree.limits.text_bytes_max) {
         Ok(text) => text,
-        Err(why) => return tree.findings.add(FindingKind::Broken, &path, why),
+        Err(why) => return tree.unread(&path, &sample.path, why),
     };
     match ext {
         "txt" => sample.caption = Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
         "cls" => sample.label = Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
         _ => match serde_json::from_str(&text) {
             Ok(Value::Object(fields)) => sample.properties = fields,
-            Ok(_) => tree.findings.add(FindingKind::Broken, &path, "is no JSON object"),
-            Err(err) => tree.findings.add(FindingKind::Broken, &path, format!("is no JSON: {err}")),
+            Ok(_) => tree.unread(&path, &sample.path, "is no JSON object"),
+            Err(err) => tree.unread(&path, &sample.path, format!("is no JSON: {err}")),
         },
     }
 }
@@ -157,7 +157,8 @@ fn text_of(file: &mut File, member: &Member, max: u64) -> Result<String, String>
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(member.offset)).map_err(|err| err.to_string())?;
     file.take(member.size).read_to_end(&mut bytes).map_err(|err| err.to_string())?;
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 /// The hash of a member, and its first bytes.

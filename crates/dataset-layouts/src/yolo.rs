@@ -7,7 +7,9 @@ use serde_json::json;
 use crate::Sample;
 use crate::findings::FindingKind;
 use crate::splits::split_in;
-use crate::tree::{Tree, name, stem_path};
+use crate::tree::{Tree, extension, name, stem_path};
+
+const NAMES: &str = "names:";
 
 /// An image below `images/` has its lines below `labels/`.
 pub fn is_there(tree: &mut Tree<'_>) -> bool {
@@ -62,60 +64,98 @@ fn orphaned_labels(tree: &mut Tree<'_>) {
 
 /// Classes by number, of `data.yaml` or `classes.txt`.
 fn class_names(tree: &mut Tree<'_>) -> HashMap<usize, String> {
-    for at in tree.with_extension(&["yaml", "yml", "txt"]) {
-        let file = name(&tree.files[at].path);
-        let is_list = matches!(file, "classes.txt" | "obj.names");
-        if !is_list && file.ends_with(".txt") {
+    let mut names = HashMap::new();
+    for at in tree.with_extension(&["yaml", "yml", "txt", "names"]) {
+        let path = tree.files[at].path.clone();
+        let is_list = matches!(name(&path), "classes.txt" | "obj.names");
+        let is_yaml = matches!(extension(&path).to_ascii_lowercase().as_str(), "yaml" | "yml");
+        if !is_list && !is_yaml {
             continue;
         }
-        let Some(text) = tree.read_text(at) else { continue };
-        let names = if is_list {
-            text.lines().map(|line| line.trim().to_owned()).enumerate().collect()
-        } else {
-            yaml_names(&text)
-        };
-        if !names.is_empty() {
-            return names;
+        let Some(text) = tree.read_text(at, "") else { continue };
+        let read = if is_list { listed_names(&text) } else { yaml_names(&text) };
+        // Other YAML may lie there too.
+        let is_data = is_list || matches!(name(stem_path(&path)), "data" | "dataset");
+        match read {
+            Ok(read) if names.is_empty() => names = read,
+            Ok(_) => {}
+            Err(why) if is_data || text.lines().any(|line| line.starts_with(NAMES)) => {
+                tree.unread(&path, "", why);
+            }
+            Err(_) => {}
         }
     }
-    HashMap::new()
+    names
+}
+
+/// A class a line.
+fn listed_names(text: &str) -> Result<HashMap<usize, String>, String> {
+    if text.trim().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    Ok(text.lines().map(|line| line.trim().to_owned()).enumerate().collect())
 }
 
 /// `names:` of a data.yaml, in its three spellings: `[a, b]`, `- a`, `0: a`.
-pub fn yaml_names(text: &str) -> HashMap<usize, String> {
-    let plain = |word: &str| word.trim().trim_matches(['"', '\'']).to_owned();
+pub fn yaml_names(text: &str) -> Result<HashMap<usize, String>, String> {
     let mut lines = text.lines().map(|line| line.split(" #").next().unwrap_or(line));
-    let mut names = HashMap::new();
-    let Some(first) = lines.find_map(|line| line.strip_prefix("names:")) else { return names };
-    let mut list = first.trim().to_owned();
-    if list.starts_with(['[', '{']) {
-        for line in lines {
-            if list.ends_with([']', '}']) {
-                break;
-            }
-            list.push_str(line.trim());
-        }
-        for (nth, word) in list.trim_matches(['[', ']', '{', '}']).split(',').enumerate() {
-            let (number, word) = numbered(word, nth);
-            if !word.trim().is_empty() {
-                names.insert(number, plain(word));
-            }
-        }
-        return names;
+    let first = lines.find_map(|line| line.strip_prefix(NAMES)).ok_or("has no names")?;
+    let names = if first.trim().starts_with(['[', '{']) {
+        inline_names(first, lines)?
+    } else {
+        block_names(lines)?
+    };
+    let said = text.lines().find_map(|line| line.strip_prefix("nc:")?.trim().parse::<usize>().ok());
+    match (names.len(), said) {
+        (0, _) => Err("names no classes".to_owned()),
+        (count, Some(said)) if count < said => Err(format!("names {count} of {said} classes")),
+        _ => Ok(names),
     }
+}
+
+fn plain(word: &str) -> String {
+    word.trim().trim_matches(['"', '\'']).to_owned()
+}
+
+fn inline_names<'a>(
+    first: &str,
+    lines: impl Iterator<Item = &'a str>,
+) -> Result<HashMap<usize, String>, String> {
+    let mut list = first.trim().to_owned();
+    for line in lines {
+        if list.ends_with([']', '}']) {
+            break;
+        }
+        list.push_str(line.trim());
+    }
+    let inner = match list.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']'),
+        None => list.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')),
+    };
+    let inner = inner.ok_or("its list of names has no end")?;
+    let words = inner.split(',').enumerate().map(|(nth, word)| numbered(word, nth));
+    let words = words.filter(|(_, word)| !word.trim().is_empty());
+    Ok(words.map(|(number, word)| (number, plain(word))).collect())
+}
+
+fn block_names<'a>(lines: impl Iterator<Item = &'a str>) -> Result<HashMap<usize, String>, String> {
+    let mut names = HashMap::new();
     for line in lines {
         let entry = line.trim();
-        if entry.is_empty() {
+        if entry.is_empty() || entry.starts_with('#') {
             continue;
         }
         let is_item = entry.starts_with('-');
         if !line.starts_with([' ', '\t']) && !is_item {
             break;
         }
+        if !is_item && !entry.contains(':') {
+            return Err(format!("{:?} is no name of a class", short(entry)));
+        }
         let (number, word) = numbered(entry.trim_start_matches('-'), names.len());
         names.insert(number, plain(word));
     }
-    names
+    Ok(names)
 }
 
 fn numbered(word: &str, nth: usize) -> (usize, &str) {
@@ -125,7 +165,7 @@ fn numbered(word: &str, nth: usize) -> (usize, &str) {
 }
 
 fn objects(tree: &mut Tree<'_>, at: usize, names: &HashMap<usize, String>, sample: &mut Sample) {
-    let Some(text) = tree.read_text(at) else { return };
+    let Some(text) = tree.read_text(at, &sample.path) else { return };
     let path = tree.files[at].path.clone();
     for (nth, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let numbers: Option<Vec<f64>> =

@@ -103,6 +103,11 @@ impl ImportArguments {
     pub fn name(&self) -> String {
         format!("{}/{}", self.namespace, self.dataset)
     }
+
+    /// A path below the imported directory, relative to the location.
+    pub fn whole(&self, path: &str) -> String {
+        if self.path.is_empty() { path.to_owned() } else { format!("{}/{path}", self.path) }
+    }
 }
 
 /// Refuses what members of archives can't have.

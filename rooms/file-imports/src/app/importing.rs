@@ -106,9 +106,11 @@ impl Imports {
         work.phase("recognising", "files");
         let limits = self.limits;
         let recognised = recognised(&listed, &source, &arguments, limits).await?;
-        let Listed { files: listed, archives, .. } = listed;
-        let mut result = tell(work, &mut pace, &recognised, &arguments.path).await?;
+        let Listed { facts, files: listed, archives } = listed;
+        let mut result = tell(work, &mut pace, &recognised, &arguments).await?;
         result.insert("samples".to_owned(), count(recognised.samples.len()));
+        let doubt = Doubt::of(&location, &arguments, &facts, &recognised);
+        drop(facts);
         let rows = rows_of(&location, &arguments, &listed, recognised.samples);
         let seq = location.change_seq;
         self.put_difference(
@@ -118,6 +120,7 @@ impl Imports {
             &location,
             Disk { source: &source, files: &listed, archives: &archives },
             rows,
+            &doubt,
             seq,
             &mut result,
         )
@@ -222,21 +225,18 @@ impl Imports {
         location: &Location,
         disk: Disk<'_>,
         rows: Vec<Row>,
+        doubt: &Doubt,
         seq: i64,
         result: &mut BTreeMap<String, i64>,
     ) -> Result<(), Interrupt> {
         let known = self.store.import_items(import.id).await?;
-        let here: HashSet<Uuid> = rows.iter().map(|row| row.id).collect();
-        let gone: Vec<Uuid> = known.keys().filter(|id| !here.contains(id)).copied().collect();
-        let mut prints: HashMap<Uuid, [u8; 16]> = HashMap::with_capacity(rows.len());
-        let mut fresh: Vec<Row> = Vec::new();
+        doubt.check(known.len())?;
         let sample_count = count(rows.len());
-        for row in rows {
-            let print = row.print(location);
-            if known.get(&row.id).is_none_or(|known| known[..] != print) {
-                prints.insert(row.id, print);
-                fresh.push(row);
-            }
+        let Difference { mut fresh, prints, gone, kept, stayed } =
+            Difference::of(location, rows, &known, doubt);
+        if kept > 0 {
+            let why = format!("{kept} items stay as they were: what tells of them is broken");
+            work.item_failed(&names::shown(&location.absolute(&arguments.path)), &why);
         }
         // Should this run end between the commit and its note, the next one
         // knows which items may be there.
@@ -269,6 +269,7 @@ impl Imports {
             ("added", count(added)),
             ("updated", count(fresh.len() - added)),
             ("removed", count(gone.len())),
+            ("kept", count(kept)),
             ("unreadable", count(failed.len())),
             ("version", version),
         ] {
@@ -276,10 +277,101 @@ impl Imports {
         }
         let put = prints.into_iter().filter(|(id, _)| !failed.contains(id)).collect();
         // What could not be read is tried again, changed or not.
-        let seq = if failed.is_empty() { seq } else { 0 };
-        let samples = sample_count - count(failed.len());
+        let seq = if failed.is_empty() && kept == 0 { seq } else { 0 };
+        let samples = sample_count - count(failed.len()) + count(stayed);
         self.store.end_import(import.id, ImportDone { seq, version, samples, put, gone }).await?;
         Ok(())
+    }
+}
+
+/// Items that stay as they are, since what tells of them could not be read.
+#[derive(Default)]
+struct Doubt {
+    /// A sidecar that may be about everything.
+    all: Option<String>,
+    /// Items of what is there.
+    items: HashSet<Uuid>,
+    /// There may be more than is seen.
+    is_more: bool,
+}
+
+impl Doubt {
+    fn of(
+        location: &Location,
+        arguments: &ImportArguments,
+        facts: &[FileFacts],
+        recognised: &Recognised,
+    ) -> Self {
+        let unread = &recognised.unread;
+        let all = unread.iter().find(|one| one.about.is_empty());
+        let abouts: HashSet<&str> = unread.iter().map(|one| one.about.as_str()).collect();
+        let mut doubt = Self {
+            all: all.map(|one| names::shown(&arguments.whole(&one.path))),
+            items: HashSet::new(),
+            // What else a tar held that ends early is not told.
+            is_more: recognised.layout == Layout::WebDataset && !abouts.is_empty(),
+        };
+        if !abouts.is_empty() && doubt.all.is_none() {
+            let is_one = |path: &&str| {
+                let mut above = path.match_indices('/').map(|(at, _)| &path[..at]);
+                abouts.contains(path) || above.any(|above| abouts.contains(above))
+            };
+            let samples = recognised.samples.iter().map(|sample| sample.path.as_str());
+            let paths = facts.iter().map(|file| file.path.as_str()).chain(samples);
+            let ids = paths.filter(is_one).map(|path| Row::id_of(location, &arguments.whole(path)));
+            doubt.items = ids.collect();
+        }
+        doubt
+    }
+
+    /// Refuses to change what a sidecar may be about that could not be read.
+    fn check(&self, known: usize) -> Result<(), ServiceError> {
+        let Some(sidecar) = self.all.as_ref().filter(|_| known > 0) else { return Ok(()) };
+        let message = format!(
+            "{sidecar} is broken: the {known} items that were imported stay as they are; mend it, or take it away, and import again"
+        );
+        Err(ServiceError::precondition(message).reason("SIDECAR_BROKEN").with("path", sidecar))
+    }
+}
+
+/// What is to be done to a dataset.
+struct Difference {
+    fresh: Vec<Row>,
+    prints: HashMap<Uuid, [u8; 16]>,
+    gone: Vec<Uuid>,
+    /// Items that are in doubt and would have been changed or removed.
+    kept: usize,
+    /// Those of them that would have been removed.
+    stayed: usize,
+}
+
+impl Difference {
+    fn of(
+        location: &Location,
+        rows: Vec<Row>,
+        known: &HashMap<Uuid, Vec<u8>>,
+        doubt: &Doubt,
+    ) -> Self {
+        let here: HashSet<Uuid> = rows.iter().map(|row| row.id).collect();
+        let not_here = known.keys().filter(|id| !here.contains(id)).copied();
+        let (stayed, gone): (Vec<Uuid>, Vec<Uuid>) =
+            not_here.partition(|id| doubt.is_more || doubt.items.contains(id));
+        let mut prints = HashMap::with_capacity(rows.len());
+        let (mut fresh, mut kept) = (Vec::new(), stayed.len());
+        for row in rows {
+            let (print, known) = (row.print(location), known.get(&row.id));
+            if known.is_some_and(|known| known[..] == print) {
+                continue;
+            }
+            // Without a print it was about to be put, and may not be there.
+            if known.is_some_and(|known| !known.is_empty()) && doubt.items.contains(&row.id) {
+                kept += 1;
+                continue;
+            }
+            prints.insert(row.id, print);
+            fresh.push(row);
+        }
+        Self { fresh, prints, gone, kept, stayed: stayed.len() }
     }
 }
 
@@ -368,14 +460,10 @@ async fn tell(
     work: &Work,
     pace: &mut Pace<'_>,
     recognised: &Recognised,
-    below: &str,
+    arguments: &ImportArguments,
 ) -> Result<BTreeMap<String, i64>, Interrupt> {
     for (nth, finding) in recognised.findings.kept().iter().enumerate() {
-        let path = if below.is_empty() {
-            finding.path.clone()
-        } else {
-            format!("{below}/{}", finding.path)
-        };
+        let path = arguments.whole(&finding.path);
         let message = format!("{}: {}", finding.kind.word(), finding.message);
         work.item_failed(&names::shown(&path), &message);
         if nth % 500 == 499 {
@@ -394,11 +482,7 @@ fn rows_of(
     samples: Vec<dataset_layouts::Sample>,
 ) -> Vec<Row> {
     let rows = samples.into_iter().map(|sample| {
-        let path = if arguments.path.is_empty() {
-            sample.path.clone()
-        } else {
-            format!("{}/{}", arguments.path, sample.path)
-        };
+        let path = arguments.whole(&sample.path);
         let at = match sample.bytes {
             dataset_layouts::Bytes::File(at) | dataset_layouts::Bytes::Within { file: at, .. } => {
                 at

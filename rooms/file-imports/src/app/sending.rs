@@ -144,6 +144,10 @@ async fn send(
     let unread = reading
         .await
         .map_err(|err| ServiceError::internal("reading files failed").caused_by(err))?;
+    if work.is_stopping() {
+        // It may have ended amid a file.
+        work.step(&"sent").await?;
+    }
     sent?;
     work.step(&"sent").await?;
     let mut contents = HashSet::new();
@@ -282,6 +286,9 @@ impl Sender {
             return Ok(false);
         }
         loop {
+            if self.stopping.is_cancelled() {
+                return Ok(false);
+            }
             let mut chunk = Vec::with_capacity(CHUNK_BYTES);
             // From here on a file that can't be read breaks the stream: the server
             // compares what came with the hash.
