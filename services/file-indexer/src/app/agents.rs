@@ -132,7 +132,7 @@ impl Indexer {
         if caller::Refused::refused(&self.grants, caller) {
             return Err(ServiceError::unauthenticated("the agent's token was revoked"));
         }
-        self.require(caller, Level::Write, location, ACTION).await
+        self.require(caller, Level::Write, location, &location.uuid.to_string(), ACTION).await
     }
 
     /// A scan's job on a location of another device: its agent is asked, and

@@ -100,8 +100,9 @@ impl Watch {
     async fn next(&mut self) -> Result<Changed, ServiceError> {
         loop {
             if self.allowed.elapsed() > ALLOW_FOR {
+                let (location, id) = (&self.location, self.location.uuid.to_string());
                 self.indexer
-                    .require(&self.caller, Level::Read, &self.location, WATCH_ACTION)
+                    .require(&self.caller, Level::Read, location, &id, WATCH_ACTION)
                     .await?;
                 self.allowed = Instant::now();
             }

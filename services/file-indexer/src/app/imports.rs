@@ -46,7 +46,7 @@ impl Indexer {
         location: &Location,
         arguments: &str,
     ) -> Result<(), ServiceError> {
-        self.require(caller, Level::Read, location, ACTION).await?;
+        self.require(caller, Level::Read, location, &location.uuid.to_string(), ACTION).await?;
         self.importer.may_go_on(caller, arguments).await
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use access::Resource;
 use caller::Caller;
 use file_scan::{Root, RootError, Rules};
 use file_sources::{Bucket, SCHEME, Source};
@@ -17,6 +18,7 @@ const NAME_CHARS_MAX: usize = 200;
 const RULES_MAX: usize = 1_000;
 const DEVICE_CHARS_MAX: usize = 100;
 const GUARD_PERCENT: i32 = 50;
+const CREATE_ACTION: &str = "quarry.files.v1.LocationsService/CreateLocation";
 
 /// What a location shall be.
 #[derive(Debug)]
@@ -110,7 +112,7 @@ impl Indexer {
             // A path of another device is a name to the server, never opened.
             for other in self.store.locations_holding(&path).await? {
                 if other.device == asked.device {
-                    refuse_overlap(&asked, &path, &other.path)?;
+                    self.refuse_overlap(caller, &asked, &path, &other).await?;
                 }
             }
             let made = self.store.create_location(asked.into_location(path, caller, None)).await?;
@@ -127,13 +129,12 @@ impl Indexer {
                 return Err(ServiceError::already_exists("location", &path));
             }
             if other.root == Some(root) && !is_there(&other.path).await {
-                let action = "quarry.files.v1.LocationsService/CreateLocation";
-                self.require(caller, Level::Owner, &other, action).await?;
+                self.require(caller, Level::Owner, &other, &path, CREATE_ACTION).await?;
                 self.store.relocate(other.id, &path).await?;
                 let moved = Location { path, problem: String::new(), ..other };
                 return Ok((moved, true));
             }
-            refuse_overlap(&asked, &path, &other.path)?;
+            self.refuse_overlap(caller, &asked, &path, &other).await?;
         }
         for other in self.store.locations_holding(&path).await? {
             if !other.device.is_empty() {
@@ -142,12 +143,32 @@ impl Indexer {
             if other.path == path {
                 return Err(ServiceError::already_exists("location", &path));
             }
-            refuse_overlap(&asked, &path, &other.path)?;
+            self.refuse_overlap(caller, &asked, &path, &other).await?;
         }
         let made =
             self.store.create_location(asked.into_location(path, caller, Some(root))).await?;
         self.announce(&made).await?;
         Ok((made, false))
+    }
+
+    /// Refuses a path that overlaps another location, which is named only to those who may see it.
+    async fn refuse_overlap(
+        &self,
+        caller: &Caller,
+        asked: &CreateLocation,
+        path: &str,
+        other: &Location,
+    ) -> Result<(), ServiceError> {
+        if asked.nested {
+            return Ok(());
+        }
+        let chain = [Resource::location(other.uuid)];
+        let other = match self.grants.level(caller, &chain, false).await? {
+            Some(_) => format!("the location {}", other.path),
+            None => "another location".to_owned(),
+        };
+        let message = format!("path: {path} and {other} overlap; say `nested` if that is meant");
+        Err(ServiceError::precondition(message).reason("LOCATION_OVERLAPS").field("path"))
     }
 
     /// A prefix of a bucket becomes a location. Whether there is one is told only
@@ -171,7 +192,7 @@ impl Indexer {
             if other.path == path {
                 return Err(ServiceError::already_exists("location", &path));
             }
-            refuse_overlap(&asked, &path, &other.path)?;
+            self.refuse_overlap(caller, &asked, &path, &other).await?;
         }
         let made =
             self.store.create_location(asked.into_location(path, caller, Some(root))).await?;
@@ -287,7 +308,7 @@ impl Indexer {
             return self.may_import(&caller, &location, &job.arguments).await;
         }
         let action = "quarry.files.v1.LocationsService/ScanLocation";
-        self.require(&caller, Level::Write, &location, action).await
+        self.require(&caller, Level::Write, &location, &location.uuid.to_string(), action).await
     }
 
     /// A location that the caller may read.
@@ -411,15 +432,6 @@ fn archives_are_read(path: &str, device: &str) -> Result<(), ServiceError> {
         return Ok(());
     };
     Err(ServiceError::invalid("archives", why).reason("ARCHIVES_NOT_READ"))
-}
-
-fn refuse_overlap(asked: &CreateLocation, path: &str, other: &str) -> Result<(), ServiceError> {
-    if asked.nested {
-        return Ok(());
-    }
-    let message =
-        format!("path: {path} and the location {other} overlap; say `nested` if that is meant");
-    Err(ServiceError::precondition(message).reason("LOCATION_OVERLAPS").field("path"))
 }
 
 fn not_allowed(path: &str) -> ServiceError {

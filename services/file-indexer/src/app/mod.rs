@@ -21,7 +21,7 @@ use access::{GrantReplica, Resource, Subject, Visible};
 use caller::Caller;
 use file_imports::{Datasets, Imports};
 use options_api::v1::{Level, ResourceKind};
-use service_error::ServiceError;
+use service_error::{Code, ServiceError};
 use uuid::Uuid;
 
 use crate::model::{Location, relative_to};
@@ -91,16 +91,24 @@ impl Indexer {
         &self.settings
     }
 
+    /// Refuses a caller without the level. Whoever may not even see the location is told what it
+    /// `asked` for and nothing else, as of one that there is not.
     async fn require(
         &self,
         caller: &Caller,
         need: Level,
         location: &Location,
+        asked: &str,
         action: &str,
     ) -> Result<(), ServiceError> {
         let subject = Subject { kind: "location", name: &location.path, action };
         let chain = [Resource::location(location.uuid)];
-        self.grants.require(caller, need, &chain, false, subject).await.map(drop)
+        match self.grants.require(caller, need, &chain, false, subject).await {
+            Err(error) if error.code() == Code::NotFound => {
+                Err(ServiceError::not_found("location", asked))
+            }
+            outcome => outcome.map(drop),
+        }
     }
 
     /// A location by its id or path, if the caller holds the level on it.
@@ -112,19 +120,27 @@ impl Indexer {
         action: &str,
     ) -> Result<Location, ServiceError> {
         let found = match Uuid::try_parse(id) {
-            Ok(uuid) => self.store.find_location(uuid).await?,
+            Ok(uuid) => self.store.find_location(uuid).await?.into_iter().collect(),
             Err(_) => {
                 let path = match file_sources::bucket_path(id) {
                     Some(path) => path.unwrap_or_default(),
                     None => format!("/{}", id.trim_matches('/')),
                 };
-                let holding = self.store.locations_holding(&path).await?;
-                holding.into_iter().find(|location| location.path == path)
+                let mut holding = self.store.locations_holding(&path).await?;
+                // Several devices may have one path.
+                holding.retain(|location| location.path == path);
+                holding
             }
         };
-        let location = found.ok_or_else(|| ServiceError::not_found("location", id))?;
-        self.require(caller, need, &location, action).await?;
-        Ok(location)
+        let mut refused = ServiceError::not_found("location", id);
+        for location in found {
+            match self.require(caller, need, &location, id, action).await {
+                Ok(()) => return Ok(location),
+                Err(error) if error.code() == Code::NotFound => {}
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 
     /// The innermost location that holds a path and on which the caller holds
@@ -139,11 +155,13 @@ impl Indexer {
         let path = absolute("path", path)?;
         let mut refused = None;
         for location in self.store.locations_holding(&path).await? {
-            match self.require(caller, need, &location, action).await {
+            match self.require(caller, need, &location, &path, action).await {
                 Ok(()) => {
                     let relative = relative_to(&location.path, &path).unwrap_or("").to_owned();
                     return Ok((location, relative));
                 }
+                // As if there were none.
+                Err(error) if error.code() == Code::NotFound => {}
                 Err(error) => refused = Some(error),
             }
         }
