@@ -7,7 +7,7 @@ use sql_store::{db_error, next_number, now_micros};
 use uuid::Uuid;
 
 use super::found::{FOUND, Found, found_of};
-use super::{Store, all, execute, get};
+use super::{Store, all, bulk, execute, get};
 
 /// Tags in a chain of implications.
 const TAGS_MAX: i64 = 10_000;
@@ -231,6 +231,40 @@ impl Store {
             execute(&tx, sql, vec![id.into(), name.into(), value.into()]).await?;
         }
         tx.commit().await.map_err(db_error)
+    }
+
+    /// Whether others put a tag, or one that implies it, for all to see on a file that is in none
+    /// of some locations.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn is_used_elsewhere(
+        &self,
+        name: &str,
+        by: PrincipalId,
+        locations: &[i64],
+    ) -> Result<bool, ServiceError> {
+        let within = bulk::in_few(self.backend(), "d.location_id", 4, "bigint");
+        let is_elsewhere = |target: &str| {
+            let lies = |place: &str| {
+                format!(
+                    "EXISTS (SELECT 1 FROM entry e JOIN dir d ON d.id = e.dir_id WHERE e.{target} AND {place})"
+                )
+            };
+            let known = lies("d.location_id IN (SELECT id FROM location WHERE deleted_at IS NULL)");
+            format!("({known} AND NOT {})", lies(&within))
+        };
+        let sql = format!(
+            "WITH RECURSIVE above (id) AS (SELECT id FROM tag WHERE name = $1 UNION
+               SELECT i.tag_id FROM tag_implies i JOIN above a ON a.id = i.implied_id)
+             SELECT g.id FROM above JOIN tagging g ON g.tag_id = above.id
+             WHERE g.own = $2 AND g.owner <> $3 AND ({} OR {}) LIMIT 1",
+            is_elsewhere("id = g.entry_id"),
+            is_elsewhere("content_id = g.content_id")
+        );
+        let locations = bulk::numbers(self.backend(), locations);
+        let values = vec![name.into(), Uuid::nil().into(), by.uuid().into(), locations];
+        Ok(self.row(&sql, values).await?.is_some())
     }
 
     /// Says which tags a tag implies.

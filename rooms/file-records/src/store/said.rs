@@ -181,13 +181,14 @@ impl Store {
         Ok(said)
     }
 
-    /// Tags that a viewer sees, with their uses within some locations.
+    /// Tags that a viewer sees, with their uses within some locations; `is_all`: there are no others.
     ///
     /// # Errors
     /// The database's.
     pub async fn tags(
         &self,
         locations: &[i64],
+        is_all: bool,
         viewer: PrincipalId,
         after: TagsAfter,
         limit: u32,
@@ -198,41 +199,47 @@ impl Store {
             Uuid::nil().into(),
             i64::from(limit).into(),
         ];
-        // A tag that others use for themselves alone is nobody else's to see.
-        let seen = "(t.own IN ($2, $3) OR EXISTS (SELECT 1 FROM tagging o WHERE o.tag_id = t.id AND o.own = $2))";
         let (page, rest) = match after {
             TagsAfter::Name(name) => {
                 values.push(name.into());
-                (
-                    format!("{seen} AND t.name > $5 ORDER BY t.name LIMIT $4"),
-                    "ORDER BY name LIMIT $4",
-                )
+                ("AND t.name > $5 ORDER BY t.name LIMIT $4", "ORDER BY name LIMIT $4")
             }
-            TagsAfter::Count(None) => (seen.to_owned(), "ORDER BY n DESC, name LIMIT $4"),
+            TagsAfter::Count(None) => ("", "ORDER BY n DESC, name LIMIT $4"),
             TagsAfter::Count(Some((count, name))) => {
                 values.extend([count.into(), name.into()]);
-                (
-                    seen.to_owned(),
-                    "WHERE n < $5 OR (n = $5 AND name > $6) ORDER BY n DESC, name LIMIT $4",
-                )
+                ("", "WHERE n < $5 OR (n = $5 AND name > $6) ORDER BY n DESC, name LIMIT $4")
             }
         };
-        let of = |join: &str, target: &str| {
+        let of = |what: &str, tag: &str, target: &str| {
             format!(
-                "SELECT g.tag_id, e.id AS entry FROM page JOIN tagging g ON g.tag_id = page.id
-                 JOIN entry e ON {join} JOIN dir d ON d.id = e.dir_id
-                 WHERE {target} IS NOT NULL AND g.own IN ($2, $3) AND {}",
+                "SELECT {what} FROM {tag} JOIN entry e ON e.{target} JOIN dir d ON d.id = e.dir_id
+                 WHERE g.own IN ($2, $3) AND {}",
                 bulk::in_few(self.backend(), "d.location_id", 1, "bigint")
             )
         };
+        let [entry, content] = ["id = g.entry_id", "content_id = g.content_id"];
+        let (used, page_of) =
+            ("g.tag_id, e.id AS entry", "page JOIN tagging g ON g.tag_id = page.id");
+        // What is on no file that one may read, and was not put anywhere by oneself, is others' to see.
+        let seen = match is_all {
+            true => "t.own = $3".to_owned(),
+            false => format!(
+                "EXISTS ({} AND g.tag_id = t.id) OR EXISTS ({} AND g.tag_id = t.id)",
+                of("1", "tagging g", entry),
+                of("1", "tagging g", content)
+            ),
+        };
         let sql = format!(
-            "WITH page AS (SELECT t.id, t.name FROM tag t WHERE {page}),
+            "WITH RECURSIVE seen (id) AS (SELECT t.id FROM tag t WHERE t.own = $2 OR {seen} OR EXISTS (SELECT 1
+                   FROM tagging o WHERE o.tag_id = t.id AND (o.own = $2 OR (o.own = $3 AND o.owner = $2)))
+                 UNION SELECT i.implied_id FROM tag_implies i JOIN seen s ON s.id = i.tag_id),
+               page AS (SELECT t.id, t.name FROM tag t WHERE t.id IN (SELECT id FROM seen) {page}),
                uses AS ({} UNION {}),
                counted AS (SELECT page.id, page.name, COUNT(uses.entry) AS n FROM page
                  LEFT JOIN uses ON uses.tag_id = page.id GROUP BY page.id, page.name)
              SELECT id, name, n FROM counted {rest}",
-            of("e.id = g.entry_id", "g.entry_id"),
-            of("e.content_id = g.content_id", "g.content_id"),
+            of(used, page_of, entry),
+            of(used, page_of, content),
         );
         let rows = self.rows(&sql, values).await?;
         let ids = rows.iter().map(|row| get(row, "id")).collect::<Result<Vec<i64>, _>>()?;

@@ -1,7 +1,8 @@
 //! What people and models say of files.
 
+use access::{Resource, Visible};
 use caller::Caller;
-use options_api::v1::Level;
+use options_api::v1::{Level, ResourceKind};
 use service_error::ServiceError;
 
 use super::Indexer;
@@ -160,14 +161,26 @@ impl Indexer {
     ) -> Result<Vec<TagRow>, ServiceError> {
         let mut ids: Vec<i64> = self.visible(caller).await?.into_keys().collect();
         ids.sort_unstable();
-        self.store.tags(&ids, caller.principal, after, limit).await
+        let is_all = self.sees_all(caller).await?;
+        self.store.tags(&ids, is_all, caller.principal, after, limit).await
     }
 
-    /// Says which tags a tag implies.
+    async fn sees_all(&self, caller: &Caller) -> Result<bool, ServiceError> {
+        let visible = self.grants.visible(caller, ResourceKind::Location).await?;
+        Ok(matches!(visible, Visible::All))
+    }
+
+    /// Says which tags a tag implies. It changes what is found of every file that has the tag:
+    /// what others tagged has to be in locations that the caller may write.
     ///
     /// # Errors
-    /// `FailedPrecondition` with reason `TAG_CIRCLE`.
-    pub async fn set_tag(&self, name: &str, implies: &[String]) -> Result<(), ServiceError> {
+    /// `FailedPrecondition` with reason `TAG_CIRCLE`, `PermissionDenied` with `TAG_OF_OTHERS`.
+    pub async fn set_tag(
+        &self,
+        caller: &Caller,
+        name: &str,
+        implies: &[String],
+    ) -> Result<(), ServiceError> {
         checked_name("name", name)?;
         if implies.len() > PROPERTIES_MAX {
             return Err(ServiceError::invalid(
@@ -177,6 +190,22 @@ impl Indexer {
         }
         for other in implies {
             checked_name("implies", other)?;
+        }
+        if !self.sees_all(caller).await? {
+            let mut writable = Vec::new();
+            for location in self.visible(caller).await?.into_values() {
+                let chain = [Resource::location(location.uuid)];
+                let level = self.grants.level(caller, &chain, false).await?;
+                if level.is_some_and(|level| level as i32 >= Level::Write as i32) {
+                    writable.push(location.id);
+                }
+            }
+            if self.store.is_used_elsewhere(name, caller.principal, &writable).await? {
+                let message = format!(
+                    "name: others use {name} where you may not write; an admin may say what it implies"
+                );
+                return Err(ServiceError::denied(message).reason("TAG_OF_OTHERS").field("name"));
+            }
         }
         self.store.set_implied(name, implies).await
     }

@@ -102,8 +102,9 @@ impl MarksService for Marks {
     }
 
     async fn set_tag(&self, request: Request<wire::SetTagRequest>) -> Answer<wire::SetTagResponse> {
+        let caller = caller::of(&request)?;
         let asked = request.into_inner();
-        let done = self.0.set_tag(&asked.name, &asked.implies).await;
+        let done = self.0.set_tag(&caller, &asked.name, &asked.implies).await;
         answer(done.map(|()| wire::SetTagResponse {
             tag: Some(wire::Tag { name: asked.name, count: 0, implies: asked.implies }),
         }))

@@ -31,11 +31,12 @@ async fn tags_imply_others_and_follow_files_and_contents() {
         assert_eq!(tag(&house, "dog", "a/dog.jpg", MarkScope::Entry, false).await, 0);
         assert_eq!(tagged(&house, "cat").await, ["a/cat.jpg", "a/copy.jpg"]);
         for name in ["cat", "dog"] {
-            house.indexer.set_tag(name, &["animal".to_owned()]).await.unwrap();
+            house.indexer.set_tag(&house.caller, name, &["animal".to_owned()]).await.unwrap();
         }
-        house.indexer.set_tag("animal", &["living".to_owned()]).await.unwrap();
+        house.indexer.set_tag(&house.caller, "animal", &["living".to_owned()]).await.unwrap();
         assert_eq!(tagged(&house, "living").await.len(), 3);
-        let circle = house.indexer.set_tag("living", &["cat".to_owned()]).await.unwrap_err();
+        let circle =
+            house.indexer.set_tag(&house.caller, "living", &["cat".to_owned()]).await.unwrap_err();
         assert_eq!(circle.reason_text(), "TAG_CIRCLE");
         // The file is moved, its directory is moved: the tag goes along.
         fs::rename(house.path("a/dog.jpg"), house.path("hound.jpg")).unwrap();
@@ -46,7 +47,8 @@ async fn tags_imply_others_and_follow_files_and_contents() {
         assert_eq!(tagged(&house, "cat").await, ["b/cat.jpg", "b/copy.jpg"]);
         let tags = async |after: TagsAfter, limit| {
             let locations = [house.location.id];
-            let found = house.store.tags(&locations, house.caller.principal, after, limit).await;
+            let found =
+                house.store.tags(&locations, true, house.caller.principal, after, limit).await;
             let found: Vec<TagRow> = found.unwrap();
             found.into_iter().map(|tag| (tag.name, tag.count)).collect::<Vec<_>>()
         };
@@ -129,6 +131,51 @@ async fn labels_are_found_by_what_is_above_them_and_notes_stay() {
         };
         let error = house.indexer.tag(&house.caller, content).await.unwrap_err();
         assert_eq!(error.reason_text(), "CONTENT_UNKNOWN");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_are_seen_by_their_files_and_said_by_who_may_write_there() {
+    on_each(|house| async move {
+        house.write("one", "1");
+        house.write("two", "2");
+        house.scan_as(Mode::Content, false).await;
+        tag(&house, "secret", "one", MarkScope::Entry, false).await;
+        tag(&house, "bytes", "two", MarkScope::Content, false).await;
+        let implies = async |name: &str, other: &str| {
+            house.indexer.set_tag(&house.caller, name, &[other.to_owned()]).await.unwrap();
+        };
+        implies("secret", "worse").await;
+        implies("unused", "nothing").await;
+        let (here, other) = ([house.location.id], PrincipalId::new());
+        let seen = async |locations: &[i64], is_all, viewer: PrincipalId| {
+            let mut names = Vec::new();
+            for after in [TagsAfter::Name(String::new()), TagsAfter::Count(None)] {
+                let found = house.store.tags(locations, is_all, viewer, after, 100).await.unwrap();
+                let mut found: Vec<String> = found.into_iter().map(|tag| tag.name).collect();
+                found.sort_unstable();
+                names.push(found);
+            }
+            assert_eq!(names[0], names[1]);
+            names.remove(0)
+        };
+        let nothing: [&str; 0] = [];
+        assert_eq!(seen(&[], false, other).await, nothing);
+        assert_eq!(seen(&here, false, other).await, ["bytes", "secret", "worse"]);
+        // Who put it there knows it, whatever became of the file.
+        assert_eq!(seen(&[], false, house.caller.principal).await, ["bytes", "secret", "worse"]);
+        let all = ["bytes", "nothing", "secret", "unused", "worse"];
+        assert_eq!(seen(&here, true, other).await, all);
+        let elsewhere = async |name: &str, by: PrincipalId, locations: &[i64]| {
+            house.store.is_used_elsewhere(name, by, locations).await.unwrap()
+        };
+        for name in ["secret", "bytes", "worse"] {
+            assert!(elsewhere(name, other, &[]).await, "{name}");
+            assert!(!elsewhere(name, other, &here).await, "{name}");
+            assert!(!elsewhere(name, house.caller.principal, &[]).await, "{name}");
+        }
+        assert!(!elsewhere("unused", other, &[]).await && !elsewhere("new", other, &[]).await);
     })
     .await;
 }
