@@ -10,6 +10,7 @@ use jobs::{NewJob, Owner};
 use options_api::v1::Role;
 use service_error::ServiceError;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::locations::blocking;
 use super::{Indexer, ScanArguments};
@@ -20,6 +21,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A location that can't be watched is looked at so often, and one that is
 /// watched too: a hint may be lost.
 const WITHOUT_HINTS: Duration = Duration::from_secs(300);
+/// A root that is watched is seen to have gone away, or to be another one, so soon.
+const ROOT_EVERY: Duration = Duration::from_secs(5);
+/// A root that is away is looked for after so long, then less often, to no less than this.
+const BACK_FIRST: Duration = Duration::from_secs(1);
+const BACK_LAST: Duration = Duration::from_secs(10);
 
 /// What watches one location; ends when it is dropped.
 struct Watching(JoinHandle<()>);
@@ -63,6 +69,7 @@ impl Indexer {
                 tokio::time::sleep(WITHOUT_HINTS).await;
                 continue;
             }
+            let root = self.root_when_there(&location).await;
             let path = PathBuf::from(&location.path);
             let begun = blocking(move || {
                 Watch::begin(&path).map_err(|error| {
@@ -81,21 +88,56 @@ impl Indexer {
             };
             // What happened before the watch began is found by a scan.
             self.scan_for_watch(&location).await;
-            let Some(watch) = watch else {
-                tokio::time::sleep(WITHOUT_HINTS).await;
-                continue;
-            };
-            while self.is_sound(&location).await {
-                drop(tokio::time::timeout(WITHOUT_HINTS, watch.changed()).await);
+            // While it is the same root: another one, or one that was away, is watched anew.
+            while self.is_next_look(&location, root, watch.as_ref()).await {
                 self.scan_for_watch(&location).await;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// A root that is away has lost its watches: they are begun anew.
-    async fn is_sound(&self, location: &Location) -> bool {
-        self.source(location).await.is_ok()
+    /// Waits for the root; one scan says that it is away.
+    async fn root_when_there(&self, location: &Location) -> (i64, i64) {
+        let mut wait = BACK_FIRST;
+        loop {
+            if let Some(root) = self.root_of(location).await {
+                return root;
+            }
+            if wait == BACK_FIRST {
+                self.scan_for_watch(location).await;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(BACK_LAST);
+        }
+    }
+
+    async fn root_of(&self, location: &Location) -> Option<(i64, i64)> {
+        self.source(location).await.ok().map(|source| source.identity())
+    }
+
+    /// Waits for a hint, or for the time to look without one; false when the root is not what it
+    /// was.
+    async fn is_next_look(
+        &self,
+        location: &Location,
+        root: (i64, i64),
+        watch: Option<&Watch>,
+    ) -> bool {
+        let at = Instant::now() + WITHOUT_HINTS;
+        loop {
+            let hint = async {
+                match watch {
+                    Some(watch) => watch.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_heard = tokio::time::timeout(ROOT_EVERY, hint).await.is_ok();
+            if self.root_of(location).await != Some(root) {
+                return false;
+            }
+            if is_heard || Instant::now() >= at {
+                return true;
+            }
+        }
     }
 
     /// One scan at a time: a hint while one is under way asks for another when
