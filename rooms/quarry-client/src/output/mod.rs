@@ -72,7 +72,8 @@ impl Output {
 
     /// Says how to see the rest of a list; JSON carries the token itself.
     pub fn more(self, next_page_token: Option<&str>) {
-        if let (Format::Table, Some(token)) = (self.format, next_page_token) {
+        let token = next_page_token.filter(|token| !token.is_empty());
+        if let (Format::Table, Some(token)) = (self.format, token) {
             note(&format!("More: --page-token '{token}'"));
         }
     }

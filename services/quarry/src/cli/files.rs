@@ -110,6 +110,22 @@ fn server_path(path: &Path) -> Result<String, Failure> {
     })
 }
 
+/// The location whose root a path is; of a directory in one `what` is not done.
+async fn root_of(
+    client: &Client,
+    field: &str,
+    path: &Path,
+    what: &str,
+) -> Result<wire::Location, Failure> {
+    let location = location_of(client, path).await?;
+    let asked = server_path(path)?;
+    if location.path == asked {
+        return Ok(location);
+    }
+    let why = format!("{asked} is in the location {} and is none: {what}", location.path);
+    Err(ServiceError::invalid(field, why).into())
+}
+
 /// The location whose root a path is, or else the innermost that holds it.
 async fn location_of(client: &Client, path: &Path) -> Result<wire::Location, Failure> {
     let path = server_path(path)?;

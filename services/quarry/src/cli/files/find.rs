@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use serde_json::Value as Json;
 
 use super::super::{Context, Page};
-use super::{disk, location_of, server_path};
+use super::{disk, root_of, server_path};
 use crate::failure::Failure;
 use crate::output::{Column, column, message_json, text_table};
 
@@ -169,6 +169,8 @@ impl SearchCommand {
         let answer = context.client()?.files().search_files(request).await?.into_inner();
         let mut json = message_json("quarry.files.v1.SearchFilesResponse", &answer)?;
         without_raw(&mut json["entries"]);
+        // There on the last page too: whoever reads pages need not ask whether it is.
+        json["next_page_token"] = answer.next_page_token.into();
         context.output.message(&json, "entries", &COLUMNS)
     }
 }
@@ -338,7 +340,10 @@ impl DuplicatesCommand {
         }
         let client = context.client()?;
         let location_id = match &self.location {
-            Some(path) => location_of(&client, path).await?.id,
+            Some(path) => {
+                let what = "name its root, or read the directory itself by --from-disk";
+                root_of(&client, "location", path, what).await?.id
+            }
             None => String::new(),
         };
         let mode = match self.by {
@@ -361,6 +366,7 @@ impl DuplicatesCommand {
         for group in json["groups"].as_array_mut().into_iter().flatten() {
             without_raw(&mut group["entries"]);
         }
+        json["next_page_token"] = answer.next_page_token.clone().into();
         context.output.answer(&json, || people(&answer))?;
         context.output.more(json["next_page_token"].as_str());
         if answer.unhashed_count > 0 {

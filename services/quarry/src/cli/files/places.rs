@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::jobs::{follow, job_json, outcome};
 use super::super::{Context, Page};
-use super::{location_of, server_path};
+use super::{location_of, root_of, server_path};
 use crate::failure::Failure;
 use crate::output::{Column, column, message_json};
 
@@ -168,7 +168,8 @@ pub struct ScanCommand {
 impl ScanCommand {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
-        let location = location_of(&client, &self.path).await?;
+        let what = "a scan looks at all of it, name its root";
+        let location = root_of(&client, "path", &self.path, what).await?;
         let request = wire::ScanLocationRequest {
             id: location.id,
             mode: self.mode.map_or(wire::ScanMode::Unspecified, Into::into).into(),
@@ -217,7 +218,8 @@ pub async fn volumes(context: &Context, page: Page) -> Result<(), Failure> {
 /// Reads every hashed file again.
 pub async fn verify(context: &Context, path: &Path, wait: bool) -> Result<(), Failure> {
     let client = context.client()?;
-    let id = location_of(&client, path).await?.id;
+    let what = "all of it is verified, name its root";
+    let id = root_of(&client, "path", path, what).await?.id;
     let request = wire::VerifyLocationRequest { id };
     let job = client.locations().verify_location(request).await?.into_inner().job;
     queued(context, &job, wait).await
