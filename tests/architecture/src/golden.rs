@@ -71,6 +71,7 @@ pub const ROOMS_APART: &[(&str, &str)] = &[
     ("registry-model", "model-registry"),
     ("vector-commands", "quarry"),
     ("vector-records", "vector-search"),
+    ("vector-wire", "vector-search"),
 ];
 
 /// Crates on the services' floor that are no such service, and why.

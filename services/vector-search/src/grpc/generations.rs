@@ -3,12 +3,11 @@
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
+use vector_wire::grpc::{payload_from_wire, payload_to_wire, question_from_wire};
 use vectors_api::v1 as wire;
 use vectors_api::v1::generations_service_server::GenerationsService;
 
 use crate::app::{App, Assemble};
-use crate::grpc::payload::{payload_from_wire, payload_to_wire};
-use crate::grpc::question::question_from_wire;
 use crate::grpc::search::k_of;
 use crate::grpc::{answer, timestamp};
 use crate::model::{

@@ -3,9 +3,7 @@
 mod generations;
 mod images;
 mod loading;
-mod payload;
 mod points;
-mod question;
 mod search;
 mod spaces;
 

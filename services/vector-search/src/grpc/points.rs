@@ -8,11 +8,11 @@ use space_index::Point;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use vector_wire::grpc::{payload_from_wire, payload_to_wire, vector_to_wire};
 use vectors_api::v1 as wire;
 use vectors_api::v1::points_service_server::PointsService;
 
 use crate::app::{App, Batch, Scroll, Upsert};
-use crate::grpc::payload::{payload_from_wire, payload_to_wire, vector_to_wire};
 use crate::grpc::{answer, count};
 use crate::model::{Address, OwnedVector, Space};
 

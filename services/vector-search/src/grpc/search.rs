@@ -2,12 +2,14 @@
 
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
+use vector_wire::grpc::{
+    consistency_from_wire, k_from_wire, payload_to_wire, question_from_wire, value_to_wire,
+    vector_to_wire,
+};
 use vectors_api::v1 as wire;
 use vectors_api::v1::search_service_server::SearchService;
 
 use crate::app::App;
-use crate::grpc::payload::{payload_to_wire, value_to_wire, vector_to_wire};
-use crate::grpc::question::{consistency_from_wire, k_from_wire, question_from_wire};
 use crate::grpc::{answer, count};
 use crate::model::{Address, Ask, Diversity, Explain, Found, Grouping, K_DEFAULT, SearchResult};
 

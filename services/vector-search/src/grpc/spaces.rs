@@ -1,14 +1,14 @@
 //! `quarry.vectors.v1.SpacesService`.
 
-use ann::{Element, Metric};
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
+use vector_wire::grpc::{element_from_wire, metric_from_wire, space_to_wire};
 use vectors_api::v1 as wire;
 use vectors_api::v1::spaces_service_server::SpacesService;
 
 use crate::app::{App, CreateSpace, IndexStats};
-use crate::grpc::{answer, count, timestamp};
-use crate::model::{Address, Space};
+use crate::grpc::{answer, count};
+use crate::model::Address;
 
 /// The service over the use cases.
 pub struct Spaces(pub App);
@@ -140,66 +140,5 @@ fn stats_to_wire(stats: &IndexStats) -> wire::IndexStats {
         snapshot_token: stats.snapshot_seq,
         memory_budget_bytes: count(stats.budget),
         memory_used_bytes: count(stats.used),
-    }
-}
-
-fn space_to_wire(space: Space) -> wire::Space {
-    wire::Space {
-        id: space.id.to_string(),
-        namespace: space.owner.namespace_name,
-        dataset: space.owner.dataset_name,
-        name: space.name,
-        dimension: i32::try_from(space.vectors.dimension()).unwrap_or(i32::MAX),
-        metric: metric_to_wire(space.vectors.metric()).into(),
-        element: element_to_wire(space.vectors.element()).into(),
-        embedder: space.embedder,
-        point_count: space.points,
-        create_time: Some(timestamp(space.created_at)),
-        created_by: space.created_by.to_string(),
-        token: space.seq,
-    }
-}
-
-fn metric_from_wire(metric: i32) -> Result<Option<Metric>, ServiceError> {
-    let unknown = || ServiceError::invalid("metric", format!("there is no metric {metric}"));
-    Ok(match wire::Metric::try_from(metric).map_err(|_| unknown())? {
-        wire::Metric::Unspecified => None,
-        wire::Metric::Cosine => Some(Metric::Cosine),
-        wire::Metric::L2 => Some(Metric::L2),
-        wire::Metric::Ip => Some(Metric::InnerProduct),
-        wire::Metric::L1 => Some(Metric::L1),
-        wire::Metric::Hamming => Some(Metric::Hamming),
-        wire::Metric::Jaccard => Some(Metric::Jaccard),
-    })
-}
-
-const fn metric_to_wire(metric: Metric) -> wire::Metric {
-    match metric {
-        Metric::Cosine => wire::Metric::Cosine,
-        Metric::L2 => wire::Metric::L2,
-        Metric::InnerProduct => wire::Metric::Ip,
-        Metric::L1 => wire::Metric::L1,
-        Metric::Hamming => wire::Metric::Hamming,
-        Metric::Jaccard => wire::Metric::Jaccard,
-    }
-}
-
-fn element_from_wire(element: i32) -> Result<Option<Element>, ServiceError> {
-    let unknown = || ServiceError::invalid("element", format!("there is no element {element}"));
-    Ok(match wire::Element::try_from(element).map_err(|_| unknown())? {
-        wire::Element::Unspecified => None,
-        wire::Element::F32 => Some(Element::F32),
-        wire::Element::F16 => Some(Element::F16),
-        wire::Element::I8 => Some(Element::I8),
-        wire::Element::Bit => Some(Element::Bit),
-    })
-}
-
-const fn element_to_wire(element: Element) -> wire::Element {
-    match element {
-        Element::F32 => wire::Element::F32,
-        Element::F16 => wire::Element::F16,
-        Element::I8 => wire::Element::I8,
-        Element::Bit => wire::Element::Bit,
     }
 }

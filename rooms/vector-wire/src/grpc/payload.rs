@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use catalog_api::v1 as cell;
 use catalog_api::v1::value::Kind;
 use chrono::NaiveDate;
+use grpc_room::timestamp;
 use payload_index::{Payload, PayloadError, Value};
 use service_error::ServiceError;
+use vector_records::model::OwnedVector;
 use vectors_api::v1 as wire;
 
-use crate::grpc::timestamp;
-use crate::model::OwnedVector;
-
 /// The fields of a point; nulls are left out.
+///
+/// # Errors
+/// `InvalidArgument` naming `field`, for a value that is not filtered by.
 pub fn payload_from_wire(
     field: &str,
     fields: HashMap<String, cell::Value>,
@@ -85,6 +87,7 @@ fn days(date: NaiveDate) -> i32 {
 }
 
 /// A payload as the wire has it.
+#[must_use]
 pub fn payload_to_wire<'a>(
     fields: impl IntoIterator<Item = &'a (String, Value)>,
 ) -> HashMap<String, cell::Value> {
@@ -93,6 +96,7 @@ pub fn payload_to_wire<'a>(
 }
 
 /// A value as the wire has it.
+#[must_use]
 pub fn value_to_wire(value: &Value) -> cell::Value {
     let kind = match value {
         Value::Bool(b) => Kind::BoolValue(*b),
@@ -114,6 +118,7 @@ pub fn value_to_wire(value: &Value) -> cell::Value {
 }
 
 /// A vector as the wire has it.
+#[must_use]
 pub fn vector_to_wire(vector: OwnedVector) -> wire::Vector {
     match vector {
         OwnedVector::Floats(values) => wire::Vector { values, bits: Vec::new() },

@@ -1,18 +1,20 @@
 //! Questions from the wire.
 
 use service_error::ServiceError;
-use vectors_api::v1 as wire;
-use vectors_api::v1::query::Kind;
-
-use crate::model::{
+use vector_records::model::{
     Consistency, DEPTH_MAX, FusionMethod, Match, OwnedVector, PREFETCH_MAX, Prefetch, Question,
     Recommend, Space, no_nul,
 };
+use vectors_api::v1 as wire;
+use vectors_api::v1::query::Kind;
 
 /// Hits that a part of a fusion hands on when it does not say.
 const PREFETCH_K: usize = 100;
 
 /// What a query asks.
+///
+/// # Errors
+/// `InvalidArgument` naming the field below `field`.
 pub fn question_from_wire(
     space: &Space,
     field: &str,
@@ -110,6 +112,9 @@ fn of_fusion(
 }
 
 /// A number of hits; `default` for 0.
+///
+/// # Errors
+/// `InvalidArgument` beyond what an index answers.
 pub fn k_from_wire(field: &str, k: i32, default: usize) -> Result<usize, ServiceError> {
     match usize::try_from(k) {
         Ok(0) => Ok(default),
@@ -128,6 +133,9 @@ fn vector(space: &Space, field: &str, given: wire::Vector) -> Result<OwnedVector
 }
 
 /// How fresh an answer must be.
+///
+/// # Errors
+/// `InvalidArgument` for a token that is none.
 pub fn consistency_from_wire(
     consistency: Option<wire::Consistency>,
 ) -> Result<Consistency, ServiceError> {
