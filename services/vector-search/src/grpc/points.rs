@@ -63,8 +63,12 @@ impl PointsService for Points {
                 let outcome = match next {
                     Ok(Some(batch)) => one_batch(&app, &caller, &mut address, batch).await,
                     Ok(None) => return,
-                    // The client broke off: nobody is left to answer.
-                    Err(_) => return,
+                    // A message that is too large or none: the client must not take the end of
+                    // the acknowledgements for the end of its batches.
+                    Err(status) => {
+                        drop(send.send(Err(status)).await);
+                        return;
+                    }
                 };
                 let failed = outcome.is_err();
                 if send.send(outcome.map_err(Status::from)).await.is_err() || failed {

@@ -284,6 +284,30 @@ async fn a_stream_acknowledges_each_batch() {
     .await;
 }
 
+/// It is not the end of a stream that went well.
+#[tokio::test]
+async fn a_message_that_cannot_be_read_ends_its_stream_with_an_error() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.create("s", 2, api::Metric::L2).await.unwrap();
+        let batch = |item: &str| api::StreamPointsRequest {
+            namespace: "ns".into(),
+            space: "s".into(),
+            points: vec![point(item, &[1.0, 2.0], &[])],
+            ..Default::default()
+        };
+        let mut large = batch("large");
+        large.points[0].vector = Some(api::Vector { bits: vec![0; 81 << 20], ..vector(&[]) });
+        let request = house.own(futures::stream::iter([batch("a"), large, batch("b")]));
+        let mut answers = house.points().stream_points(request).await.unwrap().into_inner();
+        assert_eq!(answers.message().await.unwrap().unwrap().inserted, 1);
+        let error = answers.message().await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::OutOfRange, "{error}");
+        assert_eq!(count(&house, "").await, 1);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn writers_at_once_lose_nothing_and_numbers_are_in_order() {
     everywhere(async |sql, dir| {
