@@ -6,7 +6,7 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Date32Type, Field, Float32Type, Float64Type, Int64Type, Schema, TimeUnit,
-    TimestampMicrosecondType,
+    TimestampMicrosecondType, TimestampNanosecondType,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
@@ -26,11 +26,14 @@ pub enum RowsError {
     /// A column that holds no vectors.
     #[error("column {0:?} is {1}; vectors are lists of f16, f32 or f64")]
     NoVectors(String, DataType),
+    /// A column that tells no items apart.
+    #[error("column {0:?} is {1}; ids are texts, numbers, times or UUIDs")]
+    NoIds(String, DataType),
     /// A column that holds no texts.
     #[error("column {0:?} is {1}, not text")]
     NoTexts(String, DataType),
     /// A column that cannot be payload.
-    #[error("column {0:?} is {1}, which is not filtered by")]
+    #[error("column {0:?} is {1}, which is not filtered by, or not exactly")]
     NoPayload(String, DataType),
     /// Arrow's own.
     #[error(transparent)]
@@ -83,6 +86,8 @@ struct PayloadType {
     kind: Kind,
     list: bool,
     uuid: bool,
+    /// Some of its values are none of the kind's: it is taken only where it is named.
+    wide: bool,
 }
 
 /// Columns that become payload.
@@ -91,9 +96,12 @@ type PayloadColumns = Vec<(String, PayloadType)>;
 /// A payload a row, or what is wrong with it.
 type Payloads = Vec<Result<Payload, String>>;
 
+/// A value a row, or what is wrong with it.
+type Values = Vec<Result<Option<Value>, String>>;
+
 impl Columns {
     /// Columns of a schema. With no payload named, every other column that can be filtered by
-    /// is taken, and the names of the others are answered.
+    /// exactly is taken, and the names of the others are answered.
     ///
     /// # Errors
     /// A column that is not there, or not of a type for its use.
@@ -103,7 +111,7 @@ impl Columns {
         vector: &str,
         payload: &[String],
     ) -> Result<(Self, Vec<String>), RowsError> {
-        column_of(schema, id)?;
+        id_column_of(schema, id)?;
         let field = column_of(schema, vector)?;
         if !holds_vectors(field.data_type()) {
             return Err(RowsError::NoVectors(vector.to_owned(), field.data_type().clone()));
@@ -122,7 +130,7 @@ impl Columns {
         id: &str,
         payload: &[String],
     ) -> Result<(Self, Vec<String>), RowsError> {
-        column_of(schema, id)?;
+        id_column_of(schema, id)?;
         let is_vector = |field: &Field| holds_floats(field.data_type());
         let (payload, left_out) = payload_of(schema, payload, is_vector)?;
         Ok((Self { id: id.to_owned(), vector: String::new(), payload }, left_out))
@@ -142,13 +150,17 @@ impl Columns {
         if payload_type(field.data_type()).is_none_or(|t| t.list || t.kind != Kind::Text) {
             return Err(RowsError::NoTexts(text.to_owned(), field.data_type().clone()));
         }
-        column_of(schema, id)?;
+        id_column_of(schema, id)?;
         let mut columns = Self { id: id.to_owned(), vector: text.to_owned(), payload: Vec::new() };
         let mut left_out = Vec::new();
         for field in schema.fields() {
             let wanted = payload.is_empty() || payload.contains(field.name());
             match payload_type(field.data_type()) {
-                Some(found) if wanted && field.name() != payload_index::ITEM_ID => {
+                Some(found)
+                    if wanted
+                        && field.name() != payload_index::ITEM_ID
+                        && !(found.wide && payload.is_empty()) =>
+                {
                     columns.payload.push((field.name().clone(), found));
                 }
                 None if payload.contains(field.name()) => {
@@ -220,16 +232,21 @@ impl Columns {
 
     fn ids_and_payload(&self, batch: &RecordBatch) -> Result<(Vec<String>, Payloads), RowsError> {
         let ids = texts(self.column(batch, &self.id)?)?;
-        let mut payload: Vec<Vec<(String, Value)>> = vec![Vec::new(); batch.num_rows()];
+        let mut payload: Vec<Result<Vec<(String, Value)>, String>> =
+            vec![Ok(Vec::new()); batch.num_rows()];
         for (name, payload_type) in &self.payload {
             let values = values(self.column(batch, name)?, payload_type)?;
             for (row, value) in payload.iter_mut().zip(values) {
-                row.extend(value.map(|value| (name.clone(), value)));
+                match (&mut *row, value) {
+                    (Ok(fields), Ok(value)) => fields.extend(value.map(|v| (name.clone(), v))),
+                    (Ok(_), Err(wrong)) => *row = Err(format!("{name:?} {wrong}")),
+                    (Err(_), _) => {}
+                }
             }
         }
         let payload = payload
             .into_iter()
-            .map(|fields| Payload::new(fields).map_err(|error| error.to_string()))
+            .map(|row| Payload::new(row?).map_err(|error| error.to_string()))
             .collect();
         Ok((ids.into_iter().map(Option::unwrap_or_default).collect(), payload))
     }
@@ -253,6 +270,25 @@ fn column_of<'a>(schema: &'a Schema, name: &str) -> Result<&'a Field, RowsError>
         .map_err(|_| RowsError::NoColumn { name: name.to_owned(), known: known(schema) })
 }
 
+/// The column of ids, if its texts tell items apart.
+fn id_column_of<'a>(schema: &'a Schema, name: &str) -> Result<&'a Field, RowsError> {
+    let field = column_of(schema, name)?;
+    let is_blob = |of: &DataType| match of {
+        DataType::FixedSizeBinary(width) => *width != 16,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::Null => true,
+        other => other.is_nested(),
+    };
+    let data_type = field.data_type();
+    let is_no_id = match data_type {
+        DataType::Dictionary(_, values) => is_blob(values),
+        other => is_blob(other),
+    };
+    if is_no_id {
+        return Err(RowsError::NoIds(name.to_owned(), data_type.clone()));
+    }
+    Ok(field)
+}
+
 /// The columns that are named, or all that can be filtered by but some, and those left out.
 fn payload_of(
     schema: &Schema,
@@ -270,7 +306,7 @@ fn payload_of(
     if named.is_empty() {
         for field in schema.fields().iter().filter(|field| !but(field)) {
             match payload_type(field.data_type()) {
-                Some(found) if field.name() != payload_index::ITEM_ID => {
+                Some(found) if field.name() != payload_index::ITEM_ID && !found.wide => {
                     columns.push((field.name().clone(), found));
                 }
                 _ => left_out.push(field.name().clone()),
@@ -306,11 +342,7 @@ fn scalar_kind(data_type: &DataType) -> Option<Kind> {
     Some(match data_type {
         DataType::Boolean => Kind::Bool,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
-        DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::UInt64 => Kind::Float,
-        DataType::Decimal32(..)
-        | DataType::Decimal64(..)
-        | DataType::Decimal128(..)
-        | DataType::Decimal256(..) => Kind::Float,
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => Kind::Float,
         data_type if data_type.is_integer() => Kind::Int,
         DataType::Timestamp(..) => Kind::Time,
         DataType::Date32 | DataType::Date64 => Kind::Date,
@@ -318,19 +350,25 @@ fn scalar_kind(data_type: &DataType) -> Option<Kind> {
     })
 }
 
+/// Whether a type has values that its kind does not: a row that has one is an error.
+const fn is_wide(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::UInt64 | DataType::Timestamp(TimeUnit::Nanosecond, _))
+}
+
 fn payload_type(data_type: &DataType) -> Option<PayloadType> {
     match data_type {
         DataType::Dictionary(_, values) => payload_type(values),
         DataType::FixedSizeBinary(16) => {
-            Some(PayloadType { kind: Kind::Text, list: false, uuid: true })
+            Some(PayloadType { kind: Kind::Text, list: false, uuid: true, wide: false })
         }
         DataType::List(element) | DataType::LargeList(element) => {
             let kind = scalar_kind(element.data_type())?;
-            Some(PayloadType { kind, list: true, uuid: false })
+            let wide = is_wide(element.data_type());
+            Some(PayloadType { kind, list: true, uuid: false, wide })
         }
         data_type => {
             let kind = scalar_kind(data_type)?;
-            Some(PayloadType { kind, list: false, uuid: false })
+            Some(PayloadType { kind, list: false, uuid: false, wide: is_wide(data_type) })
         }
     }
 }
@@ -396,9 +434,9 @@ fn floats(array: &ArrayRef) -> Result<Float32Array, RowsError> {
     Ok(cast(array, &DataType::Float32)?.as_primitive::<Float32Type>().clone())
 }
 
-fn values(array: &ArrayRef, to: &PayloadType) -> Result<Vec<Option<Value>>, RowsError> {
+fn values(array: &ArrayRef, to: &PayloadType) -> Result<Values, RowsError> {
     if to.uuid {
-        return Ok(texts(array)?.into_iter().map(|text| text.map(Value::Text)).collect());
+        return Ok(texts(array)?.into_iter().map(|text| Ok(text.map(Value::Text))).collect());
     }
     let array = match array.data_type() {
         DataType::Dictionary(_, inner) => cast(array, inner)?,
@@ -407,27 +445,40 @@ fn values(array: &ArrayRef, to: &PayloadType) -> Result<Vec<Option<Value>>, Rows
     if !to.list {
         return scalars(&array, to.kind);
     }
-    let of = |at: usize, elements: ArrayRef| -> Result<Option<Value>, RowsError> {
+    let of = |at: usize, elements: ArrayRef| -> Result<Result<Option<Value>, String>, RowsError> {
         if array.is_null(at) {
-            return Ok(None);
+            return Ok(Ok(None));
         }
-        let found = scalars(&elements, to.kind)?.into_iter().flatten().collect();
-        Ok(Some(Value::List(found)))
+        let found: Result<Vec<_>, String> = scalars(&elements, to.kind)?.into_iter().collect();
+        Ok(found.map(|found| Some(Value::List(found.into_iter().flatten().collect()))))
     };
     if let Some(lists) = array.as_list_opt::<i32>() {
         return (0..lists.len()).map(|at| of(at, lists.value(at))).collect();
     }
     match array.as_list_opt::<i64>() {
         Some(lists) => (0..lists.len()).map(|at| of(at, lists.value(at))).collect(),
-        None => Ok(vec![None; array.len()]),
+        None => Ok(vec![Ok(None); array.len()]),
     }
 }
 
-fn scalars(array: &ArrayRef, kind: Kind) -> Result<Vec<Option<Value>>, RowsError> {
+/// The values, each as it is or an error.
+fn scalars(array: &ArrayRef, kind: Kind) -> Result<Values, RowsError> {
+    let nanos = match array.data_type() {
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            Some(array.as_primitive::<TimestampNanosecondType>())
+        }
+        _ => None,
+    };
+    let is_fine = |at: usize| nanos.is_some_and(|nanos| nanos.value(at) % 1_000 != 0);
+    // A cast makes null of what the other type does not have.
     macro_rules! gather {
-        ($array:expr, $make:expr) => {{
-            let array = $array;
-            let value = |at: usize| array.is_valid(at).then(|| $make(array.value(at)));
+        ($cast:expr, $make:expr) => {{
+            let cast = $cast;
+            let value = |at: usize| match (array.is_valid(at), cast.is_valid(at)) {
+                (false, _) => Ok(None),
+                (true, true) if !is_fine(at) => Ok(Some($make(cast.value(at)))),
+                _ => Err(inexact(array, at)),
+            };
             (0..array.len()).map(value).collect()
         }};
     }
@@ -457,6 +508,14 @@ fn scalars(array: &ArrayRef, kind: Kind) -> Result<Vec<Option<Value>>, RowsError
             gather!(days.as_primitive::<Date32Type>(), Value::Date)
         }
     })
+}
+
+fn inexact(array: &ArrayRef, at: usize) -> String {
+    let shown = array_value_to_string(array, at).unwrap_or_default();
+    format!(
+        "is {shown}: payload holds whole numbers up to {} and times of whole microseconds",
+        i64::MAX
+    )
 }
 
 /// How many coordinates each vector of a column has, if the type says.

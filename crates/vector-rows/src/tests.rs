@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, FixedSizeBinaryArray,
     FixedSizeListArray, Float16Array, Int32Array, ListArray, ListBuilder, StringArray,
-    StringBuilder, TimestampSecondArray, UInt64Array,
+    StringBuilder, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
 use arrow::datatypes::{Field, Float32Type as F32, Int32Type};
 use half::f16;
@@ -49,7 +49,7 @@ fn batch() -> RecordBatch {
 fn rows_are_points_and_what_cannot_be_filtered_is_named() {
     let batch = batch();
     let (columns, left_out) = Columns::of(batch.schema_ref(), "name", "v", &[]).unwrap();
-    assert_eq!(left_out, ["blob"]);
+    assert_eq!(left_out, ["big", "price", "blob"]);
     let rows = columns.rows(&batch).unwrap();
     assert_eq!((rows[0].item_id.as_str(), rows[1].item_id.as_str()), ("x", "y"));
     assert_eq!(rows[1].vector, Ok(vec![-2.0, 0.25]));
@@ -57,14 +57,12 @@ fn rows_are_points_and_what_cannot_be_filtered_is_named() {
     let text = |text: &str| Value::Text(text.to_owned());
     for (name, expected) in [
         ("n", Value::Int(1)),
-        ("big", Value::Float(u64::MAX as f64)),
         ("flag", Value::Bool(true)),
         ("at", Value::Time(1_000_000)),
         ("day", Value::Date(3)),
         ("tags", Value::List(vec![text("a")])),
         ("word", text("w")),
         ("uid", text("07070707-0707-0707-0707-070707070707")),
-        ("price", Value::Float(1.5)),
         ("name", text("x")),
     ] {
         assert_eq!(payload.get(name), Some(&expected), "{name}");
@@ -119,5 +117,46 @@ fn columns_that_do_not_fit_are_refused_by_name() {
     };
     assert!(error("nope", "v", &[]).contains("there are name, v"));
     assert!(error("name", "n", &[]).contains("Int32"));
-    assert!(error("name", "v", &["blob"]).contains("blob"));
+    for never in ["blob", "price"] {
+        assert!(error("name", "v", &[never]).contains(never));
+    }
+    assert!(error("v", "v", &[]).contains("ids are"), "a list tells no items apart");
+    assert!(error("blob", "v", &[]).contains("ids are"));
+    let of_payload = Columns::of_payload(schema, "tags", &[]);
+    assert!(matches!(of_payload, Err(RowsError::NoIds(name, _)) if name == "tags"));
+    let of_texts = Columns::of_texts(schema, "v", "name", &[]);
+    assert!(matches!(of_texts, Err(RowsError::NoIds(..))));
+}
+
+/// As numbers and times of payload they would be other ones, which filters would find.
+#[test]
+fn values_that_payload_does_not_have_are_errors_of_their_rows() {
+    let nanos = [1_600_000_000_000_000_000, 1_600_000_000_000_000_001];
+    let mut lists = ListBuilder::new(arrow::array::UInt64Builder::new());
+    for list in [[1, 2], [3, u64::MAX]] {
+        lists.values().append_slice(&list);
+        lists.append(true);
+    }
+    let large = i64::MAX.unsigned_abs();
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(StringArray::from(vec!["a", "b"])) as ArrayRef, true),
+        ("u", Arc::new(UInt64Array::from(vec![large, large + 1])), true),
+        ("ns", Arc::new(TimestampNanosecondArray::from(nanos.to_vec())), true),
+        ("us", Arc::new(lists.finish()), true),
+        ("s", Arc::new(TimestampSecondArray::from(vec![7, i64::MAX])), true),
+    ])
+    .unwrap();
+    let (columns, left_out) = Columns::of_payload(batch.schema_ref(), "id", &[]).unwrap();
+    assert_eq!(left_out, ["u", "ns", "us"]);
+    assert!(columns.payload_rows(&batch).unwrap()[1].payload.is_err(), "beyond microseconds");
+    let micros = Value::Time(1_600_000_000_000_000);
+    let list = Value::List(vec![Value::Int(1), Value::Int(2)]);
+    for (name, first) in [("u", Value::Int(i64::MAX)), ("ns", micros), ("us", list)] {
+        let named = [name.to_owned()];
+        let (columns, _) = Columns::of_payload(batch.schema_ref(), "id", &named).unwrap();
+        let rows = columns.payload_rows(&batch).unwrap();
+        assert_eq!(rows[0].payload.as_ref().unwrap().get(name), Some(&first));
+        let wrong = rows[1].payload.as_ref().unwrap_err();
+        assert!(wrong.contains(&format!("{name:?}")), "{wrong}");
+    }
 }

@@ -180,7 +180,9 @@ async fn waited_for(
     }
     if !left_out.is_empty() {
         let names = left_out.join(", ");
-        note(&format!("left out, since nothing can be filtered by their types: {names}"));
+        note(&format!(
+            "left out, since their types cannot be filtered by, or not exactly (--payload takes u64 and nanoseconds that fit): {names}"
+        ));
     }
     let ended = follow(context, client, &job).await?;
     let json = json!({ "job": job_json(&ended)?, "columns_left_out": left_out });

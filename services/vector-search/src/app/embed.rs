@@ -67,7 +67,10 @@ impl App {
         }
         let (text, payload) = (&asked.text_column, &asked.payload_columns);
         let (columns, left_out) = Columns::of_texts(&described.schema, &id_column, text, payload)
-            .map_err(|error| ServiceError::invalid("text_column", error))?;
+            .map_err(|error| {
+            let is_of_ids = matches!(error, vector_rows::RowsError::NoIds(..));
+            ServiceError::invalid(if is_of_ids { "id_column" } else { "text_column" }, error)
+        })?;
         let space = self.space_to_embed(caller, address, &asked.embedder).await?;
         let arguments = Arguments {
             space: space.id,

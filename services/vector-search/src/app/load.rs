@@ -294,7 +294,8 @@ impl App {
         self.write_rows(space, &arguments.embedder, points, to).await
     }
 
-    /// The end of a job that has read all rows.
+    /// The end of a job that has read all rows. One that could take none of them has failed, and
+    /// says nothing about which items there are.
     pub(super) async fn filled(
         &self,
         work: &Work,
@@ -302,6 +303,13 @@ impl App {
         arguments: &Arguments,
         loaded: &mut Loaded,
     ) -> JobResult {
+        if loaded.rows > 0 && loaded.failed >= loaded.rows {
+            let message = format!(
+                "none of the {} rows became a point: see what the job says of them",
+                loaded.rows
+            );
+            return Err(ServiceError::precondition(message).reason("NO_ROW_TAKEN").into());
+        }
         if arguments.delete_missing {
             self.delete_missing(work, space, arguments, loaded).await?;
         }
@@ -413,6 +421,7 @@ fn fits(
             vector_rows::RowsError::NoColumn { name, .. } if name == id => "id_column",
             vector_rows::RowsError::NoColumn { name, .. } if name == vector => "vector_column",
             vector_rows::RowsError::NoVectors(..) => "vector_column",
+            vector_rows::RowsError::NoIds(..) => "id_column",
             _ => "payload_columns",
         };
         ServiceError::invalid(field, error)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
+    UInt64Array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
@@ -379,8 +380,11 @@ pub async fn halves(stage: &Stage) {
     let field = Arc::new(Field::new_list_field(DataType::Float16, true));
     let vectors = FixedSizeListArray::new(field, 2, halves, None);
     let blobs = BinaryArray::from_iter_values((0..100).map(|n: u8| [n]));
+    let hashes = UInt64Array::from_iter_values((0..100).map(|n| u64::MAX - n));
     let rows = RecordBatch::try_from_iter_with_nullable([
         ("id", Arc::new(Int64Array::from_iter_values(0..100)) as ArrayRef, false),
+        ("none", Arc::new(Int64Array::new_null(100)), true),
+        ("hash", Arc::new(hashes), true),
         ("blob", Arc::new(blobs), true),
         ("half", Arc::new(vectors), true),
     ]);
@@ -400,7 +404,14 @@ pub async fn halves(stage: &Stage) {
     let load = [&load[..], &["--vector-column", "half", "-o", "json"]].concat();
     let loaded = stage.platform.cli(&load).await.json();
     assert_eq!(loaded["job"]["result"]["rows"], 100, "{loaded}");
-    assert_eq!(loaded["columns_left_out"], json!(["blob"]), "{loaded}");
+    assert_eq!(loaded["columns_left_out"], json!(["hash", "blob"]), "{loaded}");
+    let mut wrong = [&load[..], &["--delete-missing"]].concat();
+    for (id_column, why) in [("half", "ids are texts"), ("none", "none of the 100 rows")] {
+        wrong[6] = id_column;
+        let refused = stage.platform.cli(&wrong).await;
+        assert_ne!(refused.code, 0, "{refused:?}");
+        assert!(format!("{refused:?}").contains(why), "{refused:?}");
+    }
     let search = ["vectors", "search", "--space", &space, "--item", "40", "-k", "2", "--exact"];
     let found = stage.platform.cli(&[&search[..], &["-o", "json"]].concat()).await.json();
     // Equally far: the item decides.
