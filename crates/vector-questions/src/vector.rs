@@ -1,6 +1,6 @@
 //! Vectors as requests bring them.
 
-use ann::{Element, Settings, Vector};
+use ann::{Element, Metric, Settings, Vector};
 use service_error::ServiceError;
 use space_index::IndexError;
 
@@ -80,6 +80,30 @@ impl OwnedVector {
         Self::Bits(bits)
     }
 
+    /// What was reckoned with vectors, in numbers that the space's vectors are made of. Where
+    /// length says nothing (cosine) or only how far (inner product), the direction stays.
+    #[must_use]
+    pub fn reckoned(settings: &Settings, mut floats: Vec<f32>) -> Self {
+        let is_whole = settings.element() == Element::I8;
+        let limit = match settings.element() {
+            Element::I8 => f32::from(i8::MAX),
+            Element::F16 => 65_504.0,
+            Element::F32 | Element::Bit => return Self::Floats(floats),
+        };
+        let greatest = floats.iter().fold(0.0_f32, |greatest, value| greatest.max(value.abs()));
+        let scales = match settings.metric() {
+            Metric::Cosine => is_whole || greatest > limit,
+            Metric::InnerProduct => greatest > limit,
+            _ => false,
+        };
+        let scale = if scales && greatest > 0.0 { limit / greatest } else { 1.0 };
+        for value in &mut floats {
+            let fitting = (*value * scale).clamp(-limit, limit);
+            *value = if is_whole { fitting.round() } else { fitting };
+        }
+        Self::Floats(floats)
+    }
+
     /// As the index takes it.
     #[must_use]
     pub fn as_vector(&self) -> Vector<'_> {
@@ -150,3 +174,28 @@ impl From<IndexFailure<'_>> for ServiceError {
 /// A failure of a space's index.
 #[derive(Debug)]
 pub struct IndexFailure<'a>(pub &'a IndexError);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn what_was_reckoned_is_one_of_the_spaces_vectors() {
+        let (l2, ip, cos) = (Metric::L2, Metric::InnerProduct, Metric::Cosine);
+        for (metric, element, given, fitted) in [
+            (l2, Element::I8, [1.5, -0.4], [2.0, 0.0]),
+            (l2, Element::I8, [150.0, -300.0], [127.0, -127.0]),
+            (ip, Element::I8, [254.0, -100.0], [127.0, -50.0]),
+            (cos, Element::I8, [1.5, 2.0], [95.0, 127.0]),
+            (cos, Element::F16, [131_008.0, 4.0], [65_504.0, 2.0]),
+            (l2, Element::F16, [1e6, 0.1], [65_504.0, 0.1]),
+            (l2, Element::F32, [1e6, 0.1], [1e6, 0.1]),
+        ] {
+            let settings = Settings::new(metric, element, 2).unwrap();
+            let vector = OwnedVector::reckoned(&settings, given.to_vec());
+            vector.stored(&settings, "query.recommend").unwrap();
+            assert_eq!(vector, OwnedVector::Floats(fitted.to_vec()), "{metric:?} {element:?}");
+        }
+    }
+}

@@ -103,7 +103,7 @@ impl App {
                 *to += *to - from;
             }
         }
-        let vector = OwnedVector::Floats(target);
+        let vector = OwnedVector::reckoned(&space.vectors, target);
         vector.stored(&space.vectors, "query.recommend")?;
         Ok(Plan::Near(vector, all))
     }

@@ -229,6 +229,46 @@ async fn hybrid_answers_hold_what_both_find() {
     .await;
 }
 
+/// What lies between vectors of whole numbers is none, and no reason to refuse it.
+#[tokio::test]
+async fn likes_and_dislikes_of_small_whole_numbers_are_answered() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        for (space, metric) in [("l2", api::Metric::L2), ("cos", api::Metric::Cosine)] {
+            let request = api::CreateSpaceRequest {
+                namespace: "ns".into(),
+                space: space.into(),
+                dimension: 2,
+                metric: metric.into(),
+                element: api::Element::I8.into(),
+                ..Default::default()
+            };
+            house.spaces().create_space(house.own(request)).await.unwrap();
+            let points = [
+                ("a", [1.0, 2.0]),
+                ("b", [2.0, 2.0]),
+                ("c", [100.0, 0.0]),
+                ("d", [50.0, 0.0]),
+                ("e", [127.0, 1.0]),
+                ("f", [2.0, 3.0]),
+            ];
+            let points = points.map(|(item, values)| point(item, &values, &[]));
+            house.upsert(space, points.to_vec()).await.unwrap();
+            let likes = |yes: &[&str], no: &[&str]| {
+                let items = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect();
+                Kind::Recommend(api::Recommend {
+                    positive_item_ids: items(yes),
+                    negative_item_ids: items(no),
+                    ..Default::default()
+                })
+            };
+            assert_eq!(house.found(asking(space, likes(&["a", "b"], &[]), 1)).await, ["f"]);
+            assert_eq!(house.found(asking(space, likes(&["c"], &["d"]), 1)).await, ["e"]);
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn groups_facets_and_diversity() {
     everywhere(async |sql, dir| {
