@@ -19,7 +19,7 @@ const AGAIN_MAX: usize = 3;
 const ROUNDS_MAX: usize = 32;
 
 /// A question that needs only the index.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Plan {
     /// Near to a vector, but not these items.
     Near(OwnedVector, Vec<String>),
@@ -29,9 +29,24 @@ pub enum Plan {
     Fusion(FusionMethod, Vec<Part>),
 }
 
+impl Plan {
+    /// The hits that its parts hand on.
+    #[must_use]
+    pub fn prefetched(&self) -> usize {
+        match self {
+            Self::Fusion(_, parts) => {
+                parts.iter().map(|part| part.k + part.plan.prefetched()).sum()
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// A part of a fusion.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Part {
+    /// Where it stands in the request.
+    pub field: String,
     /// What it asks.
     pub plan: Plan,
     /// How many it hands on.
@@ -69,7 +84,8 @@ fn failed(error: space_index::IndexError) -> ServiceError {
 /// what is not there at the end is not answered, and the search is made again.
 ///
 /// # Errors
-/// `InvalidArgument` for a filter, a column or a bound that does not fit; damage.
+/// `InvalidArgument` for a filter, a column or a bound that does not fit; damage; `Cancelled` once
+/// nobody waits.
 pub fn answer(index: &SpaceIndex, plan: &Plan, ask: &Ask) -> Result<SearchResult, ServiceError> {
     let mut gone = 0;
     for _ in 0..AGAIN_MAX {
@@ -145,7 +161,11 @@ fn groups(found: &[Found], payload: &payload_index::PayloadIndex, column: &str) 
 /// A filter that cannot be understood.
 #[must_use]
 pub fn filter_error(error: &filter::FilterError) -> ServiceError {
-    ServiceError::invalid("filter", error).reason("FILTER_INVALID").with("column", error.column)
+    filter_error_of("filter", error)
+}
+
+fn filter_error_of(field: &str, error: &filter::FilterError) -> ServiceError {
+    ServiceError::invalid(field, error).reason("FILTER_INVALID").with("column", error.column)
 }
 
 /// The points that a filter allows; nothing for an empty one.
@@ -156,6 +176,14 @@ pub fn allowed(
     index: &SpaceIndex,
     filter: &str,
 ) -> Result<Option<space_index::Passing>, ServiceError> {
+    allowed_by(index, filter, "filter")
+}
+
+fn allowed_by(
+    index: &SpaceIndex,
+    filter: &str,
+    field: &str,
+) -> Result<Option<space_index::Passing>, ServiceError> {
     if filter.trim().is_empty() {
         return Ok(None);
     }
@@ -164,7 +192,7 @@ pub fn allowed(
         return Ok(Some(known));
     }
     let schema = index.payload().schema();
-    let parsed = Filter::parse(filter, &schema).map_err(|error| filter_error(&error))?;
+    let parsed = Filter::parse(filter, &schema).map_err(|error| filter_error_of(field, &error))?;
     index.passing_as(filter, &parsed).map(Some).map_err(failed)
 }
 
@@ -175,6 +203,8 @@ fn rank(
     k: usize,
     allowed: Option<&RoaringBitmap>,
 ) -> Result<Ranked, ServiceError> {
+    // Each search of a fusion, each look farther of a grouping.
+    ask.stop.check()?;
     match plan {
         Plan::Near(vector, excluded) => near(index, vector, excluded, ask, k, allowed),
         Plan::Match(_) | Plan::Fusion(..) if ask.distance_max.is_some() => {
@@ -238,14 +268,15 @@ fn rank_part(
     ask: &Ask,
     allowed_all: Option<&RoaringBitmap>,
 ) -> Result<Ranked, ServiceError> {
-    let own = allowed(index, &part.filter)?;
+    let own = allowed_by(index, &part.filter, &format!("{}.filter", part.field))?;
     let both = match (allowed_all, &own) {
         (Some(all), Some(own)) => Some(all & &**own),
         _ => None,
     };
     let narrowed = both.as_ref().or(own.as_deref()).or(allowed_all);
     // The threshold is of the fused score.
-    let bare = Ask { exact: ask.exact, ef: ask.ef, ..Ask::default() };
+    let stop = ask.stop.clone();
+    let bare = Ask { exact: ask.exact, ef: ask.ef, stop, ..Ask::default() };
     rank(index, &part.plan, &bare, part.k, narrowed)
 }
 
@@ -447,6 +478,7 @@ fn diverse(
     let mut closest = vec![f64::NEG_INFINITY; left.len()];
     let mut taken: Vec<Ranking> = Vec::with_capacity(ask.k);
     while taken.len() < ask.k && !left.is_empty() {
+        ask.stop.check()?;
         let worth = |at: usize| {
             let other = if taken.is_empty() { 0.0 } else { closest[at] };
             diversity.lambda * left[at].0.score - (1.0 - diversity.lambda) * other
@@ -489,6 +521,36 @@ mod tests {
             vector: [item as f32, 1.0].iter().flat_map(|value| value.to_le_bytes()).collect(),
             payload: Payload::default(),
         }
+    }
+
+    #[test]
+    fn work_ends_when_nobody_waits() {
+        let vectors = Settings::new(Metric::L2, Element::F32, 2).unwrap();
+        let settings = SpaceSettings { space: Default::default(), epoch: 0, vectors };
+        let index = SpaceIndex::empty(settings, std::path::Path::new("."));
+        index.load(&[version(1, 1)]).unwrap();
+        let leaf = Plan::Near(OwnedVector::Floats(vec![0.0, 0.0]), Vec::new());
+        let part = Part {
+            field: "query.fusion.prefetch[0]".into(),
+            plan: leaf.clone(),
+            k: 1,
+            filter: String::new(),
+            weight: 1.0,
+        };
+        let fusion = Plan::Fusion(FusionMethod::Rrf, vec![part.clone(), part.clone()]);
+        assert_eq!(fusion.prefetched(), 2);
+        let ask = Ask { k: 1, ..Ask::default() };
+        let waiting = ask.stop.while_held();
+        assert_eq!(answer(&index, &fusion, &ask).unwrap().found.len(), 1);
+        drop(waiting);
+        for plan in [&fusion, &leaf] {
+            let error = answer(&index, plan, &ask).unwrap_err();
+            assert_eq!(error.code(), service_error::Code::Cancelled, "{error}");
+        }
+        let wrong = Part { filter: "nothing = 1".into(), ..part };
+        let wrong = Plan::Fusion(FusionMethod::Rrf, vec![wrong]);
+        let error = answer(&index, &wrong, &Ask { k: 1, ..Ask::default() }).unwrap_err();
+        assert_eq!(error.field_name(), Some("query.fusion.prefetch[0].filter"), "{error}");
     }
 
     /// All items are written again and again, many in one batch, while they are searched for.

@@ -3,7 +3,7 @@
 use payload_index::Value;
 use service_error::ServiceError;
 
-use crate::{FusionMethod, OwnedVector};
+use crate::{FusionMethod, OwnedVector, Stop};
 
 /// Hits when the request names no number.
 pub const K_DEFAULT: usize = 10;
@@ -11,6 +11,10 @@ pub const K_DEFAULT: usize = 10;
 pub const PREFETCH_MAX: usize = 8;
 /// Fusions within fusions.
 pub const DEPTH_MAX: usize = 4;
+/// Searches that one question is made of.
+pub const SEARCHES_MAX: usize = 64;
+/// Hits that all queries of one question's fusions hand on together.
+pub const PREFETCHED_MAX: usize = 100_000;
 /// Candidates among which diversity chooses.
 const CANDIDATES_MAX: usize = 1_000;
 
@@ -67,9 +71,53 @@ pub struct Match {
     pub text: String,
 }
 
+impl Question {
+    /// The searches that it is made of.
+    #[must_use]
+    pub fn searches(&self) -> usize {
+        match self {
+            Self::Fusion(_, parts) => parts.iter().map(|part| part.question.searches()).sum(),
+            _ => 1,
+        }
+    }
+
+    /// The hits that queries of its fusions hand on.
+    #[must_use]
+    pub fn prefetched(&self) -> usize {
+        match self {
+            Self::Fusion(_, parts) => {
+                parts.iter().map(|part| part.k + part.question.prefetched()).sum()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Refuses a tree of fusions that is more work than one question may be.
+    ///
+    /// # Errors
+    /// `InvalidArgument` naming the fusion below `field`.
+    pub fn check(&self, field: &str) -> Result<(), ServiceError> {
+        let wrong = |message: String| {
+            let field = format!("{field}.fusion");
+            Err(ServiceError::invalid(&field, message).reason("FUSION_TOO_LARGE"))
+        };
+        let (searches, prefetched) = (self.searches(), self.prefetched());
+        if searches > SEARCHES_MAX {
+            return wrong(format!("is {searches} searches in all; at most {SEARCHES_MAX}"));
+        }
+        if prefetched > PREFETCHED_MAX {
+            let message = format!("its k add up to {prefetched} hits; at most {PREFETCHED_MAX}");
+            return wrong(message);
+        }
+        Ok(())
+    }
+}
+
 /// A question whose answer is fused with others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prefetch {
+    /// Where it stands in the request.
+    pub field: String,
     /// What is asked.
     pub question: Question,
     /// How many hits it hands on.
@@ -123,6 +171,8 @@ pub struct Ask {
     pub diversity: Option<Diversity>,
     /// In groups.
     pub grouping: Option<Grouping>,
+    /// Ends the work when nobody waits.
+    pub stop: Stop,
 }
 
 impl Ask {
@@ -214,6 +264,31 @@ pub struct SearchResult {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_tree_of_fusions_is_bounded_as_a_whole() {
+        let fusion = |of: &Question, parts: usize, k: usize| {
+            let part = Prefetch {
+                field: String::new(),
+                question: of.clone(),
+                k,
+                filter: String::new(),
+                weight: 1.0,
+            };
+            Question::Fusion(FusionMethod::Rrf, vec![part; parts])
+        };
+        let leaf = Question::Item("i".into());
+        let (flat, two) = (fusion(&leaf, 8, 100), fusion(&fusion(&leaf, 8, 100), 8, 100));
+        for good in [&leaf, &flat, &two] {
+            good.check("query").unwrap();
+        }
+        assert_eq!((two.searches(), two.prefetched()), (64, 8 * 100 + 64 * 100));
+        for bad in [fusion(&two, 2, 1), fusion(&fusion(&leaf, 8, 10_000), 2, 1)] {
+            let error = bad.check("queries[3]").unwrap_err();
+            assert_eq!(error.field_name(), Some("queries[3].fusion"), "{error}");
+            assert!(error.reason_is("FUSION_TOO_LARGE"));
+        }
+    }
 
     #[test]
     fn bounds_are_named() {

@@ -16,7 +16,8 @@ pub use space::{
 };
 pub use vector_questions::{
     Ask, Consistency, DEPTH_MAX, Diversity, Explain, Found, FusionMethod, Grouping, IndexFailure,
-    K_DEFAULT, Match, OwnedVector, PREFETCH_MAX, Prefetch, Question, Recommend, SearchResult, fuse,
+    K_DEFAULT, Match, OwnedVector, PREFETCH_MAX, Prefetch, Question, Recommend, SearchResult, Stop,
+    fuse,
 };
 
 /// The most points of one write.

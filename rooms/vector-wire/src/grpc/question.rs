@@ -20,7 +20,9 @@ pub fn question_from_wire(
     field: &str,
     query: Option<wire::Query>,
 ) -> Result<Question, ServiceError> {
-    question(space, field, query, 0)
+    let question = question(space, field, query, 0)?;
+    question.check(field)?;
+    Ok(question)
 }
 
 fn question(
@@ -103,6 +105,7 @@ fn of_fusion(
         }
         parts.push(Prefetch {
             question: question(space, &within, part.query, depth + 1)?,
+            field: within,
             k,
             filter: part.filter,
             weight: if part.weight == 0.0 { 1.0 } else { part.weight },

@@ -77,7 +77,8 @@ impl App {
             after = last.number;
             index.load(&rows).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
         }
-        let mut result = answer(&index, plan, ask)?;
+        let (plan, ask) = (plan.clone(), ask.clone());
+        let mut result = super::blocking(move || answer(&index, &plan, &ask)).await??;
         result.explain.strategy = format!("rows:{}", result.explain.strategy);
         Ok(result)
     }

@@ -44,7 +44,13 @@ impl App {
                 let mut parts = Vec::with_capacity(prefetch.len());
                 for one in prefetch {
                     let plan = Box::pin(self.plan(space, one.question)).await?;
-                    parts.push(Part { plan, k: one.k, filter: one.filter, weight: one.weight });
+                    parts.push(Part {
+                        field: one.field,
+                        plan,
+                        k: one.k,
+                        filter: one.filter,
+                        weight: one.weight,
+                    });
                 }
                 Plan::Fusion(method, parts)
             }

@@ -11,16 +11,20 @@ use vector_questions::{Plan, allowed, answer};
 
 use crate::app::App;
 use crate::app::live::Slot;
-use crate::model::{Address, Ask, Consistency, OwnedVector, Question, SearchResult, Space};
+use crate::model::{Address, Ask, Consistency, OwnedVector, Question, SearchResult, Space, Stop};
 
 /// The most queries of a batch.
 const QUERIES_MAX: usize = 1_000;
 /// The most hits that all queries of a batch ask for together.
 const BATCH_HITS_MAX: usize = 500_000;
+/// The most searches that all queries of a batch are made of.
+const BATCH_SEARCHES_MAX: usize = 4_000;
 /// The most bytes of an answer's items, payload and vectors.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Points times dimensions beyond which even a walk is done away from the serving threads.
 const INLINE_MAX: u64 = 400_000_000;
+/// Hits of a fusion's parts beyond which it is done there too.
+const INLINE_PREFETCHED: usize = 400;
 /// The most hits whose payload or vector is looked up at once.
 const LOOKED_UP: usize = 1_000;
 
@@ -49,6 +53,8 @@ impl App {
         let action = "quarry.vectors.v1.SearchService/Search";
         let space = self.space_for(caller, Level::Read, address, action).await?;
         ask.check()?;
+        let ask = Ask { stop: Stop::default(), ..ask };
+        let _waiting = ask.stop.while_held();
         let plan = self.plan(&space, question(&space)?).await?;
         let mut results = self.answered(&space, vec![plan], &ask).await?;
         let mut result = results.pop().unwrap_or_default();
@@ -83,6 +89,9 @@ impl App {
             );
             return Err(ServiceError::invalid("queries", message).reason("BATCH_TOO_LARGE"));
         }
+        demand_bounded(&questions)?;
+        let ask = Ask { stop: Stop::default(), ..ask };
+        let _waiting = ask.stop.while_held();
         let mut plans = Vec::with_capacity(questions.len());
         for question in questions {
             plans.push(self.plan(&space, question).await?);
@@ -114,6 +123,7 @@ impl App {
         let quick = plans.len() == 1
             && !ask.exact
             && ask.k <= 100
+            && plans[0].prefetched() <= INLINE_PREFETCHED
             && index.len() * u64::from(space.vectors.dimension()) <= INLINE_MAX;
         let (answered, plans) = if quick {
             (plans.iter().map(|plan| answer(&index, plan, ask)).collect(), plans)
@@ -225,6 +235,19 @@ impl App {
         let cardinality = among.intersection_len(payload.live());
         Ok(FacetAnswer { facets, cardinality })
     }
+}
+
+/// Refuses a batch whose fusions are together more work than a batch may be.
+fn demand_bounded(questions: &[Question]) -> Result<(), ServiceError> {
+    let searches: usize = questions.iter().map(Question::searches).sum();
+    let prefetched: usize = questions.iter().map(Question::prefetched).sum();
+    if searches > BATCH_SEARCHES_MAX || prefetched > BATCH_HITS_MAX {
+        let message = format!(
+            "their fusions are {searches} searches for {prefetched} hits; at most {BATCH_SEARCHES_MAX} for {BATCH_HITS_MAX}: ask in several batches"
+        );
+        return Err(ServiceError::invalid("queries", message).reason("BATCH_TOO_LARGE"));
+    }
+    Ok(())
 }
 
 /// A column that is not there, beside those that are.

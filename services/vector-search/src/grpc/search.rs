@@ -11,7 +11,9 @@ use vectors_api::v1::search_service_server::SearchService;
 
 use crate::app::App;
 use crate::grpc::{answer, count};
-use crate::model::{Address, Ask, Diversity, Explain, Found, Grouping, K_DEFAULT, SearchResult};
+use crate::model::{
+    Address, Ask, Diversity, Explain, Found, Grouping, K_DEFAULT, SearchResult, Stop,
+};
 
 /// Values of a facet when the request names no number, and at most.
 const FACETS_DEFAULT: usize = 20;
@@ -150,6 +152,7 @@ fn ask_from_wire(asked: wire::SearchRequest) -> Result<Ask, ServiceError> {
         with_vector: asked.with_vector,
         diversity: diversity.transpose()?,
         grouping: grouping.transpose()?,
+        stop: Stop::default(),
     })
 }
 

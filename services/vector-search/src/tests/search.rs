@@ -225,6 +225,33 @@ async fn hybrid_answers_hold_what_both_find() {
             deep = Kind::Fusion(api::Fusion { method: 1, prefetch: vec![part(deep, "")] });
         }
         refused(house.search(asking("s", deep, 5)).await, Code::InvalidArgument);
+        let wide = |of: Kind, parts: usize| {
+            let prefetch = vec![part(of, ""); parts];
+            Kind::Fusion(api::Fusion { method: 1, prefetch })
+        };
+        let many = wide(wide(Kind::ItemId("i7".into()), 8), 8);
+        let got = house.search(asking("s", many.clone(), 5)).await.unwrap();
+        assert_eq!(got.hits.len(), 5, "64 searches are within the bound");
+        let error = refused(
+            house.search(asking("s", wide(many.clone(), 2), 5)).await,
+            Code::InvalidArgument,
+        );
+        assert!(error.reason_is("FUSION_TOO_LARGE"), "{error}");
+        assert_eq!(error.field_name(), Some("query.fusion"));
+        let batch = api::SearchBatchRequest {
+            namespace: "ns".into(),
+            space: "s".into(),
+            queries: vec![api::Query { kind: Some(many) }; 63],
+            k: Some(1),
+            ..Default::default()
+        };
+        let outcome = house.searches().search_batch(house.own(batch)).await;
+        let error = refused(outcome.map_err(ServiceError::from), Code::InvalidArgument);
+        assert!(error.reason_is("BATCH_TOO_LARGE"), "{error}");
+        let wrong = vec![part(Kind::ItemId("i7".into()), "nothing = 1")];
+        let wrong = Kind::Fusion(api::Fusion { method: 1, prefetch: wrong });
+        let error = refused(house.search(asking("s", wrong, 5)).await, Code::InvalidArgument);
+        assert_eq!(error.field_name(), Some("query.fusion.prefetch[0].filter"), "{error}");
     })
     .await;
 }
