@@ -1,6 +1,7 @@
 //! The nearest points by Postgres itself, for when no index of ours may be in
 //! memory.
 
+use ann::Metric;
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait, Value};
 use service_error::ServiceError;
 use sql_store::db_error;
@@ -57,7 +58,8 @@ impl Store {
     }
 
     /// The numbers of the `k` nearest by Postgres, and whether that was exact. The planner may
-    /// take the HNSW index unless `exact` is asked for.
+    /// take the HNSW index unless `exact` is asked for; a walk that ends before it has found as
+    /// many as there are is not taken for an answer.
     ///
     /// # Errors
     /// The database's.
@@ -67,20 +69,35 @@ impl Store {
         stored: &[u8],
         k: usize,
         exact: bool,
+    ) -> Result<(Vec<u32>, bool), ServiceError> {
+        let exact = exact || !space.sql_indexed || is_of_emptiness(space, stored);
+        let numbers = self.nearest_by(space, stored, k, exact).await?;
+        let points = usize::try_from(space.points).unwrap_or(0);
+        if !exact && numbers.len() < k.min(points) {
+            return Ok((self.nearest_by(space, stored, k, true).await?, true));
+        }
+        Ok((numbers, exact))
+    }
+
+    async fn nearest_by(
+        &self,
+        space: &Space,
+        stored: &[u8],
+        k: usize,
+        exact: bool,
     ) -> Result<Vec<u32>, ServiceError> {
         let tx = self.read().begin().await.map_err(db_error)?;
-        for setting in nearest_settings(k, exact || !space.sql_indexed) {
+        for setting in nearest_settings(k, exact) {
             tx.execute_unprepared(&setting).await.map_err(db_error)?;
         }
-        let values: Vec<Value> = vec![
-            vector_value(DbBackend::Postgres, &space.vectors, stored),
-            i64::try_from(k).unwrap_or(i64::MAX).into(),
-        ];
-        let statement = Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            nearest_sql(space, exact || !space.sql_indexed),
-            values,
-        );
+        let limit: Value = i64::try_from(k).unwrap_or(i64::MAX).into();
+        let (sql, values) = if is_of_emptiness(space, stored) {
+            (emptiest_sql(space), vec![limit])
+        } else {
+            let query = vector_value(DbBackend::Postgres, &space.vectors, stored);
+            (nearest_sql(space, exact), vec![query, limit])
+        };
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
         let found = tx.query_all_raw(statement).await.map_err(db_error)?;
         tx.commit().await.map_err(db_error)?;
         let number = |row: &sea_orm::QueryResult| {
@@ -123,6 +140,22 @@ fn nearest_settings(k: usize, exact: bool) -> Vec<String> {
         format!("SET LOCAL hnsw.ef_search = {}", (4 * k).clamp(100, EF_MAX)),
         format!("SET LOCAL hnsw.max_scan_tuples = {}", SCAN_ROWS_MAX.max(10 * k)),
     ]
+}
+
+/// Whether a query has no bits under Jaccard: equal to what has none, and as far as can be from
+/// everything else. pgvector calls two empty ones far too.
+fn is_of_emptiness(space: &Space, stored: &[u8]) -> bool {
+    space.vectors.metric() == Metric::Jaccard && stored.iter().all(|byte| *byte == 0)
+}
+
+/// The nearest to nothing.
+fn emptiest_sql(space: &Space) -> String {
+    format!(
+        "SELECT number FROM point WHERE space_id = '{}' \
+         ORDER BY (bit_count({}) > 0), item_id LIMIT $1",
+        space.id,
+        indexed_expression(&space.vectors)
+    )
 }
 
 /// The space's id stands in the text, so that the planner sees the partial index.

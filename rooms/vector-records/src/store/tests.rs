@@ -86,7 +86,8 @@ async fn vectors_survive_the_database_and_postgres_orders_them_as_we_do() {
                 continue;
             }
             let query = stored(&settings, 11);
-            let numbers = store.nearest(&space, &query, 10, true).await.unwrap();
+            let (numbers, exact) = store.nearest(&space, &query, 10, true).await.unwrap();
+            assert!(exact);
             let distance = |number: u32| {
                 let of = |bytes: &[u8]| crate::model::OwnedVector::of_stored(&settings, bytes);
                 let row = &rows[number as usize - 1];
@@ -98,6 +99,34 @@ async fn vectors_survive_the_database_and_postgres_orders_them_as_we_do() {
             for (found, best) in found.iter().zip(&best) {
                 assert!((found - best).abs() < 1e-3, "{metric:?} {element:?}: {found} {best}");
             }
+        }
+    }
+}
+
+/// pgvector calls what has no bits as far from nothing as from everything else.
+#[tokio::test]
+async fn nothing_is_near_to_nothing() {
+    let (_dir, stores) = stores().await;
+    for store in stores.into_iter().filter(Store::orders_by_distance) {
+        let settings = Settings::new(Metric::Jaccard, Element::Bit, 4).unwrap();
+        let space = space_of(&store, "s", settings).await;
+        let points: Vec<NewPoint> = (0..60)
+            .map(|at| NewPoint {
+                item_id: format!("i{at}"),
+                vector: stored(&settings, at),
+                payload: Vec::new(),
+            })
+            .collect();
+        store.upsert(&space, &points, &Default::default(), "").await.unwrap();
+        for indexed in [false, true] {
+            if indexed {
+                assert!(store.make_sql_index(&space).await.unwrap());
+            }
+            let space = store.space(space.id).await.unwrap().unwrap();
+            let (mut numbers, exact) =
+                store.nearest(&space, &stored(&settings, 0), 4, false).await.unwrap();
+            numbers.sort_unstable();
+            assert_eq!((numbers, exact), (vec![1, 17, 33, 49], true));
         }
     }
 }
@@ -130,7 +159,13 @@ async fn the_index_of_a_space_has_its_metrics_operators_and_is_used() {
             let query = stored(&settings, 11);
             let plan = store.nearest_plan(&space, &query).await.unwrap();
             assert!(plan.contains(&super::nearest::index_name(space.id)), "{metric:?}: {plan}");
-            assert_eq!(store.nearest(&space, &query, 10, false).await.unwrap().len(), 10);
+            let (found, exact) = store.nearest(&space, &query, 10, false).await.unwrap();
+            assert_eq!((found.len(), exact), (10, false));
+            let gone: Vec<String> = (0..150).map(|at| format!("i{at}")).collect();
+            store.delete_points(&space, &gone).await.unwrap();
+            let space = store.space(space.id).await.unwrap().unwrap();
+            let (found, _) = store.nearest(&space, &query, 60, false).await.unwrap();
+            assert_eq!(found.len(), 50, "all that there are");
         }
         let wide = Settings::new(Metric::L2, Element::F32, 2_001).unwrap();
         let wide = space_of(&store, "wide", wide).await;

@@ -136,7 +136,7 @@ impl App {
     ) -> Result<SearchResult, ServiceError> {
         let stored = vector.stored(&row.vectors, "query.vector")?;
         let wanted = ask.k + excluded.len() + SLACK;
-        let numbers = self.store.nearest(row, &stored, wanted, ask.exact).await?;
+        let (numbers, exact) = self.store.nearest(row, &stored, wanted, ask.exact).await?;
         let index = SpaceIndex::empty(space_settings(row), self.live.root());
         let mut points = Vec::with_capacity(numbers.len());
         for some in numbers.chunks(ROWS as usize) {
@@ -149,18 +149,17 @@ impl App {
         }
         index.load(&points).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
         let plan = Plan::Near(vector.clone(), excluded.to_vec());
-        let exact = Ask { exact: true, ..ask.clone() };
-        let mut result = answer(&index, &plan, &exact)?;
+        let measured = Ask { exact: true, ..ask.clone() };
+        let mut result = answer(&index, &plan, &measured)?;
         for hit in &mut result.found {
             hit.number = numbers.get(hit.number as usize).copied().unwrap_or_default();
         }
-        let by_index = row.sql_indexed && !ask.exact;
         result.explain.strategy =
-            if by_index { "postgres:hnsw" } else { "postgres:exact_scan" }.to_owned();
-        result.explain.exact = !by_index;
+            if exact { "postgres:exact_scan" } else { "postgres:hnsw" }.to_owned();
+        result.explain.exact = exact;
         let points = u64::try_from(row.points).unwrap_or(0);
         result.explain.cardinality = points;
-        result.explain.scanned = if by_index { numbers.len() as u64 } else { points };
+        result.explain.scanned = if exact { points } else { numbers.len() as u64 };
         Ok(result)
     }
 
