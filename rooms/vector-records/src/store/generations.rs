@@ -277,7 +277,8 @@ impl Store {
     ) -> Result<RagStatistics, ServiceError> {
         let sql = "SELECT i.n AS images, s.n AS spaces, s.points AS embeddings, \
             g.n AS generations, g.recent AS recent, g.failed AS failed, g.running AS running, \
-            g.mean AS mean, m.n AS models, m.bytes AS model_bytes FROM \
+            g.mean AS mean, m.n AS models, \
+            m.high AS model_high, m.low AS model_low FROM \
             (SELECT count(*) AS n FROM image WHERE namespace_id = $1) i, \
             (SELECT count(*) AS n, CAST(coalesce(sum(point_count), 0) AS bigint) AS points \
                 FROM space WHERE namespace_id = $1 AND deleted_at IS NULL) s, \
@@ -287,10 +288,14 @@ impl Store {
                 count(CASE WHEN status = 3 THEN 1 END) AS running, \
                 CAST(avg(time_ms) AS double precision) AS mean \
                 FROM generation WHERE namespace_id = $1) g, \
-            (SELECT count(*) AS n, CAST(coalesce(sum(size_bytes), 0) AS bigint) AS bytes \
+            (SELECT count(*) AS n, \
+                CAST(coalesce(sum(size_bytes / 1073741824), 0) AS bigint) AS high, \
+                CAST(coalesce(sum(size_bytes % 1073741824), 0) AS bigint) AS low \
                 FROM cached_model WHERE namespace_id = $1) m";
         let found = self.rows(sql, vec![namespace.into(), recent_after.into()]).await?;
         let row = found.first().ok_or_else(|| damaged("a count"))?;
+        // In two parts: sizes are the callers' word, and their sum may be beyond what a row holds.
+        let (high, low): (i64, i64) = (get!(row, "model_high"), get!(row, "model_low"));
         Ok(RagStatistics {
             images: get!(row, "images"),
             spaces: get!(row, "spaces"),
@@ -301,7 +306,7 @@ impl Store {
             running: get!(row, "running"),
             mean_time_ms: get!(row, "mean"),
             models: get!(row, "models"),
-            model_bytes: get!(row, "model_bytes"),
+            model_bytes: high.saturating_mul(1 << 30).saturating_add(low),
         })
     }
 

@@ -248,6 +248,18 @@ async fn uses_of_cached_models_are_counted() {
         let twice = client(&house).forget_model(house.own(forget)).await;
         refused(twice.map_err(ServiceError::from), Code::NotFound);
         assert_eq!(names(9, String::new()).await.0, ["ViT-B-32"]);
+        let bytes = async || {
+            let request = api::GetRagStatisticsRequest { namespace: "ns".into(), recent_hours: 0 };
+            let counted = client(&house).get_rag_statistics(house.own(request)).await.unwrap();
+            counted.into_inner().cached_model_bytes
+        };
+        assert_eq!(bytes().await, 9);
+        touch("large", (5 << 30) + 3).await.unwrap();
+        assert_eq!(bytes().await, (5 << 30) + 12);
+        for name in ["a", "b"] {
+            touch(name, i64::MAX).await.unwrap();
+        }
+        assert_eq!(bytes().await, i64::MAX, "as much as can be said");
     })
     .await;
 }
