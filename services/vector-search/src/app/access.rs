@@ -2,6 +2,7 @@
 //! may not see is not found, in the same words as what does not exist.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::access::{Resource, Subject};
@@ -11,7 +12,7 @@ use service_error::{Code, ServiceError};
 use sql_store::now_micros;
 use tokio::time::timeout;
 
-use crate::app::App;
+use crate::app::{App, Known};
 use crate::model::{Address, Owner, Space};
 
 /// How long a space is known by its name before it is looked up again.
@@ -52,10 +53,13 @@ impl App {
 
     async fn known_space(&self, address: &Address) -> Result<Arc<Space>, ServiceError> {
         let known = self.known.get(address).await;
-        if let Some((space, at)) = &known
-            && now_micros() - at < KNOWN_MICROS
+        // Read before the look: what a deletion overtakes is looked up again.
+        let (at, deletions) = (now_micros(), self.deletions.load(Ordering::Acquire));
+        if let Some(known) = &known
+            && at - known.at < KNOWN_MICROS
+            && known.deletions == deletions
         {
-            return Ok(Arc::clone(space));
+            return Ok(Arc::clone(&known.space));
         }
         let found = match &known {
             None => self.found_space(address).await,
@@ -68,18 +72,23 @@ impl App {
         match (found, known) {
             (Ok(space), _) => {
                 let space = Arc::new(space);
-                let entry = (Arc::clone(&space), now_micros());
-                self.known.insert(address.clone(), entry).await;
+                let known = Known { space: Arc::clone(&space), at, deletions };
+                self.known.insert(address.clone(), known).await;
                 Ok(space)
             }
             // The catalog or the database is away: what was known a moment ago serves a search of
             // an index that is still fresh; whoever needs more meets the same error there.
-            (Err(error), Some((space, _))) if error.code() == Code::Unavailable => Ok(space),
+            (Err(error), Some(known)) if error.code() == Code::Unavailable => Ok(known.space),
             (Err(error), _) => {
                 self.known.invalidate(address).await;
                 Err(error)
             }
         }
+    }
+
+    /// Notes that spaces were deleted: no name is known any more by a look before that.
+    pub(super) fn spaces_deleted(&self) {
+        self.deletions.fetch_add(1, Ordering::AcqRel);
     }
 
     async fn found_space(&self, address: &Address) -> Result<Space, ServiceError> {

@@ -190,6 +190,8 @@ impl App {
     ) -> Result<RagStatistics, ServiceError> {
         let owner = self.log_of(caller, Level::Read, namespace).await?;
         let after = now_micros() - recent_hours.saturating_mul(3_600_000_000);
+        // A deleted dataset's spaces are not counted until they are swept.
+        self.cascade_in(owner.namespace).await?;
         self.store.rag_statistics(owner.namespace, after).await
     }
 

@@ -21,6 +21,7 @@ mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ::access::GrantReplica;
@@ -67,8 +68,20 @@ pub struct Inner {
     jobs: jobs::Jobs,
     embedders: Embedders,
     live: Arc<Registry>,
-    /// Each with when it was looked up.
-    known: Cache<Address, (Arc<Space>, i64)>,
+    known: Cache<Address, Known>,
+    /// How often spaces were deleted here.
+    deletions: AtomicU64,
+}
+
+/// A space that was found by its name.
+#[derive(Clone)]
+struct Known {
+    space: Arc<Space>,
+    /// When that look began.
+    at: i64,
+    /// How often spaces had been deleted here by then: what was found before a deletion may be
+    /// what was deleted.
+    deletions: u64,
 }
 
 /// Whom the use cases call.
@@ -121,7 +134,19 @@ impl App {
         let live = Registry::new(index_dir, settings.memory_bytes_max);
         let items = Items::new(items, tokens.clone());
         let catalog = Catalog::new(catalog, tokens);
-        let inner = Inner { settings, catalog, grants, store, items, jobs, embedders, live, known };
+        let deletions = AtomicU64::new(0);
+        let inner = Inner {
+            settings,
+            catalog,
+            grants,
+            store,
+            items,
+            jobs,
+            embedders,
+            live,
+            known,
+            deletions,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 }

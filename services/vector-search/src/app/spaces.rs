@@ -1,5 +1,6 @@
 //! Spaces.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ::access::Visible as Granted;
@@ -7,6 +8,7 @@ use ann::{Element, Metric};
 use caller::Caller;
 use options_api::v1::{Level, ResourceKind};
 use service_error::ServiceError;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::model::{Address, NewSpace, Space};
@@ -112,6 +114,7 @@ impl App {
         }
         if !dataset.is_empty() {
             let owner = self.owner_for(caller, Level::Read, namespace, dataset, action).await?;
+            // The dataset is there: the catalog has just said whose name it is.
             let within = (Some(owner.namespace), owner.dataset);
             return self.store.list_spaces(&Visible::All, within, after, limit).await;
         }
@@ -123,7 +126,13 @@ impl App {
             Some(found.map_err(|_| missing())?.ok_or_else(missing)?)
         };
         let visible = self.visible(caller).await?;
-        let found = self.store.list_spaces(&visible, (within, None), after, limit).await?;
+        let found = loop {
+            let found = self.store.list_spaces(&visible, (within, None), after, limit).await?;
+            let owners: BTreeSet<_> = found.iter().map(owner_of).collect();
+            if self.drop_spaces_of_gone(&Vec::from_iter(owners)).await?.0 == 0 {
+                break found;
+            }
+        };
         if found.is_empty() && after.0.is_empty() && within.is_some() {
             // Nothing in it is visible: then neither may be the namespace.
             self.owner_for(caller, Level::Read, namespace, "", action).await?;
@@ -154,11 +163,19 @@ impl App {
     ) -> Result<(), ServiceError> {
         let action = "quarry.vectors.v1.SpacesService/DeleteSpace";
         let space: Arc<Space> = self.space_for(caller, Level::Admin, address, action).await?;
+        let deleted = self.store.delete_space(space.id).await;
+        self.spaces_deleted();
         self.known.invalidate(address).await;
-        if !self.store.delete_space(space.id).await? {
+        if !deleted? {
             return Err(ServiceError::not_found("space", address));
         }
         self.forget_index(space.id).await;
         Ok(())
     }
+}
+
+/// Its namespace, its dataset or nil, and its namespace's name.
+fn owner_of(space: &Space) -> (Uuid, Uuid, String) {
+    let owner = &space.owner;
+    (owner.namespace, owner.dataset.unwrap_or_default(), owner.namespace_name.clone())
 }

@@ -52,22 +52,47 @@ impl App {
             let owners = self.store.owners(after, PAGE).await?;
             let Some((namespace, dataset, _)) = owners.last() else { break };
             after = (*namespace, *dataset);
-            let listed = self.listed(owners.len()).await?;
-            for (namespace, dataset, name) in &owners {
-                let owner = if dataset.is_nil() { namespace } else { dataset };
-                let is_there = listed.contains(owner)
-                    || if dataset.is_nil() {
-                        self.catalog.namespace_of_name(name).await? == Some(*namespace)
-                    } else {
-                        self.catalog.dataset_of_id(*dataset).await?.is_some()
-                    };
-                if !is_there {
-                    deleted += self.store.delete_spaces_of(*namespace, *dataset).await?;
-                }
-            }
+            deleted += self.drop_spaces_of_gone(&owners).await?.1;
         }
         self.cascade_logs().await?;
         Ok(deleted)
+    }
+
+    /// The same for the spaces of one namespace, before they are counted.
+    pub(super) async fn cascade_in(&self, namespace: Uuid) -> Result<(), ServiceError> {
+        let mut after = (namespace, Uuid::nil());
+        loop {
+            let mut owners = self.store.owners(after, PAGE).await?;
+            owners.retain(|(of, ..)| *of == namespace);
+            let Some((_, dataset, _)) = owners.last() else { return Ok(()) };
+            after = (namespace, *dataset);
+            self.drop_spaces_of_gone(&owners).await?;
+        }
+    }
+
+    /// Deletes the spaces of those of these owners, with their namespaces' names, that the
+    /// catalog no longer has; how many owners and how many spaces.
+    pub(super) async fn drop_spaces_of_gone(
+        &self,
+        owners: &[(Uuid, Uuid, String)],
+    ) -> Result<(usize, u64), ServiceError> {
+        let (mut gone, mut deleted) = (0, 0);
+        let listed = self.listed(owners.len()).await?;
+        for (namespace, dataset, name) in owners {
+            let owner = if dataset.is_nil() { namespace } else { dataset };
+            let is_there = listed.contains(owner)
+                || if dataset.is_nil() {
+                    self.catalog.namespace_of_name(name).await? == Some(*namespace)
+                } else {
+                    self.catalog.dataset_of_id(*dataset).await?.is_some()
+                };
+            if !is_there {
+                gone += 1;
+                deleted += self.store.delete_spaces_of(*namespace, *dataset).await?;
+                self.spaces_deleted();
+            }
+        }
+        Ok((gone, deleted))
     }
 
     /// What the catalog has, by one list if there are several to be looked for.

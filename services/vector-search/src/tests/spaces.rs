@@ -130,6 +130,87 @@ async fn a_deleted_dataset_takes_its_spaces_along() {
     .await;
 }
 
+/// Before any sweep: neither lists nor totals have them, nor a new dataset of that name.
+#[tokio::test]
+async fn spaces_of_a_deleted_dataset_are_in_no_list() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        for name in ["icons", "kept"] {
+            house.catalog.dataset(&format!("ns/{name}"), 0);
+            let create = api::CreateSpaceRequest {
+                namespace: "ns".into(),
+                dataset: name.into(),
+                space: "s".into(),
+                dimension: 2,
+                ..Default::default()
+            };
+            house.spaces().create_space(house.own(create)).await.unwrap();
+        }
+        house.catalog.drop_dataset("ns/icons");
+        house.catalog.dataset("ns/icons", 0);
+        for (namespace, page_size) in [("ns", 0), ("", 0), ("ns", 1)] {
+            let request = api::ListSpacesRequest {
+                namespace: namespace.into(),
+                page_size,
+                ..Default::default()
+            };
+            let list = house.spaces().list_spaces(house.own(request)).await.unwrap().into_inner();
+            let of: Vec<&str> = list.spaces.iter().map(|space| space.dataset.as_str()).collect();
+            assert_eq!((of, list.next_page_token.as_str()), (vec!["kept"], ""));
+        }
+        house.catalog.drop_dataset("ns/kept");
+        let request = api::GetRagStatisticsRequest { namespace: "ns".into(), recent_hours: 0 };
+        let mut logs = GenerationsServiceClient::new(house.transport.clone());
+        let counted = logs.get_rag_statistics(house.own(request)).await.unwrap().into_inner();
+        assert_eq!(counted.total_spaces, 0);
+    })
+    .await;
+}
+
+/// Looks for a name that began before its space was deleted do not bring it back.
+#[tokio::test]
+async fn a_space_made_anew_under_its_name_is_found_at_once() {
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.create("s", 2, api::Metric::L2).await.unwrap();
+        let end = tokio_util::sync::CancellationToken::new();
+        let writes = async {
+            let mut n = 0;
+            while !end.is_cancelled() {
+                n += 1;
+                let items = [format!("a{n}"), format!("b{n}"), format!("c{n}")];
+                let writes = items.map(|item| {
+                    let house = &house;
+                    async move { house.upsert("s", vec![point(&item, &[1.0, 0.0], &[])]).await }
+                });
+                futures::future::join_all(writes).await;
+            }
+        };
+        let anew = async {
+            for _ in 0..15 {
+                let delete = api::DeleteSpaceRequest {
+                    namespace: "ns".into(),
+                    space: "s".into(),
+                    ..Default::default()
+                };
+                house.spaces().delete_space(house.own(delete)).await.unwrap();
+                let made = house.create("s", 2, api::Metric::L2).await.unwrap();
+                let get = api::GetSpaceRequest {
+                    namespace: "ns".into(),
+                    space: "s".into(),
+                    ..Default::default()
+                };
+                let found = house.spaces().get_space(house.own(get)).await.unwrap().into_inner();
+                assert_eq!(found.space.unwrap().id, made.id);
+                house.upsert("s", vec![point("x", &[1.0, 0.0], &[])]).await.unwrap();
+            }
+            end.cancel();
+        };
+        tokio::join!(writes, anew);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn many_owners_are_looked_for_in_one_list() {
     everywhere(async |sql, dir| {
