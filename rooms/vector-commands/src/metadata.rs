@@ -1,7 +1,7 @@
 //! What stands beside a FAISS file: one row a vector, in the file's order.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
@@ -28,8 +28,9 @@ pub struct Rows {
     batch: Option<(RecordBatch, usize)>,
     id_column: Option<String>,
     wanted: Vec<usize>,
+    path: PathBuf,
     /// What a pickle was turned into; it goes when the rows do.
-    _lines: Option<NamedTempFile>,
+    lines: Option<NamedTempFile>,
     /// Columns that no payload can hold.
     pub left_out: BTreeSet<String>,
 }
@@ -44,7 +45,8 @@ impl Rows {
         let is_pickle = matches!(ending, "pkl" | "pickle");
         let lines = is_pickle.then(|| pickle::as_lines(path)).transpose()?;
         let read = lines.as_ref().map_or(path, NamedTempFile::path);
-        let source = ingest::open(read, &ReadOptions::default())?;
+        let source = ingest::open(read, &ReadOptions::default())
+            .map_err(|error| named(path, lines.as_ref(), error))?;
         if let Some(id) = id_column
             && source.schema.field_with_name(id).is_err()
         {
@@ -62,7 +64,8 @@ impl Rows {
             }
         }
         let id_column = id_column.map(str::to_owned);
-        Ok(Self { source, batch: None, id_column, wanted, _lines: lines, left_out })
+        let path = path.to_owned();
+        Ok(Self { source, batch: None, id_column, wanted, path, lines, left_out })
     }
 
     /// The next row, if there is one.
@@ -79,11 +82,22 @@ impl Rows {
                 return Ok(Some(row));
             }
             match self.source.next() {
-                Some(batch) => self.batch = Some((batch?, 0)),
+                Some(batch) => {
+                    let batch =
+                        batch.map_err(|error| named(&self.path, self.lines.as_ref(), error))?;
+                    self.batch = Some((batch, 0));
+                }
                 None => return Ok(None),
             }
         }
     }
+}
+
+/// What is wrong with a file, under the name that its owner gave it.
+fn named(path: &Path, lines: Option<&NamedTempFile>, error: ingest::IngestError) -> Failure {
+    let Some(lines) = lines else { return error.into() };
+    let made = lines.path().display().to_string();
+    wrong_file(path, error.to_string().replace(&made, "what it holds"))
 }
 
 fn row_of(
@@ -170,5 +184,10 @@ mod tests {
         let error = Rows::open(&path, None).err().unwrap();
         assert!(error.to_string().contains("os system"), "{error}");
         assert_eq!(error.exit() as u8, 7);
+        for nothing in [&b"]."[..], b"](}e.", b"](K\x01e."] {
+            std::fs::write(&path, nothing).unwrap();
+            let error = Rows::open(&path, None).err().map_or(String::new(), |e| e.to_string());
+            assert!(!error.contains(".jsonl"), "{error}");
+        }
     }
 }

@@ -155,8 +155,8 @@ impl Generation {
             finite("generation.retrieved_examples.score", Some(example.score))?;
         }
         finite("generation.guidance_scale", self.guidance_scale)?;
-        if self.status == RUNNING && !self.error_message.is_empty() {
-            let message = "is set, and the generation is said to run";
+        if self.status != FAILED && !self.error_message.is_empty() {
+            let message = "is set, and the generation is said to run or to have completed";
             return Err(ServiceError::invalid("generation.error_message", message));
         }
         measured("generation", self.time_ms, self.memory_mb)

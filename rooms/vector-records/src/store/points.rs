@@ -92,7 +92,7 @@ impl Store {
         let count = i64::try_from(points.len()).unwrap_or(i64::MAX);
         let locked = take_numbers(tx, space, count).await?;
         same_embedder(tx, space, &locked, embedder).await?;
-        demand_columns(tx, space.id, columns).await?;
+        demand_columns(tx, space.id, columns, points).await?;
         let there =
             self.numbers_in(tx, space.id, points.iter().map(|p| p.item_id.as_str())).await?;
         let (first_seq, first_number) = (locked.seq - count + 1, locked.number - count + 1);
@@ -415,6 +415,7 @@ async fn demand_columns(
     tx: &DatabaseTransaction,
     space: Uuid,
     columns: &BTreeMap<String, ColumnType>,
+    points: &[NewPoint],
 ) -> Result<(), ServiceError> {
     if columns.is_empty() {
         return Ok(());
@@ -427,7 +428,9 @@ async fn demand_columns(
             Some(has) => {
                 let message =
                     format!("{name:?} is {} and {} is given", has.data_type(), given.data_type());
-                return Err(ServiceError::invalid("payload", message)
+                let field = first_of(points, name, *given)
+                    .map_or_else(|| "payload".to_owned(), |at| format!("points[{at}].payload"));
+                return Err(ServiceError::invalid(&field, message)
                     .reason("PAYLOAD_TYPE_MISMATCH")
                     .with("column", name));
             }
@@ -450,6 +453,16 @@ async fn demand_columns(
         return Err(ServiceError::invalid("payload", message));
     }
     Ok(())
+}
+
+/// The first point with a value of this type in a column.
+fn first_of(points: &[NewPoint], column: &str, column_type: ColumnType) -> Option<usize> {
+    points.iter().position(|point| {
+        let payload = Payload::from_bytes(&point.payload).ok();
+        payload.is_some_and(|payload| {
+            payload.get(column).and_then(payload_index::Value::column_type) == Some(column_type)
+        })
+    })
 }
 
 async fn insert_points(

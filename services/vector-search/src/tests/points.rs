@@ -151,6 +151,7 @@ async fn a_bad_point_refuses_its_whole_batch_by_name() {
         let typed = point("x", &[1.0, 1.0], &[("n", text("one"))]);
         let error = refused(house.upsert("s", vec![good(), typed]).await, Code::InvalidArgument);
         assert!(error.reason_is("PAYLOAD_TYPE_MISMATCH"), "{error}");
+        assert_eq!(error.field_name(), Some("points[1].payload"), "of what is stored");
         refused(house.upsert("s", Vec::new()).await, Code::InvalidArgument);
         let many = (0..1_001).map(|n| point(&n.to_string(), &[1.0, 1.0], &[])).collect();
         refused(house.upsert("s", many).await, Code::InvalidArgument);
