@@ -1,5 +1,5 @@
 //! The inner loops of the index: inner products, differences and counts of bits over slices, for
-//! each processor, and memory: a file that is mapped, and large pages.
+//! each processor, and memory in large pages.
 //!
 //! [`scalar`] says what each operation means; every other set gives the same integers, and the
 //! same floats to the last bit. This is the one crate of the workspace with `unsafe`.
@@ -9,7 +9,6 @@ mod agreement;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod map;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pages;
@@ -18,7 +17,6 @@ pub mod scalar;
 
 use std::sync::OnceLock;
 
-pub use map::Map;
 pub use pages::{AtomicWords, Pages};
 pub use prefetch::prefetch;
 

@@ -196,7 +196,9 @@ impl Index {
         let state = self.state();
         for live in state.segments.iter().filter(|live| live.alive().contains(number)) {
             if let Some(bytes) = live.segment.vector(number)? {
-                return Ok(Some(self.settings.floats(bytes)));
+                let floats = self.settings.floats(bytes);
+                live.segment.expect_whole()?;
+                return Ok(Some(floats));
             }
         }
         Ok(state.heads.iter().find_map(|head| head.bytes(number)).map(|b| self.settings.floats(&b)))

@@ -130,6 +130,7 @@ impl Work {
             self.copy(number, source, &mut builder)?;
             control.advance(1)?;
         }
+        self.segments.iter().try_for_each(|live| live.segment.expect_whole())?;
         builder.finish(control).map(Some)
     }
 

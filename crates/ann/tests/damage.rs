@@ -5,7 +5,7 @@ mod worlds;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use ann::{BuildOptions, Control, Error, Index, Query, Segment, Strategy, Task};
 use proptest::prelude::*;
@@ -165,6 +165,58 @@ fn a_file_of_the_version_before_is_read() {
         let built = work.build(&path, BuildOptions::default(), &Control::new()).expect("built");
         assert_eq!(built.expect("rows").resident_bytes(), whole.resident_bytes());
         assert!(file.is_refused(&file.with(|bytes| bytes[8] = 1)), "new links are no old ones");
+    }
+}
+
+/// Whoever asks is told, and the process lives.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_is_cut_while_it_is_searched_is_told() {
+    // Floats by cosine and L2, and bits; to the header, within the vectors, within a page, by one byte.
+    for (space, keep) in [(0, 4_096), (1, 40_000), (1, 0), (13, 9_001), (0, usize::MAX)] {
+        let file = File::new(space, 1_500);
+        let path = file.with(|_| {});
+        let segment = Arc::new(Segment::open(&path).expect("opened"));
+        let settings = *segment.settings();
+        let index = Index::open(settings, vec![segment.clone()], &RoaringBitmap::new());
+        let index = index.expect("opened");
+        let queries = file.world.queries();
+        let exact = |made: &worlds::Made| {
+            let query = Query { exact: true, ..Query::new(made.as_vector(), 10) };
+            index.search(&query)
+        };
+        let before: Vec<_> = queries.iter().map(|made| exact(made).expect("whole")).collect();
+        let begun = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for searcher in 0..3 {
+                let (before, exact, index, begun) = (&before, &exact, &index, &begun);
+                scope.spawn(move || {
+                    begun.wait();
+                    // Until it is told; what is answered before is right.
+                    for at in (0..queries.len()).cycle().skip(searcher) {
+                        match exact(&queries[at]) {
+                            Ok(answer) => assert_eq!(answer, before[at]),
+                            Err(Error::Damaged { .. }) => break,
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                    assert!(matches!(index.vector(700), Err(Error::Damaged { .. })));
+                });
+            }
+            begun.wait();
+            let keep = keep.min(file.bytes.len() - 1) as u64;
+            let cut = fs::OpenOptions::new().write(true).open(&path).expect("opened");
+            cut.set_len(keep).expect("cut");
+        });
+        assert!(segment.verify().is_err());
+        let walk = index.search(&Query::new(queries[0].as_vector(), 10));
+        assert!(matches!(walk, Err(Error::Damaged { path: named, .. }) if named == path));
+        let task = Task { segments: vec![path], ..Task::seal() };
+        let work = index.begin(&task).expect("begun");
+        let made = file.folder.path().join("merged.segment");
+        let built = work.build(&made, BuildOptions::default(), &Control::new());
+        assert!(matches!(built, Err(Error::Damaged { .. })), "{built:?}");
+        assert!(!made.exists());
     }
 }
 

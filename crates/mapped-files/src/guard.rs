@@ -37,7 +37,9 @@ struct Window {
 
 impl Window {
     fn new(file: &File, offset: u64, length: u64) -> Option<Self> {
-        BEFORE.get_or_init(watch).as_ref()?;
+        if !is_watching() {
+            return None;
+        }
         let (length, offset) = (usize::try_from(length).ok()?, i64::try_from(offset).ok()?);
         if WATCHED.with(|watched| watched.end.load(Ordering::Relaxed)) != 0 {
             return None;
@@ -116,7 +118,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_voi
     // SAFETY: with SA_SIGINFO the system hands a whole one over.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
     // Positive: the system's own, of an address; else a program sent it.
-    if code > 0 && WATCHED.with(|watched| mend(watched, address)) {
+    if code > 0 && (WATCHED.with(|watched| mend(watched, address)) || crate::kept::mend(address)) {
         return;
     }
     // What it was before. If an address was touched, it is touched again by that instruction.
@@ -140,7 +142,16 @@ fn mend(watched: &Watched, address: usize) -> bool {
     }
     watched.is_broken.store(true, Ordering::Relaxed);
     // SAFETY: the range is the window of this very thread, of which nothing is held but a slice that may be any bytes.
-    // The call is one of the system's, with no lock of the library's.
+    unsafe { put_zeros(begin, end) }
+}
+
+/// Puts zeros in the place of a mapping; false if the system has none. A handler may call it: it is one call of the
+/// system's, with no lock of the library's.
+///
+/// # Safety
+/// The range is a read-only mapping, whole and live, whose readers take any bytes.
+pub(crate) unsafe fn put_zeros(begin: usize, end: usize) -> bool {
+    // SAFETY: what the caller says.
     let zeros = unsafe {
         libc::mmap(
             ptr::without_provenance_mut(begin),
@@ -152,4 +163,9 @@ fn mend(watched: &Watched, address: usize) -> bool {
         )
     };
     zeros != libc::MAP_FAILED
+}
+
+/// Whether the signal is asked for, from now on if it was not.
+pub(crate) fn is_watching() -> bool {
+    BEFORE.get_or_init(watch).is_some()
 }

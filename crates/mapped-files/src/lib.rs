@@ -1,9 +1,15 @@
-//! Hashes of large files without a copy of their bytes.
+//! Files as memory, which may be cut while they are read: hashes of large ones without a copy of their bytes, and
+//! mappings that stay.
 
 #[cfg(target_os = "linux")]
 mod guard;
+#[cfg(target_os = "linux")]
+mod kept;
+mod mapped;
 
 use std::fs::File;
+
+pub use mapped::Mapped;
 
 /// Adds so many bytes of a file to a hash, from an offset on, which is that of a page. False: they can't be mapped, or
 /// were not all there when they were looked at. Then the hash is of no use, and the file is to be read instead, which

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
 use super::guard::hash_window;
-use super::hash_rest;
+use super::{Mapped, hash_rest};
 
 const BYTES: usize = (9 << 20) + 77;
 
@@ -69,6 +69,65 @@ fn many_files_are_cut_while_they_are_hashed() {
             });
         }
     });
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| u64::from(*byte)).sum()
+}
+
+fn cut(file: &tempfile::NamedTempFile, length: usize) {
+    OpenOptions::new().write(true).open(file.path()).unwrap().set_len(length as u64).unwrap();
+}
+
+#[test]
+fn a_mapping_stays_when_its_file_is_cut() {
+    for length in [0, 4_096, 4_097, 5 << 20, BYTES - 1] {
+        let ((file, bytes), (other, _)) = (file(), file());
+        let (cut_one, whole) = (Mapped::open(file.as_file()), Mapped::open(other.as_file()));
+        let (cut_one, whole) = (cut_one.unwrap(), whole.unwrap());
+        assert!(cut_one[..] == bytes && cut_one.is_whole());
+        cut(&file, length);
+        // Without a look at what is gone.
+        assert!(!cut_one.is_whole(), "{length}");
+        assert_ne!(sum(&cut_one), sum(&bytes));
+        assert!(!cut_one.is_whole() && whole[..] == bytes && whole.is_whole());
+        // What is mapped next is its own.
+        drop(cut_one);
+        assert!(Mapped::open(other.as_file()).unwrap().is_whole());
+    }
+}
+
+#[test]
+fn many_mappings_are_cut_while_threads_read_them() {
+    let (whole, bytes) = file();
+    let (wanted, all) = (sum(&bytes), Mapped::open(whole.as_file()).unwrap());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                // More than there are places at first.
+                let many: Vec<Mapped> =
+                    (0..40).map(|_| Mapped::open(whole.as_file()).unwrap()).collect();
+                for _ in 0..20 {
+                    let mut file = tempfile::tempfile().unwrap();
+                    file.write_all(&bytes).unwrap();
+                    let mapped = Mapped::open(&file).unwrap();
+                    std::thread::scope(|scope| {
+                        for _ in 0..2 {
+                            scope.spawn(|| {
+                                let read = sum(&mapped);
+                                assert!(read == wanted || !mapped.is_whole());
+                            });
+                        }
+                        scope.spawn(|| file.set_len(1 << 20).unwrap());
+                    });
+                    assert!(!mapped.is_whole() && all.is_whole());
+                }
+                assert!(many.iter().all(Mapped::is_whole));
+                assert_eq!(sum(&many[39]), wanted);
+            });
+        }
+    });
+    assert!(all.is_whole() && sum(&all) == wanted);
 }
 
 #[test]

@@ -110,6 +110,25 @@ fn another_epoch_or_space_is_no_snapshot_of_ours() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_segment_that_is_cut_in_use_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = filled(dir.path());
+    let manifest = keep_up(&index, &Task::seal());
+    assert_eq!(nearest(&index, 50.2, 1), [50]);
+    let segment = dir.path().join(&manifest.segments[0].name);
+    fs::OpenOptions::new().write(true).open(segment).unwrap().set_len(4_096).unwrap();
+    let vector = [50.2, 0.0];
+    let search =
+        Search { vector: Vector::Floats(&vector), k: 1, ef: None, exact: true, distance_max: None };
+    assert!(index.search(&search, None).unwrap_err().is_damage());
+    assert!(index.vector(50).unwrap_err().is_damage());
+    let task = Task { segments: vec![index.dir.join(&manifest.segments[0].name)], ..Task::seal() };
+    let kept = index.keep_up(&task, BuildOptions::default(), &Control::new());
+    assert!(kept.unwrap_err().is_damage());
+}
+
+#[test]
 fn what_is_damaged_says_so_whatever_byte_it_is() {
     let dir = tempfile::tempdir().unwrap();
     keep_up(&filled(dir.path()), &Task::seal());

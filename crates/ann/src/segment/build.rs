@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use ann_kernels::{Map, Pages};
+use ann_kernels::Pages;
+use mapped_files::Mapped;
 
 use crate::codes::{Coder, Measure, Table, code_bytes};
 use crate::control::{Control, Phase};
@@ -131,6 +132,9 @@ impl SegmentBuilder {
             let row = |at: usize| Row::of(&settings, &stored[at * width..(at + 1) * width]);
             let coder = Coder::train(settings, rows, row);
             let encoded = encode(&coder, &settings, rows, threads, row);
+            if !map.is_whole() {
+                return Err(Error::damaged(&self.path, "cut off while it was made"));
+            }
             (coder, encoded.map_err(Error::io(&self.path))?)
         };
         let asides = beside(&settings, asides);
@@ -376,9 +380,9 @@ impl Sections {
     }
 
     /// What has been written so far.
-    fn map(&mut self) -> Result<Map> {
+    fn map(&mut self) -> Result<Mapped> {
         self.file.flush().map_err(Error::io(&self.partial))?;
-        Map::open(self.file.get_ref()).map_err(Error::io(&self.partial))
+        Mapped::open(self.file.get_ref()).map_err(Error::io(&self.partial))
     }
 
     fn finish(&mut self, header: Header) -> Result<()> {

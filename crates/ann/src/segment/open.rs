@@ -5,7 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use ann_kernels::{Map, Pages};
+use ann_kernels::Pages;
+use mapped_files::Mapped;
 use roaring::RoaringBitmap;
 
 use crate::codes::{Coder, Measure, Table, code_bytes};
@@ -26,7 +27,7 @@ const SCRATCHES_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
-    map: Map,
+    map: Mapped,
     held: Held,
     header: Header,
     parts: Parts,
@@ -148,10 +149,13 @@ impl Segment {
     /// [`Error::Damaged`] if anything does not hold, or the file system's.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
-        let map = Map::open(&file).map_err(Error::io(path))?;
+        let map = Mapped::open(&file).map_err(Error::io(path))?;
         let header = Header::of_page(&map, map.len() as u64, path)?;
         let parts = Parts::of(&header).map_err(|what| Error::damaged(path, what))?;
-        let held = Held::read(&file, &header.sections).map_err(Error::io(path))?;
+        let held = Held::read(&file, &header.sections).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::damaged(path, "cut off while it was read"),
+            _ => Error::io(path)(error),
+        })?;
         let mut segment = Self {
             path: path.to_owned(),
             map,
@@ -166,6 +170,7 @@ impl Segment {
         };
         segment.check_sums()?;
         segment.read_all().map_err(|what| segment.damaged(&what))?;
+        segment.expect_whole()?;
         Ok(segment)
     }
 
@@ -237,6 +242,14 @@ impl Segment {
             return Err("the entry is out of bounds".to_owned());
         }
         Ok(())
+    }
+
+    /// What was read until now was the file's: asked after it was used.
+    pub(crate) fn expect_whole(&self) -> Result<()> {
+        if self.map.is_whole() {
+            return Ok(());
+        }
+        Err(self.damaged("it was cut off while it was in use"))
     }
 
     pub(crate) fn damaged(&self, what: &str) -> Error {
@@ -320,7 +333,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error::Damaged`] if they are not what was written.
-    pub fn vector(&self, number: u32) -> Result<Option<&[u8]>> {
+    pub(crate) fn vector(&self, number: u32) -> Result<Option<&[u8]>> {
         match self.numbers().binary_search(&number) {
             Ok(row) => self.row_bytes(row).map(Some),
             Err(_) => Ok(None),
@@ -334,7 +347,7 @@ impl Segment {
     pub fn verify(&self) -> Result<()> {
         let rows = self.bytes(self.parts.rows);
         if self.verified.holds(rows, self.sums(self.parts.rows), 0, rows.len()) {
-            return Ok(());
+            return self.expect_whole();
         }
         Err(self.damaged("section Rows: a checksum does not hold"))
     }

@@ -76,6 +76,7 @@ impl Segment {
             rescored,
         };
         (part.strategy, part.scanned) = search.run(nearest)?;
+        self.expect_whole()?;
         Ok(part)
     }
 
