@@ -1,4 +1,4 @@
-//! The file indexer's room for rows, as a crate: the schema `files` and its migrations.
+//! The file indexer's room for rows, as a crate: what reads and writes the schema `files`.
 
 pub mod store;
 

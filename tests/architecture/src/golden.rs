@@ -55,6 +55,7 @@ pub const ROOMS_APART: &[(&str, &str)] = &[
     ("file-imports", "file-indexer"),
     ("file-model", "file-indexer"),
     ("file-records", "file-indexer"),
+    ("file-schema", "file-indexer"),
     ("files-agent", "quarry"),
     ("item-garbage", "item-store"),
     ("item-manifests", "item-store"),

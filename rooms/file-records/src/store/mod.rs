@@ -6,7 +6,6 @@
 
 mod agents;
 mod archives;
-mod bulk;
 mod changes;
 mod contents;
 mod diff;
@@ -18,7 +17,6 @@ mod large;
 mod locations;
 mod marks;
 mod merge;
-mod migration;
 mod moves;
 mod said;
 mod search;
@@ -32,6 +30,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use file_schema::{Migrator, bulk};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, Statement,
     TryGetable, Value,
@@ -53,8 +52,6 @@ pub use merge::{Batch, Listed, Merged};
 pub use said::{Said, SaidLabel, TagRow, TagsAfter};
 pub use search::{Facet, FacetRow, SortValue};
 pub use usage::UsageRow;
-
-use migration::Migrator;
 
 /// Of the one connection that writes: 16 MiB of pages, and as many in the log before they are
 /// copied into the file. Then a page that many transactions write is copied once.

@@ -1,11 +1,11 @@
 //! An index that the former migrations made and filled is the same after the
 //! later ones, and after going back.
 
+use file_schema::Migrator;
 use sea_orm::ConnectionTrait;
 
 use super::{Place, file, on_each};
 use crate::model::{Query, Sort, SortBy};
-use crate::store::migration::Migrator;
 use crate::store::{GroupKey, Store, get};
 
 /// Migrations since the schema that the rows below are of.

@@ -149,6 +149,9 @@ fn quote(value: &str, text: &mut String) {
 pub type Columns<'a> = [(&'a str, Column)];
 
 /// Inserts rows; `conflict` is what follows, e.g. `ON CONFLICT DO NOTHING`.
+///
+/// # Errors
+/// The database's.
 pub async fn insert(
     tx: &DatabaseTransaction,
     table: &str,
@@ -167,6 +170,9 @@ pub async fn insert(
 
 /// Sets columns of the rows that the first column names; `also` is set beside
 /// them, e.g. `, gone = NULL`.
+///
+/// # Errors
+/// The database's.
 pub async fn update(
     tx: &DatabaseTransaction,
     table: &str,
@@ -298,6 +304,7 @@ fn long_values(columns: &Columns<'_>, from: usize, to: usize) -> (String, Vec<Va
 /// `parameter`, as [`numbers`] makes it. On Postgres a set, which is joined:
 /// `= ANY` of a list that the planner does not know is looked through for each
 /// row where it has no statistics yet, as amid a first scan.
+#[must_use]
 pub fn in_numbers(backend: DbBackend, column: &str, parameter: usize) -> String {
     match backend {
         DbBackend::Postgres => {
@@ -309,6 +316,7 @@ pub fn in_numbers(backend: DbBackend, column: &str, parameter: usize) -> String 
 
 /// The same for a few numbers or texts of which each row is asked: the planner
 /// is to find the rows by something else.
+#[must_use]
 pub fn in_few(backend: DbBackend, column: &str, parameter: usize, sql_type: &str) -> String {
     match backend {
         DbBackend::Postgres => format!("{column} = ANY (CAST(${parameter}::text AS {sql_type}[]))"),
@@ -317,6 +325,7 @@ pub fn in_few(backend: DbBackend, column: &str, parameter: usize, sql_type: &str
 }
 
 /// Numbers as one parameter.
+#[must_use]
 pub fn numbers(backend: DbBackend, numbers: &[i64]) -> Value {
     let words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     let (open, close) = brackets(backend);
@@ -324,6 +333,7 @@ pub fn numbers(backend: DbBackend, numbers: &[i64]) -> Value {
 }
 
 /// The same for text.
+#[must_use]
 pub fn in_texts(backend: DbBackend, column: &str, parameter: usize) -> String {
     match backend {
         DbBackend::Postgres => {
@@ -334,6 +344,7 @@ pub fn in_texts(backend: DbBackend, column: &str, parameter: usize) -> String {
 }
 
 /// Texts as one parameter.
+#[must_use]
 pub fn texts<'a>(backend: DbBackend, texts: impl IntoIterator<Item = &'a str>) -> Value {
     let texts: Vec<&str> = texts.into_iter().collect();
     if backend != DbBackend::Postgres {

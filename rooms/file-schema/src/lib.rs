@@ -1,0 +1,7 @@
+//! The file indexer's room for the schema `files`, as a crate: its migrations, and how each
+//! database takes thousands of rows.
+
+pub mod bulk;
+mod migration;
+
+pub use migration::Migrator;
