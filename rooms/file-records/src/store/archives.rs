@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use file_scan::{Listing, names};
-use sea_orm::QueryResult;
+use sea_orm::{DbBackend, QueryResult};
 use service_error::ServiceError;
 use sql_store::db_error;
 
@@ -103,10 +103,15 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ArchiveFile>, ServiceError> {
         let backend = self.backend();
+        // Its root is the first of its directories, as the index has them.
+        let key = match backend {
+            DbBackend::Postgres => "place_key(first.path)",
+            _ => "first.path",
+        };
         let sql = format!(
             "SELECT e.id, e.dir_id, d.path, e.name, e.ino, e.size, e.modified, e.changed, r.path AS root, r.print, r.problem
-             FROM dir d JOIN entry e ON e.dir_id = d.id LEFT JOIN dir r ON r.archive = e.id
-               AND r.path = (SELECT MIN(path) FROM dir first WHERE first.archive = e.id)
+             FROM dir d JOIN entry e ON e.dir_id = d.id LEFT JOIN dir r
+               ON r.id = (SELECT first.id FROM dir first WHERE first.archive = e.id ORDER BY {key} LIMIT 1)
              WHERE d.location_id = $1 AND d.archive IS NULL AND e.kind = 1 AND e.gone IS NULL AND {}
                AND d.id >= $2 AND (d.id > $2 OR e.id > $3) ORDER BY d.id, e.id LIMIT $4",
             bulk::in_few(backend, "e.ext", 5, "text")

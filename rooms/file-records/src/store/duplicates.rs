@@ -7,7 +7,7 @@ use service_error::ServiceError;
 
 use super::bulk;
 use super::found::{FOUND, Found, found_of};
-use super::{Store, get, sum};
+use super::{Store, get, sum, sum_of};
 
 /// What the files of a group have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,17 +104,32 @@ pub struct Totals {
 
 /// A statement's groups as `k`, `size`, `n` and `rank`, the bytes that all copies
 /// but one take, negative; its values; and whether they are read from an index.
-type Grouped = (String, Vec<Value>, bool);
+pub(super) type Grouped = (String, Vec<Value>, bool);
+
+/// The rank of so many copies of a size, as `holding_rank` has it; no less than a number holds.
+fn rank(copies: &str) -> String {
+    const MOST: i64 = i64::MAX;
+    format!(
+        "CASE WHEN {copies} < 2 THEN 0 WHEN size > {MOST} / ({copies} - 1) THEN -{MOST} ELSE (1 - {copies}) * size END"
+    )
+}
+
+/// What tells a copy of a file from its other names, wherever they are; within a location as
+/// `holding` has it.
+const INODE: &str = "p.device, e.ino, CASE WHEN e.links > 1 THEN 0 ELSE d.dev END";
+const PLACED: &str =
+    "FROM entry e JOIN dir d ON d.id = e.dir_id JOIN location p ON p.id = d.location_id";
 
 impl Store {
-    fn grouped(&self, key: GroupKey, locations: &[i64], size_min: i64) -> Grouped {
+    pub(super) fn grouped(&self, key: GroupKey, locations: &[i64], size_min: i64) -> Grouped {
         let size_min = size_min.max(1).into();
         match (key, locations) {
             (GroupKey::Content, [location]) => (
-                // As `holding_rank` has them.
-                "SELECT content_id AS k, size, files AS n, (1 - copies) * size AS rank FROM holding
-                 WHERE location_id = $1 AND files > 1 AND size >= $2"
-                    .to_owned(),
+                format!(
+                    "SELECT content_id AS k, size, files AS n, {} AS rank FROM holding
+                     WHERE location_id = $1 AND files > 1 AND size >= $2",
+                    rank("copies")
+                ),
                 vec![(*location).into(), size_min],
                 true,
             ),
@@ -128,12 +143,13 @@ impl Store {
     fn held_in_some(&self, locations: &[i64], size_min: Value) -> Grouped {
         let backend = self.backend();
         let sql = format!(
-            "SELECT h.content_id AS k, h.size, h.files AS n, (1 - CASE WHEN h.places = 1 THEN h.copies ELSE (
-               SELECT COUNT(DISTINCT e.ino) FROM entry e JOIN dir d ON d.id = e.dir_id
-               WHERE e.content_id = h.content_id AND e.size = h.size AND e.gone IS NULL AND {which} AND {}) END) * h.size AS rank
+            "SELECT k, size, n, {} AS rank FROM (SELECT h.content_id AS k, h.size, h.files AS n,
+               CASE WHEN h.places = 1 THEN h.copies ELSE (SELECT COUNT(*) FROM (SELECT DISTINCT {INODE} {PLACED}
+                 WHERE e.content_id = h.content_id AND e.size = h.size AND e.gone IS NULL AND {which} AND {}) i) END AS copies
              FROM (SELECT content_id, size, CAST(SUM(files) AS bigint) AS files, CAST(SUM(copies) AS bigint) AS copies,
                COUNT(*) AS places FROM holding WHERE {} AND size >= $2
-               GROUP BY content_id, size HAVING SUM(files) > 1) h",
+               GROUP BY content_id, size HAVING SUM(files) > 1) h) c",
+            rank("copies"),
             bulk::in_few(backend, &GroupKey::Content.location(), 1, "bigint"),
             bulk::in_few(backend, "location_id", 1, "bigint"),
             which = GroupKey::Content.which(),
@@ -144,9 +160,11 @@ impl Store {
     fn grouped_entries(&self, key: GroupKey, locations: &[i64], size_min: Value) -> Grouped {
         let backend = self.backend();
         let sql = format!(
-            "SELECT {column} AS k, e.size AS size, COUNT(*) AS n, (1 - COUNT(DISTINCT e.ino)) * e.size AS rank
-             FROM entry e JOIN dir d ON d.id = e.dir_id
-             WHERE {} AND e.size >= $2 AND e.gone IS NULL AND {which} GROUP BY {column}, e.size HAVING COUNT(*) > 1",
+            "SELECT k, size, CAST(SUM(names) AS bigint) AS n, {} AS rank
+             FROM (SELECT {column} AS k, e.size AS size, COUNT(*) AS names {PLACED}
+               WHERE {} AND e.size >= $2 AND e.gone IS NULL AND {which} GROUP BY {column}, e.size, {INODE}) i
+             GROUP BY k, size HAVING SUM(names) > 1",
+            rank("COUNT(*)"),
             bulk::in_few(backend, "d.location_id", 1, "bigint"),
             column = key.column(),
             which = key.which(),
@@ -185,10 +203,10 @@ impl Store {
         let sql = format!(
             "WITH grouped AS {not} MATERIALIZED ({grouped}),
                page AS (SELECT k, size, n, rank FROM grouped {rest} ORDER BY rank, k, size LIMIT ${limit}),
-               total AS (SELECT COUNT(*) AS groups, CAST(SUM(n) AS bigint) AS files,
-                 CAST(-SUM(rank) AS bigint) AS all_wasted FROM grouped)
+               total AS (SELECT COUNT(*) AS groups, CAST(SUM(n) AS bigint) AS files, {} AS all_wasted FROM grouped)
              SELECT total.groups, total.files, total.all_wasted, page.k, page.size, page.n, -page.rank AS wasted
-             FROM total LEFT JOIN page ON 1 = 1 ORDER BY page.rank, page.k, page.size"
+             FROM total LEFT JOIN page ON 1 = 1 ORDER BY page.rank, page.k, page.size",
+            sum_of(self.backend(), "(-rank)")
         );
         let rows = self.rows(&sql, values).await?;
         let totals = match rows.first() {

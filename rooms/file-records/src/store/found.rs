@@ -33,6 +33,8 @@ pub struct Found {
     pub kind: i16,
     pub size: i64,
     pub modified: i64,
+    /// Of the directory that it lies in.
+    pub dev: i64,
     pub ino: i64,
     pub ext: String,
     pub links: i64,
@@ -69,7 +71,7 @@ impl Found {
 /// The first columns of a query over `e`, `d` and `c`; [`found_of`] reads them by their places.
 pub(super) const FOUND: &str = "e.id, d.location_id, d.path, e.name, e.kind, e.size, e.modified, e.ino, e.ext, \
     e.links, e.mode, e.target, e.gone, d.archive, c.id AS content, c.hash, c.kind AS content_kind, c.width, c.height, \
-    c.orientation, c.taken, c.camera, c.broken, c.duration";
+    c.orientation, c.taken, c.camera, c.broken, c.duration, d.dev";
 
 /// What follows them over `l`, for [`page_of_rows`].
 pub(super) const PLACE: &str = "l.uuid, l.path AS place";
@@ -105,6 +107,7 @@ pub(super) fn found_of(row: &QueryResult) -> Result<Found, ServiceError> {
         kind: at(row, 4)?,
         size: at(row, 5)?,
         modified: at(row, 6)?,
+        dev: at(row, 24)?,
         ino: at(row, 7)?,
         ext: at(row, 8)?,
         links: at(row, 9)?,
@@ -122,7 +125,7 @@ pub(super) fn page_of_rows(rows: &[QueryResult], is_said: bool) -> Result<FoundP
     let mut places = HashMap::new();
     for (row, found) in rows.iter().zip(&found) {
         if let Entry::Vacant(place) = places.entry(found.location) {
-            place.insert(Place { uuid: at(row, 24)?, path: at(row, 25)? });
+            place.insert(Place { uuid: at(row, 25)?, path: at(row, 26)? });
         }
     }
     Ok(FoundPage { found, places, is_said })
@@ -135,7 +138,7 @@ fn at<T: TryGetable>(row: &QueryResult, place: usize) -> Result<T, ServiceError>
 /// The same columns as one text of SQLite's, an [`EntryText`] and a [`ContentText`].
 pub(super) const FOUND_TEXT: &str = "json_array(json_array(e.id, d.location_id, d.path, e.name, e.kind, e.size, \
     e.modified, e.ino, e.ext, e.links, e.mode, e.target, e.gone, d.archive, hex(l.uuid), l.path), \
-    json_array(c.id, hex(c.hash), c.kind, c.width, c.height, c.orientation, c.taken, c.camera, c.broken, c.duration))";
+    json_array(c.id, hex(c.hash), c.kind, c.width, c.height, c.orientation, c.taken, c.camera, c.broken, c.duration, d.dev))";
 
 type EntryText = (
     i64,
@@ -166,6 +169,7 @@ type ContentText = (
     Option<String>,
     Option<i16>,
     Option<i64>,
+    i64,
 );
 
 /// A page of [`FOUND_TEXT`], between brackets.
@@ -203,7 +207,7 @@ fn of_text(
     if let Entry::Vacant(place) = places.entry(location) {
         place.insert(Place { uuid: Uuid::try_parse(&uuid).map_err(defect)?, path });
     }
-    let is_gone = gone.is_some();
+    let (is_gone, dev) = (gone.is_some(), content.10);
     let content = content_of(content)?;
     Ok(Found {
         id,
@@ -213,6 +217,7 @@ fn of_text(
         kind,
         size,
         modified,
+        dev,
         ino,
         ext,
         links,
@@ -225,7 +230,8 @@ fn of_text(
 }
 
 fn content_of(content: ContentText) -> Result<Option<FoundContent>, ServiceError> {
-    let (id, hash, kind, width, height, orientation, taken, camera, broken, duration_ms) = content;
+    let (id, hash, kind, width, height, orientation, taken, camera, broken, duration_ms, _) =
+        content;
     let (Some(id), Some(kind)) = (id, kind) else { return Ok(None) };
     let mut hash = hex::decode(hash).map_err(defect)?;
     hash.truncate(HASH_BYTES);

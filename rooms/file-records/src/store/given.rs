@@ -35,15 +35,16 @@ const TOLD: &str = "SELECT set_config('quarry.holding', $1, TRUE)";
 
 /// Entries that had no content, counted as they get it; those of the transaction's own
 /// contents without a look at what is counted yet. What the others' twins, names of one
-/// inode, count is asked of the table as it was before: no entry of the list is in it.
+/// inode (as migration 11 has it), count is asked of the table as it was before: no entry of the list is in it.
 /// The range: without statistics the table would be read from end to end.
 const FIRST: &str = "WITH fresh (id, content_id, hashed) AS (SELECT * FROM UNNEST(
       CAST($1::text AS bigint[]), CAST($2::text AS bigint[]), CAST($3::text AS bigint[]))),
     given AS (UPDATE entry e SET content_id = fresh.content_id, hashed = CAST(fresh.hashed AS smallint)
       FROM fresh WHERE e.id = fresh.id AND e.id BETWEEN $6 AND $7 AND e.content_id IS NULL
-      RETURNING e.content_id, e.size, e.ino, e.gone),
-    named AS (SELECT content_id, size, ino, COUNT(*) AS names FROM given
-      WHERE size > 0 AND gone IS NULL GROUP BY 1, 2, 3),
+      RETURNING e.content_id, e.size, e.ino, e.gone, CASE WHEN e.links > 1 THEN 0 ELSE
+        (SELECT dev FROM dir WHERE id = e.dir_id) END AS dev),
+    named AS (SELECT content_id, size, ino, dev, COUNT(*) AS names FROM given
+      WHERE size > 0 AND gone IS NULL GROUP BY 1, 2, 3, 4),
     made AS (INSERT INTO holding (location_id, content_id, size, files, copies)
       SELECT CAST($4 AS bigint), content_id, size, SUM(names), COUNT(*)
       FROM named WHERE content_id >= $5 GROUP BY content_id, size ORDER BY content_id, size),
@@ -51,7 +52,8 @@ const FIRST: &str = "WITH fresh (id, content_id, hashed) AS (SELECT * FROM UNNES
       SELECT CAST($4 AS bigint), content_id, size, SUM(names), COUNT(*) FILTER (WHERE NOT EXISTS (
         SELECT 1 FROM entry x WHERE x.content_id = n.content_id AND x.ino = n.ino AND x.size = n.size
           AND x.hashed IN (1, 2) AND x.gone IS NULL
-          AND (SELECT p.location_id FROM dir p WHERE p.id = x.dir_id) = $4))
+          AND (SELECT CASE WHEN x.links > 1 THEN 0 ELSE p.dev END FROM dir p
+            WHERE p.id = x.dir_id AND p.location_id = $4) = n.dev))
       FROM named n WHERE content_id < $5 GROUP BY content_id, size ORDER BY content_id, size
       ON CONFLICT (location_id, content_id, size)
       DO UPDATE SET files = h.files + excluded.files, copies = h.copies + excluded.copies)

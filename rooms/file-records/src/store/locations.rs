@@ -6,7 +6,8 @@ use service_error::ServiceError;
 use sql_store::{db_error, is_unique_violation, next_number, now_micros};
 use uuid::Uuid;
 
-use super::{Store, execute, get};
+use super::usage::totals_in;
+use super::{Store, all, execute, get, sum_of};
 use crate::model::{Location, Mode};
 
 const COLUMNS: &str = "id, uuid, path, name, device, owner, mode, rules, guard_percent, root_dev, root_ino, generation, \
@@ -264,12 +265,25 @@ impl Store {
     ) -> Result<(), ServiceError> {
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
-        let sql = "UPDATE location SET scanned_at = $2, root_dev = $3, root_ino = $4, missing = $5, problem = $6,
-            scan_newest = -1,
-            entries = (SELECT COUNT(*) FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1 AND d.archive IS NULL),
-            files = COALESCE((SELECT CAST(SUM(files) AS bigint) FROM dir WHERE location_id = $1 AND archive IS NULL), 0),
-            bytes = COALESCE((SELECT CAST(SUM(bytes) AS bigint) FROM dir WHERE location_id = $1 AND archive IS NULL), 0)
-            WHERE id = $1";
+        // Mounted again its file system may have another number, which directories that are as
+        // they were do not say yet.
+        let other = "SELECT root_dev FROM location WHERE id = $1 AND root_dev <> $2";
+        let other = all(&tx, other, vec![scan.location.into(), root.0.into()]).await?;
+        if let Some(was) = other.first() {
+            let sql = "UPDATE dir SET dev = $2 WHERE location_id = $1 AND dev = $3";
+            let was: i64 = get(was, "root_dev")?;
+            execute(&tx, sql, vec![scan.location.into(), root.0.into(), was.into()]).await?;
+        }
+        let sql = format!(
+            "WITH total AS (SELECT CAST(SUM(files) AS bigint) AS files, {} AS bytes FROM ({}) d)
+             UPDATE location SET scanned_at = $2, root_dev = $3, root_ino = $4, missing = $5, problem = $6,
+             scan_newest = -1,
+             entries = (SELECT COUNT(*) FROM dir d JOIN entry e ON e.dir_id = d.id WHERE d.location_id = $1 AND d.archive IS NULL),
+             files = COALESCE((SELECT files FROM total), 0), bytes = COALESCE((SELECT bytes FROM total), 0)
+             WHERE id = $1",
+            sum_of(self.backend(), "bytes"),
+            totals_in(self.backend(), "files, bytes", "archive IS NULL")
+        );
         let values = vec![
             scan.location.into(),
             now_micros().into(),
@@ -278,7 +292,7 @@ impl Store {
             missing.into(),
             problem.into(),
         ];
-        execute(&tx, sql, values).await?;
+        execute(&tx, &sql, values).await?;
         self.trim_log(&tx, scan.location).await?;
         tx.commit().await.map_err(db_error)
     }

@@ -194,6 +194,20 @@ fn sum(row: &QueryResult, column: &str) -> Result<i64, ServiceError> {
     Ok(get::<Option<i64>>(row, column)?.unwrap_or(0))
 }
 
+/// A sum of sizes, or the most that a number holds: files may say that they have 8 EiB.
+fn sum_of(backend: DbBackend, column: &str) -> String {
+    const MOST: i64 = i64::MAX;
+    if backend == DbBackend::Postgres {
+        return format!("CAST(LEAST(COALESCE(SUM({column}), 0), {MOST}) AS bigint)");
+    }
+    // Of halves: SQLite's own sum fails where a number does not hold it.
+    let low = format!("SUM({column} & 4294967295)");
+    let high = format!("(SUM({column} >> 32) + ({low} >> 32))");
+    format!(
+        "CASE WHEN {high} > 2147483647 THEN {MOST} ELSE ({high} << 32) | ({low} & 4294967295) END"
+    )
+}
+
 /// The ends of the range of all that lies below a directory: `/` and the
 /// character after it. With the directory itself that is `path >= itself AND
 /// path < to AND (path = itself OR path >= from)`: an OR of two ranges is not

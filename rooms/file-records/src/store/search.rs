@@ -11,7 +11,7 @@ use super::found::{FOUND, FOUND_TEXT, Found, FoundPage, PLACE, page_in, page_of_
 use super::locations::{in_uuids, uuids};
 use super::said::IS_SAID;
 use super::text::{NAMED, from_pages, from_pages_in_order, page_of, trigrams};
-use super::{Store, below, get, sum};
+use super::{Store, below, get, sum, sum_of};
 use crate::model::{Locations, Query, Sort, SortBy};
 
 /// Fewer characters have no trigram.
@@ -335,10 +335,11 @@ impl Store {
         }
         let limit = sql.bind(i64::from(limit));
         let text = format!(
-            "SELECT CAST({} AS text) AS value, {} AS place, COUNT(*) AS n, CAST(SUM(e.size) AS bigint) AS bytes {}
+            "SELECT CAST({} AS text) AS value, {} AS place, COUNT(*) AS n, {} AS bytes {}
              GROUP BY 1, 2 ORDER BY {} DESC, 1 LIMIT {limit}",
             facet.column(),
             if facet == Facet::Directory { "d.location_id" } else { "CAST(0 AS bigint)" },
+            sum_of(sql.backend, "e.size"),
             sql.body(),
             if facet == Facet::Directory { 4 } else { 3 },
         );

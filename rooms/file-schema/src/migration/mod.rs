@@ -9,6 +9,8 @@ mod m0006_rowids;
 mod m0007_name_pages;
 mod m0008_counted;
 mod m0009_sqlite_name_pages;
+mod m0010_long_paths;
+mod m0011_copies;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -30,6 +32,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_name_pages::Migration),
             Box::new(m0008_counted::Migration),
             Box::new(m0009_sqlite_name_pages::Migration),
+            Box::new(m0010_long_paths::Migration),
+            Box::new(m0011_copies::Migration),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! Files that are the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Seek;
 
@@ -155,10 +155,11 @@ impl Indexer {
         let mut more = false;
         for group in &groups {
             let count = i64::try_from(group.len()).unwrap_or(0);
-            let wasted: i64 = group.iter().skip(1).map(|at| images[*at].2).sum();
+            let sizes = group.iter().skip(1).map(|at| images[*at].2);
+            let wasted = sizes.fold(0, i64::saturating_add);
             totals.groups += 1;
             totals.files += count;
-            totals.wasted += wasted;
+            totals.wasted = totals.wasted.saturating_add(wasted);
             if after.is_some_and(|after| first(group) <= after.number) {
                 continue;
             }
@@ -250,10 +251,13 @@ impl Indexer {
             return Ok(None);
         }
         group.count = i64::try_from(files.len()).unwrap_or(0);
-        let mut inodes: Vec<i64> = files.iter().map(|file| file.found.ino).collect();
-        inodes.sort_unstable();
-        inodes.dedup();
-        group.wasted = (i64::try_from(inodes.len()).unwrap_or(1) - 1) * group.size;
+        // A name of another device's file system is none of this inode.
+        let inodes = files.iter().map(|Shown { found, .. }| {
+            let device = locations.get(&found.location).map(|location| &location.device);
+            (device, found.ino, if found.links > 1 { 0 } else { found.dev })
+        });
+        let copies = i64::try_from(inodes.collect::<HashSet<_>>().len()).unwrap_or(1);
+        group.wasted = (copies - 1).saturating_mul(group.size);
         Ok(Some(ShownGroup { group, content, files, verified: true }))
     }
 }

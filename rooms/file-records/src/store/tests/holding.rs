@@ -1,7 +1,8 @@
 //! Counts of files by content are those of a recount, whatever happened.
 
-use super::{File, Place, file, on_each};
-use crate::store::{Group, GroupKey, Store, Totals, all, get};
+use super::{File, Place, file, listings, on_each};
+use crate::model::{Mode, Query};
+use crate::store::{Batch, Facet, Group, GroupKey, ScanKey, Store, Totals, all, get};
 
 type Row = (i64, i64, i64, i64, i64);
 
@@ -15,8 +16,8 @@ async fn rows(store: &Store, sql: &str) -> Vec<Row> {
     each.collect()
 }
 
-const RECOUNT: &str =
-    "SELECT d.location_id, e.content_id, e.size, COUNT(*) AS files, COUNT(DISTINCT e.ino) AS copies
+const RECOUNT: &str = "SELECT d.location_id, e.content_id, e.size, COUNT(*) AS files,
+      COUNT(DISTINCT e.ino * 1000 + CASE WHEN e.links > 1 THEN 0 ELSE d.dev END) AS copies
     FROM entry e JOIN dir d ON d.id = e.dir_id
     WHERE e.content_id IS NOT NULL AND e.hashed IN (1, 2) AND e.gone IS NULL AND e.size > 0
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
@@ -191,6 +192,122 @@ async fn two_locations_are_hashed_at_once() {
         assert_eq!(recounted(&store, "at once").await, 8);
         tokio::join!(here.hash(one, &files), there.hash(two, &others));
         assert_eq!(recounted(&store, "again").await, 8);
+    })
+    .await;
+}
+
+/// A whole scan of a tree whose directory `b` is of another file system.
+async fn scanned_on_two(place: &Place<'_>, files: &[File], devs: (u64, u64)) -> ScanKey {
+    let scan = place.store.begin_scan(place.location, Mode::Content).await.unwrap();
+    let mut listed = listings(files);
+    for listed in &mut listed {
+        listed.listing.dev = if listed.path == "b" { devs.1 } else { devs.0 };
+        for entry in &mut listed.listing.entries {
+            // Names of one inode say that they are several.
+            entry.links = if entry.ino == 12 { 2 } else { 1 };
+        }
+        listed.print = Some(listed.listing.fingerprint());
+    }
+    place.store.merge(scan, Batch { listed }, |_| None).await.unwrap();
+    while place.store.sweep(scan).await.unwrap() > 0 {}
+    place.store.end_scan(scan, (devs.0.cast_signed(), 2), 0, "").await.unwrap();
+    scan
+}
+
+#[tokio::test]
+async fn equal_inodes_of_two_file_systems_are_two_copies() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let mut files = tree();
+        // As `a/one` is on the other one.
+        files.push(file("b/one", 11, 1, 100));
+        let scan = scanned_on_two(&place, &files, (1, 2)).await;
+        place.hash(scan, &files).await;
+        recounted(&store, "hashed").await;
+        let wanted = [(2, 5_000, 5_000), (4, 100, 200)];
+        assert_eq!(groups(&store, &[place.location]).await.0, wanted);
+        place.hash(scan, &files).await;
+        recounted(&store, "again").await;
+
+        // Mounted again both have another number; directories that are as they were too.
+        let sql = "SELECT DISTINCT dev FROM dir ORDER BY dev";
+        let devs = async || -> Vec<i64> {
+            let rows = all(store.read(), sql, vec![]).await.unwrap();
+            rows.iter().map(|row| get(row, "dev").unwrap()).collect()
+        };
+        assert_eq!(devs().await, [1, 2]);
+        scanned_on_two(&place, &files, (7, 8)).await;
+        assert_eq!(devs().await, [2, 7]);
+        recounted(&store, "mounted again").await;
+
+        // So are those of two locations; of one file system they are names of one file.
+        let (there, near) = (Place::new(&store, "/there").await, Place::new(&store, "/near").await);
+        let copy = [file("x/one", 11, 1, 100)];
+        for (place, dev) in [(&there, 9), (&near, 7)] {
+            let scan = scanned_on_two(place, &copy, (dev, dev)).await;
+            place.hash(scan, &copy).await;
+        }
+        for (place, wasted) in [(&there, 300), (&near, 200)] {
+            for key in [GroupKey::Content, GroupKey::Size] {
+                let both = [files_of(&store, "/made").await, place.location];
+                let (page, _) = store.duplicate_groups(key, &both, 100, None, 10).await.unwrap();
+                let group = page.iter().find(|group| group.size == 100).unwrap();
+                assert_eq!((group.count, group.wasted), (5, wasted), "{key:?}");
+            }
+        }
+        files.retain(|file| file.path != "b/one");
+        scanned_on_two(&place, &files, (7, 8)).await;
+        recounted(&store, "one went").await;
+        assert_eq!(groups(&store, &[place.location]).await.0, [(2, 5_000, 5_000), (3, 100, 100)]);
+    })
+    .await;
+}
+
+async fn files_of(store: &Store, path: &str) -> i64 {
+    let row = store.row("SELECT id FROM location WHERE path = $1", vec![path.into()]).await;
+    get(&row.unwrap().unwrap(), "id").unwrap()
+}
+
+#[tokio::test]
+async fn sums_end_at_what_a_number_holds() {
+    on_each(async |store| {
+        const HUGE: i64 = 7 << 60;
+        let place = Place::new(&store, "/made").await;
+        let mut files: Vec<File> = ["a", "b", "c"]
+            .iter()
+            .zip(1..)
+            .map(|(dir, n)| file(&format!("{dir}/x"), n, 1, HUGE))
+            .collect();
+        files.extend([file("d/y", 8, 2, 40), file("d/z", 9, 2, 40)]);
+        let (scan, _) = place.scan(&files).await;
+        place.hash(scan, &files).await;
+        let query = |within| Query {
+            within: Some((place.location, within)),
+            locations: vec![place.location].into(),
+            ..Query::default()
+        };
+        for facet in [Facet::All, Facet::Directory, Facet::Extension] {
+            let rows = store.facet(&query(String::new()), facet, 9).await.unwrap();
+            let wanted = if facet == Facet::Directory { HUGE } else { i64::MAX };
+            assert_eq!(rows[0].bytes, wanted, "{facet:?}");
+        }
+        let few = store.facet(&query("d".to_owned()), Facet::All, 9).await.unwrap();
+        assert_eq!((few[0].count, few[0].bytes), (2, 80));
+        assert_eq!(store.usage(place.location, "").await.unwrap().unwrap().bytes, i64::MAX);
+        let within = store.usage_within(place.location, "", 9).await.unwrap();
+        assert_eq!(within.iter().map(|row| row.bytes).collect::<Vec<_>>(), [HUGE, HUGE, HUGE, 80]);
+        assert_eq!(store.location(place.location).await.unwrap().unwrap().bytes, i64::MAX);
+        for key in [GroupKey::Content, GroupKey::NameAndSize, GroupKey::Size] {
+            let (first, totals) =
+                store.duplicate_groups(key, &[place.location], 1, None, 1).await.unwrap();
+            assert_eq!((first[0].count, first[0].wasted), (3, i64::MAX), "{key:?}");
+            assert_eq!(totals.wasted, i64::MAX);
+            let (rest, _) =
+                store.duplicate_groups(key, &[place.location], 1, first.last(), 9).await.unwrap();
+            let rest: Vec<_> = rest.iter().map(|group| group.wasted).collect();
+            let wanted: &[i64] = if key == GroupKey::NameAndSize { &[] } else { &[40] };
+            assert_eq!(rest, wanted, "{key:?}");
+        }
     })
     .await;
 }

@@ -5,6 +5,7 @@ mod holding;
 mod large;
 mod locks;
 mod names;
+mod paths;
 mod plans;
 mod rowids;
 mod rows;

@@ -5,7 +5,8 @@ use sea_orm::DbBackend;
 
 use super::{Place, file, on_each};
 use crate::store::contents::to_hash_sql;
-use crate::store::{Store, Which, bulk, get};
+use crate::store::usage::totals_in;
+use crate::store::{GroupKey, Store, Which, below, bulk, get};
 
 async fn plan(store: &Store, sql: &str, values: Vec<sea_orm::Value>) -> String {
     let (explain, column) = match store.backend() {
@@ -45,16 +46,42 @@ async fn many_paths_are_joined_and_not_compared_with_each_row() {
 }
 
 #[tokio::test]
+async fn paths_are_found_by_an_index() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let files: Vec<_> = (0..900).map(|n| file(&format!("d{n}/f"), n, 1, 1)).collect();
+        place.scan(&files).await;
+        let (from, to) = below("d7");
+        let range = vec![place.location.into(), "d7".into(), from.into(), to.into()];
+        let totals = totals_in(store.backend(), "files, bytes", "{PATH} >= $2 AND {PATH} < $3");
+        for (sql, values, index) in [
+            ("SELECT id FROM dir WHERE location_id = $1 AND path = $2", &range[..2], "dir_path"),
+            (
+                "SELECT id FROM dir WHERE location_id = $1
+                 AND (path >= $2 AND path < $4 AND (path = $2 OR path >= $3))",
+                &range[..],
+                // SQLite has the paths in the index of totals as well.
+                if store.backend() == DbBackend::Postgres { "dir_path" } else { "dir_totals" },
+            ),
+            (&totals, &range[..3], "dir_totals"),
+        ] {
+            let plan = plan(&store, sql, values.to_vec()).await;
+            assert!(plan.contains(index), "{sql}: {plan}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn groups_of_one_location_are_read_in_the_order_of_an_index() {
     on_each(async |store| {
         if store.backend() == DbBackend::Postgres {
             // With few rows it sorts them.
             return;
         }
-        let sql =
-            "SELECT content_id AS k, size, files AS n, (1 - copies) * size AS rank FROM holding
-            WHERE location_id = $1 AND files > 1 AND size >= $2 ORDER BY rank, k, size LIMIT 100";
-        let plan = plan(&store, sql, vec![1.into(), 1.into()]).await;
+        let (sql, values, _) = store.grouped(GroupKey::Content, &[1], 1);
+        let sql = format!("{sql} ORDER BY rank, k, size LIMIT 100");
+        let plan = plan(&store, &sql, values).await;
         assert!(plan.contains("holding_rank") && !plan.contains("TEMP B-TREE"), "{plan}");
     })
     .await;
