@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt};
 use service_error::ServiceError;
 use tokio::sync::mpsc;
 
-use super::checks::{self, DIRECTORY_ENTRIES_MAX, out_of_order};
+use super::checks::{self, Open, out_of_order};
 use super::{AgentDone, AgentOutcome, Hello, Part, Said, Told};
 use crate::app::Indexer;
 use crate::model::{Location, Mode};
@@ -27,7 +27,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// What is under way.
 enum Stage {
     Idle,
-    Walking { open: Option<Listing> },
+    Walking { open: Option<Open> },
     Hashing { asked: Vec<ToHash>, after: (i64, i64), left: bool },
 }
 
@@ -207,29 +207,33 @@ impl Session {
         let Stage::Walking { open } = &mut self.stage else {
             return Err(out_of_order("no walk is under way"));
         };
-        let mut whole = Vec::new();
+        let (mut whole, mut taken) = (Vec::new(), Vec::new());
         for Part { listing, continues } in parts {
-            let listing = match open.take() {
-                None => listing,
+            match open.take() {
+                None if continues => *open = Some(Open::new(listing)?),
+                None => whole.push(listing),
                 Some(mut begun) => {
-                    continue_with(&mut begun, listing)?;
-                    begun
+                    begun.go_on(listing)?;
+                    if continues {
+                        *open = Some(begun);
+                    } else {
+                        let (listing, its) = begun.close();
+                        whole.push(listing);
+                        taken.push(its);
+                    }
                 }
-            };
-            if continues {
-                *open = Some(listing);
-            } else {
-                whole.push(listing);
             }
         }
         if whole.is_empty() {
             return Ok(());
         }
         self.parents_are_known(&whole).await?;
+        whole.iter_mut().for_each(checks::within_bounds);
         let listed = whole.into_iter().map(Listed::from).collect();
         // A directory that the agent finds here by its inode and birth is here.
         let merged = self.indexer.store.merge(self.key, Batch { listed }, |_| None).await?;
         self.merged += merged;
+        drop(taken);
         Ok(())
     }
 
@@ -364,28 +368,4 @@ impl Session {
         done.problem = now.map(|now| now.problem).unwrap_or_default();
         self.tell(Told::Done(done)).await
     }
-}
-
-/// Another part of a directory.
-fn continue_with(begun: &mut Listing, more: Listing) -> Result<(), ServiceError> {
-    if begun.path != more.path {
-        return Err(out_of_order("another directory came before the one that is open was whole"));
-    }
-    let in_order = match (begun.entries.last(), more.entries.first()) {
-        (Some(last), Some(first)) => last.name < first.name,
-        _ => true,
-    };
-    if !in_order {
-        return Err(out_of_order("the parts of a directory must be sorted"));
-    }
-    if begun.entries.len() + more.entries.len() > DIRECTORY_ENTRIES_MAX {
-        let message =
-            format!("a directory of more than {DIRECTORY_ENTRIES_MAX} entries is not taken");
-        return Err(
-            ServiceError::invalid("batch.listings", message).reason("AGENT_BATCH_TOO_LARGE")
-        );
-    }
-    begun.entries.extend(more.entries);
-    begun.error = more.error.or(begun.error.take());
-    Ok(())
 }
