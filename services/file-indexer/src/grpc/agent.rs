@@ -113,7 +113,11 @@ fn part(listing: wire::AgentListing) -> Result<Part, ServiceError> {
         if kind as i64 != number {
             return Err(wrong("a kind must be within 1 and 8"));
         }
-        let target = if kind == Kind::Symlink { targets.next() } else { None };
+        let mut target = if kind == Kind::Symlink { targets.next() } else { None };
+        if let Some(target) = &mut target {
+            // No link has one, and no database takes it.
+            target.retain(|byte| *byte != 0);
+        }
         entries.push(Entry {
             name,
             kind,
@@ -143,7 +147,7 @@ fn part(listing: wire::AgentListing) -> Result<Part, ServiceError> {
         born: Some(listing.born).filter(|born| *born != 0),
         entries,
         large: None,
-        error: Some(listing.error).filter(|error| !error.is_empty()),
+        error: Some(cut(listing.error, usize::MAX)).filter(|error| !error.is_empty()),
     };
     Ok(Part { listing, continues })
 }
@@ -225,5 +229,36 @@ fn file(file: ToHash) -> wire::AgentFile {
         size: file.size,
         modified: file.modified,
         changed: file.changed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn texts_of_an_agent_lose_their_nuls() {
+        let one = || vec![1];
+        let listing = wire::AgentListing {
+            path: b"d".to_vec(),
+            names: vec![b"link".to_vec()],
+            kinds: vec![Kind::Symlink as u8],
+            sizes: one(),
+            modify_times: one(),
+            change_times: one(),
+            birth_times: one(),
+            inodes: vec![1],
+            links: one(),
+            modes: vec![1],
+            uids: one(),
+            gids: one(),
+            link_targets: vec![b"to\0 there".to_vec()],
+            error: "not\0 whole".to_owned(),
+            ..wire::AgentListing::default()
+        };
+        let Part { listing, .. } = part(listing).unwrap();
+        assert_eq!(listing.entries[0].target.as_deref(), Some(&b"to there"[..]));
+        assert_eq!(listing.error.as_deref(), Some("not whole"));
     }
 }

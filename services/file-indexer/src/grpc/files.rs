@@ -9,7 +9,7 @@ use prost_types::Timestamp;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::{answer, nanos, timestamp};
+use super::{answer, nanos, plain, timestamp};
 use crate::app::{
     DuplicateMode, Facet, FacetRow, FoundContent, Group, Indexer, QueryText, Shown, ShownGroup,
     UsageRow,
@@ -315,7 +315,16 @@ fn duplicate_mode(mode: i32) -> Result<DuplicateMode, ServiceError> {
     }
 }
 
-fn query(asked: wire::FileQuery) -> Result<(QueryText, Query), ServiceError> {
+/// Refuses less than no bytes.
+pub(super) fn not_negative(field: &str, bytes: i64) -> Result<(), ServiceError> {
+    if bytes < 0 {
+        return Err(ServiceError::invalid(field, "must not be negative"));
+    }
+    Ok(())
+}
+
+/// Refuses words that nothing can have.
+fn checked(asked: &wire::FileQuery) -> Result<(), ServiceError> {
     for (field, words) in [
         ("query.extensions", asked.extensions.len()),
         ("query.kinds", asked.kinds.len()),
@@ -327,10 +336,38 @@ fn query(asked: wire::FileQuery) -> Result<(QueryText, Query), ServiceError> {
             return Err(ServiceError::invalid(field, format!("has more than {WORDS_MAX} words")));
         }
     }
+    for (field, words) in [
+        ("query.location_id", std::slice::from_ref(&asked.location_id)),
+        ("query.path", std::slice::from_ref(&asked.path)),
+        ("query.text", std::slice::from_ref(&asked.text)),
+        ("query.prefix", std::slice::from_ref(&asked.prefix)),
+        ("query.extensions", asked.extensions.as_slice()),
+        ("query.tags", asked.tags.as_slice()),
+        ("query.labels", asked.labels.as_slice()),
+    ] {
+        plain(field, words)?;
+    }
+    for (name, value) in &asked.properties {
+        plain("query.properties", &[name, value])?;
+    }
     if asked.properties.len() > PROPERTIES_MAX {
         let why = format!("has more than {PROPERTIES_MAX} words");
         return Err(ServiceError::invalid("query.properties", why));
     }
+    for (field, bytes) in [("query.size_min", asked.size_min), ("query.size_max", asked.size_max)] {
+        not_negative(field, bytes)?;
+    }
+    for kind in &asked.kinds {
+        let known = wire::EntryKind::try_from(*kind).ok();
+        if known.is_none_or(|kind| kind == wire::EntryKind::Unspecified) {
+            return Err(ServiceError::invalid("query.kinds", format!("{kind} is no kind")));
+        }
+    }
+    Ok(())
+}
+
+fn query(asked: wire::FileQuery) -> Result<(QueryText, Query), ServiceError> {
+    checked(&asked)?;
     let matcher = match (asked.glob.as_str(), asked.regex.as_str()) {
         ("", "") => None,
         (glob, "") => Some(Matcher::glob(glob)?),
@@ -377,4 +414,33 @@ fn query(asked: wire::FileQuery) -> Result<(QueryText, Query), ServiceError> {
         ..Query::default()
     };
     Ok((QueryText { location: asked.location_id, path: asked.path }, query))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_nul_is_refused_by_the_field_that_holds_it() {
+        let (nul, fine) = (|| "a\0b".to_owned(), wire::FileQuery::default);
+        let words = || vec!["fine".to_owned(), nul()];
+        for (field, asked) in [
+            ("query.text", wire::FileQuery { text: nul(), ..fine() }),
+            ("query.prefix", wire::FileQuery { prefix: nul(), ..fine() }),
+            ("query.path", wire::FileQuery { path: nul(), ..fine() }),
+            ("query.location_id", wire::FileQuery { location_id: nul(), ..fine() }),
+            ("query.extensions", wire::FileQuery { extensions: words(), ..fine() }),
+            ("query.tags", wire::FileQuery { tags: words(), ..fine() }),
+            ("query.labels", wire::FileQuery { labels: words(), ..fine() }),
+            (
+                "query.properties",
+                wire::FileQuery { properties: [("a".to_owned(), nul())].into(), ..fine() },
+            ),
+        ] {
+            let error = checked(&asked).unwrap_err();
+            assert_eq!(error.field_name(), Some(field));
+        }
+        checked(&fine()).unwrap();
+    }
 }

@@ -104,6 +104,15 @@ fn query(asked: Option<wire::FileQuery>) -> Result<ImportQuery, ServiceError> {
             return Err(ServiceError::invalid(field, format!("has more than {WORDS_MAX} words")));
         }
     }
+    for (field, words) in [
+        ("query.text", std::slice::from_ref(&asked.text)),
+        ("query.prefix", std::slice::from_ref(&asked.prefix)),
+        ("query.extensions", asked.extensions.as_slice()),
+        ("query.tags", asked.tags.as_slice()),
+        ("query.labels", asked.labels.as_slice()),
+    ] {
+        super::plain(field, words)?;
+    }
     for (field, is_set) in [
         ("query.location_id", !asked.location_id.is_empty()),
         ("query.path", !asked.path.is_empty()),

@@ -5,7 +5,7 @@ use files_api::v1::locations_service_server::LocationsService;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::{answer, timestamp};
+use super::{answer, plain, timestamp};
 use crate::ROLE;
 use crate::app::{CreateLocation, Indexer, ScanAsked};
 use crate::model::{Location, Mode};
@@ -26,6 +26,9 @@ impl LocationsService for Locations {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
         let mode = mode(asked.mode)?.unwrap_or(Mode::Metadata);
+        plain("name", &[&asked.name])?;
+        plain("path", &[&asked.path])?;
+        plain("rules", &asked.rules)?;
         let create = CreateLocation {
             path: asked.path,
             name: asked.name,

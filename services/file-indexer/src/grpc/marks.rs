@@ -5,7 +5,7 @@ use files_api::v1::marks_service_server::MarksService;
 use service_error::ServiceError;
 use tonic::{Request, Response, Status};
 
-use super::answer;
+use super::{answer, plain};
 use crate::app::{Annotation, Indexer, MarkScope, Marking, TagRow, TagsAfter};
 
 const LIST: &str = "file tags";
@@ -48,6 +48,7 @@ impl MarksService for Marks {
             remove: asked.remove,
             personal: asked.personal,
         };
+        plain("source", &[&asked.source])?;
         let confidence = if asked.confidence == 0.0 { 1.0 } else { asked.confidence };
         let changed = self.0.label(&caller, marking, confidence, &asked.source).await;
         answer(changed.map(|changed_count| wire::LabelFilesResponse { changed_count }))
@@ -59,6 +60,10 @@ impl MarksService for Marks {
     ) -> Answer<wire::AnnotateFileResponse> {
         let caller = caller::of(&request)?;
         let asked = request.into_inner();
+        plain("note", asked.note.as_slice())?;
+        for (name, value) in &asked.properties {
+            plain("properties", &[name, value])?;
+        }
         let said = Annotation {
             note: asked.note,
             favorite: asked.favorite,

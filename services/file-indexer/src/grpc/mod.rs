@@ -56,6 +56,14 @@ fn answer<T>(outcome: Result<T, ServiceError>) -> Result<Response<T>, Status> {
     outcome.map(Response::new).map_err(Status::from)
 }
 
+/// No name holds a NUL, and no database takes one in a text.
+fn plain<T: AsRef<str>>(field: &str, texts: &[T]) -> Result<(), ServiceError> {
+    match texts.iter().any(|text| text.as_ref().contains('\0')) {
+        true => Err(ServiceError::invalid(field, "holds a NUL")),
+        false => Ok(()),
+    }
+}
+
 /// Nanoseconds as the wire has them.
 fn timestamp(nanos: i64) -> Timestamp {
     let rest = i32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0);
