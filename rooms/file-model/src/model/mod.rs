@@ -1,8 +1,10 @@
 //! Types and rules that need no database.
 
+mod folding;
 pub mod likeness;
 mod location;
 mod query;
 
+pub use folding::AnyCase;
 pub use location::{Location, Mode, Place, relative_to};
 pub use query::{Locations, Matcher, Query, Sort, SortBy};

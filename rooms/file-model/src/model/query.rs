@@ -69,6 +69,8 @@ impl From<Vec<i64>> for Locations {
 pub enum Matcher {
     /// The whole name.
     Glob(GlobMatcher),
+    /// The same, character by character.
+    Chars(regex::Regex),
     /// Somewhere in it.
     Regex(Regex),
 }
@@ -84,7 +86,15 @@ impl Matcher {
             return Err(wrong(format!("is longer than {PATTERN_CHARS_MAX} characters")));
         }
         let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-        glob.map(|glob| Self::Glob(glob.compile_matcher())).map_err(|err| wrong(err.to_string()))
+        let glob = glob.map_err(|err| wrong(err.to_string()))?;
+        if !pattern.contains(['?', '[']) {
+            return Ok(Self::Glob(glob.compile_matcher()));
+        }
+        let regex = regex::RegexBuilder::new(&of_chars(glob.regex()))
+            .dot_matches_new_line(true)
+            .size_limit(PATTERN_BYTES_MAX)
+            .build();
+        regex.map(Self::Chars).map_err(|err| wrong(err.to_string()))
     }
 
     /// A regular expression; it runs in time linear to the name.
@@ -102,6 +112,8 @@ impl Matcher {
     pub fn matches(&self, name: &str) -> bool {
         let bytes = file_scan::names::bytes(name);
         match self {
+            // A byte that is no character is one in the name's text.
+            Self::Chars(regex) => regex.is_match(name),
             Self::Regex(regex) => regex.is_match(&bytes),
             Self::Glob(glob) => {
                 use std::os::unix::ffi::OsStrExt;
@@ -109,6 +121,31 @@ impl Matcher {
             }
         }
     }
+}
+
+/// A glob's expression over bytes, where one escape is a byte of a character, as one over
+/// characters.
+fn of_chars(bytes: &str) -> String {
+    let (mut chars, mut pending) = (String::with_capacity(bytes.len()), Vec::new());
+    let mut rest = bytes.strip_prefix("(?-u)").unwrap_or(bytes);
+    while let Some(first) = rest.chars().next() {
+        let byte =
+            rest.strip_prefix("\\x").and_then(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok());
+        if let Some(byte) = byte {
+            pending.push(byte);
+            if let Ok(text) = std::str::from_utf8(&pending) {
+                chars.push_str(text);
+                pending.clear();
+            }
+            rest = rest.get(4..).unwrap_or_default();
+            continue;
+        }
+        // What is escaped otherwise is one character.
+        let length = first.len_utf8() + if first == '\\' { 1 } else { 0 };
+        chars.push_str(rest.get(..length).unwrap_or(rest));
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    chars
 }
 
 /// By what a list is ordered; then by number.
@@ -125,4 +162,36 @@ pub enum SortBy {
 pub struct Sort {
     pub by: SortBy,
     pub descending: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn globs_go_by_characters() {
+        let raw = file_scan::names::text(b"a\xff");
+        for (glob, name, is_it) in [
+            ("??", "日本", true),
+            ("??", "日本語", false),
+            ("?", "日本", false),
+            ("a?b", "aüb", true),
+            ("a?b", "a\nb", true),
+            ("[日月]本", "日本", true),
+            ("[!日]本", "日本", false),
+            ("[!日]本", "月本", true),
+            ("[а-я]?.txt", "эю.txt", true),
+            ("a?", &raw, true),
+            ("*.{txt,日}", "x.日", true),
+            ("?\\x41", "ax41", true),
+            ("a[.]b?", "a.bc", true),
+            ("a[.]b?", "axbc", false),
+            ("*", "日本", true),
+            ("**", "日本", true),
+            ("[?]", "?", true),
+        ] {
+            assert_eq!(Matcher::glob(glob).unwrap().matches(name), is_it, "{glob} {name}");
+        }
+    }
 }

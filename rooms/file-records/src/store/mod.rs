@@ -63,6 +63,8 @@ pub struct Store {
     sql: SqlStore,
     /// Names are found by their trigrams.
     has_trigrams: bool,
+    /// The index of names has letters beside ASCII in one case.
+    folds: bool,
     /// The newest entry's number, when it was last asked for.
     newest: Arc<AtomicI64>,
 }
@@ -75,21 +77,24 @@ impl Store {
     pub async fn open(settings: &SqlSettings) -> Result<Self, ServiceError> {
         let sql = SqlStore::open_with_lookups(settings, "files").await?;
         sql.migrate::<Migrator>().await?;
-        let has_trigrams = match sql.backend() {
+        let (has_trigrams, folds) = match sql.backend() {
             DbBackend::Postgres => {
-                let look = "SELECT 1 AS found FROM pg_tables WHERE schemaname = 'files' AND tablename = 'name_page'";
+                let look = "SELECT lower('ÉЖ') = 'éж' AS folds, EXISTS (SELECT 1 FROM pg_tables
+                    WHERE schemaname = 'files' AND tablename = 'name_page') AS found";
                 let look = Statement::from_string(DbBackend::Postgres, look);
-                sql.read().query_one_raw(look).await.map_err(db_error)?.is_some()
+                let row = sql.read().query_one_raw(look).await.map_err(db_error)?;
+                let row = row.ok_or_else(|| ServiceError::internal("the database said nothing"))?;
+                (get(&row, "found")?, get(&row, "folds")?)
             }
             _ => {
                 // A scan's transaction stays in memory; pages that do not are written twice.
                 let tx = sql.begin().await?;
                 tx.execute_unprepared(WRITER_CACHE).await.map_err(db_error)?;
                 tx.commit().await.map_err(db_error)?;
-                true
+                (true, true)
             }
         };
-        Ok(Self { sql, has_trigrams, newest: Arc::default() })
+        Ok(Self { sql, has_trigrams, folds, newest: Arc::default() })
     }
 
     /// The role's jobs, in the same schema.

@@ -10,12 +10,10 @@ use super::bulk;
 use super::found::{FOUND, FOUND_TEXT, Found, FoundPage, PLACE, page_in, page_of_rows};
 use super::locations::{in_uuids, uuids};
 use super::said::IS_SAID;
-use super::text::{NAMED, from_pages, from_pages_in_order, page_of, trigrams};
+use super::text::{NAMED, from_pages, from_pages_in_order, page_of, pattern, trigrams};
 use super::{Store, below, get, sum, sum_of};
-use crate::model::{Locations, Query, Sort, SortBy};
+use crate::model::{AnyCase, Locations, Query, Sort, SortBy};
 
-/// Fewer characters have no trigram.
-const TRIGRAM: usize = 3;
 /// Of more entries Postgres plans each search for its own text: a frequent one is met soon
 /// in the order of the pages. With fewer the plan takes longer than what it saves.
 const PLANNED_FROM: i64 = 2_000_000;
@@ -51,6 +49,22 @@ impl Sql {
     fn numbers(&mut self, column: &str, list: &[i64]) {
         self.values.push(bulk::numbers(self.backend, list));
         self.conditions.push(bulk::in_few(self.backend, column, self.values.len(), "bigint"));
+    }
+
+    /// A text is a part of the name, in any case. ASCII letters of `C` have no other letter's case.
+    fn named(&mut self, text: &AnyCase) {
+        if self.backend == DbBackend::Postgres && text.text.is_ascii() {
+            let pattern = self.bind(pattern(text, false));
+            return self.add(format!("e.name ILIKE {pattern}"));
+        }
+        let mut name = "lower(e.name)".to_owned();
+        for (other, small) in &text.others {
+            let (other, small) = (self.bind(other.to_string()), self.bind(small.to_string()));
+            name = format!("replace({name}, {other}, {small})");
+        }
+        let text = self.bind(text.text.as_str());
+        let place = if self.backend == DbBackend::Postgres { "strpos" } else { "instr" };
+        self.add(format!("{place}({name}, {text}) > 0"));
     }
 
     /// The column is one of some locations.
@@ -208,9 +222,10 @@ impl Store {
         after: Option<(SortValue, i64)>,
         limit: u32,
     ) -> Result<FoundPage, ServiceError> {
-        if let (Some(text), SortBy::Number) = (&query.text, sort.by)
+        let text = query.text.as_deref().map(AnyCase::new);
+        if let (Some(text), SortBy::Number) = (&text, sort.by)
             && self.indexes_beside()
-            && has_trigram(text)
+            && self.finds(text)
         {
             let after = after.as_ref().map(|(_, id)| *id);
             if let Some(found) =
@@ -238,7 +253,8 @@ impl Store {
         after: Option<(SortValue, i64)>,
         limit: u32,
     ) -> Result<FoundPage, ServiceError> {
-        let mut by_trigrams = query.text.as_deref().is_some_and(has_trigram);
+        let text = query.text.as_deref().map(AnyCase::new);
+        let mut by_trigrams = text.is_some_and(|text| self.finds(&text));
         loop {
             let mut sql = self.sql_by(query, by_trigrams);
             let order = sql.ordered(sort, after.clone());
@@ -268,7 +284,7 @@ impl Store {
     async fn in_first_pages(
         &self,
         query: &Query,
-        text: &str,
+        text: &AnyCase,
         descending: bool,
         after: Option<i64>,
         limit: u32,
@@ -276,16 +292,19 @@ impl Store {
         let from = format!("{} {JOINS}", from_pages("few"));
         let (backend, has_pages) = (self.backend(), false);
         let mut sql = Sql { backend, from, has_pages, conditions: vec![], values: vec![] };
-        let text = sql.bind(pattern(text));
+        let pages_of = sql.bind(pattern(text, self.folds));
         // Hidden from the planner, so that there is one plan for all, and made but once. It
         // expects many of each then: it must not think that a walk meets them soon.
-        let (text, page) = if self.newest.load(Ordering::Relaxed) < PLANNED_FROM {
-            (format!("(SELECT CAST({text} AS text))"), "page + 0")
+        let (pages_of, page) = if self.newest.load(Ordering::Relaxed) < PLANNED_FROM {
+            (format!("(SELECT CAST({pages_of} AS text))"), "page + 0")
         } else {
-            (text, "page")
+            (pages_of, "page")
         };
-        sql.add(format!("e.name COLLATE \"default\" ILIKE {text}"));
-        let mut few = format!("names ILIKE {text}");
+        match text.text.is_ascii() {
+            true => sql.add(format!("e.name ILIKE {pages_of}")),
+            false => sql.named(text),
+        }
+        let mut few = format!("names ILIKE {pages_of}");
         let (direction, comparison) = if descending { ("DESC", "<") } else { ("ASC", ">") };
         if let Some(after) = after {
             let after = sql.bind(after);
@@ -358,9 +377,9 @@ impl Store {
 
     async fn sql_of(&self, query: &Query) -> Result<Sql, ServiceError> {
         // By trigrams where there are some and every name is indexed, else one by one.
-        let by_trigrams = self.has_trigrams
-            && query.text.as_deref().is_some_and(has_trigram)
-            && self.are_all_named().await?;
+        let text = query.text.as_deref().map(AnyCase::new);
+        let by_trigrams =
+            text.is_some_and(|text| self.finds(&text)) && self.are_all_named().await?;
         Ok(self.sql_by(query, by_trigrams))
     }
 
@@ -373,7 +392,11 @@ impl Store {
             values: Vec::new(),
         };
         if let Some(text) = &query.text {
-            text_condition(&mut sql, text, by_trigrams);
+            let text = AnyCase::new(text);
+            if by_trigrams {
+                by_pages(&mut sql, &text, self.folds);
+            }
+            sql.named(&text);
         }
         place_conditions(&mut sql, query);
         plain_conditions(&mut sql, query);
@@ -382,28 +405,17 @@ impl Store {
     }
 }
 
-/// A part of the name.
-fn text_condition(sql: &mut Sql, text: &str, by_trigrams: bool) {
+/// A page is found by one of its names; which one it is, its entries say.
+fn by_pages(sql: &mut Sql, text: &AnyCase, folds: bool) {
     if sql.backend == DbBackend::Postgres {
-        let pattern = sql.bind(pattern(text));
-        if by_trigrams {
-            // A page is found by one of its names; which one it is, its entries say.
-            sql.from = format!("{} {JOINS}", from_pages("name_page"));
-            sql.add(format!("f.names ILIKE {pattern}"));
-            sql.add(format!("e.name COLLATE \"default\" ILIKE {pattern}"));
-        } else {
-            sql.add(format!("e.name ILIKE {pattern}"));
-        }
-        return;
+        let pattern = sql.bind(pattern(text, folds));
+        sql.from = format!("{} {JOINS}", from_pages("name_page"));
+        return sql.add(format!("f.names ILIKE {pattern}"));
     }
-    if by_trigrams {
-        sql.from = format!("{} {JOINS}", from_pages_in_order(false));
-        sql.has_pages = true;
-        let trigrams = sql.bind(trigrams(text));
-        sql.add(format!("f.name_page MATCH {trigrams}"));
-    }
-    let text = sql.bind(text);
-    sql.add(format!("instr(lower(e.name), lower({text})) > 0"));
+    sql.from = format!("{} {JOINS}", from_pages_in_order(false));
+    sql.has_pages = true;
+    let trigrams = sql.bind(trigrams(text));
+    sql.add(format!("f.name_page MATCH {trigrams}"));
 }
 
 /// The value of an order at the end of a page.
@@ -411,16 +423,6 @@ fn text_condition(sql: &mut Sql, text: &str, by_trigrams: bool) {
 pub enum SortValue {
     Number(i64),
     Text(String),
-}
-
-fn has_trigram(text: &str) -> bool {
-    text.chars().count() >= TRIGRAM
-}
-
-/// Names that have the text in them.
-fn pattern(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    format!("%{escaped}%")
 }
 
 fn place_conditions(sql: &mut Sql, query: &Query) {

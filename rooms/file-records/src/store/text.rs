@@ -13,6 +13,7 @@ use sql_store::{current_number, db_error, next_numbers};
 
 use super::bulk;
 use super::{Store, execute, get};
+use crate::model::AnyCase;
 
 const PAGE: i64 = 20_000;
 /// Numbers of a page. More are taken up a little faster, and looked through slower.
@@ -72,15 +73,39 @@ pub(super) fn from_pages_in_order(descending: bool) -> String {
     )
 }
 
+/// Three characters each that the index has.
+fn words_of(text: &AnyCase, folds: bool) -> Vec<String> {
+    let chars: Vec<char> = text.text.chars().collect();
+    let is_whole = |word: &&[char]| word.iter().all(|c| *c != '\0' && text.is_indexed(*c, folds));
+    chars.windows(3).filter(is_whole).take(TRIGRAMS_MAX).map(String::from_iter).collect()
+}
+
 /// What FTS5 finds a text's pages by.
-pub(super) fn trigrams(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let words = chars.windows(3).filter(|word| !word.contains(&'\0')).take(TRIGRAMS_MAX);
-    let words = words.map(|word| format!("\"{}\"", String::from_iter(word).replace('"', "\"\"")));
+pub(super) fn trigrams(text: &AnyCase) -> String {
+    let words = words_of(text, true).into_iter();
+    let words = words.map(|word| format!("\"{}\"", word.replace('"', "\"\"")));
     words.collect::<Vec<_>>().join(" AND ")
 }
 
+/// What Postgres finds them by: a letter that the index may have in another case is any.
+pub(super) fn pattern(text: &AnyCase, folds: bool) -> String {
+    let mut pattern = "%".to_owned();
+    for c in text.text.chars() {
+        match c {
+            '\\' | '%' | '_' => pattern.extend(['\\', c]),
+            _ => pattern.push(if text.is_indexed(c, folds) { c } else { '_' }),
+        }
+    }
+    pattern.push('%');
+    pattern
+}
+
 impl Store {
+    /// Whether the index finds a text.
+    pub(super) fn finds(&self, text: &AnyCase) -> bool {
+        self.has_trigrams && !words_of(text, self.folds).is_empty()
+    }
+
     /// Up to which entry names are in the index.
     pub(super) async fn named_up_to(&self) -> Result<i64, ServiceError> {
         if !self.has_trigrams {

@@ -69,6 +69,65 @@ async fn pages_of_what_a_text_finds_are_all_of_it_in_order() {
 }
 
 #[tokio::test]
+async fn letters_are_found_in_any_case_by_any_database() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let names = [
+            "ÉCOLE.pdf",
+            "école 2",
+            "Ω.txt",
+            "ω_%.txt",
+            "МОСКВА",
+            "Москва 2",
+            "日本語",
+            "straße",
+            "K.k",
+        ];
+        let files: Vec<_> =
+            names.iter().zip(100..).map(|(name, ino)| file(name, ino, 1, 7)).collect();
+        place.scan(&files).await;
+        for is_indexed in [false, true] {
+            while is_indexed && store.index_names().await.unwrap() {}
+            for (text, wanted) in [
+                ("école", vec!["ÉCOLE.pdf", "école 2"]),
+                ("ÉCO", vec!["ÉCOLE.pdf", "école 2"]),
+                ("cole", vec!["ÉCOLE.pdf", "école 2"]),
+                ("É", vec!["ÉCOLE.pdf", "école 2"]),
+                ("Ω", vec!["Ω.txt", "ω_%.txt"]),
+                ("ω.TXT", vec!["Ω.txt"]),
+                ("Ω_%.t", vec!["ω_%.txt"]),
+                ("москва", vec!["МОСКВА", "Москва 2"]),
+                ("Ква", vec!["МОСКВА", "Москва 2"]),
+                ("日本語", vec!["日本語"]),
+                ("STRAß", vec!["straße"]),
+                ("strasse", vec![]),
+                ("k.K", vec!["K.k"]),
+            ] {
+                let mut wanted = wanted;
+                wanted.sort_unstable();
+                assert_eq!(found(&place, text).await, wanted, "{is_indexed} {text}");
+                let mut paged = paged_names(&place, text).await;
+                paged.sort_unstable();
+                assert_eq!(paged, wanted, "{is_indexed} {text}");
+            }
+        }
+    })
+    .await;
+}
+
+/// In the order of the numbers.
+async fn paged_names(place: &Place<'_>, text: &str) -> Vec<String> {
+    let query = Query {
+        text: Some(text.to_owned()),
+        locations: vec![place.location].into(),
+        ..Query::default()
+    };
+    let sort = Sort { by: SortBy::Number, descending: false };
+    let found = place.store.search(&query, sort, None, 10).await.unwrap();
+    found.into_iter().map(|found| found.name).collect()
+}
+
+#[tokio::test]
 async fn a_name_is_found_by_its_parts_until_it_is_another() {
     on_each(async |store| {
         let place = Place::new(&store, "/made").await;
