@@ -13,7 +13,7 @@ fn name(seed: u64, chars: usize) -> String {
         state ^= state << 17;
         state
     };
-    let plane = if seed % 2 == 0 { 0x2_0000 } else { 0x4e00 };
+    let plane = if seed.is_multiple_of(2) { 0x2_0000 } else { 0x4e00 };
     let made = (0..chars).map(|_| char::from_u32(plane + u32::try_from(next() % 0x5000).unwrap()));
     made.collect::<Option<String>>().unwrap()
 }
