@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
@@ -19,6 +20,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// Of a file of more bytes all but the first buffer is mapped: it is not copied. Of smaller
 /// ones the mapping costs more than the copy.
 const MAPPED_BYTES: usize = 512 << 10;
+/// What of it is hashed before [`Stop`] is asked again.
+const PIECE_BYTES: usize = 4 << 20;
 /// What is kept of a file's beginning, for its kind and the facts of its header.
 pub const HEAD_BYTES: usize = 64 << 10;
 /// What is compared of a file's beginning, and of its end, before all of it is.
@@ -46,9 +49,29 @@ pub enum HashError {
     /// It was written to while it was read: there is no one content.
     #[error("it changed while it was read")]
     Changed,
+    /// Whoever wanted it read wants it no more.
+    #[error("its reading was stopped")]
+    Stopped,
     /// The system's refusal.
     #[error("{0}")]
     Unreadable(io::Error),
+}
+
+/// Tells, between pieces of a file, that the rest of it is not wanted any more.
+#[derive(Clone)]
+pub struct Stop(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Stop {
+    /// What is asked; it answers at once.
+    pub fn new(is_wanted: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is_wanted))
+    }
+}
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stop")
+    }
 }
 
 impl From<Errno> for HashError {
@@ -65,6 +88,8 @@ impl From<io::Error> for HashError {
     fn from(err: io::Error) -> Self {
         match err.raw_os_error().map(Errno::from_raw_os_error) {
             Some(errno) => errno.into(),
+            // No system's: `Hasher::go_on` says so.
+            None if err.kind() == io::ErrorKind::Interrupted => Self::Stopped,
             None => Self::Unreadable(err),
         }
     }
@@ -95,6 +120,7 @@ pub struct Hasher {
     boxes: Option<Boxes>,
     /// The directory that was last opened: files come in runs of one.
     last: Option<(Vec<u8>, Dir)>,
+    stop: Option<Stop>,
 }
 
 impl Default for Hasher {
@@ -105,11 +131,25 @@ impl Default for Hasher {
             head_in_buffer: 0,
             boxes: None,
             last: None,
+            stop: None,
         }
     }
 }
 
 impl Hasher {
+    /// The same, which ends amid a file, however large it is, when it is told to.
+    #[must_use]
+    pub fn until(self, stop: Stop) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        match &self.stop {
+            Some(Stop(is_wanted)) if is_wanted() => Err(io::ErrorKind::Interrupted.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Hashes the regular file at a relative path, which must still be the
     /// inode that was listed.
     ///
@@ -245,13 +285,32 @@ impl Hasher {
             // Of boxes the bytes are looked at, too.
             if read == BUFFER_BYTES
                 && self.boxes.is_none()
-                && mapped_files::hash_rest(&mut hash, file, read as u64, rest as u64)
+                && self.hash_rest(&mut hash, file, (read, rest))?
             {
                 return Ok((hash.finalize().into(), i64::try_from(expected).unwrap_or(i64::MAX)));
             }
             file.rewind()?;
         }
         self.hash_up_to(file, expected)
+    }
+
+    /// Adds the rest of a file to a hash, from an offset on; false: it has to be read.
+    fn hash_rest(
+        &self,
+        hash: &mut blake3::Hasher,
+        file: &File,
+        (from, bytes): (usize, usize),
+    ) -> io::Result<bool> {
+        let mut done = 0;
+        while done < bytes {
+            self.go_on()?;
+            let piece = PIECE_BYTES.min(bytes - done);
+            if !mapped_files::hash_rest(hash, file, (from + done) as u64, piece as u64) {
+                return Ok(false);
+            }
+            done += piece;
+        }
+        Ok(true)
     }
 
     /// Adds what a reader gives to a hash, to its end; answers how much it was.
@@ -266,6 +325,7 @@ impl Hasher {
         self.boxes = None;
         let mut size = 0_usize;
         while size <= expected {
+            self.go_on()?;
             if size > 0 && self.head.len() < HEAD_BYTES {
                 self.keep_head();
             }

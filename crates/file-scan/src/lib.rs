@@ -13,7 +13,7 @@ mod rules;
 mod volume;
 mod walk;
 
-pub use contents::{Content, HEAD_BYTES, HashError, Hasher, give_way, mark_of, same_bytes};
+pub use contents::{Content, HEAD_BYTES, HashError, Hasher, Stop, give_way, mark_of, same_bytes};
 pub use entry::{Entry, Kind, Listing, Mark, Times};
 pub use equal::{Equal, EqualFiles, equal_files};
 pub use kinds::{ContentKind, mime_type, sniff};

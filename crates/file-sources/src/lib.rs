@@ -6,7 +6,7 @@ mod bucket;
 use std::fs::File;
 
 use file_scan::{
-    Content, ContentKind, HashError, Hasher, Identity, Listing, Mark, MediaFacts, Root,
+    Content, ContentKind, HashError, Hasher, Identity, Listing, Mark, MediaFacts, Root, Stop,
     WalkOptions, WalkSummary, walk,
 };
 
@@ -96,6 +96,12 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The same, which ends amid a file that it hashes when it is told to.
+    #[must_use]
+    pub fn until(self, stop: Stop) -> Self {
+        Self { hasher: self.hasher.until(stop), ..self }
+    }
+
     /// Hashes the file at a path, which must still be what was listed.
     ///
     /// # Errors

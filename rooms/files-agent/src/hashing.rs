@@ -39,7 +39,7 @@ pub fn hash_all(root: &Root, files: &[AgentFile], deep: bool, threads: usize) ->
 fn hash(hasher: &mut Hasher, root: &Root, file: &AgentFile, deep: bool) -> Outcome {
     let content = match hasher.hash(root, &file.path, file.inode) {
         Ok(content) => content,
-        Err(HashError::Gone | HashError::Replaced | HashError::Changed) => {
+        Err(HashError::Gone | HashError::Replaced | HashError::Changed | HashError::Stopped) => {
             return Outcome::Moved(true);
         }
         Err(HashError::Unreadable(err)) => return Outcome::Error(err.to_string()),

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::*;
 use crate::{
-    ContentKind, HashError, Hasher, MediaLimits, media_facts, same_bytes, similarity, sniff,
+    ContentKind, HashError, Hasher, MediaLimits, Stop, media_facts, same_bytes, similarity, sniff,
 };
 
 fn ino(path: &Path) -> u64 {
@@ -97,6 +97,35 @@ fn what_is_gone_replaced_or_no_file_has_no_hash() {
     .unwrap();
     // It answers at once: nobody writes into the pipe.
     assert!(matches!(hasher.hash(&root, b"file", ino(&path)), Err(HashError::Replaced)));
+}
+
+#[test]
+fn reading_stops_amid_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    // Mapped, read, and in one read.
+    for (name, head, bytes) in [
+        ("mapped", &b"\0"[..], 1_u64 << 33),
+        ("read", b"\0\0\0\x08ftyp", 1 << 33),
+        ("small", b"x", 9),
+    ] {
+        let path = dir.path().join(name);
+        fs::write(&path, head).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap();
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let after = if bytes > 9 { 3 } else { 0 };
+        let stop =
+            Stop::new(move || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= after);
+        let begun = std::time::Instant::now();
+        let stopped = Hasher::default().until(stop).hash(&root, name.as_bytes(), ino(&path));
+        assert!(matches!(stopped, Err(HashError::Stopped)), "{name}: {stopped:?}");
+        assert!(begun.elapsed().as_secs() < 5, "{name}");
+        let never = Stop::new(|| false);
+        if bytes == 9 {
+            let read = Hasher::default().until(never).hash(&root, name.as_bytes(), ino(&path));
+            assert_eq!(read.unwrap().size, 9);
+        }
+    }
 }
 
 #[test]

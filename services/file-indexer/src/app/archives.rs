@@ -361,7 +361,7 @@ fn open_and_read(
     });
     match read {
         Ok(Some(read)) => Outcome::Read(Box::new(read)),
-        Ok(None) => Outcome::Stopped,
+        Ok(None) | Err(HashError::Stopped) => Outcome::Stopped,
         Err(HashError::Gone | HashError::Replaced | HashError::Changed) => Outcome::Moved,
         Err(HashError::Unreadable(error)) => Outcome::Failed(error.to_string()),
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use file_scan::{ContentKind, HashError, MediaLimits, give_way, names, similarity};
+use file_scan::{ContentKind, HashError, MediaLimits, Stop, give_way, names, similarity};
 use file_sources::{Reader, Source};
 use jobs::{Interrupt, JobResult, Work};
 use service_error::ServiceError;
@@ -30,12 +30,16 @@ const TOLD_MAX: i64 = 1_000;
 /// file systems move in steps.
 pub(super) const FRESH_NANOS: i64 = 20_000_000;
 
+const CHANGED: &str = "it changed since the last scan";
+
 /// What became of one file.
 enum Outcome {
     Hashed(Box<Hashed>),
-    /// It is not what was listed: the next scan sees it anew.
-    Moved,
+    /// It is not what was listed, in these words: the next scan sees it anew.
+    Moved(&'static str),
     Failed(String),
+    /// The job is to stop.
+    Stopped,
 }
 
 /// A chunk of files that were read.
@@ -55,7 +59,7 @@ impl Indexer {
         let mut pace = Pace::new(work, scan.generation);
         let which = if mode == Mode::Deep { Which::UnhashedOrUnseen } else { Which::Unhashed };
         let told_max = TOLD_MAX.max(location.files / 2);
-        let mut read = self.read_ahead(location.id, which, Arc::new(source.clone()), mode);
+        let mut read = self.read_ahead(work, location.id, which, Arc::new(source.clone()), mode);
         let to_hash = self.store.to_hash_count(location.id, which, told_max + 1).await?;
         let (mut done, mut left) = (0_i64, false);
         loop {
@@ -78,6 +82,7 @@ impl Indexer {
     /// but for room, and all ends when nobody takes it.
     fn read_ahead(
         &self,
+        work: &Work,
         location: i64,
         which: Which,
         source: SharedSource,
@@ -86,11 +91,12 @@ impl Indexer {
         let (list, mut listed) = mpsc::channel(1);
         let (give, taken) = mpsc::channel(1);
         tokio::spawn(list_chunks(self.store.clone(), location, which, list));
-        let indexer = self.clone();
+        let (indexer, stopping) = (self.clone(), work.stopping());
+        let stop = Stop::new(move || stopping.is_cancelled());
         tokio::spawn(async move {
             while let Some(files) = listed.recv().await {
                 let read = match files {
-                    Ok(files) => indexer.read_all(files, &source, mode).await,
+                    Ok(files) => indexer.read_all(files, &source, mode, &stop).await,
                     Err(error) => Err(error),
                 };
                 if give.send(read).await.is_err() {
@@ -117,7 +123,7 @@ impl Indexer {
                     left |= file.is_fresh;
                     hashed.push(*file);
                 }
-                Outcome::Moved => left = true,
+                Outcome::Moved(_) | Outcome::Stopped => left = true,
                 Outcome::Failed(why) => {
                     left = true;
                     work.item_failed(&names::shown(&file.path), &why);
@@ -138,9 +144,12 @@ impl Indexer {
         files: Vec<ToHash>,
         source: &SharedSource,
         mode: Mode,
+        stop: &Stop,
     ) -> Result<Read, ServiceError> {
         let (threads, source) = (source.threads(self.settings.threads()), Arc::clone(source));
-        super::locations::blocking(move || Ok(read_in_threads(files, &source, mode, threads))).await
+        let stop = stop.clone();
+        let read = move || Ok(read_in_threads(files, &source, mode, threads, &stop));
+        super::locations::blocking(read).await
     }
 
     /// Runs a verification: every hashed file is read again.
@@ -157,7 +166,7 @@ impl Indexer {
         work.phase("verifying", "files");
         let mut pace = Pace::new(&work, scan.generation);
         let source_of = Arc::clone(&source);
-        let mut read = self.read_ahead(location.id, Which::Hashed, source_of, Mode::Content);
+        let mut read = self.read_ahead(&work, location.id, Which::Hashed, source_of, Mode::Content);
         let (mut sound, mut rotten, mut drifted, mut unreadable) = (0, 0, 0, 0);
         loop {
             let chunk = next_read(&mut read).await?;
@@ -176,13 +185,11 @@ impl Indexer {
                         );
                         rot.push(file.id);
                     }
-                    Outcome::Moved => {
-                        work.item_failed(
-                            &names::shown(&file.path),
-                            "it changed since the last scan",
-                        );
+                    Outcome::Moved(why) => {
+                        work.item_failed(&names::shown(&file.path), why);
                         drift.push(file.id);
                     }
+                    Outcome::Stopped => {}
                     Outcome::Failed(why) => {
                         unreadable += 1;
                         work.item_failed(&names::shown(&file.path), &why);
@@ -245,7 +252,13 @@ fn run_from(files: &[ToHash], from: usize) -> Range<usize> {
     from..to
 }
 
-fn read_in_threads(files: Vec<ToHash>, source: &Source, mode: Mode, threads: usize) -> Read {
+fn read_in_threads(
+    files: Vec<ToHash>,
+    source: &Source,
+    mode: Mode,
+    threads: usize,
+    stop: &Stop,
+) -> Read {
     let next = Mutex::new(0);
     let outcomes: Mutex<Vec<(usize, Outcome)>> = Mutex::new(Vec::with_capacity(files.len()));
     let take_run = || {
@@ -258,7 +271,7 @@ fn read_in_threads(files: Vec<ToHash>, source: &Source, mode: Mode, threads: usi
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
                 give_way();
-                let mut reader = source.reader();
+                let mut reader = source.reader().until(stop.clone());
                 loop {
                     let run = take_run();
                     if run.is_empty() {
@@ -280,14 +293,16 @@ fn read_one(reader: &mut Reader<'_>, file: &ToHash, mode: Mode) -> Outcome {
     let path = names::bytes(&file.path);
     let content = match reader.hash(&path, file.ino.cast_unsigned()) {
         Ok(content) => content,
-        Err(HashError::Gone | HashError::Replaced | HashError::Changed) => return Outcome::Moved,
+        Err(HashError::Gone) => return Outcome::Moved("it was removed since the last scan"),
+        Err(HashError::Replaced | HashError::Changed) => return Outcome::Moved(CHANGED),
+        Err(HashError::Stopped) => return Outcome::Stopped,
         Err(HashError::Unreadable(err)) => return Outcome::Failed(err.to_string()),
     };
     let is_as_listed = content.mark.size == file.size
         && content.mark.modified == file.modified
         && content.mark.changed == file.changed;
     if !is_as_listed {
-        return Outcome::Moved;
+        return Outcome::Moved(CHANGED);
     }
     let media = match (content.kind, mode) {
         (ContentKind::Image, Mode::Deep) => {

@@ -286,3 +286,29 @@ async fn a_directory_of_any_size_is_written_in_parts() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_end_is_left_when_its_job_is_cancelled() {
+    on_each(|house| async move {
+        // Hours of zeros.
+        house.write("endless", "");
+        let file = fs::File::options().write(true).open(house.path("endless")).unwrap();
+        file.set_len(1 << 42).unwrap();
+        let id = house.location.uuid.to_string();
+        let asked = ScanAsked { mode: Some(Mode::Content), ..ScanAsked::default() };
+        let job = house.indexer.scan_location(&house.caller, &id, asked).await.unwrap();
+        let hashes = async || {
+            let job = house.indexer.jobs().find(job).await.unwrap().unwrap();
+            job.progress.phase == "hashing"
+        };
+        while !hashes().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let begun = std::time::Instant::now();
+        house.indexer.jobs().cancel(job).await.unwrap();
+        let job = house.ended(job).await;
+        assert_eq!(job.state, State::Cancelled);
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    })
+    .await;
+}
