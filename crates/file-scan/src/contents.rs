@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::clip::{Boxes, clip_facts};
 use crate::entry::Mark;
 use crate::kinds::{ContentKind, sniff};
-use crate::media::{MediaFacts, media_facts};
+use crate::media::{MediaFacts, head_facts};
 use crate::root::{Dir, Root, nanos, split, stat_fd};
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -220,7 +220,7 @@ impl Hasher {
     #[must_use]
     pub fn facts(&self, kind: ContentKind, size: i64) -> Option<MediaFacts> {
         match kind {
-            ContentKind::Image => media_facts(self.head()),
+            ContentKind::Image => head_facts(self.head(), size),
             ContentKind::Video | ContentKind::Audio => {
                 clip_facts(self.head(), size, self.boxes.as_ref())
             }

@@ -6,7 +6,7 @@ use std::io::{Cursor, Read};
 
 use exif::{In, Tag, Value};
 use image::imageops::FilterType;
-use image::{ImageReader, Limits};
+use image::{ImageFormat, ImageReader, Limits};
 
 /// What parsing may take.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +68,61 @@ pub fn media_facts(head: &[u8]) -> Option<MediaFacts> {
     Some(facts)
 }
 
+/// The same of a file of so many bytes: one whose header is none is broken. Where the rest of a
+/// larger file might tell more, nothing is said.
+pub fn head_facts(head: &[u8], size: i64) -> Option<MediaFacts> {
+    let is_whole = usize::try_from(size).is_ok_and(|size| size <= head.len());
+    let is_broken = || match image::guess_format(head) {
+        Ok(format) if format.reading_enabled() && is_whole => true,
+        Ok(ImageFormat::Png) => head.get(12..16) != Some(b"IHDR"),
+        Ok(ImageFormat::Jpeg) => !has_jpeg_segments(head),
+        _ => head.get(4..8) == Some(b"ftyp") && !has_boxes(head, size),
+    };
+    media_facts(head)
+        .or_else(|| is_broken().then(|| MediaFacts { broken: true, ..MediaFacts::default() }))
+}
+
+/// Segment follows segment, as far as is seen or to the pixels.
+fn has_jpeg_segments(head: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[mark, kind, high, low]) = head.get(at..at + 4) {
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        match kind {
+            _ if mark != 0xff => return false,
+            // Filled up, or without a length.
+            0xff => at += 1,
+            0x01 | 0xd0..=0xd8 => at += 2,
+            0xda => return true,
+            0x00 | 0xd9 => return false,
+            _ if length < 2 => return false,
+            _ => at += 2 + length,
+        }
+    }
+    true
+}
+
+/// Box follows box, as far as is seen and none beyond the file's end, and one is the `meta` of
+/// images.
+fn has_boxes(head: &[u8], size: i64) -> bool {
+    let (mut at, size, mut has_meta) = (0_u64, size.unsigned_abs(), false);
+    while at < size {
+        let from = usize::try_from(at).unwrap_or(usize::MAX);
+        let Some(bytes) = from.checked_add(16).and_then(|to| head.get(from..to)) else { break };
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        has_meta |= matches!(&bytes[4..8], b"meta" | b"moov");
+        let length = match number(&bytes[..4]) {
+            0 => size - at,
+            1 => number(&bytes[8..]),
+            length => length,
+        };
+        match at.checked_add(length) {
+            Some(next) if length >= 8 && next <= size => at = next,
+            _ => return false,
+        }
+    }
+    has_meta || at < size
+}
+
 fn read_exif(bytes: &[u8], facts: &mut MediaFacts) {
     let Ok(exif) = exif::Reader::new().read_from_container(&mut Cursor::new(bytes)) else { return };
     let text = |tag| {
@@ -97,7 +152,8 @@ pub fn similarity(file: &mut File, limits: &MediaLimits) -> std::io::Result<Opti
     let mut bytes = Vec::new();
     file.take(limits.file_bytes_max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limits.file_bytes_max {
-        return Ok(media_facts(&bytes[..crate::contents::HEAD_BYTES.min(bytes.len())]));
+        let head = &bytes[..crate::contents::HEAD_BYTES.min(bytes.len())];
+        return Ok(head_facts(head, i64::MAX));
     }
     Ok(similarity_of(&bytes, limits))
 }
@@ -106,9 +162,7 @@ pub fn similarity(file: &mut File, limits: &MediaLimits) -> std::io::Result<Opti
 #[must_use]
 pub fn similarity_of(bytes: &[u8], limits: &MediaLimits) -> Option<MediaFacts> {
     let Some(mut facts) = media_facts(bytes) else {
-        // Of a kind that is read here, and no image all the same.
-        let is_read = image::guess_format(bytes).is_ok_and(|format| format.reading_enabled());
-        return is_read.then(|| MediaFacts { broken: true, ..MediaFacts::default() });
+        return head_facts(bytes, i64::try_from(bytes.len()).unwrap_or(i64::MAX));
     };
     let mut allowed = Limits::default();
     allowed.max_alloc = Some(limits.pixels_bytes_max);

@@ -177,6 +177,40 @@ fn png(width: u32, height: u32, bright: impl Fn(u32, u32) -> u8) -> Vec<u8> {
 }
 
 #[test]
+fn headers_that_are_none_are_broken_and_those_that_go_on_are_not() {
+    let good = png(40, 30, |x, _| x as u8);
+    let mut other = good.clone();
+    other[12..16].copy_from_slice(b"XXXX");
+    let app1 = |bytes: usize| {
+        let length = u16::try_from(bytes + 2).unwrap().to_be_bytes();
+        [&b"\xff\xd8\xff\xe1"[..], &length, &vec![7; bytes]].concat()
+    };
+    let heic = |rest: &[u8]| [&b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..], rest, &[0; 40]].concat();
+    let large = 10_000_000;
+    for (what, head, size, broken) in [
+        ("a PNG", good.clone(), 0, Some(false)),
+        ("a PNG without a header", other.clone(), 0, Some(true)),
+        ("a large PNG without a header", other, large, Some(true)),
+        ("a PNG whose pixels begin later", good[..33].to_vec(), large, None),
+        ("a PNG that is cut", good[..30].to_vec(), 0, Some(true)),
+        ("a JPEG that is cut", app1(60_000), 0, Some(true)),
+        ("a JPEG whose size stands later", app1(60_000), large, None),
+        ("a JPEG of anything", [&app1(9)[..], &[9; 20]].concat(), large, Some(true)),
+        ("HEIC", heic(b"\0\0\0\x28meta"), 0, None),
+        ("HEIC whose box has no end", heic(b"\xff\xff\xff\xffmeta"), 0, Some(true)),
+        ("HEIC without what it shows", heic(b"\0\0\0\x30free"), 0, Some(true)),
+        ("no image", b"words".to_vec(), 0, None),
+    ] {
+        let size = if size == 0 { head.len() as i64 } else { size };
+        assert_eq!(
+            crate::media::head_facts(&head, size).map(|facts| facts.broken),
+            broken,
+            "{what}"
+        );
+    }
+}
+
+#[test]
 fn images_that_look_alike_are_close_and_broken_ones_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let wave = |x: u32, y: u32| ((x * 7 + y * 3) % 256) as u8;
