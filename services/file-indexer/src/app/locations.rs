@@ -6,7 +6,7 @@ use access::Resource;
 use caller::Caller;
 use file_scan::{Root, RootError, Rules};
 use file_sources::{Bucket, SCHEME, Source};
-use jobs::{NewJob, Owner};
+use jobs::{Job, NewJob, Owner};
 use options_api::v1::{Level, Role};
 use service_error::ServiceError;
 
@@ -262,7 +262,7 @@ impl Indexer {
         let shown = path.to_owned();
         blocking(move || {
             let resolved = std::fs::canonicalize(&asked).map_err(|err| {
-                ServiceError::precondition(format!("{shown}: {err}")).reason("LOCATION_OFFLINE")
+                ServiceError::invalid("path", format!("{shown}: {err}")).reason("LOCATION_OFFLINE")
             })?;
             let allowed = allowed.iter().filter_map(|path| std::fs::canonicalize(path).ok());
             if !any && !allowed.into_iter().any(|allowed| resolved.starts_with(allowed)) {
@@ -275,7 +275,8 @@ impl Indexer {
                 );
                 return Err(ServiceError::denied(message).reason("PATH_CLOSED").field("path"));
             }
-            let root = Root::open(&resolved).map_err(|error| offline(&error))?;
+            let root = Root::open(&resolved)
+                .map_err(|error| ServiceError::invalid("path", error).reason("LOCATION_OFFLINE"))?;
             let resolved = resolved.to_str().map(str::to_owned).ok_or_else(|| {
                 ServiceError::invalid(
                     "path",
@@ -384,7 +385,17 @@ impl Indexer {
             .title(&location.path)
             .key(format!("location:{}", location.id))
             .arguments(&arguments)?;
-        self.queued(job, "scan").await
+        let queued = self.queued(job, "scan").await?;
+        let accepts = |running: ScanArguments| running.accept_removals;
+        if asked.accept_removals && !serde_json::from_str(&queued.arguments).is_ok_and(accepts) {
+            let message = format!(
+                "accept_removals: a scan is under way that does not accept them; wait for it or cancel {}/{}",
+                crate::ROLE,
+                queued.id
+            );
+            return Err(ServiceError::conflict(message).reason("JOB_KEY_TAKEN"));
+        }
+        Ok(queued.id)
     }
 
     /// Queues a verification; answers the job's id.
@@ -403,14 +414,14 @@ impl Indexer {
             .title(&location.path)
             .key(format!("location:{}", location.id))
             .arguments(&VerifyArguments { location: location.id })?;
-        self.queued(job, "verify").await
+        Ok(self.queued(job, "verify").await?.id)
     }
 
     /// A location is scanned or verified by one job at a time.
-    async fn queued(&self, job: NewJob, kind: &str) -> Result<uuid::Uuid, ServiceError> {
+    async fn queued(&self, job: NewJob, kind: &str) -> Result<Job, ServiceError> {
         let queued = self.jobs.submit(job).await?;
         if queued.kind == kind {
-            return Ok(queued.id);
+            return Ok(queued);
         }
         let message = format!(
             "the location's {} is under way; wait for it or cancel {}/{}",

@@ -107,6 +107,7 @@ impl FilesService for Files {
         let page = async {
             let size = paging::page_size(asked.page_size, paging::PAGE_SIZE_MAX)?;
             let mode = duplicate_mode(asked.mode)?;
+            not_negative("size_min", asked.size_min)?;
             let list = format!("duplicates:{}:{mode:?}:{}", asked.location_id, asked.size_min);
             let after: Option<(i64, String, i64, i64)> = paging::key(&list, &asked.page_token)?;
             let after = after.map(|(number, name, size, wasted)| Group {
@@ -234,7 +235,7 @@ fn group_to_wire(shown: ShownGroup) -> wire::DuplicateGroup {
 }
 
 fn media_to_wire(content: &FoundContent) -> Option<wire::MediaInfo> {
-    if content.size.is_none() && content.duration_ms.is_none() {
+    if content.size.is_none() && content.duration_ms.is_none() && !content.is_broken {
         return None;
     }
     let (width, height) = content.size.unwrap_or_default();

@@ -129,6 +129,8 @@ fn query(asked: Option<wire::FileQuery>) -> Result<ImportQuery, ServiceError> {
             return Err(ServiceError::invalid(field, "is not taken by an import; leave it out"));
         }
     }
+    super::files::not_negative("query.size_min", asked.size_min)?;
+    super::files::not_negative("query.size_max", asked.size_max)?;
     let plain = |ext: &String| ext.trim_start_matches('.').to_ascii_lowercase();
     Ok(ImportQuery {
         text: asked.text,

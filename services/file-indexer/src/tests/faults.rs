@@ -288,6 +288,28 @@ async fn a_directory_of_any_size_is_written_in_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_accepts_removals_does_not_pass_as_one_that_does_not() {
+    on_each(|house| async move {
+        // Nobody runs jobs: the first stays queued.
+        house.shutdown.cancel();
+        let id = house.location.uuid.to_string();
+        let ask = |accept_removals| {
+            let asked = ScanAsked { accept_removals, ..ScanAsked::default() };
+            house.indexer.scan_location(&house.caller, &id, asked)
+        };
+        let queued = ask(false).await.unwrap();
+        let refused = ask(true).await.unwrap_err();
+        assert_eq!(refused.reason_text(), "JOB_KEY_TAKEN", "{refused:?}");
+        assert_eq!(ask(false).await.unwrap(), queued);
+        house.indexer.jobs().cancel(queued).await.unwrap();
+        let accepting = ask(true).await.unwrap();
+        assert_eq!(ask(true).await.unwrap(), accepting);
+        assert_eq!(ask(false).await.unwrap(), accepting);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_without_end_is_left_when_its_job_is_cancelled() {
     on_each(|house| async move {
         // Hours of zeros.
@@ -309,6 +331,29 @@ async fn a_file_without_end_is_left_when_its_job_is_cancelled() {
         let job = house.ended(job).await;
         assert_eq!(job.state, State::Cancelled);
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_tells_removed_files_from_changed_ones() {
+    on_each(|house| async move {
+        house.write("gone", "1");
+        house.write("other", "2");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        house.scan_as(Mode::Content, false).await;
+        fs::remove_file(house.path("gone")).unwrap();
+        house.write("other", "another");
+        let id = house.location.uuid.to_string();
+        let job = house.indexer.verify_location(&house.caller, &id).await.unwrap();
+        let job = house.ended(job).await;
+        assert_eq!((result(&job, "sound"), result(&job, "drifted")), (0, 2));
+        let errors = house.indexer.jobs().item_errors(job.id, 10).await.unwrap();
+        for (item, words) in [("gone", "removed"), ("other", "changed")] {
+            let is_told =
+                |error: &jobs::ItemError| error.item == item && error.message.contains(words);
+            assert!(errors.iter().any(is_told), "{item}: {errors:?}");
+        }
     })
     .await;
 }
