@@ -194,10 +194,10 @@ impl Store {
         archive: &ArchiveFile,
     ) -> Result<(), ServiceError> {
         let (from, to) = below(&archive.path);
-        // What was read of another archive that was there before it.
+        // What was read of another archive that was there before it, or a directory was.
         let twins =
             "SELECT e.id FROM entry e JOIN dir d ON d.id = e.dir_id WHERE d.location_id = $1
-            AND d.archive <> $5 AND (d.path >= $2 AND d.path < $4 AND (d.path = $2 OR d.path >= $3))";
+            AND (d.archive IS NULL OR d.archive <> $5) AND (d.path >= $2 AND d.path < $4 AND (d.path = $2 OR d.path >= $3))";
         let place = vec![
             scan.location.into(),
             archive.path.as_str().into(),
@@ -208,7 +208,7 @@ impl Store {
         let rows = super::all(tx, twins, place.clone()).await?;
         let ids: Vec<i64> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
         self.drop_entries(tx, &ids).await?;
-        let sql = "DELETE FROM dir WHERE location_id = $1 AND archive <> $5
+        let sql = "DELETE FROM dir WHERE location_id = $1 AND (archive IS NULL OR archive <> $5)
             AND (path >= $2 AND path < $4 AND (path = $2 OR path >= $3))";
         execute(tx, sql, place).await?;
         let cut = i64::try_from(root.chars().count()).unwrap_or(0) + 1;

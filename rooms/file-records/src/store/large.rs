@@ -6,6 +6,7 @@ use service_error::ServiceError;
 use sql_store::db_error;
 
 use super::diff::{self, Changes, DirId};
+use super::dir_moves::Place;
 use super::merge::{Listed, Merged, PART};
 use super::{ScanKey, Store, execute};
 
@@ -17,7 +18,7 @@ pub struct LargeDir {
     is_complete: bool,
     /// The last name that was compared.
     after: String,
-    /// It was one of so many that moved.
+    /// Directories that moved to it, so far.
     pub moved: i64,
 }
 
@@ -41,14 +42,15 @@ impl Store {
         let (path, is_complete) = (head.path.clone(), head.listing.is_complete());
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
-        let (_, ids, moved) = self.take_places(&tx, scan, vec![head], known, &inode_at).await?;
+        let taken = self.take_places(&tx, scan, (vec![head], vec![]), known, &inode_at).await?;
         tx.commit().await.map_err(db_error)?;
-        let dir = ids.get(&path).copied();
+        let (dir, moved) = (taken.ids.get(&path).copied(), taken.moved);
         let dir = dir.ok_or_else(|| ServiceError::internal("a directory has no row"))?;
         Ok(Some(LargeDir { dir, path, is_complete, after: String::new(), moved }))
     }
 
-    /// Compares the next entries with what is stored up to the last of them.
+    /// Compares the next entries with what is stored up to the last of them. `inode_at` as
+    /// of [`Store::merge`].
     ///
     /// # Errors
     /// As [`Store::merge`].
@@ -57,10 +59,21 @@ impl Store {
         scan: ScanKey,
         large: &mut LargeDir,
         entries: Vec<Entry>,
+        inode_at: impl Fn(&str) -> Option<Identity>,
     ) -> Result<Merged, ServiceError> {
         let Some(last) = entries.last().map(|entry| names::text(&entry.name)) else {
             return Ok(Merged::default());
         };
+        let named: Vec<Place> = Place::all(&large.path, &entries).collect();
+        if !scan.is_first() && !named.is_empty() {
+            let tx = self.sql.begin().await?;
+            self.hold(&tx, scan).await?;
+            let moved = self.move_dirs(&tx, scan, named, &[], &inode_at).await?;
+            tx.commit().await.map_err(db_error)?;
+            large.moved += moved;
+            // What moved to it is stored in it.
+            large.dir.is_new &= moved == 0;
+        }
         let mut changes = Changes::new(scan.generation, !scan.is_first());
         let mut entries = entries.into_iter().peekable();
         loop {
@@ -99,7 +112,13 @@ impl Store {
         paged: &Paged,
     ) -> Result<Merged, ServiceError> {
         let mut merged = Merged::default();
-        let Some(print) = paged.print.filter(|_| large.is_complete) else { return Ok(merged) };
+        let Some(print) = paged.print.filter(|_| large.is_complete) else {
+            let tx = self.sql.begin().await?;
+            self.hold(&tx, scan).await?;
+            self.recount(&tx, &[large.dir.id]).await?;
+            tx.commit().await.map_err(db_error)?;
+            return Ok(merged);
+        };
         let (mut after, mut is_all) = (large.after, large.dir.is_new);
         while !is_all {
             let known;

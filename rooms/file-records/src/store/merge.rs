@@ -1,8 +1,8 @@
 //! Listings of directories into rows: unchanged ones are recognised by their
-//! fingerprint and cost nothing; a moved directory is renamed with all below
-//! it; of the others the entries are compared by name.
+//! fingerprint and cost nothing; directories that moved get their places; of
+//! the others the entries are compared by name.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use file_scan::{Identity, Listing, names};
 use sea_orm::{DatabaseTransaction, DbBackend};
@@ -10,9 +10,9 @@ use service_error::ServiceError;
 use sql_store::{db_error, next_numbers};
 
 use super::bulk::{self, Column};
-use super::changes::{ChangeKind, Logged};
 use super::diff::{self, Changes};
-use super::{ScanKey, Store, all, below, execute, get};
+use super::dir_moves::Place;
+use super::{ScanKey, Store, all, execute, get, sum_of};
 
 /// Entries of a directory that are written at once; of larger ones the parts are not
 /// told one by one.
@@ -78,12 +78,13 @@ pub(super) struct Known {
     id: i64,
     print: Option<Vec<u8>>,
     problem: Option<String>,
-    identity: Identity,
+    ino: u64,
+    born: Option<i64>,
     archive: Option<i64>,
     files: i64,
 }
 
-const KNOWN: &str = "id, path, print, problem, dev, ino, archive, files";
+const KNOWN: &str = "id, path, print, problem, ino, born, archive, files";
 
 impl Listed {
     pub(super) fn is_as_known(&self, known: &Known) -> bool {
@@ -94,15 +95,32 @@ impl Listed {
             Some(print) => {
                 known.print.as_deref() == Some(&print[..])
                     && known.problem.is_none()
-                    && known.identity.ino == self.listing.ino
+                    && known.ino == self.listing.ino
             }
             None => known.problem == self.listing.error && self.listing.entry_count() == 0,
         }
     }
 }
 
+/// Listings with the rows of their directories.
+pub(super) struct Taken {
+    pub fresh: Vec<Listed>,
+    pub ids: HashMap<String, diff::DirId>,
+    /// Directories that moved.
+    pub moved: i64,
+    /// Listings that are as their rows are.
+    pub same: usize,
+}
+
+/// Those that are to be looked at, and those that are as they are known.
+fn parted(listed: Vec<Listed>, known: &HashMap<String, Known>) -> (Vec<Listed>, Vec<Listed>) {
+    let is_fresh =
+        |listed: &Listed| !known.get(&listed.path).is_some_and(|known| listed.is_as_known(known));
+    listed.into_iter().partition(is_fresh)
+}
+
 /// The path of the directory that holds another one.
-fn parent_of(path: &str) -> Option<&str> {
+pub(super) fn parent_of(path: &str) -> Option<&str> {
     if path.is_empty() {
         return None;
     }
@@ -147,16 +165,8 @@ impl Store {
     ) -> Result<Merged, ServiceError> {
         let mut merged = Merged::default();
         let known = self.known(self.read(), scan, listed.iter()).await?;
-        let mut fresh: Vec<Listed> = listed
-            .into_iter()
-            .filter(|listed| match known.get(&listed.path) {
-                Some(known) if listed.is_as_known(known) => {
-                    merged.unchanged += 1;
-                    false
-                }
-                _ => true,
-            })
-            .collect();
+        let (mut fresh, same) = parted(listed, &known);
+        merged.unchanged += i64::try_from(same.len()).unwrap_or(0);
         if fresh.is_empty() {
             return Ok(merged);
         }
@@ -171,21 +181,27 @@ impl Store {
         if scan.is_first() && !scan.by_agent {
             self.repeatable(&tx).await?;
         }
-        let (fresh, ids, moved) = self.take_places(&tx, scan, fresh, known, inode_at).await?;
+        let before = same.len();
+        let Taken { fresh, ids, moved, same } =
+            self.take_places(&tx, scan, (fresh, same), known, inode_at).await?;
         merged.moved += moved;
+        merged.unchanged -= i64::try_from(before - same).unwrap_or(0);
         let Some((path, print)) = large else {
             merged += self.compare(&tx, scan, fresh, &ids).await?;
             tx.commit().await.map_err(db_error)?;
             return Ok(merged);
         };
         tx.commit().await.map_err(db_error)?;
+        let mut partly = Vec::new();
         for listed in fresh {
             if let Some(dir) = ids.get(&path) {
+                partly.extend((!listed.listing.is_complete()).then_some(dir.id));
                 merged += self.compare_large(scan, *dir, listed).await?;
             }
         }
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
+        self.recount(&tx, &partly).await?;
         let sql = "UPDATE dir SET print = $3 WHERE location_id = $1 AND path = $2";
         let print = print.map(|print| print.to_vec());
         execute(&tx, sql, vec![scan.location.into(), path.into(), print.into()]).await?;
@@ -193,25 +209,28 @@ impl Store {
         Ok(merged)
     }
 
-    /// Renames what moved and gives every directory its row; answers the listings,
-    /// their rows, and how many moved.
+    /// Gives what moved its place and every directory its row. Of listings that are the
+    /// `same` as their rows those whose rows went elsewhere are fresh too.
     pub(super) async fn take_places(
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
-        fresh: Vec<Listed>,
+        (mut fresh, mut same): (Vec<Listed>, Vec<Listed>),
         mut known: HashMap<String, Known>,
         inode_at: &impl Fn(&str) -> Option<Identity>,
-    ) -> Result<(Vec<Listed>, HashMap<String, diff::DirId>, i64), ServiceError> {
+    ) -> Result<Taken, ServiceError> {
         let mut moved = 0;
         if !scan.is_first() {
-            moved = self.rename_moved(tx, scan, &fresh, &known, inode_at).await?;
-            if moved > 0 {
-                known = self.known(tx, scan, fresh.iter()).await?;
-            }
+            moved = self.move_dirs(tx, scan, Place::of(&fresh), &same, inode_at).await?;
+        }
+        if moved > 0 {
+            known = self.known(tx, scan, fresh.iter().chain(&same)).await?;
+            let other;
+            (other, same) = parted(same, &known);
+            fresh.extend(other);
         }
         let (fresh, ids) = self.put_dirs(tx, scan, fresh, known).await?;
-        Ok((fresh, ids, moved))
+        Ok(Taken { fresh, ids, moved, same: same.len() })
     }
 
     /// Nobody else scans the location until the transaction ends.
@@ -266,125 +285,18 @@ impl Store {
         let rows = all(db, &sql, values).await?;
         let mut known = HashMap::with_capacity(rows.len());
         for row in rows {
-            let (dev, ino): (i64, i64) = (get(&row, "dev")?, get(&row, "ino")?);
             let dir = Known {
                 id: get(&row, "id")?,
                 print: get(&row, "print")?,
                 problem: get(&row, "problem")?,
-                identity: Identity { dev: dev.cast_unsigned(), ino: ino.cast_unsigned() },
+                ino: get::<i64>(&row, "ino")?.cast_unsigned(),
+                born: get(&row, "born")?,
                 archive: get(&row, "archive")?,
                 files: get(&row, "files")?,
             };
             known.insert(get(&row, "path")?, dir);
         }
         Ok(known)
-    }
-
-    /// Renames directories that are known by inode and time of birth under a
-    /// path where they are no more, with everything below them.
-    async fn rename_moved(
-        &self,
-        tx: &DatabaseTransaction,
-        scan: ScanKey,
-        fresh: &[Listed],
-        known: &HashMap<String, Known>,
-        inode_at: &impl Fn(&str) -> Option<Identity>,
-    ) -> Result<i64, ServiceError> {
-        let unknown: BTreeMap<&str, &Listed> = fresh
-            .iter()
-            .filter(|listed| !known.contains_key(&listed.path) && listed.listing.born.is_some())
-            .map(|listed| (listed.path.as_str(), listed))
-            .collect();
-        if unknown.is_empty() {
-            return Ok(0);
-        }
-        let inodes: Vec<i64> =
-            unknown.values().map(|listed| listed.listing.ino.cast_signed()).collect();
-        let backend = self.backend();
-        let sql = format!(
-            "SELECT path, ino, born FROM dir WHERE location_id = $1 AND {}",
-            bulk::in_numbers(backend, "ino", 2)
-        );
-        let rows =
-            all(tx, &sql, vec![scan.location.into(), bulk::numbers(backend, &inodes)]).await?;
-        let mut stored: HashMap<(i64, Option<i64>), String> = HashMap::new();
-        for row in rows {
-            stored.insert((get(&row, "ino")?, get(&row, "born")?), get(&row, "path")?);
-        }
-        let mut done: Vec<(String, String)> = Vec::new();
-        if !stored.is_empty() {
-            self.hold_names(tx).await?;
-        }
-        for (path, listed) in unknown {
-            let key = (listed.listing.ino.cast_signed(), listed.listing.born);
-            let Some(old) = stored.get(&key).filter(|old| *old != path) else { continue };
-            // Its parent moved: it went along.
-            let went_along = done.iter().any(|(from, _)| {
-                old.strip_prefix(from.as_str()).is_some_and(|rest| rest.starts_with('/'))
-            });
-            let is_there = inode_at(old).is_some_and(|there| there.ino == listed.listing.ino);
-            if went_along || is_there || old.is_empty() {
-                continue;
-            }
-            self.rename_dir(tx, scan, old, path).await?;
-            done.push((old.clone(), path.to_owned()));
-        }
-        Ok(i64::try_from(done.len()).unwrap_or(0))
-    }
-
-    /// Gives a directory, all below it and its own entry another place.
-    async fn rename_dir(
-        &self,
-        tx: &DatabaseTransaction,
-        scan: ScanKey,
-        old: &str,
-        new: &str,
-    ) -> Result<(), ServiceError> {
-        let (from, to) = below(old);
-        let cut = i64::try_from(old.chars().count()).unwrap_or(0) + 1;
-        let sql = "UPDATE dir SET path = CAST($4 AS text) || substr(path, CAST($5 AS integer))
-            WHERE location_id = $1 AND (path >= $6 AND path < $3 AND (path = $6 OR path >= $2))";
-        let values =
-            vec![scan.location.into(), from.into(), to.into(), new.into(), cut.into(), old.into()];
-        execute(tx, sql, values).await?;
-        let (old_parent, new_parent) = (parent_of(old).unwrap_or(""), parent_of(new).unwrap_or(""));
-        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        let place = "SELECT e.id FROM entry e JOIN dir d ON d.id = e.dir_id
-            WHERE d.location_id = $1 AND d.path = $2 AND e.name = $3";
-        // The old parent may itself have been renamed by now: then its entry went along.
-        let find = async |parent: &str, name: String| -> Result<Option<i64>, ServiceError> {
-            let values = vec![scan.location.into(), parent.into(), name.into()];
-            all(tx, place, values).await?.first().map(|row| get(row, "id")).transpose()
-        };
-        let Some(entry) = find(old_parent, name(old)).await? else { return Ok(()) };
-        if let Some(twin) = find(new_parent, name(new)).await? {
-            self.drop_entries(tx, &[twin]).await?;
-        }
-        let mut logged = Logged::default();
-        logged.add(ChangeKind::Moved, entry, new.to_owned(), Some(old.to_owned()));
-        self.log(tx, scan, logged).await?;
-        let parent = self.dir_at(tx, scan, new_parent).await?;
-        let above = "UPDATE dir SET parent_id = $2 WHERE location_id = $1 AND path = $3";
-        execute(tx, above, vec![scan.location.into(), parent.into(), new.into()]).await?;
-        self.place_entry(tx, entry, parent, &name(new), name(old) != name(new)).await
-    }
-
-    /// The number of a directory. One whose listing comes later in the same
-    /// batch gets its row here, to be filled then.
-    async fn dir_at(
-        &self,
-        tx: &DatabaseTransaction,
-        scan: ScanKey,
-        path: &str,
-    ) -> Result<i64, ServiceError> {
-        let find = "SELECT id FROM dir WHERE location_id = $1 AND path = $2";
-        if let Some(row) = all(tx, find, vec![scan.location.into(), path.into()]).await?.first() {
-            return get(row, "id");
-        }
-        let id = take_ids(tx, "dir", 1).await?;
-        let sql = "INSERT INTO dir (id, location_id, path, dev, ino, files, bytes) VALUES ($1, $2, $3, 0, 0, 0, 0)";
-        execute(tx, sql, vec![id.into(), scan.location.into(), path.into()]).await?;
-        Ok(id)
     }
 
     /// Inserts the rows of new directories and refreshes those of known ones;
@@ -409,6 +321,9 @@ impl Store {
         for listed in &fresh {
             if let Some(dir) = known.get(&listed.path) {
                 old.push(dir.id, scan.location, None, listed);
+                if !listed.listing.is_complete() && dir.ino == listed.listing.ino {
+                    old.keep_born(dir.born);
+                }
                 continue;
             }
             let parent = parent_of(&listed.path).and_then(|path| ids.get(path)).map(|dir| dir.id);
@@ -436,6 +351,7 @@ impl Store {
             .map(|dir| dir.id);
         let mut stored = diff::stored(tx, &old.collect::<Vec<_>>()).await?;
         let mut changes = Changes::new(scan.generation, !scan.is_first());
+        let mut partly = Vec::new();
         for listed in fresh {
             let Some(dir) = ids.get(&listed.path).copied() else { continue };
             let mut known = match dir.is_large {
@@ -448,9 +364,31 @@ impl Store {
             // What was not seen in a listing that is not whole may still be there.
             if listed.listing.is_complete() {
                 changes.left(known);
+            } else {
+                partly.push(dir.id);
             }
         }
-        self.apply(tx, scan, changes).await
+        let merged = self.apply(tx, scan, changes).await?;
+        self.recount(tx, &partly).await?;
+        Ok(merged)
+    }
+
+    /// Totals of directories that were not read to their ends: what is known of them stays.
+    pub(super) async fn recount(
+        &self,
+        tx: &DatabaseTransaction,
+        dirs: &[i64],
+    ) -> Result<(), ServiceError> {
+        if dirs.is_empty() {
+            return Ok(());
+        }
+        let of = "FROM entry e WHERE e.dir_id = dir.id AND e.kind = 1 AND e.gone IS NULL";
+        let sql = format!(
+            "UPDATE dir SET files = (SELECT COUNT(*) {of}), bytes = COALESCE((SELECT {} {of}), 0) WHERE {}",
+            sum_of(self.backend(), "e.size"),
+            bulk::in_numbers(self.backend(), "id", 1)
+        );
+        execute(tx, &sql, vec![bulk::numbers(self.backend(), dirs)]).await.map(drop)
     }
 
     pub(super) async fn apply(
@@ -471,9 +409,7 @@ impl Store {
         bulk::update(tx, "entry", &changed, ", content_id = NULL, hashed = 0, gone = NULL").await?;
         // It may turn out to have moved; if not, it goes with what is missing.
         for path in &changes.replaced {
-            let sql =
-                "UPDATE dir SET dev = -1 WHERE location_id = $1 AND path = $2 AND archive IS NULL";
-            execute(tx, sql, vec![scan.location.into(), path.as_str().into()]).await?;
+            self.lose_place(tx, scan, path).await?;
         }
         let backend = self.backend();
         for (ids, set) in [
@@ -542,6 +478,13 @@ impl DirRows {
         self.files.push(files);
         self.bytes.push(bytes);
         self.archive.push(listed.archive);
+    }
+
+    /// Of one that can't be read who it is is known from before.
+    fn keep_born(&mut self, born: Option<i64>) {
+        if let Some(last @ None) = self.born.last_mut() {
+            *last = born;
+        }
     }
 
     fn columns(self, is_new: bool) -> Vec<(&'static str, Column)> {

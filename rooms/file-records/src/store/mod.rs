@@ -9,6 +9,7 @@ mod archives;
 mod changes;
 mod contents;
 mod diff;
+mod dir_moves;
 mod duplicates;
 mod found;
 mod given;

@@ -121,21 +121,21 @@ impl Indexer {
         inode_at: impl Fn(&str) -> Option<file_scan::Identity>,
         told: impl Fn(i64, Option<&str>),
     ) -> Result<Merged, Interrupt> {
-        let Some(mut dir) = self.store.begin_large(scan, head, inode_at).await? else {
+        let Some(mut dir) = self.store.begin_large(scan, head, &inode_at).await? else {
             return Ok(Merged { unchanged: 1, ..Merged::default() });
         };
-        let mut merged = Merged { moved: dir.moved, ..Merged::default() };
-        let mut done = 0;
+        let (mut merged, mut done) = (Merged::default(), 0);
         while let Some(page) = pages.recv().await {
             match page {
                 Page::Entries(entries) => {
                     done += entries.len() as i64;
-                    merged += self.store.merge_page(scan, &mut dir, entries).await?;
+                    merged += self.store.merge_page(scan, &mut dir, entries, &inode_at).await?;
                     told(done, None);
                     pace.step().await?;
                 }
                 Page::End(paged) => {
                     told(done, paged.error.as_deref());
+                    merged.moved += dir.moved;
                     merged += self.store.end_large(scan, dir, &paged).await?;
                     return Ok(merged);
                 }

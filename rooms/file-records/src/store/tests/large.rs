@@ -38,7 +38,8 @@ impl Place<'_> {
         for numbers in numbers.chunks(page) {
             let made =
                 numbers.iter().map(|n| entry(&format!("f{n:03}"), Kind::File, *n, 10, 7_000));
-            merged += self.store.merge_page(scan, &mut large, made.collect()).await.unwrap();
+            merged +=
+                self.store.merge_page(scan, &mut large, made.collect(), |_| None).await.unwrap();
         }
         merged += self.store.end_large(scan, large, &end).await.unwrap();
         Some(merged)
@@ -102,7 +103,7 @@ async fn a_page_under_a_lost_lease_is_refused() {
         let mut large = store.begin_large(scan, head(1), |_| None).await.unwrap().unwrap();
         store.begin_scan(place.location, Mode::Metadata).await.unwrap();
         let made = vec![entry("f", Kind::File, 1, 10, 7_000)];
-        let error = store.merge_page(scan, &mut large, made).await.unwrap_err();
+        let error = store.merge_page(scan, &mut large, made, |_| None).await.unwrap_err();
         assert_eq!(error.reason_text(), "LEASE_LOST");
     })
     .await;

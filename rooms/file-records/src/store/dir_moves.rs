@@ -1,0 +1,334 @@
+//! Directories that moved. One that a listing names and that is known by inode and time of birth
+//! at another place gets the place, with all below it and what is said of it, in the transaction
+//! that compares the listing: rows of directories and their entries never part.
+//!
+//! What has the place goes aside, beside it under a name that no file has, and is missing there:
+//! a later listing may name its own place, else its files are looked for and it is swept. So
+//! nothing that moves meets a row, whatever moved before it and in whichever order they are told.
+
+use std::collections::HashMap;
+
+use file_scan::{Entry, Identity, Kind, names};
+use sea_orm::DatabaseTransaction;
+use service_error::ServiceError;
+
+use super::bulk;
+use super::changes::{ChangeKind, Logged, path_in};
+use super::merge::{Listed, parent_of, take_ids};
+use super::{ScanKey, Store, all, below, execute, get};
+
+/// Between the name of what went aside and a number: no name's text holds it.
+const ASIDE: char = '\u{10ffff}';
+/// What moves may take others from places that were looked at before.
+const PASSES: usize = 8;
+
+/// Where a listing names a directory.
+pub(super) struct Place {
+    path: String,
+    dev: i64,
+    /// Its inode and birth.
+    who: (i64, i64),
+}
+
+impl Place {
+    /// The directories that a listing names, where births are known.
+    pub fn all<'a>(dir: &'a str, entries: &'a [Entry]) -> impl Iterator<Item = Self> + 'a {
+        entries.iter().filter(|entry| entry.kind == Kind::Dir).filter_map(move |entry| {
+            let who = (entry.ino.cast_signed(), entry.times.born?);
+            let path = path_in(dir, &names::text(&entry.name));
+            Some(Self { path, dev: entry.dev.cast_signed(), who })
+        })
+    }
+
+    /// Those of listings of the disk.
+    pub fn of(listed: &[Listed]) -> Vec<Self> {
+        let on_disk = listed.iter().filter(|listed| listed.archive.is_none());
+        on_disk.flat_map(|listed| Self::all(&listed.path, &listed.listing.entries)).collect()
+    }
+}
+
+/// Directories by who they are, with the paths of their rows as they now are.
+#[derive(Default)]
+struct Rows {
+    ids: HashMap<(i64, i64), Vec<i64>>,
+    paths: HashMap<i64, String>,
+}
+
+impl Rows {
+    fn path(&self, id: i64) -> &str {
+        self.paths.get(&id).map_or("", String::as_str)
+    }
+
+    fn rename(&mut self, old: &str, new: &str) {
+        for path in self.paths.values_mut() {
+            if let Some(rest) = path.strip_prefix(old)
+                && (rest.is_empty() || rest.starts_with('/'))
+            {
+                *path = format!("{new}{rest}");
+            }
+        }
+    }
+
+    /// The row to be moved to a place, unless one of that directory's is there.
+    fn misplaced(&self, place: &Place, is_there: impl Fn(&str) -> bool) -> Option<i64> {
+        let ids = self.ids.get(&place.who)?;
+        if ids.iter().any(|id| self.path(*id) == place.path) {
+            return None;
+        }
+        let free = |path: &str| !path.is_empty() && (path.contains(ASIDE) || !is_there(path));
+        ids.iter().copied().find(|id| free(self.path(*id)))
+    }
+}
+
+/// What a directory's listing said is at a path.
+struct Placed {
+    id: i64,
+    dir: i64,
+    kind: i16,
+    ino: i64,
+    is_gone: bool,
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+fn is_below(path: &str, dir: &str) -> bool {
+    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+}
+
+impl Store {
+    /// Gives directories the places at which listings name them; answers how many moved.
+    /// `inode_at` looks what is at a path now and `seen` what was listed there: a directory
+    /// that is still where it was has not moved.
+    pub(super) async fn move_dirs(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        mut named: Vec<Place>,
+        seen: &[Listed],
+        inode_at: &impl Fn(&str) -> Option<Identity>,
+    ) -> Result<i64, ServiceError> {
+        let mut rows = self.rows_of(tx, scan, &named).await?;
+        let is_moved = |place: &Place| rows.misplaced(place, |_| false).is_some();
+        if !named.iter().any(is_moved) {
+            return Ok(0);
+        }
+        // A directory before those in it.
+        named.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let mut here: HashMap<&str, i64> =
+            named.iter().map(|place| (place.path.as_str(), place.who.0)).collect();
+        here.extend(seen.iter().map(|seen| (seen.path.as_str(), seen.listing.ino.cast_signed())));
+        let mut moved = 0;
+        for _ in 0..PASSES {
+            let before = moved;
+            for place in &named {
+                let is_there = |path: &str| {
+                    let ino = inode_at(path).map(|there| there.ino.cast_signed());
+                    ino.or_else(|| here.get(path).copied()) == Some(place.who.0)
+                };
+                let Some(id) = rows.misplaced(place, is_there) else { continue };
+                if moved == 0 {
+                    self.hold_names(tx).await?;
+                }
+                self.move_dir(tx, scan, &mut rows, id, place).await?;
+                moved += 1;
+            }
+            if moved == before {
+                break;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// The rows of directories that listings name, wherever they are.
+    async fn rows_of(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        named: &[Place],
+    ) -> Result<Rows, ServiceError> {
+        let backend = self.backend();
+        let sql = format!(
+            "SELECT id, path, ino, born FROM dir WHERE location_id = $1 AND {} AND born IS NOT NULL AND archive IS NULL",
+            bulk::in_numbers(backend, "ino", 2)
+        );
+        let mut rows = Rows::default();
+        for chunk in named.chunks(10_000) {
+            let inodes: Vec<i64> = chunk.iter().map(|place| place.who.0).collect();
+            let values = vec![scan.location.into(), bulk::numbers(backend, &inodes)];
+            for row in all(tx, &sql, values).await? {
+                let (id, who) = (get(&row, "id")?, (get(&row, "ino")?, get(&row, "born")?));
+                if rows.paths.insert(id, get(&row, "path")?).is_none() {
+                    rows.ids.entry(who).or_default().push(id);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Gives a directory, all below it and its own entry a place.
+    async fn move_dir(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        rows: &mut Rows,
+        id: i64,
+        place: &Place,
+    ) -> Result<(), ServiceError> {
+        let old = rows.path(id).to_owned();
+        let entry = self.placed(tx, scan, &old).await?;
+        // Of another directory or a file that took its place the entry stays there.
+        let entry = entry.filter(|it| it.kind == Kind::Dir as i16 && it.ino == place.who.0);
+        if is_below(&place.path, &old) {
+            // Another directory has its place, and holds it.
+            let aside = aside(tx, &old).await?;
+            self.rename_rows(tx, scan, rows, &old, &aside).await?;
+            self.log_moved(tx, scan, entry.as_ref(), &old, &aside).await?;
+        }
+        self.clear(tx, scan, rows, &place.path).await?;
+        // It may have lain in what was there.
+        let now = rows.path(id).to_owned();
+        self.rename_rows(tx, scan, rows, &now, &place.path).await?;
+        let parent = self.dir_at(tx, scan, parent_of(&place.path).unwrap_or("")).await?;
+        let sql = "UPDATE dir SET parent_id = $2, dev = $3 WHERE id = $1";
+        execute(tx, sql, vec![id.into(), parent.into(), place.dev.into()]).await?;
+        self.log_moved(tx, scan, entry.as_ref(), &now, &place.path).await?;
+        let Some(entry) = entry else { return Ok(()) };
+        if !entry.is_gone {
+            // Who held it may have been found unchanged: it is looked at again.
+            execute(tx, "UPDATE dir SET print = NULL WHERE id = $1", vec![entry.dir.into()])
+                .await?;
+        }
+        let name = name_of(&place.path);
+        self.place_entry(tx, entry.id, parent, name, name_of(&old) != name).await
+    }
+
+    /// Puts what has a place aside, rows and entry, as something that is missing.
+    async fn clear(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        rows: &mut Rows,
+        path: &str,
+    ) -> Result<(), ServiceError> {
+        let (from, to) = below(path);
+        let taken = "SELECT 1 AS found FROM dir WHERE location_id = $1
+            AND (path >= $2 AND path < $4 AND (path = $2 OR path >= $3)) LIMIT 1";
+        let values = vec![scan.location.into(), path.into(), from.into(), to.into()];
+        let has_rows = !all(tx, taken, values).await?.is_empty();
+        let entry = self.placed(tx, scan, path).await?;
+        if !has_rows && entry.is_none() {
+            return Ok(());
+        }
+        let aside = aside(tx, path).await?;
+        if has_rows {
+            self.rename_rows(tx, scan, rows, path, &aside).await?;
+        }
+        if entry.as_ref().is_none_or(|entry| entry.kind != Kind::Dir as i16) {
+            // Nothing says that it is missing: it is swept as one whose place is taken.
+            self.lose_place(tx, scan, &aside).await?;
+        }
+        self.log_moved(tx, scan, entry.as_ref(), path, &aside).await?;
+        let Some(entry) = entry else { return Ok(()) };
+        let sql = "UPDATE entry SET name = $2, gone = COALESCE(gone, $3) WHERE id = $1";
+        let values = vec![entry.id.into(), name_of(&aside).into(), scan.generation.into()];
+        execute(tx, sql, values).await.map(drop)
+    }
+
+    /// Tells of a move, step by step: whoever follows the log makes the same ones.
+    async fn log_moved(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        entry: Option<&Placed>,
+        old: &str,
+        new: &str,
+    ) -> Result<(), ServiceError> {
+        let Some(entry) = entry else { return self.log_unsaid(tx, scan).await };
+        let mut logged = Logged::default();
+        logged.add(ChangeKind::Moved, entry.id, new.to_owned(), Some(old.to_owned()));
+        self.log(tx, scan, logged).await
+    }
+
+    /// Something else has a directory's place.
+    pub(super) async fn lose_place(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        path: &str,
+    ) -> Result<(), ServiceError> {
+        let sql =
+            "UPDATE dir SET dev = -1 WHERE location_id = $1 AND path = $2 AND archive IS NULL";
+        execute(tx, sql, vec![scan.location.into(), path.into()]).await.map(drop)
+    }
+
+    /// Renames the rows of a directory and of all below it; nothing is at the new path.
+    async fn rename_rows(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        rows: &mut Rows,
+        old: &str,
+        new: &str,
+    ) -> Result<(), ServiceError> {
+        let (from, to) = below(old);
+        let cut = i64::try_from(old.chars().count()).unwrap_or(0) + 1;
+        let sql = "UPDATE dir SET path = CAST($4 AS text) || substr(path, CAST($5 AS integer))
+            WHERE location_id = $1 AND (path >= $6 AND path < $3 AND (path = $6 OR path >= $2))";
+        let values =
+            vec![scan.location.into(), from.into(), to.into(), new.into(), cut.into(), old.into()];
+        execute(tx, sql, values).await?;
+        rows.rename(old, new);
+        Ok(())
+    }
+
+    /// The entry at a path.
+    async fn placed(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        path: &str,
+    ) -> Result<Option<Placed>, ServiceError> {
+        let sql =
+            "SELECT e.id, e.dir_id, e.kind, e.ino, e.gone FROM entry e JOIN dir d ON d.id = e.dir_id
+            WHERE d.location_id = $1 AND d.path = $2 AND e.name = $3";
+        let parent = parent_of(path).unwrap_or("");
+        let values = vec![scan.location.into(), parent.into(), name_of(path).into()];
+        let found = all(tx, sql, values).await?;
+        let Some(row) = found.first() else { return Ok(None) };
+        Ok(Some(Placed {
+            id: get(row, "id")?,
+            dir: get(row, "dir_id")?,
+            kind: get(row, "kind")?,
+            ino: get(row, "ino")?,
+            is_gone: get::<Option<i64>>(row, "gone")?.is_some(),
+        }))
+    }
+
+    /// The number of a directory. One whose listing comes later gets its row here, to be
+    /// filled then.
+    async fn dir_at(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        path: &str,
+    ) -> Result<i64, ServiceError> {
+        let find = "SELECT id FROM dir WHERE location_id = $1 AND path = $2";
+        if let Some(row) = all(tx, find, vec![scan.location.into(), path.into()]).await?.first() {
+            return get(row, "id");
+        }
+        let id = take_ids(tx, "dir", 1).await?;
+        let sql = "INSERT INTO dir (id, location_id, path, dev, ino, files, bytes) VALUES ($1, $2, $3, 0, 0, 0, 0)";
+        execute(tx, sql, vec![id.into(), scan.location.into(), path.into()]).await?;
+        Ok(id)
+    }
+}
+
+/// A place that nothing has, beside a path.
+async fn aside(tx: &DatabaseTransaction, path: &str) -> Result<String, ServiceError> {
+    // Of what went aside before the name is the same: its number alone is another.
+    let name = path.split_at(path.len() - name_of(path).len());
+    let plain = name.1.split(ASIDE).next().unwrap_or_default();
+    Ok(format!("{}{plain}{ASIDE}{}", name.0, take_ids(tx, "dir", 1).await?))
+}
