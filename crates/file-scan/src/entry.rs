@@ -143,9 +143,9 @@ impl Listing {
     }
 
     /// What the directory holds, in 16 bytes: equal if and only if nothing that
-    /// is stored of it changed. Of a directory within it only name and inode
-    /// count: it has a listing of its own. Of a large one that is not whole it is
-    /// that of nothing.
+    /// is stored of it changed. Of a directory within it only name, inode, mode and
+    /// owners count: it has a listing of its own. Of a large one that is not whole it
+    /// is that of nothing.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 16] {
         if let Some(large) = &self.large {
@@ -185,7 +185,11 @@ impl Print {
         rows.push(0);
         rows.push(entry.kind as u8);
         rows.extend_from_slice(&entry.ino.to_le_bytes());
-        if entry.kind != Kind::Dir {
+        if entry.kind == Kind::Dir {
+            for number in [entry.mode, entry.uid, entry.gid] {
+                rows.extend_from_slice(&number.to_le_bytes());
+            }
+        } else {
             for number in [entry.size, entry.times.modified, entry.times.changed] {
                 rows.extend_from_slice(&number.to_le_bytes());
             }

@@ -29,12 +29,14 @@ pub struct StoredEntry {
     modified: i64,
     changed: i64,
     ino: i64,
+    /// Mode and owners of a directory.
+    access: (i64, i64, i64),
     is_gone: bool,
 }
 
 pub type ByName = HashMap<String, StoredEntry>;
 
-const COLUMNS: &str = "id, dir_id, name, kind, size, modified, changed, ino, gone";
+const COLUMNS: &str = "id, dir_id, name, kind, size, modified, changed, ino, CAST(mode AS bigint) AS mode, uid, gid, gone";
 /// Rows of one statement: a row takes many times what is kept of it.
 const PAGE: i64 = 20_000;
 
@@ -46,6 +48,7 @@ fn entry_of(row: &QueryResult) -> Result<StoredEntry, ServiceError> {
         modified: get(row, "modified")?,
         changed: get(row, "changed")?,
         ino: get(row, "ino")?,
+        access: (get(row, "mode")?, get(row, "uid")?, get(row, "gid")?),
         is_gone: get::<Option<i64>>(row, "gone")?.is_some(),
     })
 }
@@ -112,12 +115,17 @@ type Named = Vec<(&'static str, Column)>;
 impl StoredEntry {
     fn is(&self, entry: &Entry) -> bool {
         let is_same_inode = self.ino == entry.ino.cast_signed() && self.kind == entry.kind as i16;
-        // A directory's own times say nothing that its listing does not.
+        // A directory's own times say nothing that its listing does not. Of others they tell
+        // of another mode too.
         is_same_inode
-            && (entry.kind == Kind::Dir
-                || (self.size == entry.size
-                    && self.modified == entry.times.modified
-                    && self.changed == entry.times.changed))
+            && match entry.kind {
+                Kind::Dir => self.access == (entry.mode, entry.uid, entry.gid),
+                _ => {
+                    self.size == entry.size
+                        && self.modified == entry.times.modified
+                        && self.changed == entry.times.changed
+                }
+            }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Files that were moved: what is missing here and new there with the same
-//! inode, birth, size and time is one file, and keeps what is said of it.
+//! Files that were moved: what is missing here, also with the directory that
+//! held it, and new there with the same inode, birth, size and time is one file,
+//! and keeps what is said of it.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use sql_store::db_error;
 
 use super::bulk;
 use super::changes::{ChangeKind, Logged, path_in};
-use super::{ScanKey, Store, execute, get};
+use super::{ScanKey, Store, below, execute, get};
 
 /// Missing files that are looked for; beyond it the rest counts as deleted.
 const MISSING_MAX: i64 = 500_000;
@@ -25,7 +26,6 @@ struct Pair {
     new: i64,
     dir: i64,
     name: String,
-    changed: i64,
     path: String,
 }
 
@@ -39,22 +39,21 @@ impl Store {
             // Nothing is newer than a scan that has ended, and nothing moved that is not missed.
             return Ok(0);
         }
-        let sql = "SELECT e.id, e.name, d.path, e.ino, e.born, e.size, e.modified FROM entry e JOIN dir d ON d.id = e.dir_id
-            WHERE e.gone IS NOT NULL AND e.kind = 1 AND d.location_id = $1 LIMIT $2";
-        let rows = self.rows(sql, vec![scan.location.into(), MISSING_MAX.into()]).await?;
-        let mut missing: HashMap<Likeness, (i64, String)> = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            missing.insert(likeness(row)?, (get(row, "id")?, path_of(row)?));
-        }
+        let mut missing: Option<HashMap<Likeness, (i64, String)>> = None;
         let (mut after, mut moved) = (scan.newest, 0);
-        while !missing.is_empty() {
-            let sql = "SELECT e.id, e.dir_id, e.name, d.path, e.changed, e.ino, e.born, e.size, e.modified
+        while missing.as_ref().is_none_or(|missing| !missing.is_empty()) {
+            let sql = "SELECT e.id, e.dir_id, e.name, d.path, e.ino, e.born, e.size, e.modified
                 FROM entry e JOIN dir d ON d.id = e.dir_id
                 WHERE e.id > $1 AND e.kind = 1 AND e.gone IS NULL AND d.location_id = $2 ORDER BY e.id LIMIT $3";
             let values = vec![after.into(), scan.location.into(), PAGE.into()];
             let page = self.rows(sql, values).await?;
             let Some(last) = page.last() else { break };
             after = get(last, "id")?;
+            // Nothing is looked for before there is what it may have become.
+            let missing = match &mut missing {
+                Some(missing) => missing,
+                unknown => unknown.insert(self.missing_files(scan.location).await?),
+            };
             let mut pairs = Vec::new();
             for row in &page {
                 if let Some((old, old_path)) = missing.remove(&likeness(row)?) {
@@ -64,7 +63,6 @@ impl Store {
                         new: get(row, "id")?,
                         dir: get(row, "dir_id")?,
                         name: get(row, "name")?,
-                        changed: get(row, "changed")?,
                         path: path_of(row)?,
                     });
                 }
@@ -75,6 +73,36 @@ impl Store {
         Ok(moved)
     }
 
+    /// Files that are missing, those below missing directories too.
+    async fn missing_files(
+        &self,
+        location: i64,
+    ) -> Result<HashMap<Likeness, (i64, String)>, ServiceError> {
+        const COLUMNS: &str = "e.id, e.name, d.path, e.ino, e.born, e.size, e.modified";
+        let sql = format!(
+            "SELECT {COLUMNS} FROM entry e JOIN dir d ON d.id = e.dir_id
+             WHERE e.gone IS NOT NULL AND e.kind = 1 AND d.location_id = $1 LIMIT $2"
+        );
+        let mut rows = self.rows(&sql, vec![location.into(), MISSING_MAX.into()]).await?;
+        let mut missing = HashMap::with_capacity(rows.len());
+        let mut dirs = self.missing_dirs(location).await?.into_iter();
+        loop {
+            for row in &rows {
+                missing.insert(likeness(row)?, (get(row, "id")?, path_of(row)?));
+            }
+            let room = MISSING_MAX - i64::try_from(missing.len()).unwrap_or(MISSING_MAX);
+            let Some(dir) = dirs.next().filter(|_| room > 0) else { return Ok(missing) };
+            let (from, to) = below(&dir);
+            let sql = format!(
+                "SELECT {COLUMNS} FROM dir d JOIN entry e ON e.dir_id = d.id
+                 WHERE d.location_id = $1 AND (d.path >= $2 AND d.path < $4 AND (d.path = $2 OR d.path >= $3))
+                   AND d.archive IS NULL AND e.kind = 1 LIMIT $5"
+            );
+            let values = vec![location.into(), dir.into(), from.into(), to.into(), room.into()];
+            rows = self.rows(&sql, values).await?;
+        }
+    }
+
     async fn join_pairs(&self, scan: ScanKey, pairs: Vec<Pair>) -> Result<(), ServiceError> {
         if pairs.is_empty() {
             return Ok(());
@@ -82,23 +110,28 @@ impl Store {
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
         self.hold_names(&tx).await?;
+        // It is what its new name says: a rename moves ctime, and its mode or links may be others
+        // too. The content is looked at again, and stands until then.
+        let birth = match self.backend() {
+            DbBackend::Postgres => "",
+            // SQLite keeps it as a distance from the change.
+            _ => ", lived = n.lived",
+        };
+        let sql = format!(
+            "UPDATE entry SET changed = n.changed, links = n.links, mode = n.mode, uid = n.uid, gid = n.gid{birth},
+               hashed = CASE WHEN entry.hashed = 1 THEN 2 ELSE entry.hashed END
+             FROM entry n WHERE entry.id = $1 AND n.id = $2"
+        );
+        for pair in &pairs {
+            execute(&tx, &sql, vec![pair.old.into(), pair.new.into()]).await?;
+        }
         let twins: Vec<i64> = pairs.iter().map(|pair| pair.new).collect();
         self.drop_entries(&tx, &twins).await?;
         let mut logged = Logged::default();
-        for Pair { old, old_path, dir, name, changed, path, .. } in pairs {
+        for Pair { old, old_path, dir, name, path, .. } in pairs {
             let is_renamed = old_path.rsplit('/').next() != Some(name.as_str());
             logged.add(ChangeKind::Moved, old, path, Some(old_path));
             self.place_entry(&tx, old, dir, &name, is_renamed).await?;
-            // A rename moves ctime: the content is looked at again, and stands until then.
-            let born = match self.backend() {
-                DbBackend::Postgres => "",
-                // SQLite keeps it as a distance from the change.
-                _ => ", lived = $2 - born",
-            };
-            let sql = format!(
-                "UPDATE entry SET changed = $2{born}, hashed = CASE WHEN hashed = 1 THEN 2 ELSE hashed END WHERE id = $1"
-            );
-            execute(&tx, &sql, vec![old.into(), changed.into()]).await?;
         }
         self.log(&tx, scan, logged).await?;
         let unhashed = "UPDATE location SET unhashed = TRUE WHERE id = $1";

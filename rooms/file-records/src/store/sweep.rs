@@ -95,6 +95,18 @@ impl Store {
         rows.iter().map(|row| get(row, "path")).collect()
     }
 
+    /// Directories that are missing or whose place something else has.
+    pub(super) async fn missing_dirs(&self, location: i64) -> Result<Vec<String>, ServiceError> {
+        let mut dirs = self.replaced_dirs(location).await?;
+        let mut after = 0;
+        loop {
+            let page = self.missing_page(location, after).await?;
+            let Some(last) = page.last() else { return Ok(dirs) };
+            after = last.id;
+            dirs.extend(page.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.path));
+        }
+    }
+
     async fn entries_below(&self, location: i64, path: &str) -> Result<i64, ServiceError> {
         let (from, to) = below(path);
         let sql = "SELECT COUNT(*) AS n FROM dir d JOIN entry e ON e.dir_id = d.id

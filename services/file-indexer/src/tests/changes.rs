@@ -86,7 +86,8 @@ async fn whoever_follows_the_log_has_the_tree() {
         }
         house.scan_as(Mode::Content, false).await;
         let mut follower = Follower::begin(&house).await;
-        let edits: [(&str, &dyn Fn()); 6] = [
+        let mv = |old: &str, new: &str| fs::rename(house.path(old), house.path(new)).unwrap();
+        let edits: [(&str, &dyn Fn()); 9] = [
             ("a new file", &|| house.write("d1/new", "new")),
             ("another size", &|| house.write("d2/f2", "longer than before")),
             ("a file moves", &|| fs::rename(house.path("d3/f3"), house.path("d4/moved")).unwrap()),
@@ -95,6 +96,20 @@ async fn whoever_follows_the_log_has_the_tree() {
             }),
             ("a file goes", &|| fs::remove_file(house.path("d1/f1")).unwrap()),
             ("a directory goes", &|| fs::remove_dir_all(house.path("d2")).unwrap()),
+            ("two directories change places", &|| {
+                mv("d1", "d5");
+                mv("d3", "d1");
+                mv("d5", "d3");
+            }),
+            ("one takes the place of another that goes", &|| {
+                fs::remove_dir_all(house.path("d1")).unwrap();
+                mv("d4/below", "d1");
+            }),
+            ("one moves into what has its place", &|| {
+                mv("d4", "d5");
+                house.write("d4/n", "n");
+                mv("d5", "d4/f4");
+            }),
         ];
         for (what, edit) in edits {
             edit();

@@ -1,6 +1,7 @@
 //! Trees that change between scans.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -42,9 +43,19 @@ async fn after_any_edits_the_index_is_the_tree() {
             let job = house.scan_as(Mode::Metadata, true).await;
             assert_eq!(job.state, State::Completed, "round {round}: {:?}", job.failure);
             house.assert_equal().await;
+            assert_modes(&house).await;
         }
     })
     .await;
+}
+
+/// Modes are those of the tree, and so are links of files.
+async fn assert_modes(house: &House) {
+    for found in house.all(Query { with_hidden: true, ..Query::default() }).await {
+        let meta = fs::symlink_metadata(house.path(&found.path())).unwrap();
+        assert_eq!(found.mode.cast_unsigned(), meta.mode() & 0o7777, "{}", found.path());
+        assert!(!meta.is_file() || found.links.cast_unsigned() == meta.nlink(), "{}", found.path());
+    }
 }
 
 /// One random change of a tree.
@@ -56,13 +67,29 @@ fn edit(root: &Path, random: &mut StdRng) {
     };
     let into = pick(&dirs, random).unwrap_or_else(|| root.to_owned());
     let name = format!("n{}", random.random_range(0..40));
-    match random.random_range(0..7) {
+    match random.random_range(0..10) {
         0 => drop(fs::write(into.join(&name), vec![b'y'; random.random_range(0..50)])),
         1 => drop(fs::create_dir(into.join(&name))),
         2 => drop(pick(&files, random).map(fs::remove_file)),
         3 => drop(pick(&dirs, random).filter(|dir| dir != root).map(fs::remove_dir_all)),
         4 => drop(pick(&files, random).map(|file| fs::rename(file, into.join(&name)))),
         5 => drop(pick(&dirs, random).map(|dir| fs::rename(dir, into.join(&name)))),
+        6 => drop(pick(&files, random).map(|file| fs::hard_link(file, into.join(&name)))),
+        7 => {
+            let path = pick(if name.as_str() < "n2" { &dirs } else { &files }, random);
+            let mode = fs::Permissions::from_mode([0o700, 0o750, 0o755][random.random_range(0..3)]);
+            drop(path.map(|path| fs::set_permissions(path, mode)));
+        }
+        // One directory in the place of another, which comes elsewhere.
+        8 => {
+            let Some((one, other)) = pick(&dirs, random).zip(pick(&dirs, random)) else { return };
+            let is_free = !root.join("swapped").exists();
+            if is_free && !one.starts_with(&other) && !other.starts_with(&one) {
+                fs::rename(&one, root.join("swapped")).unwrap();
+                fs::rename(&other, &one).unwrap();
+                drop(fs::rename(root.join("swapped"), into.join(&name)));
+            }
+        }
         _ => drop(pick(&files, random).map(|file| fs::write(file, "edited"))),
     }
 }
@@ -149,7 +176,6 @@ async fn an_edit_whose_time_was_put_back_is_seen() {
         assert_eq!(hash(&all().await).unwrap(), blake3(b"aaaa"));
         let time = fs::metadata(house.path("file")).unwrap().modified().unwrap();
         let ctime = |path: &Path| {
-            use std::os::unix::fs::MetadataExt;
             let meta = fs::metadata(path).unwrap();
             (meta.ctime(), meta.ctime_nsec())
         };
@@ -169,7 +195,6 @@ async fn an_edit_whose_time_was_put_back_is_seen() {
 fn blake3(bytes: &[u8]) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("f"), bytes).unwrap();
-    use std::os::unix::fs::MetadataExt;
     let ino = fs::metadata(dir.path().join("f")).unwrap().ino();
     let root = Root::open(dir.path()).unwrap();
     file_scan::Hasher::default().hash(&root, b"f", ino).unwrap().hash.to_vec()

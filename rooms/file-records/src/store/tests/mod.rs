@@ -9,6 +9,7 @@ mod paths;
 mod plans;
 mod rowids;
 mod rows;
+mod trees;
 
 use std::future::Future;
 
