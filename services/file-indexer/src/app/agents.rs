@@ -29,6 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// An agent that was not heard of for so long is away.
 const AWAY_AFTER_MICROS: i64 = 30_000_000;
 
+/// How a location's problem begins when its agent's scan met what will not pass by itself.
+const GIVEN_UP: &str = "the scan was given up: ";
+
 /// How an agent begins.
 #[derive(Debug, Clone)]
 pub struct Hello {
@@ -174,6 +177,9 @@ impl Indexer {
         }
         let now = self.store.location(location.id).await?;
         let now = now.ok_or_else(|| ServiceError::not_found("location", &location.path))?;
+        if now.problem.starts_with(GIVEN_UP) {
+            return Err(ServiceError::internal(now.problem).reason("SCAN_CONFLICT").into());
+        }
         Ok([("entries", now.entries), ("files", now.files), ("missing", now.missing)]
             .map(|(name, number)| (name.to_owned(), number))
             .into())

@@ -7,7 +7,7 @@ use file_scan::{Identity, Root, Rules, WalkOptions};
 use file_sources::{Bucket, Source};
 use jobs::{Interrupt, JobResult, Work};
 use serde::{Deserialize, Serialize};
-use service_error::ServiceError;
+use service_error::{Code, ServiceError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,8 @@ use super::{Indexer, elsewhere};
 use crate::model::{Location, Mode};
 use crate::store::ScanKey;
 
+/// A conflict that a scan meets so often will not pass: its own rows are in its way.
+const CONFLICTS_MAX: u32 = 3;
 const STEP_EVERY: Duration = Duration::from_secs(2);
 /// How often is looked for more names while others are merged.
 const NAMES_EVERY: Duration = Duration::from_millis(20);
@@ -38,29 +40,43 @@ pub struct VerifyArguments {
 #[derive(Debug, Serialize, Deserialize)]
 struct Checkpoint {
     generation: i64,
+    /// How often the scan met a conflict so far.
+    #[serde(default)]
+    conflicts: u32,
+}
+
+/// What a job that goes on was told before.
+fn conflicts_of(work: &Work) -> u32 {
+    // Of a job that keeps another checkpoint there are none.
+    work.checkpoint::<Checkpoint>().ok().flatten().map_or(0, |before| before.conflicts)
 }
 
 /// Steps of a job, not more often than needed.
 pub(super) struct Pace<'a> {
     work: &'a Work,
     generation: i64,
+    conflicts: u32,
     last: Instant,
 }
 
 impl<'a> Pace<'a> {
     pub fn new(work: &'a Work, generation: i64) -> Self {
-        Self { work, generation, last: Instant::now() }
+        Self { work, generation, conflicts: conflicts_of(work), last: Instant::now() }
+    }
+
+    const fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { generation: self.generation, conflicts: self.conflicts }
     }
 
     /// A step whatever the time: what was told so far becomes durable.
     pub async fn now(&mut self) -> Result<(), Interrupt> {
         self.last = Instant::now();
-        self.work.step(&Checkpoint { generation: self.generation }).await
+        self.work.step(&self.checkpoint()).await
     }
 
     /// Stops here if somebody wants it; else a step now and then.
     pub async fn step(&mut self) -> Result<(), Interrupt> {
-        self.step_with(&Checkpoint { generation: self.generation }).await
+        self.step_with(&self.checkpoint()).await
     }
 
     /// The same with a checkpoint of one's own.
@@ -80,13 +96,41 @@ impl Indexer {
     /// A root that is away, a lost lease, the database's.
     pub async fn run_scan(&self, work: Work) -> JobResult {
         let arguments: ScanArguments = work.arguments()?;
+        match self.scan(&work, &arguments).await {
+            Err(Interrupt::Failed(error)) if error.code() == Code::Conflict => {
+                Err(self.again(&work, arguments.location, error).await)
+            }
+            scanned => scanned,
+        }
+    }
+
+    /// What a scan that met a conflict ends with: it is tried again, but not for ever.
+    async fn again(&self, work: &Work, location: i64, error: ServiceError) -> Interrupt {
+        let conflicts = conflicts_of(work) + 1;
+        if conflicts < CONFLICTS_MAX {
+            return match work.step(&Checkpoint { generation: 0, conflicts }).await {
+                Ok(()) => error.into(),
+                Err(stopped) => stopped,
+            };
+        }
+        let message =
+            format!("the scan met a conflict {conflicts} times and was given up: {error}");
+        match self.store.set_problem(location, &message).await {
+            Ok(()) => {
+                ServiceError::internal(message).reason("SCAN_CONFLICT").caused_by(error).into()
+            }
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn scan(&self, work: &Work, arguments: &ScanArguments) -> JobResult {
         let location = self
             .store
             .location(arguments.location)
             .await?
             .ok_or_else(|| ServiceError::not_found("location", work.job().title.as_str()))?;
         if !location.device.is_empty() {
-            return self.run_agent_scan(&work, &location, &arguments).await;
+            return self.run_agent_scan(work, &location, arguments).await;
         }
         let mode = Mode::of(arguments.mode);
         let source = match self.source(&location).await {
@@ -97,20 +141,19 @@ impl Indexer {
             }
         };
         let scan = self.store.begin_scan(location.id, mode).await?;
-        work.step(&Checkpoint { generation: scan.generation }).await?;
-        let walked = self.walk_and_merge(&work, &location, scan, &source);
+        work.step(&Pace::new(work, scan.generation).checkpoint()).await?;
+        let walked = self.walk_and_merge(work, &location, scan, &source);
         let (merged, summary) = self.with_names(scan, walked).await?;
         let moved = self.store.match_moves(scan).await?;
-        let archives = self.read_archives(&work, &location, scan, &source, mode).await?;
-        let removed =
-            self.sweep(&work, &location, scan, &source, arguments.accept_removals).await?;
+        let archives = self.read_archives(work, &location, scan, &source, mode).await?;
+        let removed = self.sweep(work, &location, scan, &source, arguments.accept_removals).await?;
         self.forget_members(&location, scan).await?;
         let mut hashed = archives.hashed;
         let is_unhashed = self.store.location(location.id).await?.is_some_and(|now| now.unhashed);
         if mode > Mode::Metadata && is_unhashed {
-            hashed += self.hash_files(&work, &location, scan, &source, mode).await?;
+            hashed += self.hash_files(work, &location, scan, &source, mode).await?;
         }
-        self.index_names(&work, scan).await?;
+        self.index_names(work, scan).await?;
         // What is new takes no content from anything.
         let lost = merged.changed + merged.missing + merged.moved + moved + removed;
         if lost + archives.read > 0 {

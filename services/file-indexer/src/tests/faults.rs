@@ -83,6 +83,25 @@ async fn a_root_that_is_away_fails_the_scan_and_changes_nothing() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_that_does_not_pass_fails_the_scan() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = sql_store::SqlSettings::sqlite(data.path());
+    let house = House::new(Store::open(&settings).await.unwrap(), data.path()).await;
+    let sql = sql_store::SqlStore::open(&settings, "files").await.unwrap();
+    sql.run_script("CREATE UNIQUE INDEX odd ON entry (dir_id, size)", vec![]).await.unwrap();
+    house.write("a", "x");
+    house.write("b", "y");
+    let job = house.scan().await;
+    assert_eq!(job.state, State::Failed);
+    assert_eq!(job.failure.unwrap().reason, "SCAN_CONFLICT");
+    assert!(house.now().await.problem.contains("conflict 3 times"));
+    sql.run_script("DROP INDEX odd", vec![]).await.unwrap();
+    house.scanned().await;
+    assert_eq!(house.now().await.problem, "");
+    house.shutdown.cancel();
+}
+
 fn listing(path: &str, names: &[&str], error: Option<&str>) -> Listing {
     let entry = |name: &&str| file_scan::Entry {
         name: name.as_bytes().to_vec(),

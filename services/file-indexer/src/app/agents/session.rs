@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use caller::Caller;
 use file_scan::{Listing, names};
 use futures::{Stream, StreamExt};
-use service_error::ServiceError;
+use service_error::{Code, ServiceError};
 use tokio::sync::mpsc;
 
 use super::checks::{self, Open, out_of_order};
-use super::{AgentDone, AgentOutcome, Hello, Part, Said, Told};
+use super::{AgentDone, AgentOutcome, GIVEN_UP, Hello, Part, Said, Told};
 use crate::app::Indexer;
 use crate::model::{Location, Mode};
 use crate::store::{Batch, Hashed, HashedBy, Listed, Merged, ScanKey, ToHash, Which};
@@ -97,6 +97,24 @@ impl Session {
 
     /// Until the agent ends its stream, or says what it may not.
     pub async fn run(
+        &mut self,
+        said: std::pin::Pin<&mut (impl Stream<Item = Result<Said, ServiceError>> + Send)>,
+    ) -> Result<(), ServiceError> {
+        let ended = self.listen(said).await;
+        if let Err(error) = &ended
+            && matches!(error.code(), Code::Conflict | Code::Internal)
+        {
+            // An agent comes again at once: whoever waits is told, and asks again.
+            let problem = format!("{GIVEN_UP}{error}");
+            self.indexer.store.set_problem(self.location.id, &problem).await?;
+            if self.wish > 0 {
+                self.indexer.store.fulfil(self.key, self.wish).await?;
+            }
+        }
+        ended
+    }
+
+    async fn listen(
         &mut self,
         mut said: std::pin::Pin<&mut (impl Stream<Item = Result<Said, ServiceError>> + Send)>,
     ) -> Result<(), ServiceError> {
