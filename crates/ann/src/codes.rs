@@ -12,6 +12,21 @@ const CODE_MAX: f32 = 127.0;
 const SAMPLE_VALUES: usize = 2_000_000;
 /// Of the sample, the share within the scale; what is beyond is cut.
 const WITHIN: f64 = 0.9999;
+/// Of the sample, the rows that say what is usual, and how much farther from the middle a row may be. Others have no
+/// part in centre and scale: one of them would outweigh all.
+const USUAL: f64 = 0.99;
+const UNUSUAL: f32 = 4.0;
+/// One in so many is very few.
+const FEW: usize = 1_000;
+/// Codes have one scale while the longest row is no longer than so many usual ones, which is what products go by,
+/// and while none is cut to less than its fourth and one in a hundred at most has fewer than eight steps.
+const LONGEST: f64 = 2.0;
+const CUT: f32 = 4.0;
+const FAINT: f32 = 1.0 / 16.0;
+const FAINT_SHARE: u64 = 100;
+/// A row's own scale in the segment's.
+const RATIO_MIN: f32 = 1e-12;
+const RATIO_MAX: f32 = 1e12;
 
 /// How codes are compared. Smaller is nearer, whatever the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,17 +87,81 @@ pub(crate) const fn code_bytes(settings: &Settings) -> usize {
     }
 }
 
-/// Makes codes: a centre is taken away, and what is left is divided by one scale.
+/// What stands beside a code.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Beside {
+    /// |code|² for L2 and for products, in the segment's scale; the bits that are set for Jaccard.
+    pub(crate) aside: f32,
+    /// The row's own scale in the segment's.
+    pub(crate) ratio: f32,
+}
+
+/// How rows differ in length.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Spread {
+    rows: u64,
+    faint: u64,
+    largest: f32,
+    longest: f64,
+    lengths: f64,
+}
+
+impl Spread {
+    pub(crate) const fn and(self, other: &Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            faint: self.faint + other.faint,
+            largest: self.largest.max(other.largest),
+            longest: self.longest.max(other.longest),
+            lengths: self.lengths + other.lengths,
+        }
+    }
+
+    /// Counts a row, its coordinates in steps.
+    fn count(&mut self, largest: f32, squared: f32) {
+        let length = f64::from(squared).sqrt();
+        self.rows += 1;
+        self.faint += u64::from(largest < FAINT * CODE_MAX);
+        self.largest = self.largest.max(largest);
+        self.longest = self.longest.max(length);
+        self.lengths += length;
+    }
+}
+
+/// Makes codes: a centre is taken away, and what is left is divided by one scale, or by each row's own.
 #[derive(Debug, Clone)]
 pub(crate) struct Coder {
     settings: Settings,
     scale: f32,
     centre: Vec<f32>,
+    is_by_row: bool,
 }
 
 impl Coder {
     pub(crate) const fn new(settings: Settings, scale: f32, centre: Vec<f32>) -> Self {
-        Self { settings, scale, centre }
+        Self { settings, scale, centre, is_by_row: false }
+    }
+
+    /// The same with a scale for each row, if one for all would not tell rows of such lengths apart.
+    pub(crate) fn for_rows_of(&self, spread: &Spread) -> Option<Self> {
+        let is_uneven = match self.settings.metric() {
+            Metric::InnerProduct => {
+                spread.longest > LONGEST * spread.lengths / spread.rows.max(1) as f64
+            }
+            _ => spread.largest > CUT * CODE_MAX || spread.faint > spread.rows / FAINT_SHARE,
+        };
+        let is_by_row = is_uneven && Self::may_be_by_row(&self.settings);
+        is_by_row.then(|| Self { is_by_row, ..self.clone() })
+    }
+
+    /// Where a row may have a scale of its own.
+    pub(crate) const fn may_be_by_row(settings: &Settings) -> bool {
+        matches!(settings.metric(), Metric::L2 | Metric::InnerProduct)
+            && matches!(settings.element(), Element::F32 | Element::F16)
+    }
+
+    pub(crate) const fn is_by_row(&self) -> bool {
+        self.is_by_row
     }
 
     pub(crate) const fn scale(&self) -> f32 {
@@ -119,15 +198,16 @@ impl Coder {
             sample.extend_from_slice(&values);
         }
         let mut centre = Vec::new();
+        let usual = usual(&mut sample, dimension, Self::is_centred(&settings));
         if Self::is_centred(&settings) {
-            let mut sums = vec![0.0_f64; dimension];
-            for values in sample.chunks_exact(dimension) {
-                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
-            }
-            centre = sums.into_iter().map(|sum| (sum / wanted as f64) as f32).collect();
+            centre = mean(sample[..usual * dimension].chunks_exact(dimension), dimension);
             for values in sample.chunks_exact_mut(dimension) {
                 values.iter_mut().zip(&centre).for_each(|(value, centre)| *value -= centre);
             }
+        }
+        // Where a row can't have a scale of its own, only the very few are left out of this one.
+        if Self::may_be_by_row(&settings) || (wanted - usual) * FEW <= wanted {
+            sample.truncate(usual * dimension);
         }
         sample.iter_mut().for_each(|value| *value = value.abs());
         let at = ((sample.len() - 1) as f64 * WITHIN) as usize;
@@ -137,25 +217,40 @@ impl Coder {
         Self::new(settings, scale, centre)
     }
 
-    /// Writes the code of a row and gives the number beside it: |code|² for L2, the bits that
-    /// are set for Jaccard, the row's own squared length for inner products.
-    pub(crate) fn encode(&self, row: Row<'_>, values: &mut Vec<f32>, code: &mut [u8]) -> f32 {
+    /// Writes the code of a row and gives what stands beside it.
+    pub(crate) fn encode(
+        &self,
+        row: Row<'_>,
+        values: &mut Vec<f32>,
+        code: &mut [u8],
+        spread: &mut Spread,
+    ) -> Beside {
         if let Row::Bit(words) = row {
             code.copy_from_slice(bytemuck::cast_slice(words));
-            return words.iter().map(|word| word.count_ones()).sum::<u32>() as f32;
+            let aside = words.iter().map(|word| word.count_ones()).sum::<u32>() as f32;
+            return Beside { aside, ratio: 1.0 };
         }
         read(&self.settings, row, values);
+        self.take_centre(values);
+        // In steps of the segment's scale.
+        let factor = 1.0 / self.scale;
+        values.iter_mut().for_each(|value| *value *= factor);
+        let mut ratio = 1.0;
+        if Self::may_be_by_row(&self.settings) {
+            let largest = values.iter().fold(0.0, |most: f32, value| most.max(value.abs()));
+            spread.count(largest, (Kernels::get().dot_f32)(values, values));
+            if self.is_by_row {
+                // Bounded, so that no square of a length is beyond f32.
+                ratio = (largest / CODE_MAX).clamp(RATIO_MIN, RATIO_MAX);
+            }
+        }
         let code: &mut [i8] = bytemuck::cast_slice_mut(code);
-        self.quantise(values, self.scale, code);
-        (Kernels::get().dot_i8)(code, code) as f32
+        quantise(values, 1.0 / ratio, code);
+        Beside { aside: ratio * ratio * (Kernels::get().dot_i8)(code, code) as f32, ratio }
     }
 
-    fn quantise(&self, values: &mut [f32], scale: f32, code: &mut [i8]) {
+    fn take_centre(&self, values: &mut [f32]) {
         values.iter_mut().zip(&self.centre).for_each(|(value, centre)| *value -= centre);
-        let factor = 1.0 / scale;
-        for (code, value) in code.iter_mut().zip(values) {
-            *code = rounded((*value * factor).clamp(-CODE_MAX, CODE_MAX));
-        }
     }
 
     /// A query in the form that codes are compared with.
@@ -179,8 +274,64 @@ impl Coder {
             scale = if most > 0.0 { most / CODE_MAX } else { 1.0 };
             coded.factor = 2.0 * scale / self.scale;
         }
-        self.quantise(&mut values, scale, &mut coded.bytes);
+        self.take_centre(&mut values);
+        quantise(&values, 1.0 / scale, &mut coded.bytes);
         coded
+    }
+}
+
+/// The rows of a sample that are usual come first; how many. Of a few that are far off, the mean is far off.
+fn usual(sample: &mut Vec<f32>, dimension: usize, is_centred: bool) -> usize {
+    let rows = sample.len() / dimension;
+    let middle = if is_centred { medians(sample, dimension) } else { vec![0.0; dimension] };
+    let far = |values: &[f32]| -> f32 {
+        let squares = values.iter().zip(&middle).map(|(value, middle)| (value - middle).powi(2));
+        squares.sum::<f32>().sqrt()
+    };
+    let lengths: Vec<f32> = sample.chunks_exact(dimension).map(far).collect();
+    let mut sorted = lengths.clone();
+    let at = ((rows - 1) as f64 * USUAL) as usize;
+    let limit = *sorted.select_nth_unstable_by(at, f32::total_cmp).1 * UNUSUAL;
+    if limit == 0.0 || lengths.iter().all(|length| *length <= limit) {
+        return rows;
+    }
+    let mut ordered = Vec::with_capacity(sample.len());
+    let mut others = Vec::new();
+    for (values, length) in sample.chunks_exact(dimension).zip(&lengths) {
+        let to = if *length <= limit { &mut ordered } else { &mut others };
+        to.extend_from_slice(values);
+    }
+    let usual = ordered.len() / dimension;
+    ordered.append(&mut others);
+    *sample = ordered;
+    usual.max(1)
+}
+
+/// The middle value of each coordinate, of some hundred rows.
+fn medians(sample: &[f32], dimension: usize) -> Vec<f32> {
+    const ROWS: usize = 255;
+    let step = (sample.len() / dimension).div_ceil(ROWS);
+    let of = |at: usize| {
+        let rows = sample.chunks_exact(dimension).step_by(step);
+        let mut values: Vec<f32> = rows.map(|row| row[at]).collect();
+        let half = values.len() / 2;
+        *values.select_nth_unstable_by(half, f32::total_cmp).1
+    };
+    (0..dimension).map(of).collect()
+}
+
+fn mean<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, dimension: usize) -> Vec<f32> {
+    let count = rows.len() as f64;
+    let mut sums = vec![0.0_f64; dimension];
+    for values in rows {
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
+    }
+    sums.into_iter().map(|sum| (sum / count) as f32).collect()
+}
+
+fn quantise(values: &[f32], factor: f32, code: &mut [i8]) {
+    for (code, value) in code.iter_mut().zip(values) {
+        *code = rounded((*value * factor).clamp(-CODE_MAX, CODE_MAX));
     }
 }
 
@@ -252,6 +403,8 @@ pub(crate) struct Table<'a> {
     pub(crate) codes: Codes<'a>,
     /// The number beside each code, where the measure needs one.
     pub(crate) asides: &'a [f32],
+    /// The scale of each code in that of all; empty where it is one.
+    ratios: &'a [f32],
     pub(crate) kernels: &'static Kernels,
 }
 
@@ -263,21 +416,33 @@ pub(crate) struct Measured {
 }
 
 impl<'a> Table<'a> {
-    pub(crate) fn new(settings: &Settings, codes: &'a [u8], asides: &'a [f32]) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        codes: &'a [u8],
+        asides: &'a [f32],
+        ratios: &'a [f32],
+    ) -> Self {
         let size = if settings.element() == Element::Bit { 8 } else { 1 };
         Self {
             measure: Measure::of(settings.metric()),
             width: code_bytes(settings) / size,
             codes: Codes::of(settings, codes),
             asides,
+            ratios,
             kernels: Kernels::get(),
         }
+    }
+
+    /// The same codes compared by their angles: `inverse` has one over each code's length.
+    pub(crate) const fn by_angles(self, inverse: &'a [f32]) -> Self {
+        Self { measure: Measure::Dot, asides: &[], ratios: inverse, ..self }
     }
 
     /// A row of the table as a probe.
     pub(crate) fn probe(&self, row: u32) -> Probe<'a> {
         let aside = self.asides.get(row as usize).copied().unwrap_or_default();
-        Probe { code: self.codes.row(self.width, row as usize), aside, factor: 2.0 }
+        let ratio = self.ratios.get(row as usize).copied().unwrap_or(1.0);
+        Probe { code: self.codes.row(self.width, row as usize), aside, factor: 2.0 * ratio }
     }
 
     /// Bytes of a code.
@@ -326,13 +491,18 @@ impl<'a> Table<'a> {
         let results = rows.iter().zip(integers.iter().map(|integer| *integer as f32));
         match self.measure {
             Measure::L1 | Measure::Hamming => distances.extend(results.map(|(_, sum)| sum)),
-            Measure::Dot if self.asides.is_empty() => {
+            Measure::Dot if self.ratios.is_empty() => {
                 distances.extend(results.map(|(_, dot)| -dot));
             }
-            Measure::Dot => distances
-                .extend(results.map(|(row, dot)| -dot - self.asides[*row as usize] * probe.aside)),
-            Measure::L2 => distances
+            Measure::Dot => distances.extend(
+                results.map(|(row, dot)| -dot * (self.ratios[*row as usize] * probe.factor)),
+            ),
+            Measure::L2 if self.ratios.is_empty() => distances
                 .extend(results.map(|(row, dot)| self.asides[*row as usize] - probe.factor * dot)),
+            Measure::L2 => distances.extend(results.map(|(row, dot)| {
+                let row = *row as usize;
+                self.asides[row] - probe.factor * (self.ratios[row] * dot)
+            })),
             Measure::Jaccard => distances.extend(results.map(|(row, both)| {
                 let either = self.asides[*row as usize] + probe.aside - both;
                 if either > 0.0 { 1.0 - both / either } else { 0.0 }

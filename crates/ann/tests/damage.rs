@@ -220,6 +220,22 @@ fn a_file_that_is_cut_while_it_is_searched_is_told() {
     }
 }
 
+/// Before version 3 graphs of inner products were others.
+#[test]
+fn products_of_a_version_before_are_made_anew() {
+    for (space, is_read) in [(0, true), (1, true), (2, false), (3, true), (6, false)] {
+        let file = File::new(space, 10);
+        let old = file.with(|bytes| {
+            bytes[8] = 2;
+            signed(bytes);
+        });
+        match Segment::open(&old) {
+            Ok(_) => assert!(is_read, "{space}"),
+            Err(error) => assert!(!is_read && error.to_string().contains("rebuild"), "{error}"),
+        }
+    }
+}
+
 /// Sections are read into memory: a short file must not ask for much.
 #[test]
 fn sections_that_overlap_are_refused() {

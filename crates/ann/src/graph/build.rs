@@ -45,6 +45,8 @@ pub(crate) struct Linked {
 
 struct Growing<'a> {
     table: Table<'a>,
+    /// By what candidates are told apart, if not by nearness: long vectors are near to all, but in one direction.
+    angles: Option<Table<'a>>,
     graph: Graph,
     /// Lists of the lowest level: a count, then room for half as many more than they end with.
     base: AtomicWords,
@@ -104,7 +106,7 @@ fn level(node: u32, links: u16) -> u8 {
 }
 
 impl<'a> Growing<'a> {
-    fn new(table: Table<'a>, graph: Graph, rows: u32) -> Result<Self> {
+    fn new((table, angles): Tables<'a>, graph: Graph, rows: u32) -> Result<Self> {
         let levels: Vec<u8> = (0..rows).map(|node| level(node, graph.links)).collect();
         let base_room = 1 + base_links(graph.links) * 3 / 2;
         let mut upper_at = Vec::with_capacity(levels.len());
@@ -119,6 +121,7 @@ impl<'a> Growing<'a> {
         let base = AtomicWords::zeroed(rows as usize * base_room);
         Ok(Self {
             table,
+            angles,
             graph,
             base: base.map_err(Error::io(Path::new("memory")))?,
             upper_at,
@@ -172,7 +175,7 @@ impl<'a> Growing<'a> {
             work.candidates.extend(found);
             entries.clear();
             entries.extend(work.candidates.iter().map(|(_, node)| *node).take(8));
-            self.choose(self.graph.links as usize, work);
+            self.choose(node, self.graph.links as usize, work);
             let chosen = std::mem::take(&mut work.chosen);
             self.set(node, level, &chosen);
             for &other in &chosen {
@@ -192,16 +195,22 @@ impl<'a> Growing<'a> {
 
     /// Chooses of the candidates, nearest first, those that are nearer to the node than to any
     /// that is chosen: links in every direction. Of equal vectors one is chosen.
-    fn choose(&self, most: usize, work: &mut Work) {
+    fn choose(&self, node: u32, most: usize, work: &mut Work) {
         let Work { candidates, chosen, measured, .. } = work;
         chosen.clear();
+        let table = self.angles.as_ref().unwrap_or(&self.table);
         for &(distance, candidate) in candidates.iter() {
             if chosen.len() >= most {
                 break;
             }
-            let probe = self.table.probe(candidate);
+            let probe = table.probe(candidate);
+            let mut distance = distance;
+            if self.angles.is_some() {
+                table.measure(&probe, &[node], measured);
+                distance = key(measured.distances[0]);
+            }
             let shadowed = chosen.chunks(8).any(|chosen| {
-                self.table.measure(&probe, chosen, measured);
+                table.measure(&probe, chosen, measured);
                 measured.distances.iter().any(|between| key(*between) <= distance)
             });
             if !shadowed {
@@ -256,7 +265,7 @@ impl<'a> Growing<'a> {
         let keys = work.measured.distances.iter().map(|distance| key(*distance));
         work.candidates.extend(keys.zip(work.held.iter().copied()));
         work.candidates.sort_unstable();
-        self.choose(self.links_max(level), work);
+        self.choose(node, self.links_max(level), work);
         // Few directions leave room: the nearest of the others, too, or recall stops rising.
         let Work { candidates, chosen, .. } = work;
         for &(_, candidate) in candidates.iter() {
@@ -329,16 +338,19 @@ struct Work {
     held: Vec<u32>,
 }
 
+/// What rows are near by, and what their directions are told by, if by something else.
+pub(crate) type Tables<'a> = (Table<'a>, Option<Table<'a>>);
+
 /// Links all rows of a table.
 pub(crate) fn link(
-    table: Table<'_>,
+    tables: Tables<'_>,
     rows: u32,
     graph: Graph,
     threads: usize,
     control: &Control,
 ) -> Result<Linked> {
     control.enter(Phase::Linking, u64::from(rows));
-    let growing = Growing::new(table, graph, rows)?;
+    let growing = Growing::new(tables, graph, rows)?;
     let mut order: Vec<u32> = (0..rows).collect();
     order.sort_unstable_by_key(|node| {
         (std::cmp::Reverse(growing.levels[*node as usize]), scrambled(*node ^ 0x5bd1_e995))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ann_kernels::Pages;
 use mapped_files::Mapped;
 
-use crate::codes::{Coder, Measure, Table, code_bytes};
+use crate::codes::{Beside, Coder, Measure, Spread, Table, code_bytes};
 use crate::control::{Control, Phase};
 use crate::error::{Error, Result};
 use crate::graph::{END, Linked, base_links, by_locality, link, peak_bytes_per_row};
@@ -108,8 +108,8 @@ impl SegmentBuilder {
     fn peak_bytes(&self, rows: u64) -> u64 {
         let settings = &self.settings;
         let graph = peak_bytes_per_row(settings.graph());
-        // Numbers, norms, asides, and the code.
-        rows * (12 + code_bytes(settings) as u64 + graph)
+        // Numbers, norms, asides, ratios, inverse lengths, and the code.
+        rows * (20 + code_bytes(settings) as u64 + graph)
     }
 
     /// Makes the file whole and opens it.
@@ -123,26 +123,16 @@ impl SegmentBuilder {
         control.check()?;
         let rows = self.numbers.len();
         self.file.end()?;
-        let (settings, width) = (self.settings, self.settings.row_bytes());
-        let threads = self.options.threads.max(1);
-        // The mapping ends here, before more is written.
-        let (coder, (codes, asides)) = {
-            let map = self.file.map()?;
-            let stored = map.get(HEADER_BYTES..HEADER_BYTES + rows * width).unwrap_or_default();
-            let row = |at: usize| Row::of(&settings, &stored[at * width..(at + 1) * width]);
-            let coder = Coder::train(settings, rows, row);
-            let encoded = encode(&coder, &settings, rows, threads, row);
-            if !map.is_whole() {
-                return Err(Error::damaged(&self.path, "cut off while it was made"));
-            }
-            (coder, encoded.map_err(Error::io(&self.path))?)
-        };
-        let asides = beside(&settings, asides);
-        let table = Table::new(&settings, &codes, &asides);
+        let (settings, threads) = (self.settings, self.options.threads.max(1));
+        let (coder, encoded) = self.encode(threads)?;
         let linked = if rows < GRAPH_ROWS_MIN {
             None
         } else {
-            Some(link(table, rows as u32, settings.graph(), threads, control)?)
+            let inverse = encoded.inverse_lengths(&settings);
+            let table = encoded.table(&settings);
+            let is_product = settings.metric() == Metric::InnerProduct;
+            let tables = (table, is_product.then(|| table.by_angles(&inverse)));
+            Some(link(tables, rows as u32, settings.graph(), threads, control)?)
         };
         control.enter(Phase::Writing, rows as u64);
         let slots = match &linked {
@@ -156,36 +146,65 @@ impl SegmentBuilder {
             self.file.write(bytemuck::cast_slice(&self.norms))?;
         }
         let mut header = Header::new(settings, rows as u32, coder.scale());
-        self.write_codes(&coder, &codes, &asides, &slots, control)?;
+        self.write_codes(&coder, &encoded, &slots, control)?;
         if let Some(linked) = &linked {
             self.write_graph(linked, &slots, &mut header)?;
         }
         self.file.finish(header)?;
         // The segment has memory of its own: not beside what it was made from.
-        drop((codes, asides, linked, slots));
+        drop((encoded, linked, slots));
         let segment = Segment::open(&self.path)?;
         control.enter(Phase::Done, rows as u64);
         Ok(segment)
     }
 
+    /// The codes of all rows; those of rows of very different lengths by a scale for each.
+    fn encode(&mut self, threads: usize) -> Result<(Coder, Encoded)> {
+        let (settings, width, rows) =
+            (self.settings, self.settings.row_bytes(), self.numbers.len());
+        // The mapping ends here, before more is written.
+        let map = self.file.map()?;
+        let stored = map.get(HEADER_BYTES..HEADER_BYTES + rows * width).unwrap_or_default();
+        let row = |at: usize| Row::of(&settings, &stored[at * width..(at + 1) * width]);
+        let mut coder = Coder::train(settings, rows, row);
+        let of = |coder: &Coder| {
+            encode(coder, &settings, rows, threads, row).map_err(Error::io(&self.path))
+        };
+        let mut encoded = of(&coder)?;
+        if let Some(by_row) = coder.for_rows_of(&encoded.spread) {
+            drop(encoded);
+            encoded = of(&by_row)?;
+            coder = by_row;
+        }
+        if !map.is_whole() {
+            return Err(Error::damaged(&self.path, "cut off while it was made"));
+        }
+        Ok((coder, encoded))
+    }
+
     fn write_codes(
         &mut self,
         coder: &Coder,
-        codes: &[u8],
-        asides: &[f32],
+        encoded: &Encoded,
         slots: &[u32],
         control: &Control,
     ) -> Result<()> {
         let width = code_bytes(&self.settings);
         self.file.begin(Kind::Codes)?;
         for &row in slots {
-            self.file.write(&codes[row as usize * width..(row as usize + 1) * width])?;
+            self.file.write(&encoded.codes[row as usize * width..(row as usize + 1) * width])?;
             control.advance(1)?;
         }
         if Measure::of(self.settings.metric()).has_aside() {
             self.file.begin(Kind::Asides)?;
             for &row in slots {
-                self.file.write(&asides[row as usize].to_le_bytes())?;
+                self.file.write(&encoded.asides[row as usize].to_le_bytes())?;
+            }
+        }
+        if coder.is_by_row() {
+            self.file.begin(Kind::Ratios)?;
+            for &row in slots {
+                self.file.write(&encoded.ratios[row as usize].to_le_bytes())?;
             }
         }
         if Coder::is_centred(&self.settings) {
@@ -257,45 +276,75 @@ fn inverse(slots: &[u32]) -> Vec<u32> {
     inverse
 }
 
-/// All codes, on several threads, with the number beside each.
+/// All codes, and what stands beside each.
+struct Encoded {
+    codes: Pages,
+    asides: Vec<f32>,
+    /// Of a scale for each row; else none.
+    ratios: Vec<f32>,
+    spread: Spread,
+}
+
+impl Encoded {
+    fn table(&self, settings: &Settings) -> Table<'_> {
+        Table::new(settings, &self.codes, &self.asides, &self.ratios)
+    }
+
+    /// One over the length of each code, for products: what makes angles of them.
+    fn inverse_lengths(&self, settings: &Settings) -> Vec<f32> {
+        if settings.metric() != Metric::InnerProduct {
+            return Vec::new();
+        }
+        let ratios = self.ratios.iter().copied().chain(std::iter::repeat(1.0));
+        let inverse = |(squared, ratio): (&f32, f32)| {
+            if *squared > 0.0 { ratio / squared.sqrt() } else { 0.0 }
+        };
+        self.asides.iter().zip(ratios).map(inverse).collect()
+    }
+}
+
+/// All codes, on several threads.
 fn encode<'a>(
     coder: &Coder,
     settings: &Settings,
     rows: usize,
     threads: usize,
     row: impl Fn(usize) -> Row<'a> + Sync,
-) -> io::Result<(Pages, Vec<f32>)> {
+) -> io::Result<Encoded> {
     let width = code_bytes(settings);
     let (mut codes, mut asides) = (Pages::zeroed(rows * width)?, vec![0.0_f32; rows]);
+    let mut ratios = vec![0.0_f32; if coder.is_by_row() { rows } else { 0 }];
     let share = rows.div_ceil(threads);
+    let mut spread = Spread::default();
     std::thread::scope(|scope| {
         let shares = codes.chunks_mut(share * width).zip(asides.chunks_mut(share));
-        for (at, (codes, asides)) in shares.enumerate() {
+        let ratios = ratios.chunks_mut(share).map(Some).chain(std::iter::repeat_with(|| None));
+        let mut running = Vec::new();
+        for (at, ((codes, asides), ratios)) in shares.zip(ratios).enumerate() {
             let row = &row;
-            scope.spawn(move || {
-                let mut values = Vec::new();
+            running.push(scope.spawn(move || {
+                let (mut values, mut spread) = (Vec::new(), Spread::default());
+                let mut ratios = ratios.unwrap_or_default().iter_mut();
                 let places = codes.chunks_mut(width).zip(asides).enumerate();
                 for (place, (code, aside)) in places {
-                    *aside = coder.encode(row(at * share + place), &mut values, code);
+                    let row = row(at * share + place);
+                    let beside: Beside = coder.encode(row, &mut values, code, &mut spread);
+                    *aside = beside.aside;
+                    if let Some(ratio) = ratios.next() {
+                        *ratio = beside.ratio;
+                    }
                 }
-            });
+                spread
+            }));
+        }
+        for thread in running {
+            match thread.join() {
+                Ok(of_share) => spread = spread.and(&of_share),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
         }
     });
-    Ok((codes, asides))
-}
-
-/// What stands beside a code while the graph is linked. Inner products get the coordinate that
-/// makes all vectors of one length, so that near ones are those of large products.
-fn beside(settings: &Settings, mut asides: Vec<f32>) -> Vec<f32> {
-    match settings.metric() {
-        Metric::L2 | Metric::Jaccard => asides,
-        Metric::InnerProduct => {
-            let most = asides.iter().copied().fold(0.0, f32::max);
-            asides.iter_mut().for_each(|squared| *squared = (most - *squared).max(0.0).sqrt());
-            asides
-        }
-        Metric::Cosine | Metric::L1 | Metric::Hamming => Vec::new(),
-    }
+    Ok(Encoded { codes, asides, ratios, spread })
 }
 
 /// A file that is written section by section under another name.
@@ -317,8 +366,9 @@ impl Sections {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let partial = path.with_file_name(name);
-        let file =
-            File::options().read(true).write(true).create(true).truncate(true).open(&partial);
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = options.open(&partial);
         let mut file = BufWriter::with_capacity(1 << 20, file.map_err(Error::io(&partial))?);
         file.write_all(&[0; HEADER_BYTES]).map_err(Error::io(&partial))?;
         Ok(Self {

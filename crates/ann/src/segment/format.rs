@@ -1,6 +1,7 @@
 //! The file: a header of one page, sections that begin at multiples of 64 bytes, and a checksum
-//! of each 64 KiB of each section. Little-endian throughout. A file of version 1 is the same but for
-//! its links, which take 32 bits each; it is read as it is.
+//! of each 64 KiB of each section. Little-endian throughout. A file of version 2 has no ratios; one of
+//! version 1, too, has links of 32 bits each. Both are read as they are, but for those of inner
+//! products: their graphs were others, which found little, and they are to be made anew.
 //!
 //! ```text
 //! 0     "QUARRANN"  version u32  crc32 of the page after this field u32
@@ -27,7 +28,9 @@ pub(crate) const ROWS_MAX: u32 = (1 << 31) - 2;
 pub(crate) const LEVELS_MAX: u16 = 16;
 
 const MAGIC: &[u8; 8] = b"QUARRANN";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// Of products no version before is read.
+const VERSION_OF_PRODUCTS: u32 = 3;
 /// Every link of 32 bits.
 const VERSION_WIDE: u32 = 1;
 /// The most rows whose slots, and what ends a list of them, are told apart by 24 bits.
@@ -67,12 +70,15 @@ pub(crate) enum Kind {
     UpperBelow = 12,
     /// For each, links u32: places on its level.
     UpperLinks = 13,
+    /// f32 for each slot: the scale of its code in that of the segment. L2 and inner product of
+    /// floats, where rows differ much in length.
+    Ratios = 14,
 }
 
 impl Kind {
     pub(crate) const COUNT: usize = Self::ALL.len();
 
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Numbers,
         Self::Rows,
         Self::Norms,
@@ -86,6 +92,7 @@ impl Kind {
         Self::UpperNodes,
         Self::UpperBelow,
         Self::UpperLinks,
+        Self::Ratios,
     ];
 
     fn of(code: u32) -> Option<Self> {
@@ -186,6 +193,10 @@ impl Header {
             return Err(damaged("the header's checksum does not hold"));
         }
         let header = Self::of_fields(page).map_err(|what| Error::damaged(path, what))?;
+        if version < VERSION_OF_PRODUCTS && header.settings.metric() == Metric::InnerProduct {
+            let what = format!("format {version} of inner products: rebuild it");
+            return Err(Error::damaged(path, what));
+        }
         header.check_places(file_bytes).map_err(|what| Error::damaged(path, what))?;
         Ok(header)
     }

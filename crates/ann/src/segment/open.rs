@@ -81,6 +81,7 @@ struct Parts {
     norms: Option<Section>,
     codes: Section,
     asides: Option<Section>,
+    ratios: Option<Section>,
     row_of_slot: Section,
     slot_of_row: Section,
     graph: Option<GraphParts>,
@@ -116,6 +117,11 @@ impl Parts {
             norms: optional(settings.metric() == Metric::Cosine, Kind::Norms, rows * 4)?,
             codes: header.section(Kind::Codes, rows * code_bytes(settings) as u64)?,
             asides: optional(Measure::of(settings.metric()).has_aside(), Kind::Asides, rows * 4)?,
+            ratios: optional(
+                header.has(Kind::Ratios) && Coder::may_be_by_row(settings),
+                Kind::Ratios,
+                rows * 4,
+            )?,
             row_of_slot: header.section(Kind::RowOfSlot, rows * 4)?,
             slot_of_row: header.section(Kind::SlotOfRow, rows * 4)?,
             graph: None,
@@ -381,7 +387,8 @@ impl Segment {
 
     pub(crate) fn table(&self) -> Table<'_> {
         let asides = self.parts.asides.map(|section| self.floats(section)).unwrap_or_default();
-        Table::new(self.settings(), self.bytes(self.parts.codes), asides)
+        let ratios = self.parts.ratios.map(|section| self.floats(section)).unwrap_or_default();
+        Table::new(self.settings(), self.bytes(self.parts.codes), asides, ratios)
     }
 
     pub(crate) fn row_of_slot(&self) -> &[u32] {
