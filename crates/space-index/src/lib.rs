@@ -3,6 +3,7 @@
 mod error;
 mod index;
 mod manifest;
+mod private;
 mod room;
 mod snapshot;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::IndexError;
+use crate::{IndexError, private};
 
 /// The format of files and manifest; another one is made anew from the rows.
 const FORMAT: u32 = 1;
@@ -125,7 +125,7 @@ pub(crate) fn write_whole(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), In
     let path = dir.join(name);
     let draft = dir.join(format!(".{name}.{}", Uuid::now_v7().simple()));
     let write = || {
-        let mut file = File::create_new(&draft)?;
+        let mut file = private::create_new(&draft)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&draft, &path)?;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::IndexError;
 use crate::index::{Point, SpaceIndex, SpaceSettings, lock, with_vector};
 use crate::manifest::{FileEntry, Manifest, sweep, write_whole};
+use crate::private;
 
 impl SpaceIndex {
     /// Opens the snapshot of a directory, if there is one of this space and epoch, and removes
@@ -27,6 +28,9 @@ impl SpaceIndex {
             Self::clear(dir);
             return Ok(None);
         }
+        private::close(dir);
+        private::close(&dir.join(crate::MANIFEST));
+        manifest.files().for_each(|file| private::close(&dir.join(&file.name)));
         let payload = PayloadIndex::from_bytes(&whole(dir, &manifest.payload)?)?;
         let mut segments = Vec::with_capacity(manifest.segments.len());
         for file in &manifest.segments {
@@ -78,7 +82,7 @@ impl SpaceIndex {
         options: BuildOptions,
         control: &Control,
     ) -> Result<Manifest, IndexError> {
-        fs::create_dir_all(&self.dir).map_err(IndexError::io(&self.dir))?;
+        private::make_dir(&self.dir).map_err(IndexError::io(&self.dir))?;
         // With the heads sealed, the segments and this payload are the space as of this change.
         let (work, as_of) = {
             let _applying = lock(&self.applying);
@@ -153,7 +157,7 @@ impl Builder {
         dir: &Path,
         options: BuildOptions,
     ) -> Result<Self, IndexError> {
-        fs::create_dir_all(dir).map_err(IndexError::io(dir))?;
+        private::make_dir(dir).map_err(IndexError::io(dir))?;
         SpaceIndex::clear(dir);
         let path = dir.join(format!("{}.seg", Uuid::now_v7().simple()));
         let segment = SegmentBuilder::create(settings.vectors, &path, options)?;

@@ -110,6 +110,38 @@ fn another_epoch_or_space_is_no_snapshot_of_ours() {
 }
 
 #[test]
+#[cfg(unix)]
+fn nobody_else_reads_an_index() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let all = |dir: &Path| {
+        let mut modes = vec![mode(dir)];
+        modes.extend(fs::read_dir(dir).unwrap().map(|entry| mode(&entry.unwrap().path())));
+        modes
+    };
+    let dir = folder.path().join("vectors-index").join("space");
+    keep_up(&filled(&dir), &Task::seal());
+    assert_eq!(all(&dir), [0o700, 0o600, 0o600, 0o600], "manifest, segment, payload");
+    assert_eq!(mode(dir.parent().unwrap()), 0o700);
+    // As a version before left it.
+    let open_to_all = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open_to_all(&dir, 0o755);
+    for entry in fs::read_dir(&dir).unwrap() {
+        open_to_all(&entry.unwrap().path(), 0o644);
+    }
+    assert_eq!(SpaceIndex::open(settings(), &dir).unwrap().unwrap().len(), 100);
+    assert_eq!(all(&dir), [0o700, 0o600, 0o600, 0o600]);
+    let bulk = folder.path().join("bulk");
+    let mut builder = Builder::create(settings(), &bulk, BuildOptions::default()).unwrap();
+    builder.add(&[point(1, 1.0)]).unwrap();
+    builder.finish(1, &Control::new()).unwrap();
+    assert_eq!(all(&bulk), [0o700, 0o600, 0o600, 0o600]);
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn a_segment_that_is_cut_in_use_is_damage() {
     let dir = tempfile::tempdir().unwrap();

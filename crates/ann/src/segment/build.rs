@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ann_kernels::Pages;
@@ -368,6 +370,8 @@ impl Sections {
         let partial = path.with_file_name(name);
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        options.mode(0o600);
         let file = options.open(&partial);
         let mut file = BufWriter::with_capacity(1 << 20, file.map_err(Error::io(&partial))?);
         file.write_all(&[0; HEADER_BYTES]).map_err(Error::io(&partial))?;

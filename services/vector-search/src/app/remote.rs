@@ -100,7 +100,8 @@ impl App {
         let unusable = |error: std::io::Error| {
             ServiceError::unavailable(format!("{}: {error}", dir.display())).reason("INDEX_FILES")
         };
-        tokio::fs::create_dir_all(&dir).await.map_err(unusable)?;
+        let mut private = tokio::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700).create(&dir).await.map_err(unusable)?;
         let cleared = dir.clone();
         super::blocking(move || SpaceIndex::clear(&cleared)).await?;
         for file in manifest.files() {
