@@ -100,6 +100,42 @@ pub async fn folders(stage: &Stage) {
     assert_eq!(found.len(), 4, "{found:?}");
 }
 
+/// A sidecar that is cut off, or emptied, leaves the dataset as it was until it is whole.
+pub async fn broken_sidecars(stage: &Stage) {
+    let tree = stage.platform.scratch().join(unique("coco"));
+    let images = (1..=4).map(|n| {
+        write(&tree, &format!("images/{n}.bmp"), bmp(40, 30, n * 40, n % 2 == 0));
+        format!("{{\"id\":{n},\"file_name\":\"{n}.bmp\"}}")
+    });
+    let whole =
+        format!("{{\"images\":[{}],\"annotations\":[]}}", images.collect::<Vec<_>>().join(","));
+    let sidecar = |text: &str| write(&tree, "annotations/instances.json", text);
+    let path = tree.display().to_string();
+    stage.platform.cli(&["files", "location", "add", &path, "-o", "json"]).await.json();
+    for more in [&["--format", "coco"][..], &[]] {
+        let dataset = format!("{}/{}", stage.namespace().await, unique("images"));
+        sidecar(&whole);
+        let job = import(stage, &tree, &dataset, more).await;
+        assert_eq!(job["result"]["added"], 4, "{job}");
+        let before = items(stage, &dataset).await;
+        for broken in [&whole[..whole.len() / 2], "", "\u{feff}"] {
+            sidecar(broken);
+            let args = ["files", "import", &path, &dataset, "--wait", "-o", "json"];
+            let args: Vec<&str> = args.iter().chain(more).copied().collect();
+            let answer = stage.platform.cli(&args).await;
+            assert!(answer.code != 0, "{broken:?}: {}", answer.stdout);
+            let told = format!("{}{}", answer.stdout, answer.stderr);
+            assert!(told.contains("SIDECAR_BROKEN"), "{broken:?}: {told}");
+            assert_eq!(items(stage, &dataset).await, before, "{broken:?}");
+        }
+        sidecar(&format!("\u{feff}{whole}"));
+        let job = import(stage, &tree, &dataset, more).await;
+        let done = ["samples", "removed", "broken"].map(|name| job["result"][name].as_i64());
+        assert_eq!(done, [Some(4), Some(0), Some(0)], "{job}");
+        assert_eq!(items(stage, &dataset).await, before);
+    }
+}
+
 /// Who may not read the directory, or write the dataset, imports nothing.
 pub async fn refusals(stage: &Stage) {
     let tree = tree(stage);

@@ -134,6 +134,25 @@ pub async fn permissions(stage: &Stage) {
         session.locations().list_volumes(asked).await.expect("volumes").into_inner().volumes
     };
     assert!(volumes().await.is_empty(), "a volume tells of locations that are hidden");
+    hidden_as_unknown(&session, &made.id, &path).await;
+    let tag = unique("tag");
+    let request = wire::TagFilesRequest {
+        tag: tag.clone(),
+        paths: vec![format!("{path}/other.txt")],
+        ..Default::default()
+    };
+    stage.admin.marks().tag_files(request).await.expect("a tag");
+    let tags = async || {
+        let asked = wire::ListTagsRequest { page_size: 1_000, ..Default::default() };
+        let tags = session.marks().list_tags(asked).await.expect("tags").into_inner().tags;
+        tags.into_iter().map(|tag| tag.name).collect::<Vec<_>>()
+    };
+    let set = async |implied: &str| {
+        let implies = vec![implied.to_owned()];
+        session.marks().set_tag(wire::SetTagRequest { name: tag.clone(), implies }).await
+    };
+    assert!(!tags().await.contains(&tag), "a tag tells of files that are hidden");
+    set("zz").await.expect_err("its files are hidden");
     stage.grant(&user, ResourceKind::Location, &made.id, Level::Read).await;
     let seen = eventually("the grant", std::time::Duration::from_secs(2), async || {
         session.locations().get_location(get()).await.ok()
@@ -146,9 +165,67 @@ pub async fn permissions(stage: &Stage) {
     let scan = wire::ScanLocationRequest { id: made.id.clone(), ..Default::default() };
     let refused = session.locations().scan_location(scan).await.expect_err("only reads");
     assert_eq!(refused.code(), Code::PermissionDenied);
+    let refused = set("zz").await.expect_err("its files are others'");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    assert!(tags().await.contains(&tag), "it is on a file that may be read now");
     // The admin's jobs are not the user's.
     let jobs = session.jobs().list(JobsListRequest::default()).await.expect("jobs").into_inner();
     assert!(jobs.jobs.is_empty() && jobs.unreachable.is_empty(), "{jobs:?}");
+}
+
+/// What may not be seen is answered as what is not there: the same to the byte, but for the
+/// caller's own words.
+async fn hidden_as_unknown(session: &Session, id: &str, path: &str) {
+    let said = async |id: &str, path: &str| {
+        let query = |location_id: &str, path: &str| wire::SearchFilesRequest {
+            query: Some(wire::FileQuery {
+                location_id: location_id.to_owned(),
+                path: path.to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let usage = |location_id: &str, path: &str| wire::GetUsageRequest {
+            location_id: location_id.to_owned(),
+            path: path.to_owned(),
+            limit: 0,
+        };
+        let file = |id: String, path: &str| wire::GetFileRequest { id, path: path.to_owned() };
+        let get = |id: &str| wire::GetLocationRequest { id: id.to_owned() };
+        let scan = wire::ScanLocationRequest { id: id.to_owned(), ..Default::default() };
+        let delete = wire::DeleteLocationRequest { id: id.to_owned() };
+        let tag = wire::TagFilesRequest {
+            tag: "mine".to_owned(),
+            paths: vec![format!("{path}/other.txt")],
+            personal: true,
+            ..Default::default()
+        };
+        let same = wire::ListDuplicatesRequest { location_id: id.to_owned(), ..Default::default() };
+        let (mut places, mut files) = (session.locations(), session.files());
+        let answers = [
+            places.get_location(get(id)).await.map(drop),
+            places.get_location(get(path)).await.map(drop),
+            places.scan_location(scan).await.map(drop),
+            places.delete_location(delete).await.map(drop),
+            files.search_files(query(id, "")).await.map(drop),
+            files.search_files(query("", path)).await.map(drop),
+            files.get_usage(usage(id, "")).await.map(drop),
+            files.get_usage(usage("", path)).await.map(drop),
+            files.get_file(file(format!("{id}.1"), "")).await.map(drop),
+            files.get_file(file(String::new(), &format!("{path}/other.txt"))).await.map(drop),
+            files.list_duplicates(same).await.map(drop),
+            session.marks().tag_files(tag).await.map(drop),
+        ];
+        answers.map(|answer| {
+            let status = answer.expect_err("hidden, or not there");
+            let details = String::from_utf8_lossy(status.details()).into_owned();
+            let texts = [status.message().to_owned(), details];
+            (status.code(), texts.map(|text| text.replace(id, "ID").replace(path, "PATH")))
+        })
+    };
+    let nowhere = format!("{}~", &path[..path.len() - 1]);
+    let unknown = said("0190b0a0-0000-7000-8000-000000000000", &nowhere).await;
+    assert_eq!(said(id, path).await, unknown);
 }
 
 /// Names of jobs that lead nowhere, and the list over HTTP.
@@ -177,6 +254,47 @@ pub async fn jobs(stage: &Stage) {
     assert!(names.contains(&job.name), "{names:?}");
 }
 
+/// A watched root that was away is watched again soon after it is back.
+pub async fn watched_root(stage: &Stage) {
+    let tree = tree(stage);
+    let request = wire::CreateLocationRequest {
+        path: tree.display().to_string(),
+        watched: true,
+        ..Default::default()
+    };
+    let made = stage.admin.locations().create_location(request).await.expect("a location");
+    let made = made.into_inner().location.expect("a location");
+    let is_seen = async |name: &str| {
+        let query = wire::FileQuery {
+            text: name.to_owned(),
+            location_id: made.id.clone(),
+            ..Default::default()
+        };
+        eventually(name, std::time::Duration::from_secs(45), async || {
+            let found = search(&stage.admin, query.clone()).await;
+            (!found.is_empty()).then_some(())
+        })
+        .await;
+    };
+    is_seen("notes").await;
+    let away = tree.with_extension("away");
+    std::fs::rename(&tree, &away).expect("renamed");
+    eventually("that it is away", std::time::Duration::from_secs(45), async || {
+        let get = wire::GetLocationRequest { id: made.id.clone() };
+        let answer = stage.admin.locations().get_location(get).await.ok()?;
+        answer.into_inner().location.filter(|now| !now.problem.is_empty())
+    })
+    .await;
+    std::fs::rename(&away, &tree).expect("renamed back");
+    // The first is found by the scan that begins the watch, the second by the watch.
+    for name in ["after", "later"] {
+        std::fs::write(tree.join(name), name).expect("a file");
+        is_seen(name).await;
+    }
+    let delete = wire::DeleteLocationRequest { id: made.id.clone() };
+    stage.admin.locations().delete_location(delete).await.expect("deleted");
+}
+
 /// The command line's own shapes.
 pub async fn command_line(stage: &Stage) {
     let tree = tree(stage);
@@ -188,6 +306,7 @@ pub async fn command_line(stage: &Stage) {
         run(&["files", "search", "report", "--path", &path, "--ext", "pdf", "-o", "json"]).await;
     assert_eq!(found["entries"].as_array().map(Vec::len), Some(2), "{found}");
     assert_eq!(found["entries"][0]["size"], 12);
+    assert_eq!(found["next_page_token"], "", "there on the last page too: {found}");
     let groups = run(&["files", "duplicates", "--location", &path, "-o", "json"]).await;
     assert_eq!(groups["wasted_bytes"], 12, "{groups}");
     let group = &groups["groups"][0];
@@ -196,6 +315,25 @@ pub async fn command_line(stage: &Stage) {
         (group["size"].as_i64(), group["entries"].as_array().map(Vec::len)),
         (Some(12), Some(2))
     );
+    // What is no location, no path and no number is a wrong argument, and names its field.
+    let below = tree.join("a").display().to_string();
+    for (args, field) in [
+        (&["duplicates", "--location", &below][..], "location: "),
+        (&["scan", &below], "path: "),
+        (&["verify", &below], "path: "),
+        (&["location", "add", "/nope"], "path: "),
+        (&["search", "--size-min=-1"], "query.size_min: "),
+        (&["duplicates", "--size-min=-1"], "size_min: "),
+    ] {
+        let args: Vec<&str> = ["files"].iter().chain(args).copied().collect();
+        let refused = stage.platform.cli(&args).await;
+        assert_eq!(refused.code, 7, "{args:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(field), "{args:?}: {}", refused.stderr);
+    }
+    let query = wire::FileQuery { kinds: vec![99], ..Default::default() };
+    let request = wire::SearchFilesRequest { query: Some(query), ..Default::default() };
+    let refused = stage.admin.files().search_files(request).await.expect_err("no kind");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     let usage = run(&["files", "du", &path, "-o", "json"]).await;
     assert_eq!(usage["total"]["file_count"], 4);
     let volumes = run(&["files", "volumes", "--limit", "1000", "-o", "json"]).await;

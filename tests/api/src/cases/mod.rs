@@ -93,9 +93,13 @@ pub const CASES: &[Case] = &[
     case("items: filters refused", |s| Box::pin(items::bad_filters(s))),
     case("files: located, scanned, found, forgotten", |s| Box::pin(files::lifecycle(s))),
     case("files: a grant on the location decides", |s| Box::pin(files::permissions(s))),
+    case("files: a watched root goes away and comes back", |s| Box::pin(files::watched_root(s))),
     case("files: the command line's shapes", |s| Box::pin(files::command_line(s))),
     case("files: a folder becomes a dataset and its next version", |s| {
         Box::pin(file_datasets::folders(s))
+    }),
+    case("files: a broken sidecar takes nothing from a dataset", |s| {
+        Box::pin(file_datasets::broken_sidecars(s))
     }),
     case("files: who may not import", |s| Box::pin(file_datasets::refusals(s))),
     case("files: the change log", |s| Box::pin(file_datasets::changes(s))),
