@@ -428,7 +428,7 @@ async fn whatever_moves_the_rows_are_the_tree() {
             place.forget().await;
         }
         println!("{kept} of {alone} kept what is said of them");
-        assert!(alone > 100 && kept * 100 >= alone * 95, "{kept} of {alone}");
+        assert!(alone > 40 && kept * 100 >= alone * 95, "{kept} of {alone}");
     })
     .await;
 }
