@@ -163,7 +163,7 @@ impl Listing {
             return large.seen().totals;
         }
         let files = self.entries.iter().filter(|entry| entry.kind == Kind::File);
-        files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.size))
+        files.fold((0, 0), |(count, bytes), file| (count + 1, file.size.saturating_add(bytes)))
     }
 }
 
@@ -201,7 +201,8 @@ impl Print {
             rows.clear();
         }
         if entry.kind == Kind::File {
-            self.totals = (self.totals.0 + 1, self.totals.1 + entry.size);
+            // Sparse files may say sizes that come to more than 64 bits.
+            self.totals = (self.totals.0 + 1, self.totals.1.saturating_add(entry.size));
         }
     }
 

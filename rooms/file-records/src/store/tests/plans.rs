@@ -52,7 +52,7 @@ async fn paths_are_found_by_an_index() {
         let files: Vec<_> = (0..900).map(|n| file(&format!("d{n}/f"), n, 1, 1)).collect();
         place.scan(&files).await;
         let (from, to) = below("d7");
-        let range = vec![place.location.into(), "d7".into(), from.into(), to.into()];
+        let range = [place.location.into(), "d7".into(), from.into(), to.into()];
         let totals = totals_in(store.backend(), "files, bytes", "{PATH} >= $2 AND {PATH} < $3");
         for (sql, values, index) in [
             ("SELECT id FROM dir WHERE location_id = $1 AND path = $2", &range[..2], "dir_path"),
