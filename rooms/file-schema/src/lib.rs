@@ -1,7 +1,6 @@
 //! The file indexer's room for the schema `files`, as a crate: its migrations, and how each
 //! database takes thousands of rows.
 
-pub mod bulk;
-mod migration;
+mod store;
 
-pub use migration::Migrator;
+pub use store::{Migrator, bulk};

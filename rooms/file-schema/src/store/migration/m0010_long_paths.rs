@@ -12,6 +12,7 @@ use sea_orm_migration::prelude::{
     ConnectionTrait, DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait,
 };
 
+/// Lets paths be of any length.
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 

@@ -13,6 +13,7 @@ use sea_orm_migration::prelude::{
 
 use super::m0005_holding::{DOWN_SQLITE, EMPTY, SQLITE, whole};
 
+/// Counts copies by device and inode.
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 

@@ -13,6 +13,7 @@ use sea_orm_migration::prelude::{
 
 use super::m0005_holding;
 
+/// Gives rows of SQLite their numbers.
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 

@@ -5,6 +5,7 @@ use sea_orm_migration::prelude::{
     ConnectionTrait, DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait,
 };
 
+/// Makes room for archives.
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 

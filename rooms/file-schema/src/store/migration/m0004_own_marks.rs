@@ -5,6 +5,7 @@ use sea_orm_migration::prelude::{
     ConnectionTrait, DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait,
 };
 
+/// Parts the marks of one user from shared ones.
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 

@@ -8,6 +8,7 @@ use sea_orm_migration::prelude::{
     ConnectionTrait, DbErr, DeriveMigrationName, MigrationTrait, SchemaManager, async_trait,
 };
 
+/// Makes the tables of files.
 #[derive(DeriveMigrationName)]
 pub struct Migration;
 
