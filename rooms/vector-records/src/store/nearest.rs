@@ -50,9 +50,10 @@ impl Store {
             indexed_expression(settings),
             space.id
         );
-        tx.execute_unprepared(&sql).await.map_err(db_error)?;
+        // The space before its points, as whoever writes takes them: else each waits for the other.
         let note = "UPDATE space SET sql_indexed = $1 WHERE id = $2";
         execute(&tx, note, vec![true.into(), space.id.into()]).await?;
+        tx.execute_unprepared(&sql).await.map_err(db_error)?;
         tx.commit().await.map_err(db_error)?;
         Ok(true)
     }
