@@ -2,7 +2,8 @@
 //! each processor, and memory in large pages.
 //!
 //! [`scalar`] says what each operation means; every other set gives the same integers, and the
-//! same floats to the last bit. This is the one crate of the workspace with `unsafe`.
+//! same floats to the last bit. One of three crates with `unsafe`, beside
+//! `mapped-files` and `startup-memory`.
 
 mod agreement;
 #[cfg(target_arch = "x86_64")]
