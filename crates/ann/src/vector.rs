@@ -6,6 +6,9 @@ use half::f16;
 use crate::error::{Error, Result};
 use crate::settings::{Element, Metric, Settings};
 
+/// Squares of distances between vectors no longer than this are within f32.
+const LENGTH_MAX: f32 = 9e18;
+
 /// A vector as a caller has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Vector<'a> {
@@ -43,8 +46,8 @@ impl Settings {
     /// Checks a vector and puts it into the form that is stored.
     ///
     /// # Errors
-    /// Another dimension or kind, a NaN or infinity (also one that only half precision makes),
-    /// and a zero vector under cosine, which has no direction.
+    /// Another dimension or kind, a NaN or infinity (also one that only half precision makes), a
+    /// length beyond 9e18, and a zero vector under cosine, which has no direction.
     pub fn store(&self, vector: Vector<'_>) -> Result<Stored> {
         let mut bytes = Vec::with_capacity(self.row_bytes());
         match (vector, self.element()) {
@@ -79,11 +82,19 @@ impl Settings {
             }
         }
         let stored = Stored::new(&bytes);
-        if self.metric() == Metric::Cosine && Row::of(self, stored.bytes()).norm().is_none() {
-            let message = "its length is 0 or beyond f32; under cosine a vector needs a direction";
-            return Err(Error::invalid("vector", message));
+        match Row::of(self, stored.bytes()) {
+            Row::F32(row) if (Kernels::get().dot_f32)(row, row).sqrt() > LENGTH_MAX => {
+                let message =
+                    format!("its length is beyond {LENGTH_MAX:e}, and distances beyond f32");
+                Err(Error::invalid("vector", message))
+            }
+            row if self.metric() == Metric::Cosine && row.norm().is_none() => {
+                let message =
+                    "its length is 0, or its square is; under cosine a vector needs a direction";
+                Err(Error::invalid("vector", message))
+            }
+            _ => Ok(stored),
         }
-        Ok(stored)
     }
 
     fn expect(&self, length: usize) -> Result<()> {

@@ -45,7 +45,13 @@ fn vectors_that_do_not_fit() {
     let angles = of(Metric::Cosine, Element::F32, 2);
     refused(angles.store(Vector::Floats(&[0.0, 0.0])), "needs a direction");
     refused(angles.store(Vector::Floats(&[1e-30, 0.0])), "needs a direction");
-    refused(angles.store(Vector::Floats(&[1e30, 0.0])), "needs a direction");
+    for metric in [Metric::Cosine, Metric::L2, Metric::InnerProduct, Metric::L1] {
+        let space = of(metric, Element::F32, 2);
+        refused(space.store(Vector::Floats(&[1e19, 0.0])), "its length is beyond 9e18");
+        refused(space.store(Vector::Floats(&[f32::MAX, -f32::MAX])), "its length is beyond");
+        let (far, other) = (Vector::Floats(&[9e18, 0.0]), Vector::Floats(&[-9e18, 0.0]));
+        assert!(space.distance(far, other).expect("a distance").is_finite());
+    }
 }
 
 #[test]
