@@ -147,7 +147,7 @@ pub struct Grouping {
 }
 
 /// How many, which, how.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Ask {
     /// How many hits, or groups.
     pub k: usize,

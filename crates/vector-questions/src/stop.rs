@@ -32,13 +32,6 @@ impl Stop {
     }
 }
 
-/// What is asked is the same, whoever waits for it.
-impl PartialEq for Stop {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.0.store(true, Ordering::Relaxed);
