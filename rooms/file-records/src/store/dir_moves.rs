@@ -6,7 +6,7 @@
 //! a later listing may name its own place, else its files are looked for and it is swept. So
 //! nothing that moves meets a row, whatever moved before it and in whichever order they are told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use file_scan::{Entry, Identity, Kind, names};
 use sea_orm::DatabaseTransaction;
@@ -52,6 +52,8 @@ impl Place {
 struct Rows {
     ids: HashMap<(i64, i64), Vec<i64>>,
     paths: HashMap<i64, String>,
+    /// The same the other way, in order: what lies below a path is together.
+    at: BTreeMap<String, i64>,
 }
 
 impl Rows {
@@ -60,12 +62,13 @@ impl Rows {
     }
 
     fn rename(&mut self, old: &str, new: &str) {
-        for path in self.paths.values_mut() {
-            if let Some(rest) = path.strip_prefix(old)
-                && (rest.is_empty() || rest.starts_with('/'))
-            {
-                *path = format!("{new}{rest}");
-            }
+        let (from, to) = below(old);
+        let inside = self.at.range(from..to).map(|(path, _)| path.clone());
+        for path in inside.chain([old.to_owned()]).collect::<Vec<_>>() {
+            let Some(id) = self.at.remove(&path) else { continue };
+            let path = format!("{new}{}", &path[old.len()..]);
+            self.paths.insert(id, path.clone());
+            self.at.insert(path, id);
         }
     }
 
@@ -159,8 +162,10 @@ impl Store {
             let values = vec![scan.location.into(), bulk::numbers(backend, &inodes)];
             for row in all(tx, &sql, values).await? {
                 let (id, who) = (get(&row, "id")?, (get(&row, "ino")?, get(&row, "born")?));
-                if rows.paths.insert(id, get(&row, "path")?).is_none() {
+                let path: String = get(&row, "path")?;
+                if rows.paths.insert(id, path.clone()).is_none() {
                     rows.ids.entry(who).or_default().push(id);
+                    rows.at.insert(path, id);
                 }
             }
         }

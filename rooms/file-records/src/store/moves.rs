@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 
 use file_scan::names;
-use sea_orm::{DatabaseTransaction, DbBackend};
+use sea_orm::{DatabaseTransaction, DbBackend, QueryResult};
 use service_error::ServiceError;
 use sql_store::db_error;
 
-use super::bulk;
+use super::bulk::{self, Column};
 use super::changes::{ChangeKind, Logged, path_in};
 use super::{ScanKey, Store, below, execute, get};
 
@@ -27,7 +27,14 @@ struct Pair {
     dir: i64,
     name: String,
     path: String,
+    /// Of the new one, in the order of [`FACTS`].
+    facts: [i64; FACTS.len()],
+    /// How long before its last change the new one was born, as SQLite keeps it.
+    lived: Option<i64>,
 }
+
+/// A rename moves ctime, and mode or links may be others too.
+const FACTS: [&str; 5] = ["changed", "links", "mode", "uid", "gid"];
 
 impl Store {
     /// Pairs missing files with new ones; answers how many were moved.
@@ -39,14 +46,21 @@ impl Store {
             // Nothing is newer than a scan that has ended, and nothing moved that is not missed.
             return Ok(0);
         }
+        let lived = match self.backend() {
+            DbBackend::Postgres => "CAST(NULL AS bigint)",
+            _ => "e.lived",
+        };
         let mut missing: Option<HashMap<Likeness, (i64, String)>> = None;
         let (mut after, mut moved) = (scan.newest, 0);
         while missing.as_ref().is_none_or(|missing| !missing.is_empty()) {
-            let sql = "SELECT e.id, e.dir_id, e.name, d.path, e.ino, e.born, e.size, e.modified
-                FROM entry e JOIN dir d ON d.id = e.dir_id
-                WHERE e.id > $1 AND e.kind = 1 AND e.gone IS NULL AND d.location_id = $2 ORDER BY e.id LIMIT $3";
+            let sql = format!(
+                "SELECT e.id, e.dir_id, e.name, d.path, e.ino, e.born, e.size, e.modified,
+                   e.changed, e.links, CAST(e.mode AS bigint) AS mode, e.uid, e.gid, {lived} AS lived
+                 FROM entry e JOIN dir d ON d.id = e.dir_id
+                 WHERE e.id > $1 AND e.kind = 1 AND e.gone IS NULL AND d.location_id = $2 ORDER BY e.id LIMIT $3"
+            );
             let values = vec![after.into(), scan.location.into(), PAGE.into()];
-            let page = self.rows(sql, values).await?;
+            let page = self.rows(&sql, values).await?;
             let Some(last) = page.last() else { break };
             after = get(last, "id")?;
             // Nothing is looked for before there is what it may have become.
@@ -64,6 +78,8 @@ impl Store {
                         dir: get(row, "dir_id")?,
                         name: get(row, "name")?,
                         path: path_of(row)?,
+                        facts: facts(row)?,
+                        lived: get(row, "lived")?,
                     });
                 }
             }
@@ -110,28 +126,18 @@ impl Store {
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
         self.hold_names(&tx).await?;
-        // It is what its new name says: a rename moves ctime, and its mode or links may be others
-        // too. The content is looked at again, and stands until then.
-        let birth = match self.backend() {
-            DbBackend::Postgres => "",
-            // SQLite keeps it as a distance from the change.
-            _ => ", lived = n.lived",
-        };
-        let sql = format!(
-            "UPDATE entry SET changed = n.changed, links = n.links, mode = n.mode, uid = n.uid, gid = n.gid{birth},
-               hashed = CASE WHEN entry.hashed = 1 THEN 2 ELSE entry.hashed END
-             FROM entry n WHERE entry.id = $1 AND n.id = $2"
-        );
-        for pair in &pairs {
-            execute(&tx, &sql, vec![pair.old.into(), pair.new.into()]).await?;
-        }
         let twins: Vec<i64> = pairs.iter().map(|pair| pair.new).collect();
         self.drop_entries(&tx, &twins).await?;
+        let is_renamed = |pair: &&Pair| pair.old_path.rsplit('/').next() != Some(&pair.name);
+        let renamed: Vec<i64> = pairs.iter().filter(is_renamed).map(|pair| pair.old).collect();
+        // The content is looked at again, and stands until then.
+        let also =
+            ", gone = NULL, hashed = CASE WHEN entry.hashed = 1 THEN 2 ELSE entry.hashed END";
+        bulk::update(&tx, "entry", &columns(self.backend(), &pairs), also).await?;
+        self.learn_names(&tx, &renamed).await?;
         let mut logged = Logged::default();
-        for Pair { old, old_path, dir, name, path, .. } in pairs {
-            let is_renamed = old_path.rsplit('/').next() != Some(name.as_str());
+        for Pair { old, old_path, path, .. } in pairs {
             logged.add(ChangeKind::Moved, old, path, Some(old_path));
-            self.place_entry(&tx, old, dir, &name, is_renamed).await?;
         }
         self.log(&tx, scan, logged).await?;
         let unhashed = "UPDATE location SET unhashed = TRUE WHERE id = $1";
@@ -178,11 +184,38 @@ impl Store {
     }
 }
 
-fn path_of(row: &sea_orm::QueryResult) -> Result<String, ServiceError> {
+/// What the old entries become: all that the new ones were.
+fn columns(backend: DbBackend, pairs: &[Pair]) -> Vec<(&'static str, Column)> {
+    let numbers = |of: &dyn Fn(&Pair) -> i64| Column::I64(pairs.iter().map(of).collect());
+    let texts = |of: &dyn Fn(&Pair) -> String| Column::Text(pairs.iter().map(of).collect());
+    let mut columns = vec![
+        ("id", numbers(&|pair| pair.old)),
+        ("dir_id", numbers(&|pair| pair.dir)),
+        ("name", texts(&|pair| pair.name.clone())),
+        ("ext", texts(&|pair| names::extension(&pair.name).to_ascii_lowercase())),
+    ];
+    for (at, fact) in FACTS.into_iter().enumerate() {
+        columns.push((fact, numbers(&|pair| pair.facts[at])));
+    }
+    if backend != DbBackend::Postgres {
+        columns.push(("lived", Column::OptI64(pairs.iter().map(|pair| pair.lived).collect())));
+    }
+    columns
+}
+
+fn facts(row: &QueryResult) -> Result<[i64; FACTS.len()], ServiceError> {
+    let mut facts = [0; FACTS.len()];
+    for (fact, column) in facts.iter_mut().zip(FACTS) {
+        *fact = get(row, column)?;
+    }
+    Ok(facts)
+}
+
+fn path_of(row: &QueryResult) -> Result<String, ServiceError> {
     let (dir, name): (String, String) = (get(row, "path")?, get(row, "name")?);
     Ok(path_in(&dir, &name))
 }
 
-fn likeness(row: &sea_orm::QueryResult) -> Result<Likeness, ServiceError> {
+fn likeness(row: &QueryResult) -> Result<Likeness, ServiceError> {
     Ok((get(row, "ino")?, get(row, "born")?, get(row, "size")?, get(row, "modified")?))
 }
