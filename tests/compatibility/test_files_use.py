@@ -291,11 +291,12 @@ def test_marks_for_oneself(ground, asked, tree, namespace):
     ground.cli("users", "create", name)
     secret = ground.json("tokens", "create", "--user", name)["secret"]
     location = str(tree / "large")
-    [found] = asked(f"{LOCATIONS}/ListLocations", holding=location)["locations"]
-    asked(
-        "quarry.identity.v1.GrantsService/AddGrant", user=name, level="LEVEL_READ",
-        resource={"kind": "RESOURCE_KIND_LOCATION", "id": found["id"]},
-    )
+    grant = ground.json("grants", "add", name, location, "read")["grant"]
+    for listed in [("grants", "list", location), ("grants", "list", "--user", name)]:
+        [on] = [found["resource"] for found in ground.json(*listed)["grants"] if found["user"] == name]
+        assert on["name"] == location and on["id"] == grant["resource"]["id"]
+    inside = ground.cli("grants", "add", name, f"{location}/iso", "read", check=False)
+    assert inside.returncode != 0 and "grants are on whole locations" in inside.stderr
     path = str(tree / "large/iso/small")
     with Reflected(ground.address, secret) as reader:
         deadline = time.monotonic() + 5
@@ -325,6 +326,10 @@ def test_marks_for_oneself(ground, asked, tree, namespace):
         assert paths(asked(f"{FILES}/SearchFiles", query=below)) == [path]
         reader(f"{MARKS}/TagFiles", tag=name, paths=[path], personal=True, remove=True)
         assert name not in reader(f"{FILES}/GetFile", path=path)["entry"]["tags"]
+        ground.cli("grants", "remove", name, location)
+        deadline = time.monotonic() + 5
+        while reader(f"{LOCATIONS}/ListLocations")["locations"]:
+            assert time.monotonic() < deadline, "what was taken back is known within a second"
 
 
 def test_database_statistics_and_optimization(asked, tree):

@@ -111,7 +111,7 @@ fn server_path(path: &Path) -> Result<String, Failure> {
 }
 
 /// The location whose root a path is; of a directory in one `what` is not done.
-async fn root_of(
+pub(super) async fn root_of(
     client: &Client,
     field: &str,
     path: &Path,

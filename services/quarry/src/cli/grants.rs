@@ -1,15 +1,18 @@
 //! `quarry grants`. Grants hold ids; the catalog knows which names they have.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use catalog_api::v1::{GetDatasetRequest, GetNamespaceRequest};
 use clap::Subcommand;
+use files_api::v1::ListLocationsRequest;
 use identity_api::v1::{AddGrantRequest, Grant, ListGrantsRequest, RemoveGrantRequest, Resource};
 use options_api::v1::ResourceKind;
 use serde_json::{Value as Json, json};
 use service_error::ServiceError;
 
+use super::files::root_of;
 use super::parse::{Level, lifetime, moment_after};
 use super::{Context, Page};
 use crate::client::Client;
@@ -32,11 +35,11 @@ const SOUGHT_PAGES_MAX: usize = 100;
 
 #[derive(Debug, Subcommand)]
 pub enum GrantsCommand {
-    /// Give a user a level on a namespace (and all in it) or on a dataset
+    /// Give a user a level on a namespace (and all in it), a dataset or a location of files
     Add {
         /// The user's name
         user: String,
-        /// NAMESPACE or NAMESPACE/DATASET
+        /// NAMESPACE, NAMESPACE/DATASET, or a location: /its/absolute/path or s3://bucket/prefix
         resource: String,
         /// What it may do there
         #[arg(value_enum)]
@@ -50,7 +53,7 @@ pub enum GrantsCommand {
     },
     /// Grants on a resource, or of a user
     List {
-        /// NAMESPACE or NAMESPACE/DATASET
+        /// NAMESPACE, NAMESPACE/DATASET, or a location: /its/absolute/path or s3://bucket/prefix
         #[arg(required_unless_present = "user")]
         resource: Option<String>,
         /// Of this user
@@ -64,7 +67,7 @@ pub enum GrantsCommand {
         /// The grant's id, or the user's name
         #[arg(value_name = "ID|USER")]
         id_or_user: String,
-        /// NAMESPACE or NAMESPACE/DATASET, after a user's name
+        /// NAMESPACE, NAMESPACE/DATASET or a location, after a user's name
         resource: Option<String>,
     },
 }
@@ -123,7 +126,7 @@ async fn list(
     let answer = client.grants().list_grants(request).await?.into_inner();
     let names = match (resource, found) {
         (Some(name), Some(found)) => HashMap::from([(found.id, name)]),
-        _ => names(client).await?,
+        _ => names(client, &answer.grants).await?,
     };
     let mut json = message_json("quarry.identity.v1.ListGrantsResponse", &answer)?;
     for grant in json["grants"].as_array_mut().into_iter().flatten() {
@@ -133,8 +136,13 @@ async fn list(
     context.output.message(&json, "grants", &COLUMNS)
 }
 
-/// The id of a namespace or a dataset.
+/// The id of a namespace, a dataset or a location.
 async fn resolve(client: &Client, name: &str) -> Result<Resource, Failure> {
+    if name.starts_with('/') || name.starts_with("s3://") {
+        let what = "grants are on whole locations";
+        let location = root_of(client, "resource", Path::new(name), what).await?;
+        return Ok(Resource { kind: ResourceKind::Location.into(), id: location.id });
+    }
     let gone = || ServiceError::internal("the catalog answered nothing");
     if !name.contains('/') {
         let request = GetNamespaceRequest { name: name.to_owned() };
@@ -150,9 +158,15 @@ async fn resolve(client: &Client, name: &str) -> Result<Resource, Failure> {
 }
 
 /// The names of what the caller may see, as far as a few pages go.
-async fn names(client: &Client) -> Result<HashMap<String, String>, Failure> {
+async fn names(client: &Client, grants: &[Grant]) -> Result<HashMap<String, String>, Failure> {
+    let is_of = |grant: &Grant, kind| grant.resource.as_ref().is_some_and(|on| on.kind() == kind);
     let mut names = HashMap::new();
     let mut token = String::new();
+    if grants.iter().any(|grant| is_of(grant, ResourceKind::Location)) {
+        let request = ListLocationsRequest { page_size: 1000, ..Default::default() };
+        let page = client.locations().list_locations(request).await?.into_inner();
+        names.extend(page.locations.into_iter().map(|location| (location.id, location.path)));
+    }
     for _ in 0..NAMED_PAGES_MAX {
         let request = catalog_api::v1::ListNamespacesRequest { page_size: 1000, page_token: token };
         let page = client.namespaces().list_namespaces(request).await?.into_inner();

@@ -54,6 +54,7 @@ fn every_documented_form_is_taken() {
         "tokens create --read-only --expires 30d",
         "tokens revoke 018f",
         "grants add ann vision/icons write",
+        "grants add ann /srv/photos read",
         "grants list vision",
         "grants remove 018f",
         "grants remove ann vision/icons",
