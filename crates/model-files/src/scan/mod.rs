@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use crate::source::{Meter, Part, RangeReader, ReadError};
 
 /// Changes whenever a file may get another verdict than before.
-pub const SCANNER_VERSION: i64 = 2;
+pub const SCANNER_VERSION: i64 = 3;
 
 /// Findings that are told of a file; the verdict counts them all.
 const FINDINGS_MAX: usize = 100;
@@ -192,12 +192,8 @@ impl Notes {
         });
     }
 
-    /// Takes over what others found, if it is bad enough.
-    fn adopt(&mut self, others: Self, least: Verdict) {
-        for finding in others.findings {
-            if finding.severity >= least {
-                self.add(finding);
-            }
-        }
+    /// Takes over what others found.
+    fn adopt(&mut self, others: Self) {
+        others.findings.into_iter().for_each(|finding| self.add(finding));
     }
 }

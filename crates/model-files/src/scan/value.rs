@@ -27,7 +27,9 @@ pub enum Value {
     Dtype(Rc<Dtype>),
     /// joblib's stand-in for an array whose bytes follow.
     ArrayWrapper,
-    /// Anything else.
+    /// Anything else that is no text.
+    Plain,
+    /// Anything: what a call gave, a text that is not kept.
     Opaque,
 }
 
@@ -79,7 +81,7 @@ impl Value {
     /// A tuple, as far as it is kept.
     pub fn tuple(of: Vec<Self>) -> Self {
         if of.len() > TUPLE_MAX {
-            return Self::Opaque;
+            return Self::Plain;
         }
         // One level: what is deeper is of no use, and could be made without end.
         Self::Tuple(of.into_iter().map(Self::shallow).collect())
@@ -87,15 +89,25 @@ impl Value {
 
     fn shallow(self) -> Self {
         match self {
-            Self::Tuple(_) | Self::State(_) => Self::Opaque,
+            Self::Tuple(_) | Self::State(_) => Self::Plain,
             plain => plain,
         }
+    }
+
+    /// Whether it may be just what names a module.
+    pub const fn may_be_text(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Opaque)
+    }
+
+    /// Whether nothing of it is ever called or filled.
+    pub const fn is_inert(&self) -> bool {
+        matches!(self, Self::Int(_) | Self::Text(_) | Self::Tuple(_) | Self::State(_))
     }
 
     /// What the memo keeps of it.
     pub fn memo(&self) -> Self {
         match self {
-            Self::State(_) | Self::ArrayWrapper => Self::Opaque,
+            Self::State(_) => Self::Plain,
             plain => plain.clone(),
         }
     }
@@ -106,7 +118,7 @@ impl Value {
             && entries.len() < STATE_MAX
         {
             // The shape is a tuple, and it is wanted.
-            let value = if matches!(value, Self::State(_)) { Self::Opaque } else { value };
+            let value = if matches!(value, Self::State(_)) { Self::Plain } else { value };
             entries.push((key, value));
         }
     }
@@ -122,11 +134,27 @@ impl Value {
             (ARRAY_WRAPPER, _) => Self::ArrayWrapper,
             ("copyreg._reconstructor" | "copy_reg._reconstructor", Self::Tuple(of)) => {
                 match of.first() {
-                    Some(Self::Global(of)) if &**of == ARRAY_WRAPPER => Self::ArrayWrapper,
+                    Some(Self::Global(of)) => Self::made(of),
                     _ => Self::Opaque,
                 }
             }
             _ => Self::Opaque,
+        }
+    }
+
+    /// An object of a class, made of arguments.
+    pub fn make(callee: &Self, arguments: &Self) -> Self {
+        match (Self::call(callee, arguments), callee) {
+            (Self::Opaque, Self::Global(class)) => Self::made(class),
+            (known, _) => known,
+        }
+    }
+
+    fn made(class: &str) -> Self {
+        match class {
+            ARRAY_WRAPPER => Self::ArrayWrapper,
+            "builtins.str" | "__builtin__.str" | "__builtin__.unicode" => Self::Opaque,
+            _ => Self::Plain,
         }
     }
 }

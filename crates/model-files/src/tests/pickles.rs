@@ -43,19 +43,29 @@ fn ways_around_are_no_ways_around() {
     let memoized = [word("os"), vec![0x94], word("system"), vec![0x94, b'0', b'0']].concat();
     let memo = pickle(&[&memoized, &get(0), &get(1), &[0x93]]);
     assert_eq!(scanned("m.pkl", &memo).verdict, Verdict::Dangerous);
-    // Names that are escaped, computed or not texts at all.
+    // Names that are escaped or computed.
     for computed in [
         b"\x80\x04S'o\\x73'\nS'system'\n\x93.".to_vec(),
         b"\x80\x04V\\u006fs\nVsystem\n\x93.".to_vec(),
-        pickle(&[&word("os"), b"C\x06system", &[0x93]]),
-        pickle(&[b"N", b"N", &[0x93]]),
-        pickle(&[&[0x93]]),
+        pickle(&[&word("os"), b"P1\n", &[0x93]]),
     ] {
         let report = scanned("m.pkl", &computed);
         assert_eq!(
             (report.verdict, reasons(&report)),
             (Verdict::Dangerous, vec!["COMPUTED_GLOBAL"])
         );
+    }
+    // Every loader stops at what is no text, or is not there.
+    for stops in [
+        pickle(&[&word("os"), b"C\x06system", &[0x93]]),
+        pickle(&[b"N", b"N", &[0x93]]),
+        pickle(&[&[0x93]]),
+        pickle(&[b"h\x07"]),
+        pickle(&[b"K\x01)R"]),
+        pickle(&[b"t"]),
+    ] {
+        let report = scanned("m.pkl", &stops);
+        assert_eq!((report.verdict, reasons(&report)), (Verdict::Unreadable, vec!["MALFORMED"]));
     }
     // What fails after it ran has run.
     let mut broken = hostile();
@@ -119,6 +129,89 @@ fn array(raw: &[u8]) -> Vec<u8> {
     file.extend(raw);
     file.extend([0x85, b'.']);
     file
+}
+
+/// What joblib writes of an array of two texts, in the place of a model's `columns`: its objects
+/// are a pickle with a memo of its own.
+fn objects(before: &[Vec<u8>], inner: &[u8]) -> Vec<u8> {
+    let memoized = |text: &str| [word(text), vec![0x94]].concat();
+    let mut file = vec![0x80, 5];
+    file.extend(before.concat());
+    file.extend([memoized("joblib.numpy_pickle"), memoized("NumpyArrayWrapper")].concat());
+    file.extend([0x93, 0x94, b')', 0x81, 0x94, b'}', 0x94, b'(']);
+    file.extend([memoized("shape"), vec![b'K', 2, 0x85, 0x94], memoized("dtype")].concat());
+    file.extend([memoized("numpy"), memoized("dtype"), vec![0x93, 0x94], word("O8")].concat());
+    file.extend([0x89, 0x88, 0x87, b'R', b'u', b'b']);
+    file.extend(inner);
+    file.push(b'.');
+    file
+}
+
+#[test]
+fn arrays_of_objects_are_clean_in_both_memos() {
+    let memoized = |text: &str| [word(text), vec![0x94]].concat();
+    let inner = |global: &[u8]| {
+        let mut inner = vec![0x80, 5];
+        inner.extend([memoized("numpy._core.multiarray"), memoized("_reconstruct")].concat());
+        inner.extend([0x93, 0x94]);
+        inner.extend([memoized("numpy"), memoized("ndarray"), vec![0x93, 0x94]].concat());
+        inner.extend([b'K', 0, 0x85, b'C', 1, b'b', 0x87, b'R', b'(', b'K', 1, b'K', 2, 0x85]);
+        // `numpy` by the memo of this pickle.
+        inner.extend([b'h', 3]);
+        inner
+            .extend([word("dtype"), vec![0x93], word("O8"), vec![0x89, 0x88, 0x87, b'R']].concat());
+        inner.extend([&[0x89, b']', b'(', 0x8c, 1, b'x', b'e', b't'], global, b"b."].concat());
+        inner
+    };
+    let model = || {
+        let class = [memoized("sklearn.preprocessing._label"), memoized("LabelEncoder")].concat();
+        [class, vec![0x93, 0x94, b')', 0x81, 0x94]].concat()
+    };
+    let bundle =
+        || [vec![b'}', 0x94], memoized("model"), memoized("a.b"), memoized("Ranker")].concat();
+    for before in [vec![], vec![model()], vec![bundle()]] {
+        assert_eq!(clean("m.joblib", &objects(&before, &inner(b""))), "pickle");
+    }
+    // In the memo of the whole the same opcodes reach for another module.
+    let evil = [vec![b'}', 0x94], memoized("a"), memoized("b"), memoized("os")].concat();
+    let calls = [vec![b'h', 3], word("system"), vec![0x93, b'0']].concat();
+    let report = scanned("m.joblib", &objects(&[evil], &inner(&calls)));
+    assert_eq!(report.verdict, Verdict::Dangerous, "{:?}", report.findings);
+}
+
+#[test]
+fn what_a_loader_ran_before_it_failed_counts_under_any_name() {
+    let call = b"cos\nsystem\n(S'id'\ntR";
+    let cloud = b"ccloudpickle.cloudpickle\n_make_function\n)R";
+    for (begin, end) in [(&b"Np1_0\n0"[..], &b"."[..]), (b"", b""), (b"", b"\xff"), (b"}(", b"R")] {
+        let file = [begin, call, end].concat();
+        assert_eq!(scanned("w.dat", &file).verdict, Verdict::Dangerous, "{begin:?} {end:?}");
+    }
+    assert_eq!(scanned("w.bin", cloud).verdict, Verdict::Suspicious);
+    for endless in [b"N".repeat((1 << 20) + 1), b"(".repeat((1 << 20) + 1)] {
+        let file = [&endless, &call[..], b"."].concat();
+        assert_eq!(reasons(&scanned("w.dat", &file)), ["TOO_LARGE"]);
+    }
+    // Pickles of any protocol behind a harmless one, and behind torch's old mark.
+    for begin in [&b"N."[..], b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."] {
+        let file = [begin, b"N.", call, b"."].concat();
+        assert_eq!(scanned("m.pt", &file).verdict, Verdict::Dangerous);
+    }
+    for text in
+        ["close\nopen\nstop\n", "cos\nsin\n", "call\nrun\n", "car\nremove\n", "cancel\nload\n"]
+    {
+        assert_eq!(clean("labels.txt", text.as_bytes()), "");
+    }
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut state = 7_u64;
+    for _ in 0..300 {
+        bytes.clear();
+        bytes.extend((0..4_096).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        }));
+        clean("weights.bin", &bytes);
+    }
 }
 
 #[test]
