@@ -1,7 +1,7 @@
 //! Zips and what is in them: torch's files, `.npz`, Keras's, plain ones.
 
 use super::inflate::{Coding, Stream};
-use super::zip::{self, Directory, Member};
+use super::zip::{self, Directory, Member, Taken};
 use super::{Notes, Place, Verdict, kinds, packed};
 use crate::source::{Meter, Part, ReadError};
 
@@ -37,8 +37,13 @@ pub fn look(
         let message = "its archive has more members than are looked at, or than it says";
         notes.say(place, Verdict::Unreadable, "TOO_LARGE", message);
     }
+    if let Some(doubt) = directory.doubt {
+        notes.say(place, Verdict::Suspicious, "TWO_DIRECTORIES", doubt);
+    }
+    let mut taken = Taken::new(&directory);
     for member in &directory.members {
-        if member.name.ends_with('/') {
+        // A folder; one with bytes is a member like others, for its readers.
+        if member.name.ends_with('/') && member.bytes == 0 && member.packed_bytes == 0 {
             continue;
         }
         if let Err(error) = meter.take_member() {
@@ -48,7 +53,20 @@ pub fn look(
         let shown: String = member.name.chars().take(200).collect();
         let way = if place.member.is_empty() { shown } else { format!("{}!{shown}", place.member) };
         let inner = Place { path: &member.name, member: &way, depth: place.depth + 1 };
-        if let Err(error) = look_at(inner, member, &directory, part, meter, notes) {
+        let found = match directory.place(member, part, meter) {
+            Ok(found) => found,
+            Err(error) => {
+                notes.unread(inner, 0, &error);
+                continue;
+            }
+        };
+        // Few bytes that are many members would take as long as all of them.
+        if !taken.take(found.whole.clone()) {
+            let message = "its bytes are those of another member, too, or of the directory";
+            notes.say(inner, Verdict::Unreadable, "OVERLAP", message);
+            continue;
+        }
+        if let Err(error) = look_at(inner, member, &found, meter, notes) {
             notes.unread(inner, 0, &error);
         }
     }
@@ -72,14 +90,12 @@ fn format_of(place: Place<'_>, directory: &Directory) -> &'static str {
 fn look_at(
     place: Place<'_>,
     member: &Member,
-    directory: &Directory,
-    part: Part<'_>,
+    found: &zip::Place<'_>,
     meter: &Meter,
     notes: &mut Notes,
 ) -> Result<(), ReadError> {
-    let found = directory.place(member, part, meter)?;
-    if found.renamed {
-        let message = "its name in the directory is not that before its bytes";
+    if found.renamed || member.alias {
+        let message = "its name in the directory is not that before its bytes, or not its only one";
         notes.say(place, Verdict::Suspicious, "NAME_MISMATCH", message);
     }
     if member.encrypted {
@@ -109,10 +125,9 @@ fn look_at(
             Ok(())
         }
         method => {
-            if kinds::may_run(place) {
-                let message = format!("it is packed by method {method}, which is not followed");
-                notes.say(place, Verdict::Unreadable, "NOT_SUPPORTED", message);
-            }
+            // Any name may be loaded: `.npz` asks for none.
+            let message = format!("it is packed by method {method}, which is not followed");
+            notes.say(place, Verdict::Unreadable, "NOT_SUPPORTED", message);
             Ok(())
         }
     }

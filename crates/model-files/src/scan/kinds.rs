@@ -19,12 +19,6 @@ const ARCHIVES: &[&str] =
 const NATIVE: &[&str] = &[".so", ".dll", ".dylib", ".exe", ".pyd", ".pyc", ".jar", ".class"];
 const SCRIPTS: &[&str] = &[".py", ".pyw", ".sh", ".bat", ".ps1", ".ipynb"];
 
-/// Whether a file of this name may be run by a loader.
-pub fn may_run(place: Place<'_>) -> bool {
-    [PICKLES, ARCHIVES, NATIVE, SCRIPTS].iter().any(|names| place.named(names))
-        || place.named(&[".npy", ".h5", "config.json"])
-}
-
 /// Looks at a file, or a member of one; answers its format.
 pub fn look(place: Place<'_>, part: Part<'_>, meter: &Meter, notes: &mut Notes) -> &'static str {
     match look_inside(place, part, meter, notes) {

@@ -1,18 +1,26 @@
 //! A zip's central directory, read from its end as its loaders do. Nothing is
 //! trusted that the local headers can say otherwise.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use memchr::memmem;
+
 use crate::source::{Cursor, Input, Meter, Numbers, Part, ReadError};
 
 /// Members of one archive that are looked at.
 const MEMBERS_MAX: u64 = 10_000;
 const DIRECTORY_BYTES_MAX: u64 = 16 << 20;
 const END_BYTES: u64 = 22;
-const COMMENT_BYTES_MAX: u64 = 65_535;
+/// One more than fits its length: Python looks there, too.
+const COMMENT_BYTES_MAX: u64 = 65_536;
 const END: [u8; 4] = *b"PK\x05\x06";
 const END_64: [u8; 4] = *b"PK\x06\x06";
 const LOCATOR_64: [u8; 4] = *b"PK\x06\x07";
 const ENTRY: [u8; 4] = *b"PK\x01\x02";
 const LOCAL: [u8; 4] = *b"PK\x03\x04";
+/// The extra field that holds a name in UTF-8.
+const UNICODE_NAME: u16 = 0x7075;
 
 /// A member as the directory has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +30,8 @@ pub struct Member {
     pub encrypted: bool,
     pub packed_bytes: u64,
     pub bytes: u64,
+    /// Some readers know it by another name.
+    pub alias: bool,
     header_begin: u64,
 }
 
@@ -31,6 +41,10 @@ pub struct Directory {
     pub members: Vec<Member>,
     /// There are more than are looked at.
     pub cut: bool,
+    /// Why some readers would find another directory.
+    pub doubt: Option<&'static str>,
+    /// Where it begins.
+    begin: u64,
     /// Bytes before the archive's own begin.
     prefix: u64,
 }
@@ -40,6 +54,8 @@ pub struct Place<'a> {
     pub part: Part<'a>,
     /// The header before its bytes has another name than the directory.
     pub renamed: bool,
+    /// All that is the member's, with the header before its bytes.
+    pub whole: Range<u64>,
 }
 
 struct End {
@@ -48,6 +64,7 @@ struct End {
     begin: u64,
     /// Where the directory ends in the file.
     at: u64,
+    doubt: Option<&'static str>,
 }
 
 /// The directory of a part of a file; nothing if it has none.
@@ -68,7 +85,12 @@ pub fn directory(part: Part<'_>, meter: &Meter) -> Result<Option<Directory>, Rea
         members.push(entry(&mut input)?);
     }
     let cut = end.entries > members.len() as u64 || input.left() >= 46;
-    Ok(Some(Directory { members, cut, prefix }))
+    let mut doubt = end.doubt;
+    // Some readers go by the offset alone.
+    if prefix > 0 && part.range(end.begin, 4).head(meter, 4)? == ENTRY {
+        doubt = Some("its directory is another by its offset than by its distance from the end");
+    }
+    Ok(Some(Directory { members, cut, doubt, begin, prefix }))
 }
 
 fn end(part: Part<'_>, meter: &Meter) -> Result<Option<End>, ReadError> {
@@ -79,40 +101,62 @@ fn end(part: Part<'_>, meter: &Meter) -> Result<Option<End>, ReadError> {
     let tail_begin = part.bytes - tail_bytes;
     let tail = part.range(tail_begin, tail_bytes).head(meter, tail_bytes)?;
     let last = tail.len() - 22;
-    let Some(found) = (0..=last).rev().find(|at| tail[*at..*at + 4] == END) else {
-        return Ok(None);
-    };
+    let Some(found) = memmem::rfind(&tail[..last + 4], &END) else { return Ok(None) };
     let mut input = Cursor::new(part.range(tail_begin + found as u64 + 4, 18), meter);
     input.skip(6)?;
     let entries = u64::from(input.u16()?);
     let bytes = u64::from(input.u32()?);
     let begin = u64::from(input.u32()?);
     let at = tail_begin + found as u64;
-    let wide = entries == 0xffff || bytes == 0xffff_ffff || begin == 0xffff_ffff;
-    if wide && let Some(end) = end_64(part, meter, at)? {
-        return Ok(Some(end));
-    }
-    Ok(Some(End { entries, bytes, begin, at }))
+    let doubt = in_comment(&tail, found)
+        .then_some("its comment holds what some readers take for the end of its directory");
+    let plain = End { entries, bytes, begin, at, doubt };
+    Ok(Some(end_64(part, meter, &plain)?.unwrap_or(plain)))
 }
 
-fn end_64(part: Part<'_>, meter: &Meter, at: u64) -> Result<Option<End>, ReadError> {
-    let Some(locator) = at.checked_sub(20) else { return Ok(None) };
+/// Whether the end that was found stands in the comment of another one, or has
+/// further marks in its own.
+fn in_comment(tail: &[u8], found: usize) -> bool {
+    let comment = &tail[found + 22..];
+    let marks = [END, END_64, LOCATOR_64];
+    marks.iter().any(|mark| memmem::find(comment, mark).is_some())
+        || memmem::find_iter(&tail[..found], &END).any(|at| {
+            let said = usize::from(u16::from_le_bytes([tail[at + 20], tail[at + 21]]));
+            at + 22 + said == tail.len()
+        })
+}
+
+/// The 64-bit record, if a locator stands before the end: Python and torch follow
+/// it whatever the plain record says.
+fn end_64(part: Part<'_>, meter: &Meter, plain: &End) -> Result<Option<End>, ReadError> {
+    let Some(locator) = plain.at.checked_sub(20) else { return Ok(None) };
     let mut input = Cursor::new(part.range(locator, 20), meter);
     if input.take(4)? != LOCATOR_64 {
         return Ok(None);
     }
+    input.skip(4)?;
+    let said = input.u64()?;
     // Where it says that its record is may be off by what stands before the
     // archive; the record is 56 bytes and stands before the locator.
-    let Some(record) = locator.checked_sub(56) else { return Ok(None) };
+    let record = locator.checked_sub(56).ok_or(ReadError::Truncated)?;
     let mut input = Cursor::new(part.range(record, 56), meter);
     if input.take(4)? != END_64 {
         return Err(ReadError::Truncated);
     }
     input.skip(28)?;
-    let entries = input.u64()?;
-    let bytes = input.u64()?;
-    let begin = input.u64()?;
-    Ok(Some(End { entries, bytes, begin, at: record }))
+    let (entries, bytes, begin) = (input.u64()?, input.u64()?, input.u64()?);
+    let mut doubt = plain.doubt;
+    if said != record && part.range(said, 4).head(meter, 4)? == END_64 {
+        doubt = Some("it has two 64-bit records of its directory");
+    }
+    let agree = |plain: u64, most: u64, wide: u64| plain == most || plain == wide;
+    if !(agree(plain.entries, 0xffff, entries)
+        && agree(plain.bytes, 0xffff_ffff, bytes)
+        && agree(plain.begin, 0xffff_ffff, begin))
+    {
+        doubt = Some("its directory is another by its 64-bit record than by its plain one");
+    }
+    Ok(Some(End { entries, bytes, begin, at: record, doubt }))
 }
 
 /// An entry behind its mark.
@@ -128,9 +172,12 @@ fn entry(input: &mut Cursor<'_>) -> Result<Member, ReadError> {
     let comment_bytes = u64::from(input.u16()?);
     input.skip(8)?;
     let mut header_begin = u64::from(input.u32()?);
-    let name = String::from_utf8_lossy(input.take(name_bytes)?).into_owned();
+    let raw = input.take(name_bytes)?.to_vec();
+    let name = String::from_utf8_lossy(&raw).into_owned();
     let extra = input.take(extra_bytes)?.to_vec();
     input.skip(comment_bytes)?;
+    // Python ends a name at its first NUL.
+    let alias = raw.contains(&0) || other_name(&extra, &raw);
     let mut wide = wide_fields(&extra);
     for field in [&mut bytes, &mut packed_bytes, &mut header_begin] {
         if *field == 0xffff_ffff
@@ -139,24 +186,59 @@ fn entry(input: &mut Cursor<'_>) -> Result<Member, ReadError> {
             *field = value;
         }
     }
-    Ok(Member { name, method, encrypted: flags & 1 == 1, packed_bytes, bytes, header_begin })
+    let encrypted = flags & 1 == 1;
+    Ok(Member { name, method, encrypted, packed_bytes, bytes, alias, header_begin })
 }
 
 /// The 64-bit numbers of an entry's extra fields, in their order.
-fn wide_fields(extra: &[u8]) -> impl Iterator<Item = u64> + use<> {
+fn wide_fields(extra: &[u8]) -> impl Iterator<Item = u64> + use<'_> {
+    let first = fields(extra).find(|(id, _)| *id == 1).map_or(&[][..], |(_, field)| field);
+    let numbers = first.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok());
+    numbers.map(u64::from_le_bytes)
+}
+
+/// The extra fields of an entry, as number and bytes.
+fn fields(extra: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = extra;
-    let mut found = Vec::new();
-    while let [a, b, c, d, tail @ ..] = rest {
-        let (id, bytes) = (u16::from_le_bytes([*a, *b]), usize::from(u16::from_le_bytes([*c, *d])));
-        let Some(field) = tail.get(..bytes) else { break };
-        if id == 1 {
-            let numbers = field.chunks_exact(8).filter_map(|bytes| bytes.try_into().ok());
-            found.extend(numbers.map(u64::from_le_bytes));
-            break;
-        }
+    std::iter::from_fn(move || {
+        let [a, b, c, d, tail @ ..] = rest else { return None };
+        let bytes = usize::from(u16::from_le_bytes([*c, *d]));
+        let field = tail.get(..bytes)?;
         rest = &tail[bytes..];
+        Some((u16::from_le_bytes([*a, *b]), field))
+    })
+}
+
+/// Whether Info-ZIP's field gives another name. It is there for names that are not
+/// ASCII: those differ in their encoding only, and in no ending.
+fn other_name(extra: &[u8], name: &[u8]) -> bool {
+    let ending = |name: &[u8]| name.rsplit(|byte| *byte == b'.').next().map(<[u8]>::to_vec);
+    let names = fields(extra).filter(|(id, _)| *id == UNICODE_NAME);
+    names.filter_map(|(_, field)| field.get(5..)).any(|other| {
+        let encoded = !name.is_ascii() && !other.is_ascii() && ending(name) == ending(other);
+        other != name && !encoded
+    })
+}
+
+/// What of an archive is some member's.
+#[derive(Debug, Default)]
+pub struct Taken(BTreeMap<u64, u64>);
+
+impl Taken {
+    /// All that no member may have.
+    pub fn new(directory: &Directory) -> Self {
+        Self(BTreeMap::from([(directory.begin, u64::MAX)]))
     }
-    found.into_iter()
+
+    /// Takes a range; not if some of it is taken.
+    pub fn take(&mut self, range: Range<u64>) -> bool {
+        let before = self.0.range(..range.end).next_back();
+        if before.is_some_and(|(_, end)| *end > range.start) {
+            return false;
+        }
+        self.0.insert(range.start, range.end);
+        true
+    }
 }
 
 impl Directory {
@@ -177,13 +259,15 @@ impl Directory {
         }
         input.skip(22)?;
         let name_bytes = usize::from(input.u16()?);
-        let extra_bytes = u64::from(input.u16()?);
-        let renamed = String::from_utf8_lossy(input.take(name_bytes)?) != member.name;
-        input.skip(extra_bytes)?;
+        let extra_bytes = usize::from(input.u16()?);
+        let name = input.take(name_bytes)?.to_vec();
+        let other = other_name(input.take(extra_bytes)?, &name);
+        let renamed = String::from_utf8_lossy(&name) != member.name || other;
         if member.packed_bytes > input.left() {
             return Err(ReadError::Truncated);
         }
-        let part = part.range(begin + input.at(), member.packed_bytes);
-        Ok(Place { part, renamed })
+        let bytes_begin = begin + input.at();
+        let whole = begin..bytes_begin + member.packed_bytes;
+        Ok(Place { part: part.range(bytes_begin, member.packed_bytes), renamed, whole })
     }
 }

@@ -52,10 +52,114 @@ fn an_archive_that_lies_is_told() {
     let report = scanned("m.zip", &encrypted);
     assert_eq!(report.verdict, Verdict::Dangerous);
     assert!(reasons(&report).contains(&"ENCRYPTED"));
-    let mut method = zip(&[("a.pkl", &hostile(), false)]);
-    let at = method.windows(4).rposition(|bytes| bytes == b"PK\x01\x02").unwrap();
-    method[at + 10] = 14;
-    assert_eq!(reasons(&scanned("m.zip", &method)), ["NOT_SUPPORTED"]);
+    for name in ["a.pkl", "weights"] {
+        let mut method = zip(&[(name, &hostile(), false)]);
+        let at = method.windows(4).rposition(|bytes| bytes == b"PK\x01\x02").unwrap();
+        method[at + 10] = 14;
+        assert_eq!(reasons(&scanned("m.zip", &method)), ["NOT_SUPPORTED"], "{name}");
+    }
+}
+
+/// A zip with a 64-bit record of its directory, whose plain one says `bytes`.
+fn wide(member: &[u8], bytes: impl Fn(usize) -> usize) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    entry(&mut file, &mut directory, "m/data.pkl", member, member.len(), 0);
+    let begin = file.len() as u64;
+    file.extend(&directory);
+    let record = file.len() as u64;
+    file.extend(b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0");
+    for number in [1, 1, directory.len() as u64, begin] {
+        file.extend(number.to_le_bytes());
+    }
+    file.extend(b"PK\x06\x07\0\0\0\0");
+    file.extend(record.to_le_bytes());
+    file.extend(b"\x01\0\0\0PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    file.extend(u32::try_from(bytes(directory.len())).unwrap().to_le_bytes());
+    file.extend(u32::try_from(begin).unwrap().to_le_bytes());
+    file.extend([0, 0]);
+    file
+}
+
+#[test]
+fn a_wide_directory_is_followed_whatever_the_plain_one_says() {
+    // torch writes both, with the same numbers.
+    assert_eq!(clean("m.pt", &wide(&state(), |bytes| bytes)), "torch");
+    assert_eq!(clean("m.pt", &wide(&state(), |_| 0xffff_ffff)), "torch");
+    assert_eq!(scanned("m.pt", &wide(&hostile(), |bytes| bytes)).verdict, Verdict::Dangerous);
+    let report = scanned("m.pt", &wide(&hostile(), |bytes| bytes + 76));
+    assert_eq!(report.verdict, Verdict::Dangerous);
+    assert!(reasons(&report).contains(&"TWO_DIRECTORIES"));
+}
+
+#[test]
+fn a_directory_that_may_be_another_is_told() {
+    // By its offset it is the first one, by its distance from the end the second.
+    let directories = [hostile(), pickle(&[&b"N0".repeat(14)])].map(|member| {
+        let (mut file, mut directory) = (Vec::new(), Vec::new());
+        let member = [&member[..], &[b'.'; 40]].concat();
+        entry(&mut file, &mut directory, "m/data.pkl", &member[..40], 40, 0);
+        (file, directory)
+    });
+    let [(first, offset), (second, distance)] = directories;
+    let mut file = closed([&first[..], &offset, &second].concat(), &distance, 1);
+    let at = file.len() - 6;
+    file[at..at + 4].copy_from_slice(&u32::try_from(first.len()).unwrap().to_le_bytes());
+    assert_eq!(reasons(&scanned("m.pt", &file)), ["TWO_DIRECTORIES"]);
+    let commented = |comment: &[u8]| {
+        let mut file = zip(&[("m/data.pkl", &state(), false)]);
+        let at = file.len() - 2;
+        file[at] = u8::try_from(comment.len()).unwrap();
+        file.extend(comment);
+        file
+    };
+    assert_eq!(clean("m.pt", &commented(b"made by hand, PK")), "torch");
+    assert_eq!(reasons(&scanned("m.pt", &commented(b"PK\x06\x07"))), ["TWO_DIRECTORIES"]);
+    let inner = zip(&[("m/data.pkl", &state(), false)]);
+    let report = scanned("m.pt", &commented(&inner));
+    assert_eq!(reasons(&report), ["TWO_DIRECTORIES"], "{report:?}");
+}
+
+/// A zip of one member with an extra field in its directory.
+fn with_extra(name: &str, id: u16, field: &[u8]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    entry(&mut file, &mut directory, name, &state(), state().len(), 0);
+    directory[30] = u8::try_from(field.len() + 4).unwrap();
+    directory.extend(id.to_le_bytes());
+    directory.extend(u16::try_from(field.len()).unwrap().to_le_bytes());
+    directory.extend(field);
+    closed(file, &directory, 1)
+}
+
+#[test]
+fn a_member_of_two_names_is_told() {
+    let nul = zip(&[("config.json\0.txt", b"{}", false)]);
+    assert_eq!(reasons(&scanned("m.keras", &nul)), ["NAME_MISMATCH"]);
+    let other =
+        |name: &str| with_extra("notes.txt", 0x7075, &[b"\x01abcd", name.as_bytes()].concat());
+    assert_eq!(reasons(&scanned("m.keras", &other("config.json"))), ["NAME_MISMATCH"]);
+    assert_eq!(clean("m.zip", &other("notes.txt")), "zip");
+    // As Info-ZIP writes a name in the encoding of its system.
+    let encoded = with_extra("gr\u{fffd}n.txt", 0x7075, "\x01abcdgrün.txt".as_bytes());
+    assert_eq!(clean("m.zip", &encoded), "zip");
+    // torch's padding.
+    assert_eq!(clean("m.pt", &with_extra("m/data.pkl", 0x4246, b"ZZZZZZ")), "torch");
+}
+
+#[test]
+fn a_folder_has_no_bytes() {
+    let file = zip(&[("w/", b"", false), ("w/data.pkl", &state(), false)]);
+    assert_eq!(clean("m.pt", &file), "torch");
+    let file = zip(&[("w/", &hostile(), false)]);
+    assert_eq!(scanned("m.npz", &file).verdict, Verdict::Dangerous);
+}
+
+#[test]
+fn bytes_are_one_members() {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    entry(&mut file, &mut directory, "a.pkl", &state(), state().len(), 0);
+    let many = directory.repeat(1_000);
+    let report = scanned("m.zip", &closed(file, &many, 1_000));
+    assert_eq!((report.verdict, reasons(&report)), (Verdict::Unreadable, vec!["OVERLAP"]));
 }
 
 #[test]
