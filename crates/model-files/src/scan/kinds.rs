@@ -38,6 +38,11 @@ fn look_inside(
 ) -> Result<&'static str, ReadError> {
     let head = part.head(meter, HEAD_BYTES)?;
     let stream = Stream::plain(part, meter);
+    // What begins as another format can be one, too.
+    let tar = is_tar(&head);
+    if tar {
+        not_followed(place, "tar", "a tar archive", notes);
+    }
     let zip = head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06");
     if (zip || place.named(ARCHIVES) || place.named(PICKLES))
         && let Some(format) = archive::look(place, part, meter, notes)
@@ -49,6 +54,9 @@ fn look_inside(
         }
         return Ok(format);
     }
+    if tar {
+        return Ok("tar");
+    }
     if head.starts_with(NUMPY) {
         texts::numpy(place, &stream, notes)?;
         return Ok("numpy");
@@ -59,9 +67,6 @@ fn look_inside(
     }
     if let Some(format) = headers::sniff(place.path, &head).filter(|_| !pickle::begins(&head)) {
         return Ok(tensors(place, part, format, notes));
-    }
-    if is_tar(&head) {
-        return Ok(not_followed(place, "tar", "a tar archive", notes));
     }
     if let Some(format) = packed::look(place, &head, part, meter, notes)? {
         return Ok(format);
@@ -78,8 +83,36 @@ pub fn is_keras(place: Place<'_>) -> bool {
     place.depth > 0 && place.path == "config.json"
 }
 
+/// A tar archive: told by its mark, or by the checksum of its first header, which
+/// is all that Python asks for.
 pub fn is_tar(head: &[u8]) -> bool {
-    head.get(257..262) == Some(b"ustar")
+    let Some(header) = head.get(..512) else { return false };
+    if head[257..262] == *b"ustar" {
+        return true;
+    }
+    // A name, mode, owner, group, size and time: more would be there by chance.
+    let fields = [100..108, 108..116, 116..124, 124..136, 136..148];
+    if header[0] == 0 || fields.into_iter().any(|of| tar_number(&header[of]).is_none()) {
+        return false;
+    }
+    let said = tar_number(&header[148..156]);
+    // The checksum counts itself as eight spaces; some have counted signed bytes.
+    let others = || header[..148].iter().chain(&header[156..]);
+    let unsigned: i128 = others().map(|of| i128::from(*of)).sum();
+    let signed: i128 = others().map(|of| i128::from(of.cast_signed())).sum();
+    said.is_some_and(|said| said == unsigned + 256 || said == signed + 256)
+}
+
+/// A number of a tar header, as Python reads it: octal digits, or bytes.
+fn tar_number(field: &[u8]) -> Option<i128> {
+    if let [first @ (0x80 | 0xff), rest @ ..] = field {
+        let all = rest.iter().fold(0_i128, |all, of| all << 8 | i128::from(*of));
+        return Some(if *first == 0x80 { all } else { all - (1 << (8 * rest.len())) });
+    }
+    let digits = field.split(|byte| *byte == 0).next().unwrap_or_default();
+    let digits = std::str::from_utf8(digits).ok()?.trim().replace('_', "");
+    let digits = digits.trim_start_matches(['0', 'o', 'O', '+']);
+    if digits.is_empty() { Some(0) } else { i128::from_str_radix(digits, 8).ok() }
 }
 
 /// Files that are code themselves, and pickles.

@@ -8,9 +8,13 @@ use super::{Notes, Place, Verdict, texts};
 use crate::headers;
 use crate::source::{Meter, Part, ReadError};
 
-/// Names of packed pickles, as joblib and pandas write them.
-const PACKED: &[&str] =
-    &[".joblib", ".pkl", ".pickle", ".z", ".gz", ".gzip", ".bz2", ".xz", ".lzma", ".lz4", ".zst"];
+/// Names of pickles that joblib and pandas may have packed.
+const PACKED: &[&str] = &[".joblib", ".pkl", ".pickle"];
+/// Names that promise a packed file: pandas unpacks by them alone.
+const PACKINGS: &[&str] =
+    &[".z", ".gz", ".gzip", ".tgz", ".bz2", ".xz", ".lzma", ".lz4", ".zst", ".zstd"];
+/// joblib before 0.10: `ZF`, a size in hex as wide as this, zlib.
+const OLD_SIZE_BYTES: usize = 19;
 /// What follows `BZh` and a digit: the first block, or the end of none.
 const BZIP2_BLOCKS: [&[u8]; 2] = [b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"];
 /// What LZMA alone says of its size where it does not know it.
@@ -23,6 +27,8 @@ const LZMA_BYTES_MAX: u64 = 1 << 38;
 enum Packing {
     Gzip,
     Zlib,
+    /// zlib behind a size of so many bytes.
+    OldJoblib(u64),
     /// One that is not unpacked here.
     Other(&'static str),
 }
@@ -39,7 +45,10 @@ fn packing(head: &[u8], named: bool) -> Option<Packing> {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Other("xz"),
         [0x5d, 0, ..] if named || lzma(head) => Packing::Other("lzma"),
         [0x04, 0x22, 0x4d, 0x18, ..] => Packing::Other("lz4"),
+        // A frame, or one that is to be left out.
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Other("zstd"),
+        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Packing::Other("zstd"),
+        [b'Z', b'F', rest @ ..] => old_joblib(rest)?,
         _ => return None,
     })
 }
@@ -49,7 +58,19 @@ fn bzip2(head: &[u8]) -> bool {
     matches!(head.get(3), Some(b'1'..=b'9')) && BZIP2_BLOCKS.iter().any(|of| block.starts_with(of))
 }
 
-/// A header of LZMA alone, which has no magic bytes: judged as `liblzma` does.
+/// Python reads the size by `int(…, 16)`, and leaves out a space behind it.
+fn old_joblib(rest: &[u8]) -> Option<Packing> {
+    let size = rest.get(..OLD_SIZE_BYTES)?;
+    let written =
+        |of: &u8| of.is_ascii_hexdigit() || of.is_ascii_whitespace() || b"xX_+-L".contains(of);
+    let space = rest.get(OLD_SIZE_BYTES) == Some(&b' ');
+    let begin = 2 + OLD_SIZE_BYTES as u64 + u64::from(space);
+    size.iter().all(written).then_some(Packing::OldJoblib(begin))
+}
+
+/// A header of LZMA alone, which has no magic bytes: judged as `liblzma` does. It
+/// is lenient for joblib, which has no other mark: any size of a dictionary will
+/// do if what is packed begins as a pickle can.
 fn lzma(head: &[u8]) -> bool {
     let (Some(dictionary), Some(size)) = (head.get(1..5), head.get(5..13)) else { return false };
     let dictionary = u32::from_le_bytes(dictionary.try_into().unwrap_or_default());
@@ -59,8 +80,41 @@ fn lzma(head: &[u8]) -> bool {
         Some(above) => dictionary == above || u64::from(dictionary) * 4 == u64::from(above) * 3,
         None => dictionary == u32::MAX || dictionary == 3 << 30,
     };
+    let sound = round && (size == LZMA_OPEN || size < LZMA_BYTES_MAX);
     // The first byte of what is packed is 0.
-    round && (size == LZMA_OPEN || size < LZMA_BYTES_MAX) && head.get(13) == Some(&0)
+    let packed = head.get(13..).and_then(|packed| packed.split_first());
+    packed.is_some_and(|(zero, code)| {
+        *zero == 0 && (sound || lzma_first(code).is_some_and(may_begin))
+    })
+}
+
+/// Opcodes with which a pickle can begin.
+fn may_begin(opcode: u8) -> bool {
+    matches!(opcode, 0x80 | 0x82..=0x84 | 0x88..=0x8f | 0x95 | 0x96)
+        || b"NIJKMLFGSVUTXCB(c}])P".contains(&opcode)
+}
+
+/// The first byte that LZMA unpacks to: nothing has been learned by then, and each
+/// bit is as likely as the other.
+fn lzma_first(code: &[u8]) -> Option<u8> {
+    let (begin, mut rest) = code.split_first_chunk::<4>()?;
+    let (mut code, mut range) = (u32::from_be_bytes(*begin), u32::MAX);
+    let mut byte = 0_u32;
+    // The first bit says that a byte follows, and no copy of what was before.
+    for bit in 0..9 {
+        if range < 1 << 24 {
+            let (next, behind) = rest.split_first()?;
+            (range, code, rest) = (range << 8, code << 8 | u32::from(*next), behind);
+        }
+        let half = (range >> 11) << 10;
+        let one = code >= half;
+        (range, code) = if one { (range - half, code - half) } else { (half, code) };
+        if bit == 0 && one {
+            return None;
+        }
+        byte = byte << 1 | u32::from(one);
+    }
+    u8::try_from(byte).ok()
 }
 
 /// Looks into a packed file; nothing if it is none.
@@ -71,18 +125,31 @@ pub fn look(
     meter: &Meter,
     notes: &mut Notes,
 ) -> Result<Option<&'static str>, ReadError> {
-    let named = place.named(PACKED) || place.named(PICKLES);
+    let promised = place.named(PACKINGS);
+    let named = promised || place.named(PACKED) || place.named(PICKLES);
+    let mut begin = 0;
     let (coding, format) = match packing(head, named) {
-        None => return Ok(None),
+        None => {
+            if promised {
+                let message = "its name promises a packed file, which its bytes are not";
+                notes.say(place, Verdict::Unreadable, "NOT_KNOWN", message);
+            }
+            return Ok(None);
+        }
         Some(Packing::Other(format)) => {
             let what = format!("packed by {format}");
             return Ok(Some(kinds::not_followed(place, format, &what, notes)));
         }
         Some(Packing::Gzip) => (Coding::Gzip, "gzip"),
         Some(Packing::Zlib) => (Coding::Zlib, "joblib"),
+        Some(Packing::OldJoblib(size_bytes)) => {
+            begin = size_bytes;
+            (Coding::Zlib, "joblib")
+        }
     };
+    let part = part.range(begin, u64::MAX);
     let stream = Stream { part, coding, begin: 0, meter };
-    if !named && (place.depth > 0 || coding == Coding::Zlib) {
+    if !named && begin == 0 && (place.depth > 0 || coding == Coding::Zlib) {
         // So few bytes are there by chance, too: in a raw tensor of an archive, or
         // where they are two.
         match stream.head(1) {
@@ -108,13 +175,15 @@ pub fn look_into(
     notes: &mut Notes,
 ) -> Result<bool, ReadError> {
     let head = stream.head(usize::try_from(HEAD_BYTES).unwrap_or_default())?;
-    if head.starts_with(NUMPY) {
+    if kinds::is_tar(&head) {
+        kinds::not_followed(place, "", "an archive inside a packed file", notes);
+    } else if head.starts_with(NUMPY) {
         texts::numpy(place, stream, notes)?;
     } else if head.starts_with(HDF5) {
         texts::hdf5(place, stream, notes)?;
     } else if kinds::is_keras(place) {
         return Err(ReadError::Exhausted("its configuration is larger than is read"));
-    } else if head.starts_with(b"PK\x03\x04") || kinds::is_tar(&head) {
+    } else if head.starts_with(b"PK\x03\x04") {
         kinds::not_followed(place, "", "an archive inside a packed file", notes);
     } else if packing(&head, false).is_some() {
         kinds::not_followed(place, "", "a packed file inside a packed one", notes);

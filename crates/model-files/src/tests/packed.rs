@@ -46,6 +46,63 @@ fn what_is_packed_is_told_under_any_name() {
 }
 
 #[test]
+fn lzma_of_any_dictionary_is_told() {
+    for dictionary in [[0, 0, 0, 0], [0, 1, 2, 3]] {
+        let mut packed = LZMA.to_vec();
+        packed[1..5].copy_from_slice(&dictionary);
+        assert_eq!(reasons(&scanned("m", &packed)), ["NOT_SUPPORTED"], "{dictionary:?}");
+    }
+    // pandas goes by the name: other parameters than joblib's.
+    let mut packed = LZMA.to_vec();
+    packed[0] = 0x42;
+    assert_eq!(reasons(&scanned("m.pkl.xz", &packed)), ["NOT_KNOWN"]);
+    // Raw numbers that begin with 93.
+    for width in [2, 4, 8] {
+        let numbers: Vec<u8> =
+            (0..40_u64).flat_map(|at| (93 + at * 300).to_le_bytes()[..width].to_vec()).collect();
+        assert_eq!(clean("m.bin", &numbers), "", "{width}");
+    }
+}
+
+#[test]
+fn a_name_that_promises_a_packed_file_is_held_to_it() {
+    for name in ["m.gz", "m.pkl.bz2", "m.z", "m.xz", "m.zst", "m.lz4", "m.lzma"] {
+        assert_eq!(scanned(name, b"nothing of it").verdict, Verdict::Unreadable, "{name}");
+        assert_eq!(scanned(name, &hostile()).verdict, Verdict::Dangerous, "{name}");
+    }
+    let skipped = [b"\x50\x2a\x4d\x18\x04\0\0\0abcd\x28\xb5\x2f\xfd".to_vec(), hostile()].concat();
+    assert_eq!(reasons(&scanned("m", &skipped)), ["NOT_SUPPORTED"]);
+}
+
+#[test]
+fn old_joblib_files_are_unpacked() {
+    for space in ["", " "] {
+        let head = format!("ZF{:<19}{space}", format!("{:#x}", hostile().len()));
+        let file = [head.as_bytes(), &zlib(&hostile())].concat();
+        assert_eq!(scanned("m.dat", &file).verdict, Verdict::Dangerous);
+        assert_eq!(scanned("m.dat", &file[..30]).verdict, Verdict::Unreadable);
+    }
+    assert_eq!(clean("m.txt", b"ZF is a company in Friedrichshafen"), "");
+}
+
+#[test]
+fn a_tar_archive_is_told_by_its_checksum() {
+    let mut header = vec![0; 1_024];
+    header[..5].copy_from_slice(b"m.pkl");
+    header[100..108].copy_from_slice(b"0000644\0");
+    header[124..135].copy_from_slice(b"00000000000");
+    header[148..156].copy_from_slice(b"        ");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    assert_eq!(clean("m.bin", &header), "");
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    for name in ["m.tar", "m.bin", "m.npy"] {
+        assert_eq!(reasons(&scanned(name, &header)), ["NOT_SUPPORTED"], "{name}");
+    }
+    header[0] = b'n';
+    assert_eq!(clean("m.bin", &header), "");
+}
+
+#[test]
 fn what_is_packed_twice_is_not_clean() {
     for inner in [gzip(&hostile()), zlib(&hostile()), BZIP2.to_vec(), XZ.to_vec(), LZMA.to_vec()] {
         for outer in [gzip(&inner), zlib(&inner)] {
