@@ -1,7 +1,8 @@
 //! GGUF, versions 2 and 3: metadata, then tensors, then the data, aligned.
 
 use super::{
-    Format, Header, HeaderError, NAME_BYTES_MAX, TENSORS_MAX, Tensor, elements, malformed,
+    Format, Header, HeaderError, NAME_BYTES_MAX, TENSORS_MAX, Tensor, elements, is_template,
+    malformed,
 };
 use crate::source::{Cursor, Input, Meter, Numbers, Part};
 
@@ -13,6 +14,7 @@ const DIMENSIONS_MAX: u32 = 4;
 const ALIGNMENT: u64 = 32;
 /// Elements of an array that are told.
 const ELEMENTS_SHOWN: u64 = 8;
+const ELEMENT_CHARS_SHOWN: usize = 100;
 
 pub fn read(part: Part<'_>, meter: &Meter) -> Result<Header, HeaderError> {
     let mut input = Cursor::new(part, meter);
@@ -37,7 +39,8 @@ pub fn read(part: Part<'_>, meter: &Meter) -> Result<Header, HeaderError> {
     for _ in 0..entries {
         let key = text(&mut input, NAME_BYTES_MAX * 64)?;
         let kind = input.u32()?;
-        let value = value(&mut input, kind, 0)?;
+        let shown = if is_template(&key) { u64::MAX } else { ELEMENTS_SHOWN };
+        let value = value(&mut input, kind, 0, shown)?;
         if key == "general.alignment" {
             alignment = value.parse().unwrap_or_default();
         }
@@ -74,8 +77,8 @@ fn text(input: &mut Cursor<'_>, most: u64) -> Result<String, HeaderError> {
     Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// A value as text.
-fn value(input: &mut Cursor<'_>, kind: u32, depth: u32) -> Result<String, HeaderError> {
+/// A value as text; of an array, so many elements.
+fn value(input: &mut Cursor<'_>, kind: u32, depth: u32, shown: u64) -> Result<String, HeaderError> {
     let bytes = |bytes: &[u8]| -> [u8; 8] {
         let mut all = [0; 8];
         all[..bytes.len()].copy_from_slice(bytes);
@@ -95,7 +98,7 @@ fn value(input: &mut Cursor<'_>, kind: u32, depth: u32) -> Result<String, Header
             _ => return Err(malformed("a boolean is neither 0 nor 1")),
         },
         8 => text(input, STRING_BYTES_MAX)?,
-        9 => return array(input, depth),
+        9 => return array(input, depth, shown),
         10 => u64::from_le_bytes(bytes(input.take(8)?)).to_string(),
         11 => i64::from_le_bytes(bytes(input.take(8)?)).to_string(),
         12 => f64::from_le_bytes(bytes(input.take(8)?)).to_string(),
@@ -104,7 +107,7 @@ fn value(input: &mut Cursor<'_>, kind: u32, depth: u32) -> Result<String, Header
 }
 
 /// The first elements of an array, and how many it has.
-fn array(input: &mut Cursor<'_>, depth: u32) -> Result<String, HeaderError> {
+fn array(input: &mut Cursor<'_>, depth: u32, most: u64) -> Result<String, HeaderError> {
     if depth >= DEPTH_MAX {
         return Err(malformed("its metadata has arrays in arrays in arrays"));
     }
@@ -114,12 +117,17 @@ fn array(input: &mut Cursor<'_>, depth: u32) -> Result<String, HeaderError> {
     if count > input.left() {
         return Err(HeaderError::Truncated);
     }
-    let mut shown = Vec::new();
-    for _ in 0..count.min(ELEMENTS_SHOWN) {
-        let element = value(input, kind, depth + 1)?;
-        shown.push(element.chars().take(100).collect::<String>());
+    let chars = if most == ELEMENTS_SHOWN { ELEMENT_CHARS_SHOWN } else { usize::MAX };
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    for _ in 0..count.min(most) {
+        let element = value(input, kind, depth + 1, most)?;
+        bytes += element.len() as u64;
+        if bytes > STRING_BYTES_MAX {
+            return Err(HeaderError::TooLarge { what: "bytes of a text", most: STRING_BYTES_MAX });
+        }
+        shown.push(element.chars().take(chars).collect::<String>());
     }
-    let rest = count.saturating_sub(ELEMENTS_SHOWN);
+    let rest = count.saturating_sub(most);
     match size_of(kind) {
         Some(size) => {
             input.skip(rest.checked_mul(size).ok_or(HeaderError::Truncated)?)?;
@@ -132,7 +140,7 @@ fn array(input: &mut Cursor<'_>, depth: u32) -> Result<String, HeaderError> {
         }
         None => {
             for _ in 0..rest {
-                value(input, kind, depth + 1)?;
+                value(input, kind, depth + 1, ELEMENTS_SHOWN)?;
             }
         }
     }

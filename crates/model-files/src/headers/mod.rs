@@ -2,10 +2,13 @@
 
 mod gguf;
 mod onnx;
+mod outside;
 mod safetensors;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+
+pub(crate) use outside::locations;
 
 use crate::source::{Meter, Part, RangeReader, ReadError};
 
@@ -69,8 +72,11 @@ pub struct Header {
     pub inputs: Vec<Tensor>,
     /// What a graph gives; of ONNX only.
     pub outputs: Vec<Tensor>,
-    /// Where a file says that parts of it lie elsewhere; of ONNX only.
+    /// Where a file says that tensors of its graph lie elsewhere; of ONNX only,
+    /// and not all of them where they are many.
     pub external: Vec<String>,
+    /// A chat template reaches for what it should not; all of it was looked at.
+    pub(crate) reaching: bool,
 }
 
 impl Header {
@@ -83,10 +89,13 @@ impl Header {
             inputs: Vec::new(),
             outputs: Vec::new(),
             external: Vec::new(),
+            reaching: false,
         }
     }
 
     fn note(&mut self, key: String, value: &str) {
+        // Before anything is cut.
+        self.reaching |= is_template(&key) && reaches_inside(value);
         if self.metadata.len() < METADATA_MAX {
             self.metadata.insert(key, value.chars().take(VALUE_CHARS_MAX).collect());
         }
@@ -158,14 +167,52 @@ pub fn read_header(path: &str, source: &dyn RangeReader) -> Result<Header, Heade
         opcodes: Cell::new(0),
         members: Cell::new(0),
     };
-    let part = Part::whole(source);
-    let head = part.head(&meter, 9)?;
+    read_part(path, Part::whole(source), &meter)
+}
+
+/// Reads the header of a part of a file. It has a bound of its own within what the
+/// meter leaves.
+pub(crate) fn read_part(path: &str, part: Part<'_>, meter: &Meter) -> Result<Header, HeaderError> {
+    let left = meter.read_bytes.get();
+    let most = left.min(HEADER_BYTES_MAX);
+    let own = Meter {
+        read_bytes: Cell::new(most),
+        inflated_bytes: Cell::new(0),
+        opcodes: Cell::new(0),
+        members: Cell::new(0),
+    };
+    let header = read_format(path, part, &own);
+    meter.read_bytes.set(left - (most - own.read_bytes.get()));
+    header
+}
+
+fn read_format(path: &str, part: Part<'_>, meter: &Meter) -> Result<Header, HeaderError> {
+    let head = part.head(meter, 9)?;
     match sniff(path, &head) {
-        Some(Format::Safetensors) => safetensors::read(part, &meter),
-        Some(Format::Gguf) => gguf::read(part, &meter),
-        Some(Format::Onnx) => onnx::read(part, &meter),
+        Some(Format::Safetensors) => safetensors::read(part, meter),
+        Some(Format::Gguf) => gguf::read(part, meter),
+        Some(Format::Onnx) => onnx::read(part, meter),
         None => Err(HeaderError::UnknownFormat),
     }
+}
+
+/// Whether a key of metadata is that of a template which a loader renders.
+fn is_template(key: &str) -> bool {
+    key.contains("chat_template")
+}
+
+/// Whether a template reaches for Python's inner attributes: by their names, by
+/// escapes that spell an underscore, or by a filter that takes any name.
+fn reaches_inside(template: &str) -> bool {
+    const UNDERSCORES: [&str; 5] = ["\\x5f", "\\u005f", "\\u0000005f", "\\137", "\\n{low"];
+    let small = template.to_lowercase();
+    let filter = |behind: &str| {
+        let name = behind.trim_start().strip_prefix("attr");
+        name.is_some_and(|rest| rest.trim_start().starts_with('('))
+    };
+    template.contains("__")
+        || UNDERSCORES.iter().any(|of| small.contains(of))
+        || template.split('|').skip(1).any(filter)
 }
 
 /// The format of a file, by its first nine bytes and its name.

@@ -13,23 +13,23 @@ const AHEAD_BYTES: u64 = 4 << 10;
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 
 /// A field of a message: where its bytes are, or its number.
-enum Field {
+pub(super) enum Field {
     Number(u64),
     Bytes { begin: u64, bytes: u64 },
 }
 
 /// Walks the fields of a message; `each` gets their numbers.
-struct Message<'a> {
+pub(super) struct Message<'a> {
     part: Part<'a>,
     input: Cursor<'a>,
 }
 
 impl<'a> Message<'a> {
-    fn new(part: Part<'a>, meter: &'a Meter) -> Self {
+    pub fn new(part: Part<'a>, meter: &'a Meter) -> Self {
         Self { part, input: Cursor::ahead(part, meter, AHEAD_BYTES) }
     }
 
-    fn next(&mut self) -> Result<Option<(u64, Field)>, HeaderError> {
+    pub fn next(&mut self) -> Result<Option<(u64, Field)>, HeaderError> {
         if self.input.left() == 0 {
             return Ok(None);
         }
@@ -53,7 +53,7 @@ impl<'a> Message<'a> {
         Ok(Some((number, field)))
     }
 
-    fn inner(&self, begin: u64, bytes: u64) -> Part<'a> {
+    pub fn inner(&self, begin: u64, bytes: u64) -> Part<'a> {
         self.part.range(begin, bytes)
     }
 }
@@ -135,7 +135,7 @@ fn operators(part: Part<'_>, meter: &Meter) -> Result<(String, u64), HeaderError
     Ok((domain, version))
 }
 
-fn pair(part: Part<'_>, meter: &Meter) -> Result<(String, String), HeaderError> {
+pub(super) fn pair(part: Part<'_>, meter: &Meter) -> Result<(String, String), HeaderError> {
     let (mut key, mut value) = (String::new(), String::new());
     let mut message = Message::new(part, meter);
     while let Some((number, field)) = message.next()? {

@@ -66,7 +66,7 @@ fn look_inside(
         return Ok("hdf5");
     }
     if let Some(format) = headers::sniff(place.path, &head).filter(|_| !pickle::begins(&head)) {
-        return Ok(tensors(place, part, format, notes));
+        return Ok(tensors(place, &stream, format, notes));
     }
     if let Some(format) = packed::look(place, &head, part, meter, notes)? {
         return Ok(format);
@@ -151,55 +151,51 @@ pub fn not_followed(
 }
 
 /// Files of tensors hold no code; their headers may be broken, point elsewhere,
-/// or carry a template that a loader renders.
+/// or carry a template that a loader renders. A loader of pickles may be given one
+/// that is both.
 fn tensors(
     place: Place<'_>,
-    part: Part<'_>,
+    stream: &Stream<'_>,
     format: headers::Format,
     notes: &mut Notes,
 ) -> &'static str {
-    let whole = PartReader(part);
-    match headers::read_header(place.path, &whole) {
-        Ok(header) => {
-            for location in &header.external {
-                if !stays_below(location) {
-                    let shown: String = location.chars().take(200).collect();
-                    let message = format!("a tensor's data is said to lie at {shown:?}");
-                    notes.say(place, Verdict::Dangerous, "EXTERNAL_PATH", message);
-                }
-            }
-            let templates = header.metadata.iter().filter(|(key, _)| key.contains("chat_template"));
-            if templates.into_iter().any(|(_, template)| template.contains("__")) {
-                let message = "its chat template reaches for Python's inner attributes";
-                notes.say(place, Verdict::Suspicious, "TEMPLATE", message);
-            }
+    match headers::read_part(place.path, stream.part, stream.meter) {
+        Ok(header) if header.reaching => {
+            let message = "its chat template reaches for Python's inner attributes";
+            notes.say(place, Verdict::Suspicious, "TEMPLATE", message);
         }
-        Err(HeaderError::Io(error)) => notes.unread(place, 0, &ReadError::Io(error)),
-        Err(error) => notes.say(place, Verdict::Unreadable, "MALFORMED", error.to_string()),
+        Ok(_) => {}
+        Err(error) => broken(place, error, notes),
     }
+    if format == headers::Format::Onnx {
+        let mut each = |location: &str| {
+            if !stays_below(location) {
+                let shown: String = location.chars().take(200).collect();
+                let message = format!("a tensor's data is said to lie at {shown:?}");
+                notes.say(place, Verdict::Dangerous, "EXTERNAL_PATH", message);
+            }
+        };
+        if let Err(error) = headers::locations(stream.part, stream.meter, &mut each) {
+            broken(place, error, notes);
+        }
+    }
+    let sure = if place.named(PICKLES) { Sure::Yes } else { Sure::No };
+    pickle::look(place, stream, sure, notes);
     format.name()
+}
+
+fn broken(place: Place<'_>, error: HeaderError, notes: &mut Notes) {
+    match error {
+        HeaderError::Io(error) => notes.unread(place, 0, &ReadError::Io(error)),
+        error => notes.say(place, Verdict::Unreadable, "MALFORMED", error.to_string()),
+    }
 }
 
 fn stays_below(location: &str) -> bool {
     !location.starts_with('/')
         && !location.contains('\\')
         && !location.contains(':')
+        // onnxruntime's mark of an address in memory.
+        && !location.contains("_ORT_MEM_ADDR_")
         && location.split('/').all(|word| word != "..")
-}
-
-/// A part as a file of its own.
-struct PartReader<'a>(Part<'a>);
-
-impl crate::source::RangeReader for PartReader<'_> {
-    fn size(&self) -> u64 {
-        self.0.bytes
-    }
-
-    fn read_exact_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
-        let end = offset.checked_add(into.len() as u64);
-        if end.is_none_or(|end| end > self.0.bytes) {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        self.0.source.read_exact_at(self.0.begin + offset, into)
-    }
 }

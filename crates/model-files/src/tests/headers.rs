@@ -11,10 +11,20 @@ fn text(text: &str) -> Vec<u8> {
 
 /// A GGUF file of one Q4_0 tensor of 64×2.
 pub fn gguf(template: &str) -> Vec<u8> {
+    gguf_behind(0, template)
+}
+
+/// One whose template stands behind so many other entries.
+fn gguf_behind(entries: u64, template: &str) -> Vec<u8> {
     let mut file = b"GGUF".to_vec();
     file.extend(3_u32.to_le_bytes());
     file.extend(1_u64.to_le_bytes());
-    file.extend(3_u64.to_le_bytes());
+    file.extend((entries + 3).to_le_bytes());
+    for at in 0..entries {
+        file.extend(text(&format!("k{at}")));
+        file.extend(7_u32.to_le_bytes());
+        file.push(1);
+    }
     file.extend(text("general.architecture"));
     file.extend(8_u32.to_le_bytes());
     file.extend(text("llama"));
@@ -37,13 +47,14 @@ pub fn gguf(template: &str) -> Vec<u8> {
 }
 
 fn field(number: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut field = vec![u8::try_from(number << 3 | 2).unwrap()];
-    let mut length = bytes.len();
-    while length > 0x7f {
-        field.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-        length >>= 7;
+    let mut field = Vec::new();
+    for mut of in [number << 3 | 2, bytes.len() as u64] {
+        while of > 0x7f {
+            field.push(u8::try_from(of & 0x7f).unwrap() | 0x80);
+            of >>= 7;
+        }
+        field.push(u8::try_from(of).unwrap());
     }
-    field.push(u8::try_from(length).unwrap());
     field.extend(bytes);
     field
 }
@@ -142,4 +153,72 @@ fn onnx_names_tensors_and_inputs() {
         let report = scanned("m.onnx", &onnx(Some(outside)));
         assert_eq!((report.verdict, reasons(&report)), (Verdict::Dangerous, vec!["EXTERNAL_PATH"]));
     }
+}
+
+#[test]
+fn all_of_a_template_is_looked_at() {
+    let reaching = "{{ ''.__class__ }}";
+    assert_eq!(clean("m.gguf", &gguf_behind(3_000, &"a_b | upper ".repeat(1_000))), "gguf");
+    for file in [
+        gguf(&format!("{}{reaching}", " ".repeat(10_000))),
+        gguf_behind(3_000, reaching),
+        gguf(r"{{ ''['\x5f\x5fclass\x5f\x5f'] }}"),
+        gguf(r"{{ ''['\u005F\u005Fclass'] }}"),
+        gguf("{{ '' | attr ('_' ~ '_class_' ~ '_') }}"),
+    ] {
+        assert_eq!(reasons(&scanned("m.gguf", &file)), ["TEMPLATE"]);
+    }
+}
+
+#[test]
+fn onnx_says_where_in_any_tensor() {
+    let tensor = |location: &str| {
+        field(13, &[field(1, b"location"), field(2, location.as_bytes())].concat())
+    };
+    let outside = tensor("../../etc/passwd");
+    let node = |attribute: &[u8]| field(1, &field(5, attribute));
+    let model = |graph: &[u8]| [onnx(None), field(25, graph)].concat();
+    // A function of nodes: an attribute's tensor, tensors, sparse one, graph.
+    for attribute in [
+        field(5, &outside),
+        field(10, &outside),
+        field(22, &field(1, &outside)),
+        field(6, &field(5, &outside)),
+        field(6, &node(&field(5, &outside))),
+    ] {
+        let file = model(&field(7, &field(5, &attribute)));
+        assert_eq!(reasons(&scanned("m.onnx", &file)), ["EXTERNAL_PATH"]);
+    }
+    let mut many: Vec<u8> =
+        (0..1_500).flat_map(|at| field(5, &field(5, &tensor(&format!("d{at}"))))).collect();
+    assert_eq!(clean("m.onnx", &model(&field(7, &many))), "onnx");
+    many.extend(field(5, &field(5, &outside)));
+    assert_eq!(reasons(&scanned("m.onnx", &model(&field(7, &many)))), ["EXTERNAL_PATH"]);
+    let mut deep = outside;
+    (0..40).for_each(|_| deep = node(&field(6, &deep)));
+    assert_eq!(
+        reasons(&scanned("m.onnx", &model(&field(7, &field(5, &field(6, &deep)))))),
+        ["MALFORMED"]
+    );
+}
+
+#[test]
+fn a_file_of_tensors_may_be_a_pickle_too() {
+    // Field 9 is left out: as an opcode it takes its length and two bytes.
+    let mut text = b"AAcos\nsystem\n(S'id'\ntR.".to_vec();
+    text.resize(200, b' ');
+    let file = [field(9, &text), onnx(None)].concat();
+    assert!(file.starts_with(b"J"));
+    assert_eq!(read_header("m.onnx", &file).unwrap().parameters, 12);
+    for name in ["m.onnx", "m.pkl.onnx"] {
+        assert_eq!(scanned(name, &file).verdict, Verdict::Dangerous, "{name}");
+    }
+    assert_eq!(scanned("m.pkl", &safetensors()).verdict, Verdict::Unreadable);
+}
+
+#[test]
+fn headers_are_read_within_the_bounds_of_the_scan() {
+    let limits = Limits { read_bytes: 1_000, ..Limits::default() };
+    let file = gguf_behind(3_000, "");
+    assert_eq!(scan("m.gguf", &file, &limits).verdict, Verdict::Unreadable);
 }
