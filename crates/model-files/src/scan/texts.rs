@@ -1,6 +1,6 @@
 //! Small formats with a place for code: `.npy`, HDF5 and Keras's configuration.
 
-use memchr::memmem;
+use memchr::{memchr_iter, memmem};
 use serde_json::Value as Json;
 
 use super::globals::grade;
@@ -12,8 +12,13 @@ use crate::source::{Meter, Numbers, Part, ReadError};
 const NUMPY_HEADER_BYTES_MAX: u64 = 1 << 20;
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
-/// Between `"class_name"` and its value there is hardly more.
-const OVERLAP_BYTES: usize = 64;
+/// More white space than this between a key and its value hides something.
+const SPACE_BYTES_MAX: usize = 1_024;
+/// No class has a longer name.
+const CLASS_CHARS_MAX: usize = 100;
+/// From `"class_name"` to the end of its value there is no more than what the two
+/// above allow, were all its letters escapes.
+const OVERLAP_BYTES: usize = 4_096;
 
 /// A `.npy` file: an array of objects is a pickle behind the header.
 pub fn numpy(place: Place<'_>, stream: &Stream<'_>, notes: &mut Notes) -> Result<(), ReadError> {
@@ -65,12 +70,53 @@ pub fn hdf5(place: Place<'_>, stream: &Stream<'_>, notes: &mut Notes) -> Result<
 }
 
 fn lambda(bytes: &[u8]) -> Option<u64> {
-    memmem::find_iter(bytes, b"\"Lambda\"")
-        .find(|at| {
-            let before = &bytes[at.saturating_sub(40)..*at];
-            memmem::find(before, b"\"class_name\"").is_some()
-        })
-        .map(|at| at as u64)
+    memchr_iter(b'"', bytes).find(|at| names_lambda(&bytes[at + 1..])).map(|at| at as u64)
+}
+
+/// Whether a JSON text goes on with the key of a class, and such a class.
+fn names_lambda(text: &[u8]) -> bool {
+    let Some((key, rest)) = spelled(text) else { return false };
+    if key != "class_name" {
+        return false;
+    }
+    let (mut rest, mut spaces) = (rest, 0);
+    for mark in [&b":"[..], b"\""] {
+        let behind = rest.trim_ascii_start();
+        spaces = spaces.max(rest.len() - behind.len());
+        let Some(behind) = behind.strip_prefix(mark) else { return spaces > SPACE_BYTES_MAX };
+        rest = behind;
+    }
+    spaces > SPACE_BYTES_MAX || spelled(rest).is_some_and(|(class, _)| is_lambda(&class))
+}
+
+/// A JSON text up to its quotation mark, its escapes resolved, and what is behind;
+/// nothing if it is longer than a class's name, or ends in the middle.
+fn spelled(text: &[u8]) -> Option<(String, &[u8])> {
+    let (mut word, mut rest) = (String::new(), text);
+    for _ in 0..=CLASS_CHARS_MAX {
+        let (letter, behind) = match rest {
+            [b'"', behind @ ..] => return Some((word, behind)),
+            [b'\\', b'u', a, b, c, d, behind @ ..] => {
+                let digits = [*a, *b, *c, *d];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                let letter = u32::from_str_radix(digits, 16).ok()?;
+                (char::from_u32(letter).unwrap_or(char::REPLACEMENT_CHARACTER), behind)
+            }
+            [b'\\', letter, behind @ ..] | [letter @ 0x20..=0xff, behind @ ..] => {
+                (char::from(*letter), behind)
+            }
+            _ => return None,
+        };
+        word.push(letter);
+        rest = behind;
+    }
+    None
+}
+
+/// Classes that hold Python's byte code. Keras puts module and class together, so
+/// a part of the module may stand before the class.
+fn is_lambda(class: &str) -> bool {
+    class == "__lambda__" || class.rsplit(['.', '>']).next() == Some("Lambda")
 }
 
 /// `config.json` of a `.keras` file: its layers are found by module and class.
@@ -103,7 +149,7 @@ fn layers(place: Place<'_>, config: &Json, notes: &mut Notes) {
         Json::Object(fields) => {
             let text = |key: &str| fields.get(key).and_then(Json::as_str).unwrap_or_default();
             let (module, class) = (text("module"), text("class_name"));
-            if class == "Lambda" {
+            if is_lambda(class) {
                 let message = "a Lambda layer holds Python's byte code";
                 notes.say(place, Verdict::Suspicious, "LAMBDA_LAYER", message);
             }

@@ -192,15 +192,46 @@ fn keras_is_searched_for_lambdas_and_foreign_modules() {
     assert_eq!((report.format, report.verdict), ("keras", Verdict::Clean));
     let report = keras(r#"[{"module":"keras.layers","class_name":"Lambda"}]"#);
     assert_eq!(reasons(&report), ["LAMBDA_LAYER"]);
+    for class in ["layers.Lambda", "__lambda__", r"Lambd\u0061"] {
+        let report = keras(&format!(r#"{{"module":"keras","class_name":"{class}"}}"#));
+        assert_eq!(reasons(&report), ["LAMBDA_LAYER"], "{class}");
+    }
     let report = keras(r#"{"module":"builtins","class_name":"function","config":"eval"}"#);
     assert_eq!(report.verdict, Verdict::Dangerous);
     let report = keras(&"[".repeat(10_000));
     assert_eq!(reasons(&report), ["MALFORMED"]);
-    let mut hdf5 = b"\x89HDF\r\n\x1a\n".to_vec();
-    hdf5.resize(3 << 20, 7);
-    assert_eq!(clean("m.h5", &hdf5), "hdf5");
-    drop(hdf5.splice((1 << 20) - 9..(1 << 20) - 9, *b"{\"class_name\": \"Lambda\"}"));
-    assert_eq!(reasons(&scanned("m.h5", &hdf5)), ["LAMBDA_LAYER"]);
+}
+
+#[test]
+fn hdf5_is_searched_for_lambdas_however_they_are_spelled() {
+    let hdf5 = |config: &str, before: usize| {
+        let mut file = b"\x89HDF\r\n\x1a\n".to_vec();
+        file.resize(3 << 20, 7);
+        let at = (1 << 20) - before;
+        drop(file.splice(at..at, config.bytes()));
+        file
+    };
+    for honest in [
+        r#"{"class_name": "Dense", "config": {"name": "Lambda"}}"#,
+        r#"{"class_name": "LambdaCallback", "class_names": "Lambda"}"#,
+        r#"{"config": "class_name Lambda", "class_name" "Lambda"}"#,
+    ] {
+        assert_eq!(clean("m.h5", &hdf5(honest, 9)), "hdf5", "{honest}");
+    }
+    let spaced = [" ".repeat(60), " ".repeat(1_000), "\n".repeat(5_000), " ".repeat(3 << 20)]
+        .map(|space| format!("{{\"class_name\"{space}:{space}\"Lambda\"}}"));
+    let escaped = [
+        r#"{"class_name": "Lambda"}"#,
+        r#"{"class_name": "Lambd\u0061"}"#,
+        r#"{"class\u005Fname": "\u004cambda"}"#,
+        r#"{"class_name":{}, "class_name":"__lambda__"}"#,
+    ];
+    for config in escaped.iter().copied().chain(spaced.iter().map(String::as_str)) {
+        for before in [9, 20, 40, 1_500, 4_096] {
+            let report = scanned("m.h5", &hdf5(config, before));
+            assert_eq!(reasons(&report), ["LAMBDA_LAYER"], "{before}");
+        }
+    }
 }
 
 #[test]
