@@ -24,6 +24,8 @@ const METADATA_MAX: usize = 2_000;
 const VALUE_CHARS_MAX: usize = 4_096;
 /// Bytes that are read of a file for its header.
 const HEADER_BYTES_MAX: u64 = 128 << 20;
+/// Bytes of a header that take as long as an opcode of a pickle, or less.
+const BYTES_PER_OPCODE: u64 = 2;
 
 /// What kind of file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +166,7 @@ pub fn read_header(path: &str, source: &dyn RangeReader) -> Result<Header, Heade
     let meter = Meter {
         read_bytes: Cell::new(HEADER_BYTES_MAX),
         inflated_bytes: Cell::new(0),
-        opcodes: Cell::new(0),
+        opcodes: Cell::new(u64::MAX),
         members: Cell::new(0),
     };
     read_part(path, Part::whole(source), &meter)
@@ -174,7 +176,9 @@ pub fn read_header(path: &str, source: &dyn RangeReader) -> Result<Header, Heade
 /// meter leaves.
 pub(crate) fn read_part(path: &str, part: Part<'_>, meter: &Meter) -> Result<Header, HeaderError> {
     let left = meter.read_bytes.get();
-    let most = left.min(HEADER_BYTES_MAX);
+    // A reader of one header is soon done; of an archive full of them it is not.
+    let opcodes = meter.opcodes.get().saturating_mul(BYTES_PER_OPCODE);
+    let most = left.min(HEADER_BYTES_MAX).min(opcodes);
     let own = Meter {
         read_bytes: Cell::new(most),
         inflated_bytes: Cell::new(0),
@@ -182,7 +186,9 @@ pub(crate) fn read_part(path: &str, part: Part<'_>, meter: &Meter) -> Result<Hea
         members: Cell::new(0),
     };
     let header = read_format(path, part, &own);
-    meter.read_bytes.set(left - (most - own.read_bytes.get()));
+    let read = most - own.read_bytes.get();
+    meter.read_bytes.set(left - read);
+    meter.take_opcodes(read / BYTES_PER_OPCODE)?;
     header
 }
 

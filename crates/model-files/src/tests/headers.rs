@@ -221,4 +221,11 @@ fn headers_are_read_within_the_bounds_of_the_scan() {
     let limits = Limits { read_bytes: 1_000, ..Limits::default() };
     let file = gguf_behind(3_000, "");
     assert_eq!(scan("m.gguf", &file, &limits).verdict, Verdict::Unreadable);
+    // Few packed bytes that are many headers.
+    let limits = Limits { opcodes: 2 * file.len() as u64, ..Limits::default() };
+    let names: Vec<String> = (0..20).map(|at| format!("{at}.gguf")).collect();
+    let members: Vec<(&str, &[u8], bool)> =
+        names.iter().map(|name| (&**name, &file[..], true)).collect();
+    assert_eq!(scan("m.zip", &zip(&members[..2]), &limits).verdict, Verdict::Clean);
+    assert_eq!(scan("m.zip", &zip(&members), &limits).verdict, Verdict::Unreadable);
 }
