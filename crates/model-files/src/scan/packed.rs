@@ -84,8 +84,14 @@ fn lzma(head: &[u8]) -> bool {
     // The first byte of what is packed is 0.
     let packed = head.get(13..).and_then(|packed| packed.split_first());
     packed.is_some_and(|(zero, code)| {
-        *zero == 0 && (sound || lzma_first(code).is_some_and(may_begin))
+        *zero == 0 && (sound || !small_numbers(code) && lzma_first(code).is_some_and(may_begin))
     })
+}
+
+/// Whether bytes are rather numbers of 16 bits, each less than 256: nothing packed
+/// goes on like that for long.
+fn small_numbers(bytes: &[u8]) -> bool {
+    bytes.len() >= 64 && bytes.iter().skip(1).step_by(2).all(|byte| *byte == 0)
 }
 
 /// Opcodes with which a pickle can begin.

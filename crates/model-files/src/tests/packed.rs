@@ -57,10 +57,11 @@ fn lzma_of_any_dictionary_is_told() {
     packed[0] = 0x42;
     assert_eq!(reasons(&scanned("m.pkl.xz", &packed)), ["NOT_KNOWN"]);
     // Raw numbers that begin with 93.
-    for width in [2, 4, 8] {
-        let numbers: Vec<u8> =
-            (0..40_u64).flat_map(|at| (93 + at * 300).to_le_bytes()[..width].to_vec()).collect();
-        assert_eq!(clean("m.bin", &numbers), "", "{width}");
+    for (width, number) in [2, 4, 8].into_iter().flat_map(|of| (0..120).map(move |by| (of, by))) {
+        let numbers = std::iter::once(93).chain(std::iter::repeat_n(number, 60));
+        let bytes: Vec<u8> =
+            numbers.flat_map(|of: u64| of.to_le_bytes()[..width].to_vec()).collect();
+        assert_eq!(clean("m.bin", &bytes), "", "{number} in {width} bytes");
     }
 }
 
