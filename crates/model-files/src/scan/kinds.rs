@@ -8,7 +8,7 @@ use crate::source::{Meter, Part, ReadError};
 
 pub const HEAD_BYTES: u64 = 512;
 pub const NUMPY: &[u8] = b"\x93NUMPY";
-pub const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
+pub const HDF5: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
 
 /// Names under which loaders expect a pickle.
 pub const PICKLES: &[&str] =
@@ -43,6 +43,10 @@ fn look_inside(
     if tar {
         not_followed(place, "tar", "a tar archive", notes);
     }
+    // Behind what its maker wanted to stand there.
+    if texts::begins_later(place, part, meter)? {
+        texts::hdf5(place, &stream, notes)?;
+    }
     let zip = head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06");
     if (zip || place.named(ARCHIVES) || place.named(PICKLES))
         && let Some(format) = archive::look(place, part, meter, notes)
@@ -54,6 +58,10 @@ fn look_inside(
         }
         return Ok(format);
     }
+    if zip {
+        let message = "it begins as a zip archive and has no directory";
+        notes.say(place, Verdict::Unreadable, "MALFORMED", message);
+    }
     if tar {
         return Ok("tar");
     }
@@ -61,7 +69,7 @@ fn look_inside(
         texts::numpy(place, &stream, notes)?;
         return Ok("numpy");
     }
-    if head.starts_with(HDF5) {
+    if head.starts_with(&HDF5) {
         texts::hdf5(place, &stream, notes)?;
         return Ok("hdf5");
     }

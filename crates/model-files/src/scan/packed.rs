@@ -185,7 +185,7 @@ pub fn look_into(
         kinds::not_followed(place, "", "an archive inside a packed file", notes);
     } else if head.starts_with(NUMPY) {
         texts::numpy(place, stream, notes)?;
-    } else if head.starts_with(HDF5) {
+    } else if head.starts_with(&HDF5) {
         texts::hdf5(place, stream, notes)?;
     } else if kinds::is_keras(place) {
         return Err(ReadError::Exhausted("its configuration is larger than is read"));

@@ -5,12 +5,14 @@ use serde_json::Value as Json;
 
 use super::globals::grade;
 use super::inflate::Stream;
+use super::kinds::HDF5;
 use super::pickle::{self, Sure};
 use super::{Finding, Notes, Place, Verdict};
 use crate::source::{Meter, Numbers, Part, ReadError};
 
 const NUMPY_HEADER_BYTES_MAX: u64 = 1 << 20;
 const CONFIG_BYTES_MAX: u64 = 16 << 20;
+const USER_BYTES_MAX: u64 = 64 << 10;
 const CHUNK_BYTES: usize = 1 << 20;
 /// More white space than this between a key and its value hides something.
 const SPACE_BYTES_MAX: usize = 1_024;
@@ -38,6 +40,21 @@ pub fn numpy(place: Place<'_>, stream: &Stream<'_>, notes: &mut Notes) -> Result
     drop(input);
     pickle::look(place, &Stream { begin, ..*stream }, sure, notes);
     Ok(())
+}
+
+/// Whether an HDF5 file begins behind a block of its user's: of 512 bytes, or any
+/// power of two more. Under a name that is none of HDF5's only the first are asked.
+pub fn begins_later(place: Place<'_>, part: Part<'_>, meter: &Meter) -> Result<bool, ReadError> {
+    let named = place.named(&[".h5", ".hdf5", ".hdf", ".keras"]);
+    let most = if named { part.bytes } else { USER_BYTES_MAX.min(part.bytes) };
+    let mut at = 512;
+    while at + (HDF5.len() as u64) <= most {
+        if part.range(at, HDF5.len() as u64).head(meter, HDF5.len() as u64)? == HDF5 {
+            return Ok(true);
+        }
+        at *= 2;
+    }
+    Ok(false)
 }
 
 /// An HDF5 file of Keras: searched for Lambda layers, which hold Python's byte

@@ -46,6 +46,9 @@ fn an_archive_that_lies_is_told() {
     let at = renamed.windows(5).position(|bytes| bytes == b"a.pkl").unwrap();
     renamed[at] = b'b';
     assert_eq!(reasons(&scanned("m.zip", &renamed)), ["NAME_MISMATCH"]);
+    let mut cut = zip(&[("a.pkl", &state(), false)]);
+    cut.truncate(40);
+    assert_eq!(reasons(&scanned("m", &cut)), ["MALFORMED"]);
     let mut encrypted = zip(&[("a.pkl", &hostile(), false)]);
     let at = encrypted.windows(4).rposition(|bytes| bytes == b"PK\x01\x02").unwrap();
     encrypted[at + 8] = 1;
@@ -211,6 +214,11 @@ fn hdf5_is_searched_for_lambdas_however_they_are_spelled() {
         drop(file.splice(at..at, config.bytes()));
         file
     };
+    let lambda = hdf5(r#"{"class_name": "Lambda"}"#, 9);
+    for (name, block) in [("m.dat", 512), ("m.h5", 1_024), ("m.h5", 1 << 20)] {
+        let file = [vec![b' '; block], lambda.clone()].concat();
+        assert_eq!(reasons(&scanned(name, &file)), ["LAMBDA_LAYER"], "{name}");
+    }
     for honest in [
         r#"{"class_name": "Dense", "config": {"name": "Lambda"}}"#,
         r#"{"class_name": "LambdaCallback", "class_names": "Lambda"}"#,
