@@ -1,5 +1,6 @@
-//! Packed files: joblib's own, or what somebody packed. Loaders tell them by their
-//! first bytes, whatever their name says, and so it is here.
+//! Packed files: joblib's own, or what somebody packed. joblib tells them by their
+//! first bytes, whatever their name says, and so it is here; pandas by their name,
+//! which must not lie.
 
 use super::inflate::{Coding, Stream};
 use super::kinds::{self, HDF5, HEAD_BYTES, NUMPY, PICKLES};
