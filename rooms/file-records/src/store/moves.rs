@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// As [`Store::merge`].
     pub async fn match_moves(&self, scan: ScanKey) -> Result<i64, ServiceError> {
-        if scan.newest < 0 || !self.are_some_gone().await? {
+        if scan.newest < 0 || !self.is_some_lost(scan.location).await? {
             // Nothing is newer than a scan that has ended, and nothing moved that is not missed.
             return Ok(0);
         }

@@ -77,6 +77,14 @@ impl Store {
         Ok(row.as_ref().map_or(Ok(None), |row| get::<Option<i64>>(row, "gone"))?.is_some())
     }
 
+    /// Whether any entry is missing, or a directory of the location has lost its place.
+    pub(super) async fn is_some_lost(&self, location: i64) -> Result<bool, ServiceError> {
+        let sql = "SELECT COALESCE((SELECT MAX(gone) FROM entry WHERE gone IS NOT NULL),
+            (SELECT dev FROM dir WHERE location_id = $1 AND dev = -1 LIMIT 1)) AS lost";
+        let row = self.row(sql, vec![location.into()]).await?;
+        Ok(row.as_ref().map_or(Ok(None), |row| get::<Option<i64>>(row, "lost"))?.is_some())
+    }
+
     async fn missing_page(&self, location: i64, after: i64) -> Result<Vec<Missing>, ServiceError> {
         if !self.are_some_gone().await? {
             // Without statistics a planner would read all entries for that.

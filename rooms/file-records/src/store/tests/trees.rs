@@ -281,7 +281,7 @@ async fn entries(store: &Store) -> (BTreeMap<String, Row>, HashMap<String, i64>)
 /// What is there, what is done, and where what is said of a path is then to be found.
 type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 20] = [
     ("p/x/1 e/2", "mv p q; rm q/x; mv e q/x", &[("e/2", "q/x/2"), ("p", "q"), ("e", "q/x")]),
     ("p/x/y/1 e/2", "mv p/x z; rm z/y; mv e z/y", &[("p/x", "z"), ("e/2", "z/y/2")]),
     ("a/b/f a/g", "mv a c; mv c/b d", &[("a/b/f", "d/f"), ("a/g", "c/g"), ("a/b", "d")]),
@@ -300,6 +300,8 @@ const CASES: [Case; 18] = [
     ("f k", "mv f g; chmod g", &[("f", "g")]),
     ("f k", "mv f g; ln g h", &[("f", "g")]),
     ("a/f", "chmod a", &[("a/f", "a/f"), ("a", "a")]),
+    ("a/f k", "mv a/f g; rm a; file a", &[("a/f", "g")]),
+    ("a/b/f k/h", "mv a/b/f k/g; rm a; file a", &[("a/b/f", "k/g")]),
 ];
 
 #[tokio::test]
