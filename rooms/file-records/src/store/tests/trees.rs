@@ -330,6 +330,26 @@ async fn what_is_said_goes_along() {
     .await;
 }
 
+#[tokio::test]
+async fn what_went_aside_is_swept_however_long_its_path_is() {
+    on_each(async |store| {
+        let way = Way { batch: 100, paged: 0, looks: true };
+        for chars in [399, 400, 401, 500] {
+            let place = Place::new(&store, &format!("/made {chars}")).await;
+            let dir = format!("{}/{}", "a".repeat(199), "b".repeat(chars - 200));
+            let mut tree = Tree::default();
+            ["f", "s/f"].iter().for_each(|file| tree.file(&format!("{dir}/{file}")));
+            tree.file("other/g");
+            place.scan_tree(&tree, &way).await;
+            tree.run(&format!("rm {dir}; mv other {dir}"));
+            place.scan_tree(&tree, &way).await;
+            place.assert_is(&tree, &format!("{chars}")).await;
+            place.forget().await;
+        }
+    })
+    .await;
+}
+
 /// Numbers that look random.
 struct Dice(u64);
 

@@ -11,6 +11,7 @@ mod m0008_counted;
 mod m0009_sqlite_name_pages;
 mod m0010_long_paths;
 mod m0011_copies;
+mod m0012_aside;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_sqlite_name_pages::Migration),
             Box::new(m0010_long_paths::Migration),
             Box::new(m0011_copies::Migration),
+            Box::new(m0012_aside::Migration),
         ]
     }
 }
