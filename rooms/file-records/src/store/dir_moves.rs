@@ -92,7 +92,7 @@ struct Placed {
     is_gone: bool,
 }
 
-fn name_of(path: &str) -> &str {
+pub(super) fn name_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 

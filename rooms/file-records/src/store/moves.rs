@@ -1,8 +1,8 @@
-//! Files that were moved: what is missing here, also with the directory that
-//! held it, and new there with the same inode, birth, size and time is one file,
-//! and keeps what is said of it.
+//! Files, links and the like that were moved: what is missing here, also with the
+//! directory that held it, and new there with the same inode, birth, size and time is
+//! one file, and keeps what is said of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use file_scan::names;
 use sea_orm::{DatabaseTransaction, DbBackend, QueryResult};
@@ -11,13 +11,21 @@ use sql_store::db_error;
 
 use super::bulk::{self, Column};
 use super::changes::{ChangeKind, Logged, path_in};
+use super::dir_moves::name_of;
+use super::merge::parent_of;
 use super::{ScanKey, Store, below, execute, get};
 
 /// Missing files that are looked for; beyond it the rest counts as deleted.
 const MISSING_MAX: i64 = 500_000;
 const PAGE: i64 = 20_000;
+/// Names of one file that are looked at for the one that a new name was.
+const NAMES_MAX: usize = 100;
 
-type Likeness = (i64, Option<i64>, i64, i64);
+/// Kind, inode, birth, size and time.
+type Likeness = (i16, i64, Option<i64>, i64, i64);
+
+/// Numbers and paths; names of one file are alike.
+type Missing = HashMap<Likeness, VecDeque<(i64, String)>>;
 
 /// A missing file and the new one that it became.
 struct Pair {
@@ -26,6 +34,7 @@ struct Pair {
     new: i64,
     dir: i64,
     name: String,
+    ext: String,
     path: String,
     /// Of the new one, in the order of [`FACTS`].
     facts: [i64; FACTS.len()],
@@ -50,14 +59,15 @@ impl Store {
             DbBackend::Postgres => "CAST(NULL AS bigint)",
             _ => "e.lived",
         };
-        let mut missing: Option<HashMap<Likeness, (i64, String)>> = None;
+        let mut missing: Option<Missing> = None;
         let (mut after, mut moved) = (scan.newest, 0);
         while missing.as_ref().is_none_or(|missing| !missing.is_empty()) {
             let sql = format!(
-                "SELECT e.id, e.dir_id, e.name, d.path, e.ino, e.born, e.size, e.modified,
+                "SELECT e.id, e.kind, e.dir_id, e.name, e.ext, d.path, e.ino, e.born, e.size, e.modified,
                    e.changed, e.links, CAST(e.mode AS bigint) AS mode, e.uid, e.gid, {lived} AS lived
                  FROM entry e JOIN dir d ON d.id = e.dir_id
-                 WHERE e.id > $1 AND e.kind = 1 AND e.gone IS NULL AND d.location_id = $2 ORDER BY e.id LIMIT $3"
+                 WHERE e.id > $1 AND e.kind <> 2 AND e.gone IS NULL AND d.location_id = $2 AND d.archive IS NULL
+                 ORDER BY e.id LIMIT $3"
             );
             let values = vec![after.into(), scan.location.into(), PAGE.into()];
             let page = self.rows(&sql, values).await?;
@@ -68,21 +78,7 @@ impl Store {
                 Some(missing) => missing,
                 unknown => unknown.insert(self.missing_files(scan.location).await?),
             };
-            let mut pairs = Vec::new();
-            for row in &page {
-                if let Some((old, old_path)) = missing.remove(&likeness(row)?) {
-                    pairs.push(Pair {
-                        old,
-                        old_path,
-                        new: get(row, "id")?,
-                        dir: get(row, "dir_id")?,
-                        name: get(row, "name")?,
-                        path: path_of(row)?,
-                        facts: facts(row)?,
-                        lived: get(row, "lived")?,
-                    });
-                }
-            }
+            let pairs = paired(&page, missing)?;
             moved += i64::try_from(pairs.len()).unwrap_or(0);
             self.join_pairs(scan, pairs).await?;
         }
@@ -90,29 +86,30 @@ impl Store {
     }
 
     /// Files that are missing, those below missing directories too.
-    async fn missing_files(
-        &self,
-        location: i64,
-    ) -> Result<HashMap<Likeness, (i64, String)>, ServiceError> {
-        const COLUMNS: &str = "e.id, e.name, d.path, e.ino, e.born, e.size, e.modified";
+    async fn missing_files(&self, location: i64) -> Result<Missing, ServiceError> {
+        const COLUMNS: &str = "e.id, e.kind, e.name, d.path, e.ino, e.born, e.size, e.modified";
         let sql = format!(
             "SELECT {COLUMNS} FROM entry e JOIN dir d ON d.id = e.dir_id
-             WHERE e.gone IS NOT NULL AND e.kind = 1 AND d.location_id = $1 LIMIT $2"
+             WHERE e.gone IS NOT NULL AND e.kind <> 2 AND d.location_id = $1 LIMIT $2"
         );
         let mut rows = self.rows(&sql, vec![location.into(), MISSING_MAX.into()]).await?;
-        let mut missing = HashMap::with_capacity(rows.len());
+        let (mut missing, mut seen) = (Missing::new(), HashSet::new());
         let mut dirs = self.missing_dirs(location).await?.into_iter();
         loop {
             for row in &rows {
-                missing.insert(likeness(row)?, (get(row, "id")?, path_of(row)?));
+                let id = get(row, "id")?;
+                // A missing directory may lie in another one.
+                if seen.insert(id) {
+                    missing.entry(likeness(row)?).or_default().push_back((id, path_of(row)?));
+                }
             }
-            let room = MISSING_MAX - i64::try_from(missing.len()).unwrap_or(MISSING_MAX);
+            let room = MISSING_MAX - i64::try_from(seen.len()).unwrap_or(MISSING_MAX);
             let Some(dir) = dirs.next().filter(|_| room > 0) else { return Ok(missing) };
             let (from, to) = below(&dir);
             let sql = format!(
                 "SELECT {COLUMNS} FROM dir d JOIN entry e ON e.dir_id = d.id
                  WHERE d.location_id = $1 AND (d.path >= $2 AND d.path < $4 AND (d.path = $2 OR d.path >= $3))
-                   AND d.archive IS NULL AND e.kind = 1 LIMIT $5"
+                   AND d.archive IS NULL AND e.kind <> 2 LIMIT $5"
             );
             let values = vec![location.into(), dir.into(), from.into(), to.into(), room.into()];
             rows = self.rows(&sql, values).await?;
@@ -128,7 +125,7 @@ impl Store {
         self.hold_names(&tx).await?;
         let twins: Vec<i64> = pairs.iter().map(|pair| pair.new).collect();
         self.drop_entries(&tx, &twins).await?;
-        let is_renamed = |pair: &&Pair| pair.old_path.rsplit('/').next() != Some(&pair.name);
+        let is_renamed = |pair: &&Pair| name_of(&pair.old_path) != pair.name;
         let renamed: Vec<i64> = pairs.iter().filter(is_renamed).map(|pair| pair.old).collect();
         // The content is looked at again, and stands until then.
         let also =
@@ -192,7 +189,7 @@ fn columns(backend: DbBackend, pairs: &[Pair]) -> Vec<(&'static str, Column)> {
         ("id", numbers(&|pair| pair.old)),
         ("dir_id", numbers(&|pair| pair.dir)),
         ("name", texts(&|pair| pair.name.clone())),
-        ("ext", texts(&|pair| names::extension(&pair.name).to_ascii_lowercase())),
+        ("ext", texts(&|pair| pair.ext.clone())),
     ];
     for (at, fact) in FACTS.into_iter().enumerate() {
         columns.push((fact, numbers(&|pair| pair.facts[at])));
@@ -217,5 +214,58 @@ fn path_of(row: &QueryResult) -> Result<String, ServiceError> {
 }
 
 fn likeness(row: &QueryResult) -> Result<Likeness, ServiceError> {
-    Ok((get(row, "ino")?, get(row, "born")?, get(row, "size")?, get(row, "modified")?))
+    let (kind, ino, born) = (get(row, "kind")?, get(row, "ino")?, get(row, "born")?);
+    Ok((kind, ino, born, get(row, "size")?, get(row, "modified")?))
+}
+
+/// An old path and a new one: which of several names of one file it was.
+const ALIKE: [fn(&str, &str) -> bool; 3] = [
+    |old, new| name_of(old) == name_of(new),
+    |old, new| parent_of(old) == parent_of(new),
+    |_, _| true,
+];
+
+/// New rows with what they were. Of several names of one file each is the one that had its
+/// name, else the one of its directory, else the next.
+fn paired(page: &[QueryResult], missing: &mut Missing) -> Result<Vec<Pair>, ServiceError> {
+    let mut new = Vec::new();
+    for row in page {
+        let likeness = likeness(row)?;
+        if missing.contains_key(&likeness) {
+            new.push((likeness, path_of(row)?, row));
+        }
+    }
+    let mut pairs = Vec::new();
+    for is_like in ALIKE {
+        let mut rest = Vec::new();
+        for (likeness, path, row) in new {
+            let Some(names) = missing.get_mut(&likeness) else { continue };
+            let is_it = |old: &(i64, String)| is_like(&old.1, &path);
+            let at = names.iter().take(NAMES_MAX).position(is_it);
+            let Some((old, old_path)) = at.and_then(|at| names.remove(at)) else {
+                rest.push((likeness, path, row));
+                continue;
+            };
+            if names.is_empty() {
+                missing.remove(&likeness);
+            }
+            pairs.push(pair(row, old, old_path, path)?);
+        }
+        new = rest;
+    }
+    Ok(pairs)
+}
+
+fn pair(row: &QueryResult, old: i64, old_path: String, path: String) -> Result<Pair, ServiceError> {
+    Ok(Pair {
+        old,
+        old_path,
+        new: get(row, "id")?,
+        dir: get(row, "dir_id")?,
+        name: get(row, "name")?,
+        ext: get(row, "ext")?,
+        path,
+        facts: facts(row)?,
+        lived: get(row, "lived")?,
+    })
 }

@@ -58,6 +58,14 @@ impl Tree {
         self.make(path, Kind::File, 100 + self.clock);
     }
 
+    fn put(&mut self, what: &str) {
+        match (what.split_once('='), what.strip_suffix('@')) {
+            (Some((new, old)), _) => self.ln(old, new),
+            (_, Some(path)) => self.make(path, Kind::Symlink, 3),
+            _ => self.file(what),
+        }
+    }
+
     fn touch(&mut self, ino: u64, set: impl FnOnce(&mut Inode)) {
         let now = self.tick();
         let inode = self.inodes.get_mut(&ino).unwrap();
@@ -278,10 +286,10 @@ async fn entries(store: &Store) -> (BTreeMap<String, Row>, HashMap<String, i64>)
     (rows, ids)
 }
 
-/// What is there, what is done, and where what is said of a path is then to be found.
+/// What is there (`a=b`: a name of `b`, `a@`: a symbolic link), what is done, and where what is said of a path is then to be found.
 type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 23] = [
     ("p/x/1 e/2", "mv p q; rm q/x; mv e q/x", &[("e/2", "q/x/2"), ("p", "q"), ("e", "q/x")]),
     ("p/x/y/1 e/2", "mv p/x z; rm z/y; mv e z/y", &[("p/x", "z"), ("e/2", "z/y/2")]),
     ("a/b/f a/g", "mv a c; mv c/b d", &[("a/b/f", "d/f"), ("a/g", "c/g"), ("a/b", "d")]),
@@ -302,6 +310,9 @@ const CASES: [Case; 20] = [
     ("a/f", "chmod a", &[("a/f", "a/f"), ("a", "a")]),
     ("a/f k", "mv a/f g; rm a; file a", &[("a/f", "g")]),
     ("a/b/f k/h", "mv a/b/f k/g; rm a; file a", &[("a/b/f", "k/g")]),
+    ("a/f a/g=a/f k", "mv a/f b; mv a/g c", &[("a/f", "b"), ("a/g", "c")]),
+    ("a/f b/l b/e=a/f", "mv a/f f; mv b/e e", &[("a/f", "f"), ("b/e", "e")]),
+    ("a/f a/p@ k/f", "mv a/p k/q", &[("a/p", "k/q")]),
 ];
 
 #[tokio::test]
@@ -311,7 +322,7 @@ async fn what_is_said_goes_along() {
             for batch in [100, 1] {
                 let place = Place::new(&store, &format!("/made {at} {batch}")).await;
                 let mut tree = Tree::default();
-                files.split_whitespace().for_each(|path| tree.file(path));
+                files.split_whitespace().for_each(|path| tree.put(path));
                 let way = Way { batch, paged: 0, looks: batch > 1 };
                 place.scan_tree(&tree, &way).await;
                 let before = place.assert_is(&tree, script).await;
