@@ -9,7 +9,7 @@ use crate::control::{Control, Phase};
 use crate::error::Result;
 use crate::head::Head;
 use crate::index::{Index, Live};
-use crate::segment::{BuildOptions, Segment, SegmentBuilder};
+use crate::segment::{BuildOptions, Copied, Segment, SegmentBuilder};
 use crate::settings::Settings;
 
 /// When work is due.
@@ -126,8 +126,10 @@ impl Work {
             return Ok(None);
         }
         let mut builder = SegmentBuilder::create(self.settings, path, options)?;
+        let mut copied: Vec<_> =
+            self.segments.iter().map(|live| Copied::of(&live.segment)).collect();
         for (number, source) in all {
-            self.copy(number, source, &mut builder)?;
+            self.copy(number, source, &mut copied, &mut builder)?;
             control.advance(1)?;
         }
         self.segments.iter().try_for_each(|live| live.segment.expect_whole())?;
@@ -135,9 +137,15 @@ impl Work {
     }
 
     /// Copies one vector; one that was deleted a moment ago may be gone.
-    fn copy(&self, number: u32, source: usize, builder: &mut SegmentBuilder) -> Result<()> {
-        if let Some(live) = self.segments.get(source) {
-            if let Some(bytes) = live.segment.vector(number)? {
+    fn copy(
+        &self,
+        number: u32,
+        source: usize,
+        copied: &mut [Copied<'_>],
+        builder: &mut SegmentBuilder,
+    ) -> Result<()> {
+        if let Some(segment) = copied.get_mut(source) {
+            if let Some(bytes) = segment.vector(number)? {
                 builder.add_bytes(number, bytes)?;
             }
         } else if let Some(head) = self.heads.get(source - self.segments.len())

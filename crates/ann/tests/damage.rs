@@ -4,6 +4,7 @@
 mod worlds;
 
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
 
@@ -217,6 +218,47 @@ fn a_file_that_is_cut_while_it_is_searched_is_told() {
         let built = work.build(&made, BuildOptions::default(), &Control::new());
         assert!(matches!(built, Err(Error::Damaged { .. })), "{built:?}");
         assert!(!made.exists());
+    }
+}
+
+/// What a search has verified may be damaged since; a merge would give it checksums that hold.
+#[test]
+#[cfg(unix)]
+fn damage_after_it_was_verified_is_not_merged() {
+    // In the first row, on both sides of a block's edge (of a row that is deleted), and in the last row.
+    let (width, rows) = (19 * 4, 2_000);
+    for at in [0, 64 * 1_024 - 1, 64 * 1_024, rows * width - 1] {
+        let file = File::new(1, rows);
+        let path = file.with(|_| {});
+        let segment = Arc::new(Segment::open(&path).expect("opened"));
+        let settings = *segment.settings();
+        let index = Index::open(settings, vec![segment.clone()], &RoaringBitmap::new());
+        let index = index.expect("opened");
+        let query = Query::new(file.world.queries()[0].as_vector(), 10);
+        index.search(&Query { exact: true, ..query }).expect("whole");
+        let merged = |gone: &RoaringBitmap, name: &str| {
+            index.delete(gone);
+            let work = index.begin(&Task { segments: vec![path.clone()], ..Task::seal() });
+            let made = file.folder.path().join(name);
+            let built = work.expect("begun").build(&made, BuildOptions::default(), &Control::new());
+            (built, made)
+        };
+        // With gaps, and whole: what is copied is what was stored.
+        let (built, _) = merged(&(5..1_500).collect(), "whole.segment");
+        let built = Arc::new(built.expect("built").expect("rows"));
+        built.verify().expect("sound");
+        let after = Index::open(settings, vec![built], &RoaringBitmap::new()).expect("opened");
+        for number in index.alive() {
+            assert_eq!(after.vector(number).expect("read"), index.vector(number).expect("read"));
+        }
+        let mut damaged = fs::OpenOptions::new().write(true).open(&path).expect("opened");
+        damaged.seek(SeekFrom::Start((HEADER_BYTES + at) as u64)).expect("there");
+        damaged.write_all(&[file.bytes[HEADER_BYTES + at] ^ 1]).expect("written");
+        index.search(&Query { exact: true, ..query }).expect("it was verified before");
+        assert!(segment.verify().is_err(), "{at}");
+        let (built, made) = merged(&RoaringBitmap::new(), "merged.segment");
+        let is_told = matches!(&built, Err(Error::Damaged { path: named, .. }) if *named == path);
+        assert!(is_told && !made.exists(), "{at}: {built:?}");
     }
 }
 

@@ -346,22 +346,28 @@ impl Segment {
         }
     }
 
-    /// Reads the whole file once against its checksums.
+    /// The exact vectors as they are in the file now, and their blocks' checksums.
+    pub(crate) fn stored(&self) -> (&[u8], &[u32]) {
+        (self.bytes(self.parts.rows), self.sums(self.parts.rows))
+    }
+
+    /// Reads all exact vectors against their checksums, those that were seen before, too.
     ///
     /// # Errors
     /// [`Error::Damaged`] if a block is not what was written.
     pub fn verify(&self) -> Result<()> {
-        let rows = self.bytes(self.parts.rows);
-        if self.verified.holds(rows, self.sums(self.parts.rows), 0, rows.len()) {
+        let (rows, sums) = self.stored();
+        let afresh = Verified::new(sums.len());
+        if afresh.holds(rows, sums, 0, rows.len()) {
             return self.expect_whole();
         }
         Err(self.damaged("section Rows: a checksum does not hold"))
     }
 
     pub(crate) fn row_bytes(&self, row: usize) -> Result<&[u8]> {
-        let (section, width) = (self.bytes(self.parts.rows), self.header.settings.row_bytes());
+        let ((section, sums), width) = (self.stored(), self.header.settings.row_bytes());
         let (begin, end) = (row * width, (row + 1) * width);
-        if !self.verified.holds(section, self.sums(self.parts.rows), begin, end) {
+        if !self.verified.holds(section, sums, begin, end) {
             return Err(self.damaged("section Rows: a checksum does not hold"));
         }
         Ok(&section[begin..end])
