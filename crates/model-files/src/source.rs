@@ -144,7 +144,8 @@ pub(crate) trait Input {
     /// How many bytes are behind.
     fn at(&self) -> u64;
 
-    /// The next bytes, fewer if there are no more.
+    /// The next bytes, fewer if there are no more, or if what is behind them is
+    /// damaged: a loader runs what comes before that.
     fn take_most(&mut self, most: usize) -> Result<Vec<u8>, ReadError> {
         let mut all = Vec::new();
         let mut step = most;
@@ -152,11 +153,19 @@ pub(crate) trait Input {
             match self.take(step.min(most - all.len())) {
                 Ok(bytes) => all.extend_from_slice(bytes),
                 Err(ReadError::Truncated) => step /= 2,
+                Err(ReadError::Io(error)) if damaged(&error) && (step > 1 || !all.is_empty()) => {
+                    step /= 2;
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(all)
     }
+}
+
+/// Whether bytes are there that break the rules of their format: no store's error.
+fn damaged(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData)
 }
 
 /// An input over a part of a file. What is skipped is not read.

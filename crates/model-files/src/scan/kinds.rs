@@ -48,42 +48,60 @@ fn look_inside(
         texts::hdf5(place, &stream, notes)?;
     }
     let zip = head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06");
-    if (zip || place.named(ARCHIVES) || place.named(PICKLES))
-        && let Some(format) = archive::look(place, part, meter, notes)
-    {
-        // A file can be two things at once: what stands before the archive may
-        // be a pickle.
-        if !zip {
-            pickle::look(place, &stream, Sure::No, notes);
-        }
-        return Ok(format);
-    }
+    let archive = if zip || place.named(ARCHIVES) || place.named(PICKLES) {
+        archive::look(place, part, meter, notes)
+    } else {
+        None
+    };
     if zip {
-        let message = "it begins as a zip archive and has no directory";
-        notes.say(place, Verdict::Unreadable, "MALFORMED", message);
+        if archive.is_none() {
+            let message = "it begins as a zip archive and has no directory";
+            notes.say(place, Verdict::Unreadable, "MALFORMED", message);
+        }
+        return Ok(archive.unwrap_or("zip"));
     }
+    // A file can be two things at once: what stands before an archive may be any
+    // of the others.
+    let format = look_at(place, &head, &stream, tar, archive.is_some(), notes)?;
+    Ok(archive.unwrap_or(format))
+}
+
+/// Looks at a file by its first bytes, which are no zip's.
+fn look_at(
+    place: Place<'_>,
+    head: &[u8],
+    stream: &Stream<'_>,
+    tar: bool,
+    archive: bool,
+    notes: &mut Notes,
+) -> Result<&'static str, ReadError> {
     if tar {
         return Ok("tar");
     }
     if head.starts_with(NUMPY) {
-        texts::numpy(place, &stream, notes)?;
+        texts::numpy(place, stream, notes)?;
         return Ok("numpy");
     }
     if head.starts_with(&HDF5) {
-        texts::hdf5(place, &stream, notes)?;
+        texts::hdf5(place, stream, notes)?;
         return Ok("hdf5");
     }
-    if let Some(format) = headers::sniff(place.path, &head).filter(|_| !pickle::begins(&head)) {
-        return Ok(tensors(place, &stream, format, notes));
+    if let Some(format) = headers::sniff(place.path, head).filter(|_| !pickle::begins(head)) {
+        packed::look_besides(place, head, stream, notes)?;
+        return Ok(tensors(place, stream, format, notes));
     }
-    if let Some(format) = packed::look(place, &head, part, meter, notes)? {
+    if let Some(format) = packed::look(place, head, stream.part, stream.meter, notes)? {
         return Ok(format);
     }
     if is_keras(place) {
-        texts::keras(place, part, meter, notes)?;
+        texts::keras(place, stream.part, stream.meter, notes)?;
         return Ok("json");
     }
-    Ok(code(place, &head, &stream, notes))
+    if archive {
+        pickle::look(place, stream, Sure::No, notes);
+        return Ok("");
+    }
+    Ok(code(place, head, stream, notes))
 }
 
 /// Whether it is the configuration in a `.keras` file.

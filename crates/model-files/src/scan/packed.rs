@@ -174,6 +174,29 @@ pub fn look(
     Ok(Some(format))
 }
 
+/// Looks into a file of another kind that may be packed, too. Few bytes are there
+/// by chance: what can be unpacked counts if it is dangerous.
+pub fn look_besides(
+    place: Place<'_>,
+    head: &[u8],
+    stream: &Stream<'_>,
+    notes: &mut Notes,
+) -> Result<(), ReadError> {
+    let mut found = Notes::default();
+    let least = match packing(head, false) {
+        None => return Ok(()),
+        Some(Packing::Other(_)) => Verdict::Unreadable,
+        Some(_) => Verdict::Dangerous,
+    };
+    // What it unpacks to has no name of its own.
+    let unnamed = Place { path: "", ..place };
+    match look(unnamed, head, stream.part, stream.meter, &mut found) {
+        Err(ReadError::Exhausted(what)) => return Err(ReadError::Exhausted(what)),
+        _ => notes.adopt(found, least),
+    }
+    Ok(())
+}
+
 /// Looks at what can't be unpacked as a whole. Answers whether it is known what it
 /// is: text is.
 pub fn look_into(

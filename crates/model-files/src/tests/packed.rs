@@ -130,6 +130,34 @@ fn what_unpacks_to_nothing_known_is_unknown_but_text_is_clean() {
 }
 
 #[test]
+fn what_is_packed_may_be_another_file_too() {
+    let archive = zip(&[("m/data.pkl", &pickle(&[b"N"]), false)]);
+    for packed in [zlib(&hostile()), gzip(&hostile())] {
+        for name in ["m.joblib", "m.pkl", "m.bin", "m.pt"] {
+            let file = [&packed[..], &archive].concat();
+            assert_eq!(scanned(name, &file).verdict, Verdict::Dangerous, "{name}");
+        }
+    }
+    // A header of safetensors whose length begins as gzip does.
+    let mut packed = gzip(&hostile());
+    packed[3..8].fill(0);
+    packed[8] = b'{';
+    assert_eq!(scanned("m.bin", &packed).verdict, Verdict::Dangerous);
+    let numpy = b"\x93NUMPY\x01\0\x06\0'|O'  ".to_vec();
+    let file = [numpy, hostile(), archive].concat();
+    assert_eq!(scanned("m.bin", &file).verdict, Verdict::Dangerous);
+    // A stored block of zlib under a name that is ONNX's.
+    let mut inner = hostile();
+    inner.resize(0x1212, b' ');
+    let mut file = b"\x78\x9c\x01\x12\x12\xed\xed".to_vec();
+    file.extend(&inner);
+    assert_eq!(scanned("m.onnx", &file).verdict, Verdict::Dangerous);
+    for packed in [BZIP2, XZ, LZMA] {
+        assert_eq!(scanned("m.onnx", packed).verdict, Verdict::Unreadable);
+    }
+}
+
+#[test]
 fn bytes_that_look_packed_by_chance_are_data() {
     // Raw tensors of an archive: two bytes of zlib, three of gzip, two of LZMA.
     for raw in
