@@ -191,10 +191,13 @@ pub fn look_besides(
     // What it unpacks to has no name of its own.
     let unnamed = Place { path: "", ..place };
     match look(unnamed, head, stream.part, stream.meter, &mut found) {
-        Err(ReadError::Exhausted(what)) => return Err(ReadError::Exhausted(what)),
-        _ => notes.adopt(found, least),
+        Err(ReadError::Exhausted(what)) => Err(ReadError::Exhausted(what)),
+        _ => {
+            found.findings.retain(|finding| finding.severity >= least);
+            notes.adopt(found);
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// Looks at what can't be unpacked as a whole. Answers whether it is known what it

@@ -97,7 +97,7 @@ fn a_wide_directory_is_followed_whatever_the_plain_one_says() {
 #[test]
 fn a_directory_that_may_be_another_is_told() {
     // By its offset it is the first one, by its distance from the end the second.
-    let directories = [hostile(), pickle(&[&b"N0".repeat(14)])].map(|member| {
+    let directories = [hostile(), pickle(&[&b"N0".repeat(14), b"N"])].map(|member| {
         let (mut file, mut directory) = (Vec::new(), Vec::new());
         let member = [&member[..], &[b'.'; 40]].concat();
         entry(&mut file, &mut directory, "m/data.pkl", &member[..40], 40, 0);
