@@ -68,7 +68,18 @@ struct Inner {
     names: Names,
     page: usize,
     seen: Paged,
-    dirs: Vec<(Vec<u8>, Identity)>,
+    dirs: Vec<LargeChild>,
+}
+
+/// A directory in a large one.
+#[derive(Debug)]
+pub struct LargeChild {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub identity: Identity,
+    /// When it was born, where the file system says so.
+    pub born: Option<i64>,
 }
 
 impl Large {
@@ -77,7 +88,8 @@ impl Large {
         let mut dirs = Vec::new();
         let seen = paged(&dir, &names, page, |entries| {
             for entry in entries.into_iter().filter(|entry| entry.kind == Kind::Dir) {
-                dirs.push((entry.name, Identity { dev: entry.dev, ino: entry.ino }));
+                let identity = Identity { dev: entry.dev, ino: entry.ino };
+                dirs.push(LargeChild { name: entry.name, identity, born: entry.times.born });
             }
             true
         });
@@ -90,8 +102,9 @@ impl Large {
         &self.inner.seen
     }
 
-    /// The directories in it.
-    pub(crate) fn dirs(&self) -> &[(Vec<u8>, Identity)] {
+    /// The directories in it, when it was walked.
+    #[must_use]
+    pub fn dirs(&self) -> &[LargeChild] {
         &self.inner.dirs
     }
 

@@ -17,7 +17,7 @@ pub use contents::{Content, HEAD_BYTES, HashError, Hasher, Stop, give_way, mark_
 pub use entry::{Entry, Kind, Listing, Mark, Times};
 pub use equal::{Equal, EqualFiles, equal_files};
 pub use kinds::{ContentKind, mime_type, sniff};
-pub use large::{Large, Paged};
+pub use large::{Large, LargeChild, Paged};
 pub use media::{MediaFacts, MediaLimits, media_facts, similarity, similarity_of};
 pub use root::{Dir, Identity, Root, RootError};
 pub use rules::Rules;

@@ -225,7 +225,7 @@ impl Lister for OnDisk<'_> {
         let dirs = listing.entries.iter().rev().filter(|entry| entry.kind == Kind::Dir);
         let dirs = dirs.map(|entry| (&entry.name, Identity { dev: entry.dev, ino: entry.ino }));
         let large = listing.large.iter().flat_map(|large| large.dirs().iter().rev());
-        dirs.chain(large.map(|(name, identity)| (name, *identity)))
+        dirs.chain(large.map(|child| (&child.name, child.identity)))
             .filter(|(_, identity)| self.options.cross_devices || identity.dev == listing.dev)
             .filter(|(_, identity)| !self.options.closed.contains(identity))
             .map(|(name, identity)| Task {

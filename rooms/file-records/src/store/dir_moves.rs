@@ -6,9 +6,9 @@
 //! a later listing may name its own place, else its files are looked for and it is swept. So
 //! nothing that moves meets a row, whatever moved before it and in whichever order they are told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use file_scan::{Entry, Identity, Kind, names};
+use file_scan::{Entry, Identity, Kind, LargeChild, names};
 use sea_orm::DatabaseTransaction;
 use service_error::ServiceError;
 
@@ -16,9 +16,8 @@ use super::bulk;
 use super::changes::{ChangeKind, Logged, path_in};
 use super::merge::{Listed, parent_of, take_ids};
 use super::{ScanKey, Store, all, below, execute, get};
+use crate::model::{ASIDE, KnownDirs, is_below, name_of};
 
-/// Between the name of what went aside and a number: no name's text holds it.
-const ASIDE: char = '\u{10ffff}';
 /// What moves may take others from places that were looked at before.
 const PASSES: usize = 8;
 
@@ -40,46 +39,16 @@ impl Place {
         })
     }
 
+    fn child(dir: &str, child: &LargeChild) -> Option<Self> {
+        let who = (child.identity.ino.cast_signed(), child.born?);
+        let path = path_in(dir, &names::text(&child.name));
+        Some(Self { path, dev: child.identity.dev.cast_signed(), who })
+    }
+
     /// Those of listings of the disk.
     pub fn of(listed: &[Listed]) -> Vec<Self> {
         let on_disk = listed.iter().filter(|listed| listed.archive.is_none());
         on_disk.flat_map(|listed| Self::all(&listed.path, &listed.listing.entries)).collect()
-    }
-}
-
-/// Directories by who they are, with the paths of their rows as they now are.
-#[derive(Default)]
-struct Rows {
-    ids: HashMap<(i64, i64), Vec<i64>>,
-    paths: HashMap<i64, String>,
-    /// The same the other way, in order: what lies below a path is together.
-    at: BTreeMap<String, i64>,
-}
-
-impl Rows {
-    fn path(&self, id: i64) -> &str {
-        self.paths.get(&id).map_or("", String::as_str)
-    }
-
-    fn rename(&mut self, old: &str, new: &str) {
-        let (from, to) = below(old);
-        let inside = self.at.range(from..to).map(|(path, _)| path.clone());
-        for path in inside.chain([old.to_owned()]).collect::<Vec<_>>() {
-            let Some(id) = self.at.remove(&path) else { continue };
-            let path = format!("{new}{}", &path[old.len()..]);
-            self.paths.insert(id, path.clone());
-            self.at.insert(path, id);
-        }
-    }
-
-    /// The row to be moved to a place, unless one of that directory's is there.
-    fn misplaced(&self, place: &Place, is_there: impl Fn(&str) -> bool) -> Option<i64> {
-        let ids = self.ids.get(&place.who)?;
-        if ids.iter().any(|id| self.path(*id) == place.path) {
-            return None;
-        }
-        let free = |path: &str| !path.is_empty() && (path.contains(ASIDE) || !is_there(path));
-        ids.iter().copied().find(|id| free(self.path(*id)))
     }
 }
 
@@ -90,14 +59,6 @@ struct Placed {
     kind: i16,
     ino: i64,
     is_gone: bool,
-}
-
-pub(super) fn name_of(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or_default()
-}
-
-fn is_below(path: &str, dir: &str) -> bool {
-    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
 }
 
 impl Store {
@@ -113,7 +74,7 @@ impl Store {
         inode_at: &impl Fn(&str) -> Option<Identity>,
     ) -> Result<i64, ServiceError> {
         let mut rows = self.rows_of(tx, scan, &named).await?;
-        let is_moved = |place: &Place| rows.misplaced(place, |_| false).is_some();
+        let is_moved = |place: &Place| rows.misplaced(place.who, &place.path, |_| false).is_some();
         if !named.iter().any(is_moved) {
             return Ok(0);
         }
@@ -130,7 +91,7 @@ impl Store {
                     let ino = inode_at(path).map(|there| there.ino.cast_signed());
                     ino.or_else(|| here.get(path).copied()) == Some(place.who.0)
                 };
-                let Some(id) = rows.misplaced(place, is_there) else { continue };
+                let Some(id) = rows.misplaced(place.who, &place.path, is_there) else { continue };
                 if moved == 0 {
                     self.hold_names(tx).await?;
                 }
@@ -144,29 +105,47 @@ impl Store {
         Ok(moved)
     }
 
+    /// The same for the directories in one that comes in pages, before any page: a file of an
+    /// earlier page may have the name of one whose place is told later.
+    pub(super) async fn move_children(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        head: &Listed,
+        inode_at: &impl Fn(&str) -> Option<Identity>,
+    ) -> Result<i64, ServiceError> {
+        let mut moved = Vec::new();
+        let dirs = head.listing.large.iter().flat_map(|large| large.dirs().chunks(10_000));
+        for dirs in dirs {
+            let mut named: Vec<Place> =
+                dirs.iter().filter_map(|child| Place::child(&head.path, child)).collect();
+            // There may be a million: those that have not moved are not held.
+            let rows = self.rows_of(tx, scan, &named).await?;
+            named.retain(|place| rows.misplaced(place.who, &place.path, |_| false).is_some());
+            moved.append(&mut named);
+        }
+        self.move_dirs(tx, scan, moved, &[], inode_at).await
+    }
+
     /// The rows of directories that listings name, wherever they are.
     async fn rows_of(
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
         named: &[Place],
-    ) -> Result<Rows, ServiceError> {
+    ) -> Result<KnownDirs, ServiceError> {
         let backend = self.backend();
         let sql = format!(
             "SELECT id, path, ino, born FROM dir WHERE location_id = $1 AND {} AND born IS NOT NULL AND archive IS NULL",
             bulk::in_numbers(backend, "ino", 2)
         );
-        let mut rows = Rows::default();
+        let mut rows = KnownDirs::default();
         for chunk in named.chunks(10_000) {
             let inodes: Vec<i64> = chunk.iter().map(|place| place.who.0).collect();
             let values = vec![scan.location.into(), bulk::numbers(backend, &inodes)];
             for row in all(tx, &sql, values).await? {
                 let (id, who) = (get(&row, "id")?, (get(&row, "ino")?, get(&row, "born")?));
-                let path: String = get(&row, "path")?;
-                if rows.paths.insert(id, path.clone()).is_none() {
-                    rows.ids.entry(who).or_default().push(id);
-                    rows.at.insert(path, id);
-                }
+                rows.insert(id, who, get(&row, "path")?);
             }
         }
         Ok(rows)
@@ -177,7 +156,7 @@ impl Store {
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
-        rows: &mut Rows,
+        rows: &mut KnownDirs,
         id: i64,
         place: &Place,
     ) -> Result<(), ServiceError> {
@@ -214,7 +193,7 @@ impl Store {
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
-        rows: &mut Rows,
+        rows: &mut KnownDirs,
         path: &str,
     ) -> Result<(), ServiceError> {
         let (from, to) = below(path);
@@ -273,7 +252,7 @@ impl Store {
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
-        rows: &mut Rows,
+        rows: &mut KnownDirs,
         old: &str,
         new: &str,
     ) -> Result<(), ServiceError> {

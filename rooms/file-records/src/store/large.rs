@@ -34,7 +34,7 @@ impl Store {
         mut head: Listed,
         inode_at: impl Fn(&str) -> Option<Identity>,
     ) -> Result<Option<LargeDir>, ServiceError> {
-        let known = self.known(self.read(), scan, std::iter::once(&head)).await?;
+        let mut known = self.known(self.read(), scan, std::iter::once(&head)).await?;
         if known.get(&head.path).is_some_and(|known| head.is_as_known(known)) {
             return Ok(None);
         }
@@ -42,9 +42,15 @@ impl Store {
         let (path, is_complete) = (head.path.clone(), head.listing.is_complete());
         let tx = self.sql.begin().await?;
         self.hold(&tx, scan).await?;
+        let mut moved = 0;
+        if !scan.is_first() {
+            moved = self.move_children(&tx, scan, &head, &inode_at).await?;
+            // What moved to it may have made its row.
+            known = self.known(&tx, scan, std::iter::once(&head)).await?;
+        }
         let taken = self.take_places(&tx, scan, (vec![head], vec![]), known, &inode_at).await?;
         tx.commit().await.map_err(db_error)?;
-        let (dir, moved) = (taken.ids.get(&path).copied(), taken.moved);
+        let dir = taken.ids.get(&path).copied();
         let dir = dir.ok_or_else(|| ServiceError::internal("a directory has no row"))?;
         Ok(Some(LargeDir { dir, path, is_complete, after: String::new(), moved }))
     }

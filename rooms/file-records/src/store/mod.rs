@@ -31,6 +31,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use file_model::below;
 use file_schema::{Migrator, bulk};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, Statement,
@@ -212,16 +213,4 @@ fn sum_of(backend: DbBackend, column: &str) -> String {
     format!(
         "CASE WHEN {high} > 2147483647 THEN {MOST} ELSE ({high} << 32) | ({low} & 4294967295) END"
     )
-}
-
-/// The ends of the range of all that lies below a directory: `/` and the
-/// character after it. With the directory itself that is `path >= itself AND
-/// path < to AND (path = itself OR path >= from)`: an OR of two ranges is not
-/// looked up in an index.
-fn below(path: &str) -> (String, String) {
-    if path.is_empty() {
-        // Everything but the root itself: no name's text holds so high a character.
-        return (String::new(), "\u{10ffff}".to_owned());
-    }
-    (format!("{path}/"), format!("{path}0"))
 }

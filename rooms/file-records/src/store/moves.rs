@@ -11,9 +11,9 @@ use sql_store::db_error;
 
 use super::bulk::{self, Column};
 use super::changes::{ChangeKind, Logged, path_in};
-use super::dir_moves::name_of;
 use super::merge::parent_of;
 use super::{ScanKey, Store, below, execute, get};
+use crate::model::name_of;
 
 /// Missing files that are looked for; beyond it the rest counts as deleted.
 const MISSING_MAX: i64 = 500_000;

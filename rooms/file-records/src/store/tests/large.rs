@@ -1,10 +1,13 @@
 //! A directory whose entries come in pages.
 
-use file_scan::{Kind, Listing, Paged};
+use std::path::Path;
+use std::sync::Mutex;
+
+use file_scan::{Kind, Listing, Paged, Root, WalkOptions, names, walk};
 
 use super::{Place, entry, on_each};
 use crate::model::Mode;
-use crate::store::{Listed, Merged, ScanKey, get};
+use crate::store::{Batch, Listed, Merged, ScanKey, get};
 
 fn head(print: u8) -> Listed {
     Listed {
@@ -43,6 +46,32 @@ impl Place<'_> {
         }
         merged += self.store.end_large(scan, large, &end).await.unwrap();
         Some(merged)
+    }
+
+    /// A whole scan of a directory of the disk, two entries a page.
+    async fn scan_disk(&self, root: &Path) {
+        let (store, root, listings) =
+            (self.store, Root::open(root).unwrap(), Mutex::new(Vec::new()));
+        let options = WalkOptions { threads: 1, page: Some(2), ..WalkOptions::default() };
+        let keep = |listing| listings.lock().map(|mut all| all.push(listing)).is_ok();
+        walk(&root, &options, keep);
+        let scan = store.begin_scan(self.location, Mode::Metadata).await.unwrap();
+        let inode_at = |path: &str| root.inode_at(&names::bytes(path));
+        for listing in listings.into_inner().unwrap() {
+            let mut listed = Listed::from(listing);
+            if let Some(large) = listed.listing.large.clone() {
+                large.pages(|page| {
+                    listed.listing.entries.extend(page);
+                    true
+                });
+                self.scan_pages(scan, listed, inode_at).await;
+            } else {
+                let batch = Batch { listed: vec![listed] };
+                store.merge(scan, batch, inode_at).await.unwrap();
+            }
+        }
+        while store.sweep(scan).await.unwrap() > 0 {}
+        store.end_scan(scan, (1, 2), 0, "").await.unwrap();
     }
 
     /// Entries that are there, and how many are missing.
@@ -105,6 +134,27 @@ async fn a_page_under_a_lost_lease_is_refused() {
         let made = vec![entry("f", Kind::File, 1, 10, 7_000)];
         let error = store.merge_page(scan, &mut large, made, |_| None).await.unwrap_err();
         assert_eq!(error.reason_text(), "LEASE_LOST");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_directory_moves_before_a_file_of_an_earlier_page_takes_its_name() {
+    on_each(async |store| {
+        let (disk, place) = (tempfile::tempdir().unwrap(), Place::new(&store, "/made").await);
+        let at = |path: &str| disk.path().join(path);
+        std::fs::create_dir_all(at("big/b")).unwrap();
+        for f in ["a", "b/f", "c", "d", "e"] {
+            std::fs::write(at(&format!("big/{f}")), f).unwrap();
+        }
+        place.scan_disk(disk.path()).await;
+        let before = [place.entry("big", "b").await, place.entry("big/b", "f").await];
+        std::fs::rename(at("big/b"), at("big/y")).unwrap();
+        std::fs::write(at("big/b"), "b").unwrap();
+        place.scan_disk(disk.path()).await;
+        let after = [place.entry("big", "y").await, place.entry("big/y", "f").await];
+        assert_eq!(before, after);
+        assert!(before[0].is_some() && place.entry("big", "b").await.is_some());
     })
     .await;
 }

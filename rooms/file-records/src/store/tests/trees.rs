@@ -215,7 +215,7 @@ impl Place<'_> {
         merged
     }
 
-    async fn scan_pages(
+    pub(super) async fn scan_pages(
         &self,
         scan: ScanKey,
         mut listed: Listed,
@@ -273,15 +273,8 @@ async fn entries(store: &Store) -> (BTreeMap<String, Row>, HashMap<String, i64>)
         assert_eq!(get::<Option<i64>>(&row, "gone").unwrap(), None, "{path}");
         let changed = if number("kind") == Kind::Dir as i64 { 0 } else { number("changed") };
         ids.insert(path.clone(), number("id"));
-        let one = (
-            number("kind"),
-            number("ino"),
-            number("size"),
-            number("mode"),
-            number("links"),
-            changed,
-        );
-        rows.insert(path, one);
+        let [kind, ino, size, mode, links] = ["kind", "ino", "size", "mode", "links"].map(number);
+        rows.insert(path, (kind, ino, size, mode, links, changed));
     }
     (rows, ids)
 }
