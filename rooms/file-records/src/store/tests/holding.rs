@@ -2,7 +2,7 @@
 
 use super::{File, Place, file, listings, on_each};
 use crate::model::{Mode, Query};
-use crate::store::{Batch, Facet, Group, GroupKey, ScanKey, Store, Totals, all, get};
+use crate::store::{Batch, Facet, Group, GroupKey, ScanKey, Store, Totals, all, execute, get};
 
 type Row = (i64, i64, i64, i64, i64);
 
@@ -239,6 +239,15 @@ async fn equal_inodes_of_two_file_systems_are_two_copies() {
         scanned_on_two(&place, &files, (7, 8)).await;
         assert_eq!(devs().await, [2, 7]);
         recounted(&store, "mounted again").await;
+
+        // Of a directory whose place is lost, and comes back; and of all at once.
+        let lost = "CASE path WHEN 'a' THEN -1 ELSE dev END";
+        for dev in [lost, "2", "dev + 1", "CASE path WHEN 'b' THEN 2 ELSE 7 END"] {
+            let tx = store.sql.begin().await.unwrap();
+            execute(&tx, &format!("UPDATE dir SET dev = {dev}"), vec![]).await.unwrap();
+            tx.commit().await.unwrap();
+            recounted(&store, dev).await;
+        }
 
         // So are those of two locations; of one file system they are names of one file.
         let (there, near) = (Place::new(&store, "/there").await, Place::new(&store, "/near").await);

@@ -10,7 +10,7 @@ use crate::model::{Query, Sort, SortBy};
 use crate::store::{GroupKey, Store, get};
 
 /// Migrations since the schema that the rows below are of.
-const LATER: u32 = 8;
+const LATER: u32 = 9;
 
 async fn found(store: &Store, location: i64, text: Option<&str>) -> Vec<String> {
     let query = Query {

@@ -25,10 +25,10 @@ const FORMER_RANK: &str = "CREATE INDEX holding_rank ON holding (location_id, ((
       WHERE files > 1";
 
 /// {INODE} tells a copy of `x` in `d`.
-const RECOUNT: &str = "UPDATE holding SET copies = (SELECT COUNT(*) FROM (SELECT DISTINCT {INODE}
+pub const RECOUNT: &str = "UPDATE holding SET copies = (SELECT COUNT(*) FROM (SELECT DISTINCT {INODE}
       FROM entry x JOIN dir d ON d.id = x.dir_id WHERE x.content_id = holding.content_id AND x.size = holding.size
       AND d.location_id = holding.location_id AND x.hashed IN (1, 2) AND x.gone IS NULL) c) WHERE files > {THAN}";
-const INODE: &str = "x.ino, CASE WHEN x.links > 1 THEN 0 ELSE d.dev END";
+pub const INODE: &str = "x.ino, CASE WHEN x.links > 1 THEN 0 ELSE d.dev END";
 
 /// Parts of the triggers on SQLite, and what they are now; {X} is OLD or NEW.
 const PARTS: [(&str, &str); 4] = [

@@ -12,6 +12,7 @@ mod m0009_sqlite_name_pages;
 mod m0010_long_paths;
 mod m0011_copies;
 mod m0012_aside;
+mod m0013_devices;
 
 use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_long_paths::Migration),
             Box::new(m0011_copies::Migration),
             Box::new(m0012_aside::Migration),
+            Box::new(m0013_devices::Migration),
         ]
     }
 }
