@@ -34,6 +34,9 @@ pub fn samples(tree: &mut Tree<'_>) -> Vec<Sample> {
         match text_of(tree, image) {
             Some(text) => {
                 let caption = tree.read_text(text, &sample.path).map(|text| text.trim().to_owned());
+                if caption.as_ref().is_some_and(String::is_empty) {
+                    tree.unread(&tree.files[text].path, &sample.path, "is empty");
+                }
                 sample.caption = caption.filter(|caption| !caption.is_empty());
             }
             None => {

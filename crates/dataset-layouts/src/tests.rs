@@ -238,6 +238,30 @@ fn sound_coco_files_may_begin_with_a_mark_and_other_json_is_none() {
 }
 
 #[test]
+fn what_is_partly_broken_is_unread() {
+    let xml =
+        "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax>
+        <ymax>BOX</ymax></bndbox></object></annotation>";
+    for (label, is_unread) in [
+        ("0 .5 .5 .1 .1\n0 .5 .5", true),
+        ("0 .5 .5 .1 .1\n\0\0\0", true),
+        ("0 .5 .5 .1 .1\n", false),
+        // Nothing is on it.
+        ("", false),
+    ] {
+        let yard = Yard::new().image("images/1.png", 1).file("labels/1.txt", label);
+        let expected = [("labels/1.txt", "images/1.png")];
+        assert_eq!(unread(&yard.recognised(None)), expected[..usize::from(is_unread)], "{label}");
+    }
+    for (bottom, is_unread) in [("4", false), ("four", true), ("", true)] {
+        let text = xml.replace("BOX", bottom);
+        let yard = Yard::new().image("JPEGImages/1.png", 1).file("Annotations/1.xml", text);
+        let expected = [("Annotations/1.xml", "JPEGImages/1.png")];
+        assert_eq!(unread(&yard.recognised(None)), expected[..usize::from(is_unread)], "{bottom}");
+    }
+}
+
+#[test]
 fn broken_sidecars_say_what_they_are_about() {
     let yard = |yaml: &str| {
         Yard::new()
@@ -390,11 +414,20 @@ fn captions_beside_images() {
         .image("a/2.png", 2)
         .file("a/2.txt", b"\xff\xfe")
         .image("a/3.png", 3)
-        .file("a/4.txt", "nobody's");
+        .file("a/4.txt", "nobody's")
+        .image("a/5.png", 5)
+        .file("a/5.txt", " \n");
+    let found = yard.recognised(None);
+    assert_eq!(unread(&found), [("a/2.txt", "a/2.png"), ("a/5.txt", "a/5.png")]);
     let (layout, samples, findings) = yard.seen();
-    assert_eq!((layout, samples.len()), (Layout::Captions, 3));
+    assert_eq!((layout, samples.len()), (Layout::Captions, 4));
     assert_eq!(samples["a/1.png"].caption.as_deref(), Some("one"));
-    let expected = [("broken", "a/2.txt"), ("missing", "a/3.png"), ("orphaned", "a/4.txt")];
+    let expected = [
+        ("broken", "a/2.txt"),
+        ("broken", "a/5.txt"),
+        ("missing", "a/3.png"),
+        ("orphaned", "a/4.txt"),
+    ];
     assert_eq!(told(&findings), expected);
 }
 

@@ -121,7 +121,7 @@ fn push_object(
         |name: &str| object.remove(name)?.as_str()?.parse::<f64>().ok().filter(|n| n.is_finite());
     let sides = (side("xmin"), side("ymin"), side("xmax"), side("ymax"));
     let (Some(left), Some(top), Some(right), Some(bottom)) = sides else {
-        tree.findings.add(FindingKind::Broken, path, "an object without a box of four numbers");
+        tree.unread(path, &sample.path, "an object without a box of four numbers");
         return;
     };
     let is_within = sample

@@ -182,7 +182,7 @@ fn objects(tree: &mut Tree<'_>, at: usize, names: &HashMap<usize, String>, sampl
             numbers.filter(is_object).and_then(|numbers| Some((class(&numbers)?, numbers)));
         let Some((class, numbers)) = object else {
             let why = format!("line {} is no object: {:?}", nth + 1, short(line));
-            tree.findings.add(FindingKind::Broken, &path, why);
+            tree.unread(&path, &sample.path, why);
             continue;
         };
         let category = names.get(&class).cloned();
