@@ -1,6 +1,7 @@
 //! Item ids by point number.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringBuilder};
@@ -108,6 +109,24 @@ impl ItemIds {
             Kept::Uuid(uuid) => Cow::Owned(uuid.hyphenated().to_string()),
             Kept::Text(text) => Cow::Borrowed(text),
         })
+    }
+
+    /// The numbers among some that have one of these ids.
+    pub(crate) fn numbers_of<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a str>,
+        among: &RoaringBitmap,
+    ) -> RoaringBitmap {
+        let kept = |id: &str| match canonical(id) {
+            Some(uuid) => [&[UUID], uuid.as_bytes().as_slice()].concat(),
+            None => id.as_bytes().to_vec(),
+        };
+        let sought: HashSet<Vec<u8>> = ids.map(kept).collect();
+        let has = |number: &u32| {
+            let at = number.checked_sub(self.base).map(|at| at as usize);
+            at.and_then(|at| self.kept(at)).is_some_and(|id| sought.contains(id))
+        };
+        among.iter().filter(has).collect()
     }
 
     pub(crate) fn passing(

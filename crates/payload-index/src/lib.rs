@@ -28,8 +28,10 @@ use text::TextIndex;
 pub const ITEM_ID: &str = "item_id";
 /// The most columns of a space.
 pub const COLUMNS_MAX: usize = 1_000;
-const MAGIC: &[u8; 8] = b"QPAYL002";
-/// Of bytes whose ids are all texts.
+const MAGIC: &[u8; 8] = b"QPAYL003";
+/// Of bytes that know no empty lists without a type.
+const MAGIC_TYPED: &[u8; 8] = b"QPAYL002";
+/// Of bytes whose ids are all texts, too.
 const MAGIC_TEXTS: &[u8; 8] = b"QPAYL001";
 
 /// Why a payload is not taken, or bytes are not read.
@@ -55,6 +57,8 @@ pub enum PayloadError {
 #[derive(Debug, Default)]
 pub struct PayloadIndex {
     columns: BTreeMap<String, Column>,
+    /// Points with an empty list, by the name of a column that has no type yet.
+    untyped: BTreeMap<String, RoaringBitmap>,
     ids: ItemIds,
     live: RoaringBitmap,
 }
@@ -121,14 +125,19 @@ impl PayloadIndex {
             column.insert(number, value);
             return Ok(());
         }
-        // An empty list says nothing of a type yet.
-        let Some(column_type) = value.column_type() else { return Ok(()) };
+        // An empty list says nothing of a type: it is in the column once that has one.
+        let Some(column_type) = value.column_type() else {
+            self.untyped.entry(name.to_owned()).or_default().insert(number);
+            return Ok(());
+        };
         if self.columns.len() >= COLUMNS_MAX {
             return Err(refused(format!(
                 "is one column too many: a space has at most {COLUMNS_MAX}"
             )));
         }
         let mut column = Column::new(column_type);
+        let empty = self.untyped.remove(name).filter(|_| column_type.list);
+        column.present = empty.unwrap_or_default();
         column.insert(number, value);
         self.columns.insert(name.to_owned(), column);
         Ok(())
@@ -149,6 +158,12 @@ impl PayloadIndex {
     #[must_use]
     pub fn item_id(&self, number: u32) -> Option<Cow<'_, str>> {
         self.ids.get(number)
+    }
+
+    /// The points of these items.
+    #[must_use]
+    pub fn numbers_of<'a>(&self, ids: impl Iterator<Item = &'a str>) -> RoaringBitmap {
+        self.ids.numbers_of(ids, &self.live)
     }
 
     /// A point's value in a column.
@@ -193,6 +208,7 @@ impl PayloadIndex {
     pub fn memory_bytes(&self) -> usize {
         self.ids.bytes()
             + self.live.serialized_size()
+            + self.untyped.iter().map(|(name, of)| name.len() + of.serialized_size()).sum::<usize>()
             + self.columns.values().map(Column::bytes).sum::<usize>()
     }
 
@@ -329,6 +345,11 @@ impl PayloadIndex {
         }
         self.ids.write(&mut out);
         out.raw(&column::bitmap_bytes(&self.live));
+        out.count(self.untyped.len());
+        for (name, points) in &self.untyped {
+            out.text(name);
+            out.raw(&column::bitmap_bytes(points));
+        }
         let body = out.finish();
         let mut bytes = Vec::with_capacity(body.len() + 12);
         bytes.extend_from_slice(MAGIC);
@@ -337,12 +358,13 @@ impl PayloadIndex {
         bytes
     }
 
-    /// What [`Self::to_bytes`] made, of this version or the one before.
+    /// What [`Self::to_bytes`] made, of this version or one before.
     ///
     /// # Errors
     /// Bytes that were cut or changed.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PayloadError> {
-        let body = bytes.strip_prefix(MAGIC).or_else(|| bytes.strip_prefix(MAGIC_TEXTS));
+        let known = [MAGIC, MAGIC_TYPED, MAGIC_TEXTS];
+        let body = known.into_iter().find_map(|magic| bytes.strip_prefix(magic));
         let body = body.ok_or(PayloadError::Damaged("its first bytes"))?;
         let (sum, body) =
             body.split_first_chunk::<4>().ok_or(PayloadError::Damaged("its length"))?;
@@ -357,6 +379,13 @@ impl PayloadIndex {
         }
         index.ids = ItemIds::read(&mut from)?;
         index.live = column::bitmap(from.raw()?)?;
+        if !bytes.starts_with(MAGIC) {
+            return Ok(index);
+        }
+        for _ in 0..from.count(2)? {
+            let name = from.text()?.to_owned();
+            index.untyped.insert(name, column::bitmap(from.raw()?)?);
+        }
         Ok(index)
     }
 }

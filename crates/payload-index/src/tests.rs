@@ -276,6 +276,49 @@ fn bytes_of_the_version_before_are_read() {
     for at in 0..old.len() {
         assert!(PayloadIndex::from_bytes(&old[..at]).is_err(), "cut to {at}");
     }
-    let later = [b"QPAYL003".as_slice(), &sum, &body].concat();
+    // Columns, ids and points have not changed since the one after it.
+    let second = [b"QPAYL002".as_slice(), &sum, &body].concat();
+    assert_eq!(PayloadIndex::from_bytes(&second).unwrap().to_bytes(), index.to_bytes());
+    let later = [b"QPAYL004".as_slice(), &sum, &body].concat();
     assert!(matches!(PayloadIndex::from_bytes(&later), Err(PayloadError::Damaged(_))));
+}
+
+#[test]
+fn an_empty_list_is_one_whenever_it_came() {
+    let list = |tags: &[&str]| {
+        let tags = tags.iter().map(|tag| Value::Text((*tag).to_owned())).collect();
+        Payload::new(vec![("l".into(), Value::List(tags))]).unwrap()
+    };
+    let mut index = PayloadIndex::default();
+    let before = index.memory_bytes();
+    index.insert(1, "e", &list(&[]));
+    assert!(index.memory_bytes() > before && index.column_type("l").is_none());
+    let mut other = PayloadIndex::from_bytes(&index.to_bytes()).unwrap();
+    for index in [&mut index, &mut other] {
+        index.insert(2, "f", &list(&["a"]));
+        index.insert(3, "g", &list(&[]));
+        index.insert(4, "h", &Payload::default());
+        let null = Filter::parse("l = null", &index.schema()).unwrap();
+        assert_eq!(index.passing(&null).unwrap().iter().collect::<Vec<_>>(), [4]);
+        assert_eq!(index.value("l", 1), Some(Value::List(Vec::new())));
+    }
+    assert_eq!(other.to_bytes(), index.to_bytes());
+    // In a column of another type it is a null, as it is when it comes later.
+    let mut index = PayloadIndex::default();
+    index.insert(1, "e", &list(&[]));
+    index.insert(2, "f", &Payload::new(vec![("l".into(), Value::Int(1))]).unwrap());
+    index.insert(3, "g", &list(&[]));
+    let null = Filter::parse("l = null", &index.schema()).unwrap();
+    assert_eq!(index.passing(&null).unwrap().iter().collect::<Vec<_>>(), [1, 3]);
+}
+
+#[test]
+fn the_points_of_items_are_found_by_their_ids() {
+    let mut index = of_ids();
+    index.remove(10);
+    for (at, id) in (0..).zip(IDS).filter(|(at, _)| *at != 1) {
+        let found = index.numbers_of(["none", id].into_iter());
+        assert_eq!(found.iter().collect::<Vec<_>>(), [7 + at * 3], "{id}");
+    }
+    assert!(index.numbers_of(["", IDS[1]].into_iter()).is_empty(), "it was removed");
 }
