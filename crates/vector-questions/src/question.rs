@@ -15,6 +15,8 @@ pub const DEPTH_MAX: usize = 4;
 pub const SEARCHES_MAX: usize = 64;
 /// Hits that all queries of one question's fusions hand on together.
 pub const PREFETCHED_MAX: usize = 100_000;
+/// Items and vectors of one recommendation.
+pub const RECOMMENDED_MAX: usize = 1_000;
 /// Candidates among which diversity chooses.
 const CANDIDATES_MAX: usize = 1_000;
 
@@ -62,6 +64,23 @@ pub struct Recommend {
     pub negative_vectors: Vec<OwnedVector>,
 }
 
+impl Recommend {
+    /// Items and vectors of all four.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.positive_items.len()
+            + self.negative_items.len()
+            + self.positive_vectors.len()
+            + self.negative_vectors.len()
+    }
+
+    /// Whether it names nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Words of a text column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Match {
@@ -92,11 +111,13 @@ impl Question {
         }
     }
 
-    /// Refuses a tree of fusions that is more work than one question may be.
+    /// Refuses a tree of fusions, or a recommendation in it, that is more work than one question
+    /// may be.
     ///
     /// # Errors
-    /// `InvalidArgument` naming the fusion below `field`.
+    /// `InvalidArgument` naming the fusion or the recommendation below `field`.
     pub fn check(&self, field: &str) -> Result<(), ServiceError> {
+        self.check_recommended(field)?;
         let wrong = |message: String| {
             let field = format!("{field}.fusion");
             Err(ServiceError::invalid(&field, message).reason("FUSION_TOO_LARGE"))
@@ -110,6 +131,23 @@ impl Question {
             return wrong(message);
         }
         Ok(())
+    }
+
+    fn check_recommended(&self, field: &str) -> Result<(), ServiceError> {
+        match self {
+            Self::Recommend(recommend) if recommend.len() > RECOMMENDED_MAX => {
+                let message = format!(
+                    "has {} items and vectors in all; at most {RECOMMENDED_MAX}",
+                    recommend.len()
+                );
+                let field = format!("{field}.recommend");
+                Err(ServiceError::invalid(&field, message).reason("RECOMMEND_TOO_LARGE"))
+            }
+            Self::Fusion(_, parts) => {
+                parts.iter().try_for_each(|part| part.question.check_recommended(&part.field))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -288,6 +326,31 @@ mod tests {
             assert_eq!(error.field_name(), Some("queries[3].fusion"), "{error}");
             assert!(error.reason_is("FUSION_TOO_LARGE"));
         }
+    }
+
+    #[test]
+    fn a_recommendation_is_bounded_wherever_it_stands() {
+        let of = |items: usize, vectors: usize| {
+            Question::Recommend(Recommend {
+                positive_items: vec!["i".into(); items],
+                negative_items: vec!["j".into(); items],
+                positive_vectors: vec![OwnedVector::Floats(vec![1.0]); vectors],
+                negative_vectors: Vec::new(),
+            })
+        };
+        of(250, 500).check("query").unwrap();
+        let error = of(250, 501).check("queries[3]").unwrap_err();
+        assert_eq!(error.field_name(), Some("queries[3].recommend"), "{error}");
+        assert!(error.reason_is("RECOMMEND_TOO_LARGE"), "{error}");
+        let part = Prefetch {
+            field: "query.fusion.prefetch[0]".into(),
+            question: of(501, 0),
+            k: 1,
+            filter: String::new(),
+            weight: 1.0,
+        };
+        let error = Question::Fusion(FusionMethod::Rrf, vec![part]).check("query").unwrap_err();
+        assert_eq!(error.field_name(), Some("query.fusion.prefetch[0].recommend"), "{error}");
     }
 
     #[test]

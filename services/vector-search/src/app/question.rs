@@ -1,6 +1,7 @@
 //! A question with its items, texts and filters looked up: what is left needs
 //! the index alone.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use embedder::Embedding;
@@ -99,6 +100,8 @@ impl App {
             [] => Vec::new(),
             some => self.store.points_of(space, some).await?,
         };
+        let found: HashMap<&str, &Point> =
+            found.iter().map(|point| (point.item_id.as_str(), point)).collect();
         let mean =
             |items: &[String], vectors: Vec<OwnedVector>| mean_of(space, &found, items, vectors);
         let positive = mean(&positive_items, positive_vectors)?;
@@ -122,14 +125,13 @@ fn no_point(space: &Space, item: &str) -> ServiceError {
 
 fn mean_of(
     space: &Space,
-    found: &[Point],
+    found: &HashMap<&str, &Point>,
     items: &[String],
     vectors: Vec<OwnedVector>,
 ) -> Result<Option<Vec<f32>>, ServiceError> {
     let mut all = vectors;
     for item in items {
-        let point = found.iter().find(|point| point.item_id == *item);
-        let point = point.ok_or_else(|| no_point(space, item))?;
+        let point = found.get(item.as_str()).ok_or_else(|| no_point(space, item))?;
         all.push(OwnedVector::of_stored(&space.vectors, &point.vector));
     }
     if all.is_empty() {

@@ -178,6 +178,10 @@ async fn by_item_by_words_by_likes_and_dislikes() {
         assert_eq!(house.found(asking("s", Kind::Recommend(likes), 3)).await, expected[..3]);
         let nothing = Kind::Recommend(api::Recommend::default());
         refused(house.search(asking("s", nothing, 3)).await, Code::InvalidArgument);
+        let positive_item_ids = vec!["i5".to_owned(); 1_001];
+        let many = Kind::Recommend(api::Recommend { positive_item_ids, ..Default::default() });
+        let error = refused(house.search(asking("s", many, 3)).await, Code::InvalidArgument);
+        assert!(error.reason_is("RECOMMEND_TOO_LARGE"), "{error}");
         let text = Kind::Text("a cat".into());
         let error = refused(house.search(asking("s", text, 3)).await, Code::FailedPrecondition);
         assert!(error.reason_is("NO_EMBEDDER"), "{error}");
