@@ -1,6 +1,6 @@
 //! Answers from an index: pure work on memory, without waiting for anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ann::Answer;
 use filter::Filter;
@@ -153,7 +153,7 @@ fn answer_once(
 }
 
 fn groups(found: &[Found], payload: &payload_index::PayloadIndex, column: &str) -> usize {
-    let codes: std::collections::HashSet<Option<u32>> =
+    let codes: HashSet<Option<u32>> =
         found.iter().map(|hit| payload.group(column, hit.number)).collect();
     codes.len()
 }
@@ -288,7 +288,12 @@ fn near(
     k: usize,
     allowed: Option<&RoaringBitmap>,
 ) -> Result<Ranked, ServiceError> {
-    let wanted = (k + excluded.len()).min(ann::K_MAX);
+    let excluded: HashSet<&str> = excluded.iter().map(String::as_str).collect();
+    // So many more are asked for, while so many can be; else the search is of the others alone.
+    let is_beyond = !excluded.is_empty() && k + excluded.len() > ann::K_MAX;
+    let others = is_beyond.then(|| without(index, &excluded, allowed));
+    let wanted = if is_beyond { k } else { k + excluded.len() }.min(ann::K_MAX);
+    let allowed = others.as_ref().map(|(others, _)| others).or(allowed);
     let mut search = search_of(index, vector, ask, wanted);
     let mut answer = if ask.exact && wanted < ann::K_MAX {
         // One more shows whether the last one has its like beyond.
@@ -311,7 +316,21 @@ fn near(
     });
     drop(payload);
     answer.hits.truncate(wanted);
-    Ok(ranked(index, answer, excluded, (ask.threshold, k)))
+    answer.matching += others.map_or(0, |(_, left_out)| left_out);
+    Ok(ranked(index, answer, &excluded, (ask.threshold, k)))
+}
+
+/// What is allowed but not of these items, and how many points were left out.
+fn without(
+    index: &SpaceIndex,
+    excluded: &HashSet<&str>,
+    allowed: Option<&RoaringBitmap>,
+) -> (RoaringBitmap, u64) {
+    let payload = index.payload();
+    let all = allowed.map_or_else(|| payload.live().clone(), |allowed| allowed & payload.live());
+    let others = &all - payload.numbers_of(excluded.iter().copied());
+    let left_out = all.len() - others.len();
+    (others, left_out)
 }
 
 /// What is asked of the vectors.
@@ -333,14 +352,13 @@ fn search_of<'a>(index: &SpaceIndex, vector: &'a OwnedVector, ask: &Ask, k: usiz
 fn ranked(
     index: &SpaceIndex,
     answer: Answer,
-    excluded: &[String],
+    excluded: &HashSet<&str>,
     (threshold, k): (Option<f64>, usize),
 ) -> Ranked {
     let settings = &index.settings().vectors;
     let payload = index.payload();
     let is_excluded = |number: u32| {
-        !excluded.is_empty()
-            && payload.item_id(number).is_some_and(|id| excluded.iter().any(|other| *other == id))
+        !excluded.is_empty() && payload.item_id(number).is_some_and(|id| excluded.contains(&*id))
     };
     let score = |distance: f32| settings.metric().score(distance, settings.dimension());
     let least = threshold.map(|threshold| threshold as f32);
@@ -427,7 +445,6 @@ fn grouped(
         let message = format!("space has no column {:?} of single values", grouping.column);
         return Err(ServiceError::invalid("grouping.column", message));
     }
-    let excluded = if let Plan::Near(_, excluded) = plan { excluded.len() } else { 0 };
     let wanted = (ask.k, grouping.size);
     let group = |number: u32| index.payload().group(&grouping.column, number);
     let mut reach = (ask.k * grouping.size * 4).clamp(1, ann::K_MAX);
@@ -435,7 +452,7 @@ fn grouped(
     let mut whole = rank(index, plan, ask, reach, allowed)?;
     let mut hits = std::mem::take(&mut whole.hits);
     for _ in 0..ROUNDS_MAX {
-        let is_all = hits.len() + excluded < reach;
+        let is_all = hits.len() < reach;
         groups.take(&hits, group, wanted);
         let is_full = groups.all.len() == ask.k
             && groups.all.iter().all(|(_, members)| members.len() == grouping.size);
@@ -551,6 +568,28 @@ mod tests {
         let wrong = Plan::Fusion(FusionMethod::Rrf, vec![wrong]);
         let error = answer(&index, &wrong, &Ask { k: 1, ..Ask::default() }).unwrap_err();
         assert_eq!(error.field_name(), Some("query.fusion.prefetch[0].filter"), "{error}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_made_up_for() {
+        let vectors = Settings::new(Metric::L2, Element::F32, 2).unwrap();
+        let settings = SpaceSettings { space: Default::default(), epoch: 0, vectors };
+        let index = SpaceIndex::empty(settings, std::path::Path::new("."));
+        let points = ann::K_MAX as u32 + 40;
+        index.load(&(1..=points).map(|item| version(item, item)).collect::<Vec<_>>()).unwrap();
+        let out: Vec<String> = (1..=30).map(|item| format!("i{item}")).collect();
+        for (k, filter) in [(ann::K_MAX, ""), (ann::K_MAX - 10, "item_id != \"i31\""), (5, "")] {
+            for exact in [false, true] {
+                let ask = Ask { k, exact, filter: filter.into(), ..Ask::default() };
+                let plan = Plan::Near(OwnedVector::Floats(vec![0.0, 0.0]), out.clone());
+                let result = answer(&index, &plan, &ask).unwrap();
+                assert_eq!((result.found.len(), result.explain.short), (k, false), "{filter}");
+                let first = if filter.is_empty() { "i31" } else { "i32" };
+                assert_eq!(result.found[0].item_id, first);
+                let passing = points - u32::from(!filter.is_empty());
+                assert_eq!(result.explain.cardinality, u64::from(passing), "{filter}");
+            }
+        }
     }
 
     /// All items are written again and again, many in one batch, while they are searched for.
