@@ -11,7 +11,7 @@ use service_error::ServiceError;
 use sql_store::db_error;
 use uuid::Uuid;
 
-use crate::model::Place;
+use crate::model::{ASIDE, Place};
 
 /// Entries that were found together.
 #[derive(Debug)]
@@ -65,6 +65,11 @@ impl Found {
     /// Relative to the location.
     pub fn path(&self) -> String {
         if self.dir.is_empty() { self.name.clone() } else { format!("{}/{}", self.dir, self.name) }
+    }
+
+    /// The last scan did not find it, or something else has its directory's place.
+    pub fn is_missing(&self) -> bool {
+        self.is_gone || self.dev == -1 || self.dir.contains(ASIDE)
     }
 }
 

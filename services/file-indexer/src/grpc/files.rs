@@ -255,7 +255,7 @@ fn to_wire(shown: Shown) -> wire::FileEntry {
     let path = place.absolute(&found.path());
     let path_raw = if names::is_plain(&path) { Vec::new() } else { names::bytes(&path) };
     let content = found.content.as_ref();
-    let media = content.and_then(media_to_wire);
+    let (media, missing) = (content.and_then(media_to_wire), found.is_missing());
     wire::FileEntry {
         id: format!("{}.{}", place.uuid, found.id),
         path: names::shown(&path),
@@ -286,7 +286,7 @@ fn to_wire(shown: Shown) -> wire::FileEntry {
         hidden: said.hidden,
         links: found.links,
         mode: found.mode,
-        missing: found.is_gone,
+        missing,
         path_raw,
         link_target: found.target.as_deref().map(names::shown).unwrap_or_default(),
         archive: archive.map(|(path, _)| names::shown(&place.absolute(&path))).unwrap_or_default(),

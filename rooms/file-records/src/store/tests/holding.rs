@@ -1,8 +1,9 @@
 //! Counts of files by content are those of a recount, whatever happened.
 
+use super::rowids::run;
 use super::{File, Place, file, listings, on_each};
-use crate::model::{Mode, Query};
-use crate::store::{Batch, Facet, Group, GroupKey, ScanKey, Store, Totals, all, execute, get};
+use crate::model::{Mode, Query, Sort, SortBy};
+use crate::store::{Batch, Facet, Group, GroupKey, ScanKey, Store, Totals, all, get};
 
 type Row = (i64, i64, i64, i64, i64);
 
@@ -241,12 +242,15 @@ async fn equal_inodes_of_two_file_systems_are_two_copies() {
         recounted(&store, "mounted again").await;
 
         // Of a directory whose place is lost, and comes back; and of all at once.
+        let query = Query { locations: vec![place.location].into(), ..Query::default() };
+        let sort = Sort { by: SortBy::Number, descending: false };
         let lost = "CASE path WHEN 'a' THEN -1 ELSE dev END";
         for dev in [lost, "2", "dev + 1", "CASE path WHEN 'b' THEN 2 ELSE 7 END"] {
-            let tx = store.sql.begin().await.unwrap();
-            execute(&tx, &format!("UPDATE dir SET dev = {dev}"), vec![]).await.unwrap();
-            tx.commit().await.unwrap();
+            run(&store, &format!("UPDATE dir SET dev = {dev}")).await;
             recounted(&store, dev).await;
+            for found in store.search(&query, sort, None, 99).await.unwrap() {
+                assert_eq!(found.is_missing(), dev == lost && found.dir == "a", "{found:?}");
+            }
         }
 
         // So are those of two locations; of one file system they are names of one file.

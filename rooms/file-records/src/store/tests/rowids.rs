@@ -38,7 +38,7 @@ async fn births(store: &Store) -> Vec<(i64, i64, Option<i64>)> {
     each.collect()
 }
 
-async fn run(store: &Store, sql: &str) {
+pub(super) async fn run(store: &Store, sql: &str) {
     let tx = store.sql.begin().await.unwrap();
     tx.execute_unprepared(sql).await.unwrap();
     tx.commit().await.unwrap();
