@@ -12,6 +12,7 @@ mod migration;
 mod nearest;
 mod points;
 mod rows;
+mod snapshots;
 mod spaces;
 #[cfg(test)]
 mod tests;

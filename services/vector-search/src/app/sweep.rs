@@ -26,7 +26,7 @@ impl App {
         let mut steps = 0;
         for space in self.store.deleted_spaces(PAGE).await? {
             self.forget_index(space).await;
-            self.forget_objects(space).await;
+            self.forget_snapshot(space).await;
             while steps < STEPS_MAX {
                 steps += 1;
                 if self.store.purge(space, ROWS).await? {

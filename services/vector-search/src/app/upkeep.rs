@@ -188,7 +188,7 @@ impl App {
     pub(super) async fn replace_damaged(&self, live: &Arc<Live>, error: &space_index::IndexError) {
         tracing::error!(space = %live.space.id, %error, "an index is damaged and is made anew from the rows");
         self.forget_index(live.space.id).await;
-        self.forget_snapshot(&live.space).await;
+        self.forget_snapshot(live.space.id).await;
     }
 
     /// Keeps to the memory budget and does what is due for one of the indexes after another.
