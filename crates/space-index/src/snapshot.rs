@@ -148,7 +148,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// In a directory, which it clears.
+    /// In a directory. The snapshot that is there stays until [`Self::finish`] replaces it: an
+    /// index may serve by it.
     ///
     /// # Errors
     /// The file system's.
@@ -158,7 +159,7 @@ impl Builder {
         options: BuildOptions,
     ) -> Result<Self, IndexError> {
         private::make_dir(dir).map_err(IndexError::io(dir))?;
-        SpaceIndex::clear(dir);
+        sweep(dir, Manifest::read(dir).ok().flatten().as_ref());
         let path = dir.join(format!("{}.seg", Uuid::now_v7().simple()));
         let segment = SegmentBuilder::create(settings.vectors, &path, options)?;
         let payload = PayloadIndex::default();
@@ -187,6 +188,7 @@ impl Builder {
     pub fn finish(self, seq: i64, control: &Control) -> Result<SpaceIndex, IndexError> {
         let Self { settings, dir, path, segment, payload } = self;
         if segment.rows() == 0 {
+            SpaceIndex::clear(&dir);
             let index = SpaceIndex::empty(settings, &dir);
             index.advance(seq);
             return Ok(index);
@@ -199,6 +201,7 @@ impl Builder {
         let payload = index.write_payload(&bytes)?;
         let manifest = Manifest::new(settings.space, settings.epoch, seq, vec![file], payload);
         manifest.write(&dir)?;
+        sweep(&dir, Some(&manifest));
         *lock(&index.snapshot) = Some(manifest);
         Ok(index)
     }

@@ -101,6 +101,28 @@ fn rows_become_one_segment() {
 }
 
 #[test]
+fn a_snapshot_is_there_until_the_next_one_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = keep_up(&filled(dir.path()), &Task::seal());
+    let build = |points: &[Point]| {
+        let mut builder = Builder::create(settings(), dir.path(), BuildOptions::default()).unwrap();
+        builder.add(points).unwrap();
+        builder
+    };
+    fs::write(dir.path().join("left.seg"), "of a build that failed").unwrap();
+    drop(build(&[point(1, 1.0)]));
+    let builder = build(&[point(201, 5.0)]);
+    assert_eq!(Manifest::read(dir.path()).unwrap().as_ref(), Some(&before));
+    assert!(before.files().all(|file| dir.path().join(&file.name).exists()));
+    builder.finish(300, &Control::new()).unwrap();
+    let opened = SpaceIndex::open(settings(), dir.path()).unwrap().unwrap();
+    assert_eq!((opened.cursor(), nearest(&opened, 5.0, 2)), (300, vec![201]));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    build(&[]).finish(301, &Control::new()).unwrap();
+    assert!(SpaceIndex::open(settings(), dir.path()).unwrap().is_none());
+}
+
+#[test]
 fn another_epoch_or_space_is_no_snapshot_of_ours() {
     let dir = tempfile::tempdir().unwrap();
     keep_up(&filled(dir.path()), &Task::seal());

@@ -69,12 +69,16 @@ pub(super) struct OverBudget {
 /// Bytes that an index used, and points that it had.
 type Measured = Option<(u64, u64)>;
 
+/// Held by whoever opens or changes the files of a space's index.
+type Files = Arc<tokio::sync::Mutex<()>>;
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Registry {
     dir: PathBuf,
     budget: u64,
     slots: Mutex<HashMap<Uuid, Slot>>,
+    files: Mutex<HashMap<Uuid, Files>>,
     /// What its indexes ask before a search makes something that stays.
     room: Arc<SharedRoom>,
 }
@@ -86,7 +90,7 @@ impl Registry {
             let used =
                 move || registry.upgrade().map_or(u64::MAX, |registry| registry.roughly_used());
             let room = Arc::new(SharedRoom::new(budget, used));
-            Self { dir, budget, slots: Mutex::default(), room }
+            Self { dir, budget, slots: Mutex::default(), files: Mutex::default(), room }
         })
     }
 
@@ -99,6 +103,13 @@ impl Registry {
         self.dir.join(space.simple().to_string())
     }
 
+    /// What to hold while a space's files are opened or changed.
+    pub fn files(&self, space: Uuid) -> Files {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|_, held| Arc::strong_count(held) > 1);
+        Arc::clone(files.entry(space).or_default())
+    }
+
     pub fn root(&self) -> &Path {
         &self.dir
     }
@@ -109,6 +120,11 @@ impl Registry {
 
     pub fn slot(&self, space: Uuid) -> Option<Slot> {
         self.with(|slots| slots.get(&space).cloned())
+    }
+
+    /// Whether searches have this very index.
+    pub fn is_serving(&self, live: &Arc<Live>) -> bool {
+        matches!(self.slot(live.space.id), Some(Slot::Ready(now)) if Arc::ptr_eq(&now, live))
     }
 
     pub fn ready(&self) -> Vec<Arc<Live>> {
@@ -152,11 +168,31 @@ impl Registry {
         })
     }
 
-    /// The index that must see a change before it is acknowledged, if it is there; one that is
-    /// being loaded is told.
+    /// Lets searches have an index in the place of one that serves, unless that has newer changes:
+    /// then the newest's number. One that was let go meanwhile has no place: whoever asks next
+    /// loads the new one's files.
+    pub fn replace(&self, old: &Arc<Live>, new: &Arc<Live>) -> Option<i64> {
+        self.with(|slots| {
+            let slot = slots.get_mut(&old.space.id)?;
+            if !matches!(slot, Slot::Ready(now) if Arc::ptr_eq(now, old)) {
+                return None;
+            }
+            let newest = old.index.cursor();
+            if newest > new.index.cursor() {
+                return Some(newest);
+            }
+            new.doubted_at.fetch_max(old.doubted_at.load(Ordering::Acquire), Ordering::AcqRel);
+            new.index.keep_within(Arc::clone(&self.room) as _);
+            *slot = Slot::Ready(Arc::clone(new));
+            None
+        })
+    }
+
+    /// The index that must see a change before it is acknowledged, if it is there and has not; one
+    /// that is being loaded is told.
     fn acknowledging(&self, space: Uuid, seq: i64) -> Option<Arc<Live>> {
         self.with(|slots| match slots.get_mut(&space) {
-            Some(Slot::Ready(live)) => Some(Arc::clone(live)),
+            Some(Slot::Ready(live)) => (live.index.cursor() < seq).then(|| Arc::clone(live)),
             Some(Slot::Loading(loading)) => {
                 loading.acknowledged = loading.acknowledged.max(seq);
                 None
@@ -338,6 +374,7 @@ impl App {
         space: &Arc<Space>,
         measured: Measured,
     ) -> Result<bool, ServiceError> {
+        let _files = self.live.files(space.id).lock_owned().await;
         let Some(live) = self.load_index(space, measured).await? else { return Ok(false) };
         while let Some(acknowledged) = self.live.finish(&live) {
             self.follow(&live, acknowledged).await?;
@@ -369,7 +406,7 @@ impl App {
         if let Some(live) = self.load_snapshot(space, row.snapshot_seq).await? {
             return Ok(Some(live));
         }
-        let live = self.load_rows(space).await?;
+        let live = self.load_rows(space, self.settings.head_rows_max).await?;
         Ok(Some(live))
     }
 
@@ -404,9 +441,13 @@ impl App {
         Ok(None)
     }
 
-    /// Makes the index from the rows.
-    pub(super) async fn load_rows(&self, space: &Arc<Space>) -> Result<Arc<Live>, ServiceError> {
-        let index = self.index_from_rows(space).await?;
+    /// Makes the index from the rows. Up to `few` stay in memory, more become a segment.
+    pub(super) async fn load_rows(
+        &self,
+        space: &Arc<Space>,
+        few: usize,
+    ) -> Result<Arc<Live>, ServiceError> {
+        let index = self.index_from_rows(space, few).await?;
         let live = Arc::new(Live::new(Arc::clone(space), index, 0));
         self.follow(&live, 0).await?;
         Ok(live)
@@ -441,10 +482,15 @@ impl App {
     /// Lets this replica's index see a write before it is acknowledged. A write is done whatever
     /// happens here; the poll brings it then.
     pub(super) async fn applied(&self, space: &Space, seq: i64) {
-        let Some(live) = self.live.acknowledging(space.id, seq) else { return };
-        if let Err(error) = self.follow(&live, seq).await {
-            live.doubt();
-            self.not_followed(&live, &error);
+        // Another one may take its place meanwhile.
+        while let Some(live) = self.live.acknowledging(space.id, seq) {
+            if let Err(error) = self.follow(&live, seq).await {
+                live.doubt();
+                if let Some(Slot::Ready(now)) = self.live.slot(space.id) {
+                    now.doubt();
+                }
+                return self.not_followed(&live, &error);
+            }
         }
     }
 
@@ -473,9 +519,9 @@ impl App {
         Ok(())
     }
 
-    fn not_followed(&self, live: &Live, error: &ServiceError) {
+    fn not_followed(&self, live: &Arc<Live>, error: &ServiceError) {
         tracing::warn!(space = %live.space.id, %error, "its index could not follow");
-        if error.code() != service_error::Code::Unavailable {
+        if error.code() != service_error::Code::Unavailable && self.live.is_serving(live) {
             // Loaded anew when it is asked for.
             self.live.forget(live.space.id);
         }

@@ -369,8 +369,12 @@ impl App {
                 return Ok(());
             }
         }
-        if let Some(Slot::Ready(live)) = self.live.slot(space.id) {
-            self.make_whole(&live).await?;
+        // One in which damage is met is let go, and the next search makes another from the rows.
+        if let Some(Slot::Ready(live)) = self.live.slot(space.id)
+            && let Err(error) = self.make_whole(&live).await
+            && self.live.is_serving(&live)
+        {
+            return Err(error);
         }
         Ok(())
     }

@@ -128,23 +128,25 @@ impl App {
         let (answered, plans) = if quick {
             (plans.iter().map(|plan| answer(&index, plan, ask)).collect(), plans)
         } else {
-            let owned = ask.clone();
+            let (owned, index) = (ask.clone(), Arc::clone(&index));
             super::blocking(move || (answer_all(&index, &plans, &owned), plans)).await?
         };
-        self.or_from_rows(space, answered, &plans, ask).await
+        self.or_from_rows(space, (&index, answered), &plans, ask).await
     }
 
     /// Answers from the rows if the index turned out to be damaged, which it is made anew for.
     async fn or_from_rows(
         &self,
         space: &Arc<Space>,
-        answered: Result<Vec<SearchResult>, ServiceError>,
+        (index, answered): (&Arc<SpaceIndex>, Result<Vec<SearchResult>, ServiceError>),
         plans: &[Plan],
         ask: &Ask,
     ) -> Result<Vec<SearchResult>, ServiceError> {
         match answered {
             Err(error) if error.reason_is("INDEX_DAMAGED") => {
-                if let Some(Slot::Ready(live)) = self.live.slot(space.id) {
+                if let Some(Slot::Ready(live)) = self.live.slot(space.id)
+                    && Arc::ptr_eq(&live.index, index)
+                {
                     let damage = space_index::IndexError::Damaged {
                         path: self.live.dir(space.id),
                         what: error.to_string(),

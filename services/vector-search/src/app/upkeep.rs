@@ -9,6 +9,7 @@ use options_api::v1::Level;
 use payload_index::ColumnSummary;
 use service_error::ServiceError;
 use space_index::{Builder, SpaceIndex, Summary};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::app::App;
 use crate::app::live::{Live, Slot, space_settings};
@@ -58,7 +59,8 @@ impl App {
         self.index_stats(&space).await
     }
 
-    /// Makes a space's index anew from its rows, as one segment.
+    /// Makes a space's index anew from its rows, as one segment. The one that is there serves
+    /// meanwhile.
     ///
     /// # Errors
     /// `NotFound`; `ResourceExhausted` over the memory budget.
@@ -88,7 +90,16 @@ impl App {
                     .reason("INDEX_LOADING"));
             }
         };
-        self.make_whole(&live).await?;
+        let (app, old) = (self.clone(), Arc::clone(&live));
+        // To its end, whoever leaves: its thread would go on, and nobody hold the files for it.
+        let remade = tokio::spawn(async move { app.remake(&old).await })
+            .await
+            .map_err(|error| ServiceError::internal("a rebuild was cut short").caused_by(error))?;
+        match remade {
+            Err(error) if self.live.is_serving(&live) => return Err(error),
+            // It may have been let go: for damage that a search met, or for another's room.
+            _ => drop(self.index_at(&space, Default::default()).await?),
+        }
         self.index_stats(&space).await
     }
 
@@ -118,16 +129,31 @@ impl App {
         Ok(stats)
     }
 
-    /// Reads all rows of a space into a new index. Few stay in memory, many become a segment.
+    /// Lets an index that is made from the rows take another one's place.
+    async fn remake(&self, old: &Arc<Live>) -> Result<(), ServiceError> {
+        let _files = self.live.files(old.space.id).lock_owned().await;
+        if !self.live.is_serving(old) {
+            return Ok(()); // It was made anew while this one waited.
+        }
+        let new = self.load_rows(&old.space, 0).await?;
+        while let Some(newest) = self.live.replace(old, &new) {
+            self.follow(&new, newest).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads all rows of a space into a new index. Up to `few` stay in memory, more become a
+    /// segment.
     pub(super) async fn index_from_rows(
         &self,
         space: &Arc<Space>,
+        few: usize,
     ) -> Result<SpaceIndex, ServiceError> {
         let (settings, dir) = (space_settings(space), self.live.dir(space.id));
         let seq = self.store.newest(space).await?;
         let row = self.store.space(space.id).await?;
         let points = row.map_or(0, |row| usize::try_from(row.points).unwrap_or(0));
-        if points <= self.settings.head_rows_max {
+        if points <= few {
             let index = SpaceIndex::empty(settings, &dir);
             super::blocking(move || SpaceIndex::clear(&dir)).await?;
             let mut after = 0;
@@ -161,13 +187,20 @@ impl App {
 
     /// Makes one segment of everything.
     pub(super) async fn make_whole(&self, live: &Arc<Live>) -> Result<(), ServiceError> {
-        match live.index.whole() {
-            Some(task) => self.keep_up(live, task).await,
+        let files = self.live.files(live.space.id).lock_owned().await;
+        // Another one may have its place since.
+        match live.index.whole().filter(|_| self.live.is_serving(live)) {
+            Some(task) => self.keep_up(live, task, &files).await,
             None => Ok(()),
         }
     }
 
-    async fn keep_up(&self, live: &Arc<Live>, task: Task) -> Result<(), ServiceError> {
+    async fn keep_up(
+        &self,
+        live: &Arc<Live>,
+        task: Task,
+        _files: &OwnedMutexGuard<()>,
+    ) -> Result<(), ServiceError> {
         let (index, options) = (Arc::clone(&live.index), self.settings.build_options());
         let done = super::blocking(move || index.keep_up(&task, options, &Control::new())).await?;
         match done {
@@ -199,13 +232,18 @@ impl App {
         }
         let upkeep = self.settings.upkeep();
         for live in self.live.ready() {
+            // Whoever has the files is at it, or will be asked in a moment again.
+            let Ok(files) = self.live.files(live.space.id).try_lock_owned() else { continue };
+            if !self.live.is_serving(&live) {
+                continue;
+            }
             let beyond = live.index.cursor() - live.index.snapshot_seq();
             let heads = i64::try_from(self.settings.head_rows_max).unwrap_or(i64::MAX);
             let long = beyond > heads.saturating_mul(SNAPSHOT_AFTER_HEADS)
                 && live.index.snapshot_seq() > 0;
             let task = live.index.due(&upkeep).or_else(|| long.then(Task::seal));
             let Some(task) = task else { continue };
-            if let Err(error) = self.keep_up(&live, task).await {
+            if let Err(error) = self.keep_up(&live, task, &files).await {
                 tracing::warn!(space = %live.space.id, %error, "upkeep of an index failed; it serves on");
             }
         }

@@ -281,3 +281,64 @@ async fn an_index_that_outgrows_the_budget_is_let_go() {
     })
     .await;
 }
+
+/// Nothing of the index that serves is believed.
+#[tokio::test]
+async fn a_rebuild_reads_the_rows_again() {
+    use std::os::unix::fs::FileExt as _;
+    everywhere(async |sql, dir| {
+        let house = House::new(sql, dir).await;
+        house.create("s", 8, api::Metric::L2).await.unwrap();
+        let vectors = fill(&house, "s", 600).await;
+        house.found(near("s", &vectors[0], 1)).await;
+        house.rebuild("s").await.unwrap();
+        let segments = files(&dir.join("index"), ".seg");
+        // In use, as a disk would do it: rows and links, but no head.
+        let segment = fs::OpenOptions::new().write(true).open(&segments[0]).unwrap();
+        let length = segment.metadata().unwrap().len();
+        segment.write_all_at(&vec![0x3d; length as usize - 4_096], 4_096).unwrap();
+        let whole = house.rebuild("s").await.unwrap();
+        assert_eq!((whole.segments, whole.segment_points, whole.head_points), (1, 600, 0));
+        assert_ne!(files(&dir.join("index"), ".seg"), segments);
+        for (at, values) in vectors.iter().enumerate() {
+            let got = house.search(near("s", values, 1)).await.unwrap();
+            assert_eq!(items(&got), [format!("i{at}")]);
+            assert!(!got.explain.unwrap().strategy.starts_with("rows"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rebuild_is_disturbed_by_nobody() {
+    everywhere(async |sql, dir| {
+        let house = House::with(sql, dir, |settings| settings.head_rows_max = 50).await;
+        house.create("s", 8, api::Metric::L2).await.unwrap();
+        let vectors = fill(&house, "s", 400).await;
+        house.found(near("s", &vectors[0], 1)).await;
+        let upkeep = async || {
+            for _ in 0..10 {
+                house.app.upkeep().await;
+            }
+        };
+        for round in 0..8 {
+            let writes = async {
+                for at in 0..30 {
+                    let (item, values) = (format!("w{round}-{at}"), [round as f32, at as f32]);
+                    let values = [&values[..], &[9.0; 6]].concat();
+                    house.upsert("s", vec![point(&item, &values, &[])]).await.unwrap();
+                    assert_eq!(house.found(near("s", &values, 1)).await, [item]);
+                }
+            };
+            let (one, other, (), ()) =
+                tokio::join!(house.rebuild("s"), house.rebuild("s"), upkeep(), writes);
+            assert_eq!(
+                (one.unwrap().state, other.unwrap().state),
+                ("ready".into(), "ready".into())
+            );
+        }
+        let whole = house.rebuild("s").await.unwrap();
+        assert_eq!((whole.segments, whole.segment_points, whole.head_points), (1, 640, 0));
+    })
+    .await;
+}
