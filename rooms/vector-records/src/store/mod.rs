@@ -10,6 +10,7 @@ mod generations;
 mod images;
 mod migration;
 mod nearest;
+mod pages;
 mod points;
 mod rows;
 mod snapshots;
@@ -17,14 +18,18 @@ mod spaces;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use blob_store::BlobStore;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, ExecResult, QueryResult, Statement, Value,
 };
 use service_error::ServiceError;
 use sql_store::{MigrationStatus, SqlSettings, SqlStore, db_error};
+use tokio::sync::Semaphore;
 
 pub use images::ImagePoint;
+pub use pages::Pages;
 pub use points::{ColumnsSet, NewPoint, Written};
 pub use spaces::Visible;
 
@@ -38,6 +43,8 @@ const NAME: &str = "vectors";
 pub struct Store {
     sql: SqlStore,
     blobs: BlobStore,
+    /// Of those who hold a connection for many reads: some are left for everybody else.
+    page_turns: Arc<Semaphore>,
 }
 
 impl Store {
@@ -50,7 +57,8 @@ impl Store {
         object_store_url: &str,
     ) -> Result<Self, ServiceError> {
         let blobs = BlobStore::open(object_store_url, NAME).await?;
-        Ok(Self { sql: SqlStore::open(settings, NAME).await?, blobs })
+        let page_turns = Arc::new(Semaphore::new((settings.max_connections as usize / 2).max(1)));
+        Ok(Self { sql: SqlStore::open(settings, NAME).await?, blobs, page_turns })
     }
 
     /// Brings the schema up to date.

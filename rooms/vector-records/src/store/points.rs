@@ -227,7 +227,7 @@ impl Store {
         found.iter().map(read).collect::<Result<_, sea_orm::DbErr>>().map_err(db_error)
     }
 
-    fn point_columns(&self, settings: &Settings) -> String {
+    pub(super) fn point_columns(&self, settings: &Settings) -> String {
         let vector = vector_bytes(self.backend(), settings.element(), "");
         format!("item_id, number, payload, {vector}")
     }

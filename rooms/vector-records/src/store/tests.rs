@@ -103,6 +103,42 @@ async fn vectors_survive_the_database_and_postgres_orders_them_as_we_do() {
     }
 }
 
+#[tokio::test]
+async fn pages_are_of_one_moment() {
+    let (_dir, stores) = stores().await;
+    for store in stores {
+        let settings = Settings::new(Metric::L2, Element::F32, 4).unwrap();
+        let space = space_of(&store, "s", settings).await;
+        let write = async |items: std::ops::Range<usize>| {
+            let point = |at| NewPoint {
+                item_id: format!("i{at}"),
+                vector: stored(&settings, at),
+                payload: Vec::new(),
+            };
+            let points: Vec<NewPoint> = items.map(point).collect();
+            store.upsert(&space, &points, &Default::default(), "").await.unwrap();
+        };
+        write(0..5).await;
+        let mut pages = store.pages(&space, 2).await.unwrap();
+        let mut found: Vec<u32> = Vec::new();
+        while let Some(rows) = pages.next().await.unwrap() {
+            assert!(rows.len() <= 2);
+            found.extend(rows.iter().map(|row| row.number));
+            // Each takes a number that is greater than all before.
+            write(0..6).await;
+        }
+        assert_eq!(found, [1, 2, 3, 4, 5]);
+        // Whoever leaves in the middle holds no connection: there are not so many.
+        for _ in 0..40 {
+            let mut pages = store.pages(&space, 4).await.unwrap();
+            assert_eq!(pages.next().await.unwrap().map(|rows| rows.len()), Some(4));
+        }
+        let mut pages = store.pages(&space, 10).await.unwrap();
+        assert_eq!(pages.next().await.unwrap().map(|rows| rows.len()), Some(6));
+        assert!(pages.next().await.unwrap().is_none());
+    }
+}
+
 /// pgvector calls what has no bits as far from nothing as from everything else.
 #[tokio::test]
 async fn nothing_is_near_to_nothing() {

@@ -70,13 +70,11 @@ impl App {
     ) -> Result<SearchResult, ServiceError> {
         self.refuse_scan(row, u64::try_from(GATHERED_MAX).unwrap_or(0))?;
         let index = SpaceIndex::empty(space_settings(space), self.live.root());
-        let mut after = 0;
-        loop {
-            let rows = self.store.points_after_number(space, after, ROWS).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.number;
+        let mut pages = self.store.pages(space, ROWS).await?;
+        while let Some(rows) = pages.next().await? {
             index.load(&rows).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
         }
+        drop(pages);
         let (plan, ask) = (plan.clone(), ask.clone());
         let mut result = super::blocking(move || answer(&index, &plan, &ask)).await??;
         result.explain.strategy = format!("rows:{}", result.explain.strategy);
@@ -97,11 +95,9 @@ impl App {
         let columns = columns.unwrap_or_default();
         let exact = Ask { exact: true, ..ask.clone() };
         let mut best: Vec<Found> = Vec::new();
-        let (mut cardinality, mut scanned, mut after) = (0, 0, 0);
-        loop {
-            let rows = self.store.points_after_number(space, after, ROWS).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.number;
+        let (mut cardinality, mut scanned) = (0, 0);
+        let mut pages = self.store.pages(space, ROWS).await?;
+        while let Some(rows) = pages.next().await? {
             let index = SpaceIndex::with_columns(space_settings(space), self.live.root(), &columns);
             index.load(&rows).map_err(|error| ServiceError::from(IndexFailure(&error)))?;
             let page = answer(&index, plan, &exact)?;
@@ -179,11 +175,9 @@ impl App {
         let filter = self.row_filter(space, filter).await?;
         // Of this column alone.
         let mut counted = PayloadIndex::with_columns(&BTreeMap::from([of]));
-        let (mut count, mut after) = (0_u32, 0);
-        loop {
-            let mut rows = self.store.points_after_number(space, after, ROWS).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.number;
+        let mut count = 0_u32;
+        let mut pages = self.store.pages(space, ROWS).await?;
+        while let Some(mut rows) = pages.next().await? {
             if let Some((filter, columns)) = &filter {
                 rows = passing_rows(filter, columns, rows)?;
             }

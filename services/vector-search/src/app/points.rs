@@ -211,13 +211,12 @@ impl App {
             return Ok(passing.map_or_else(|| index.summary().points, |passing| passing.len()));
         }
         let Some((filter, columns)) = self.row_filter(&space, filter).await? else { return Ok(0) };
-        let (mut count, mut after) = (0, 0);
-        loop {
-            let rows = self.store.points_after_number(&space, after, SCAN_ROWS).await?;
-            let Some(last) = rows.last() else { return Ok(count) };
-            after = last.number;
+        let mut count = 0;
+        let mut pages = self.store.pages(&space, SCAN_ROWS).await?;
+        while let Some(rows) = pages.next().await? {
             count += passing_rows(&filter, &columns, rows)?.len() as u64;
         }
+        Ok(count)
     }
 
     /// A filter over rows, with the columns that it was parsed against.

@@ -335,3 +335,34 @@ async fn writers_at_once_lose_nothing_and_numbers_are_in_order() {
     })
     .await;
 }
+
+/// A point that is replaced takes a greater number, behind what was read so far.
+#[tokio::test]
+async fn rows_are_read_as_they_are_at_one_moment() {
+    everywhere(async |sql, dir| {
+        let house = House::with(sql, dir, |settings| settings.memory_bytes_max = 1).await;
+        house.create("s", 2, api::Metric::L2).await.unwrap();
+        let some = |items: std::ops::Range<usize>| -> Vec<api::Point> {
+            items.map(|i| point(&format!("i{i}"), &[i as f32, 0.0], &[("n", int(1))])).collect()
+        };
+        for at in 0..5 {
+            house.upsert("s", some(at * 500..at * 500 + 500)).await.unwrap();
+        }
+        let writes = async {
+            for _ in 0..60 {
+                house.upsert("s", some(0..100)).await.unwrap();
+            }
+        };
+        let reads = async {
+            for _ in 0..6 {
+                assert_eq!(count(&house, "n = 1").await, 2_500);
+                let filter = "n = 1".to_owned();
+                let asked = api::SearchRequest { filter, ..near("s", &[0.0, 0.0], 20) };
+                let expected: Vec<String> = (0..20).map(|i| format!("i{i}")).collect();
+                assert_eq!(house.found(asked).await, expected);
+            }
+        };
+        tokio::join!(writes, reads);
+    })
+    .await;
+}
