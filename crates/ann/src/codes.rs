@@ -16,8 +16,8 @@ const WITHIN: f64 = 0.9999;
 /// part in centre and scale: one of them would outweigh all.
 const USUAL: f64 = 0.99;
 const UNUSUAL: f32 = 4.0;
-/// One in so many is very few.
-const FEW: usize = 1_000;
+/// What is usual where all rows have one scale: it is for the many.
+const USUAL_OF_ONE_SCALE: f64 = 0.9;
 /// Codes have one scale while the longest row is no longer than so many usual ones, which is what products go by,
 /// and while none is cut to less than its fourth and one in a hundred at most has fewer than eight steps.
 const LONGEST: f64 = 2.0;
@@ -198,17 +198,16 @@ impl Coder {
             sample.extend_from_slice(&values);
         }
         let mut centre = Vec::new();
-        let usual = usual(&mut sample, dimension, Self::is_centred(&settings));
+        let share = if Self::may_be_by_row(&settings) { USUAL } else { USUAL_OF_ONE_SCALE };
+        let usual = usual(&mut sample, dimension, share, Self::is_centred(&settings));
         if Self::is_centred(&settings) {
             centre = mean(sample[..usual * dimension].chunks_exact(dimension), dimension);
             for values in sample.chunks_exact_mut(dimension) {
                 values.iter_mut().zip(&centre).for_each(|(value, centre)| *value -= centre);
             }
         }
-        // Where a row can't have a scale of its own, only the very few are left out of this one.
-        if Self::may_be_by_row(&settings) || (wanted - usual) * FEW <= wanted {
-            sample.truncate(usual * dimension);
-        }
+        // What is beyond the usual is cut, and stays far; or has a scale of its own.
+        sample.truncate(usual * dimension);
         sample.iter_mut().for_each(|value| *value = value.abs());
         let at = ((sample.len() - 1) as f64 * WITHIN) as usize;
         let (_, &mut limit, _) = sample.select_nth_unstable_by(at, f32::total_cmp);
@@ -281,7 +280,7 @@ impl Coder {
 }
 
 /// The rows of a sample that are usual come first; how many. Of a few that are far off, the mean is far off.
-fn usual(sample: &mut Vec<f32>, dimension: usize, is_centred: bool) -> usize {
+fn usual(sample: &mut Vec<f32>, dimension: usize, share: f64, is_centred: bool) -> usize {
     let rows = sample.len() / dimension;
     let middle = if is_centred { medians(sample, dimension) } else { vec![0.0; dimension] };
     let far = |values: &[f32]| -> f32 {
@@ -290,7 +289,7 @@ fn usual(sample: &mut Vec<f32>, dimension: usize, is_centred: bool) -> usize {
     };
     let lengths: Vec<f32> = sample.chunks_exact(dimension).map(far).collect();
     let mut sorted = lengths.clone();
-    let at = ((rows - 1) as f64 * USUAL) as usize;
+    let at = ((rows - 1) as f64 * share) as usize;
     let limit = *sorted.select_nth_unstable_by(at, f32::total_cmp).1 * UNUSUAL;
     if limit == 0.0 || lengths.iter().all(|length| *length <= limit) {
         return rows;

@@ -134,6 +134,18 @@ fn differences_beside_giants() {
     }
 }
 
+/// Under L1 no row has a scale of its own: those of the many count, and what is cut stays far.
+#[test]
+fn usual_ones_among_many_giants() {
+    let before = Made::new(Metric::L1, Element::F32, clustered()).recall(10, None);
+    for count in [ROWS / 500, ROWS / 100, ROWS / 20] {
+        // None of them is a query.
+        let giants: Vec<_> = (0..count).map(|at| (at * (ROWS / count) + 1, 1e3)).collect();
+        let recall = Made::new(Metric::L1, Element::F32, with_outliers(&giants)).recall(10, None);
+        assert!(recall >= 0.95 && recall >= before - 0.02, "{count}: {before}, {recall}");
+    }
+}
+
 #[test]
 fn differences_of_long_and_short_vectors() {
     let made = Made::new(Metric::L2, Element::F32, of_lengths(1.5));
