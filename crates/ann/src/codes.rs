@@ -465,6 +465,29 @@ impl<'a> Table<'a> {
         matches!(self.measure, Measure::Dot)
     }
 
+    /// Whether distances from one probe alone can be compared: what is the same for all of its is left out.
+    pub(crate) const fn is_lopsided(&self) -> bool {
+        matches!(self.measure, Measure::L2)
+    }
+
+    /// Whether each row has its own scale.
+    pub(crate) const fn is_by_row(&self) -> bool {
+        !self.ratios.is_empty()
+    }
+
+    /// Whether two rows have one code.
+    pub(crate) fn are_same(&self, one: u32, other: u32) -> bool {
+        let same = match (
+            self.codes.row(self.width, one as usize),
+            self.codes.row(self.width, other as usize),
+        ) {
+            (Codes::Bytes(one), Codes::Bytes(other)) => one == other,
+            (Codes::Words(one), Codes::Words(other)) => one == other,
+            _ => false,
+        };
+        same && self.ratios.get(one as usize) == self.ratios.get(other as usize)
+    }
+
     /// The distances of `rows` from the probe.
     pub(crate) fn measure(&self, probe: &Probe<'_>, rows: &[u32], out: &mut Measured) {
         out.integers.resize(rows.len(), 0);

@@ -14,6 +14,7 @@ use crate::codes::{Measured, Probe, Table};
 use crate::control::{Control, Phase};
 use crate::error::{Error, Result};
 use crate::graph::pool::{Scratch, key};
+use crate::graph::reach::reach_all;
 use crate::graph::walk::{Links, walk};
 use crate::graph::{END, base_links};
 use crate::settings::Graph;
@@ -194,24 +195,34 @@ impl<'a> Growing<'a> {
     }
 
     /// Chooses of the candidates, nearest first, those that are nearer to the node than to any
-    /// that is chosen: links in every direction. Of equal vectors one is chosen.
+    /// that is chosen: links in every direction. Of equal vectors one is chosen, and one that is
+    /// equal to the node hides no others: all are as near to it as to the node.
     fn choose(&self, node: u32, most: usize, work: &mut Work) {
         let Work { candidates, chosen, measured, .. } = work;
         chosen.clear();
         let table = self.angles.as_ref().unwrap_or(&self.table);
+        let is_lopsided = self.angles.is_some() || table.is_lopsided();
+        let is_uneven = self.angles.is_none() && table.is_by_row();
         for &(distance, candidate) in candidates.iter() {
             if chosen.len() >= most {
                 break;
             }
             let probe = table.probe(candidate);
             let mut distance = distance;
-            if self.angles.is_some() {
+            if is_lopsided {
+                // As those it is compared with are: from the candidate.
                 table.measure(&probe, &[node], measured);
-                distance = key(measured.distances[0]);
+                let from = key(measured.distances[0]);
+                // Short vectors would hide the long ones, which are far from all: of both lengths, the shorter counts.
+                distance = if is_uneven { from.min(distance) } else { from };
             }
             let shadowed = chosen.chunks(8).any(|chosen| {
                 table.measure(&probe, chosen, measured);
-                measured.distances.iter().any(|between| key(*between) <= distance)
+                let between = measured.distances.iter().map(|between| key(*between));
+                between.zip(chosen).any(|(between, &chosen)| {
+                    let hides = || !table.are_same(chosen, node) || table.are_same(candidate, node);
+                    between < distance || between == distance && hides()
+                })
             });
             if !shadowed {
                 chosen.push(candidate);
@@ -387,5 +398,7 @@ pub(crate) fn link(
             })
         })?;
     }
-    growing.finish(threads.max(1), control)
+    let mut linked = growing.finish(threads.max(1), control)?;
+    reach_all(&mut linked, &tables.0, graph, control)?;
+    Ok(linked)
 }

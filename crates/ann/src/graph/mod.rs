@@ -4,6 +4,7 @@
 mod build;
 mod order;
 mod pool;
+mod reach;
 mod walk;
 
 pub(crate) use build::{Linked, link, peak_bytes_per_row};
