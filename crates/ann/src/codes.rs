@@ -134,12 +134,14 @@ pub(crate) struct Coder {
     settings: Settings,
     scale: f32,
     centre: Vec<f32>,
+    /// The centre if each row has its own scale: the mean is far from all short ones, whose codes would be one.
+    middle: Vec<f32>,
     is_by_row: bool,
 }
 
 impl Coder {
     pub(crate) const fn new(settings: Settings, scale: f32, centre: Vec<f32>) -> Self {
-        Self { settings, scale, centre, is_by_row: false }
+        Self { settings, scale, centre, middle: Vec::new(), is_by_row: false }
     }
 
     /// The same with a scale for each row, if one for all would not tell rows of such lengths apart.
@@ -151,7 +153,7 @@ impl Coder {
             _ => spread.largest > CUT * CODE_MAX || spread.faint > spread.rows / FAINT_SHARE,
         };
         let is_by_row = is_uneven && Self::may_be_by_row(&self.settings);
-        is_by_row.then(|| Self { is_by_row, ..self.clone() })
+        is_by_row.then(|| Self { is_by_row, centre: self.middle.clone(), ..self.clone() })
     }
 
     /// Where a row may have a scale of its own.
@@ -198,9 +200,11 @@ impl Coder {
             sample.extend_from_slice(&values);
         }
         let mut centre = Vec::new();
+        let is_centred = Self::is_centred(&settings);
+        let middle = if is_centred { medians(&sample, dimension) } else { Vec::new() };
         let share = if Self::may_be_by_row(&settings) { USUAL } else { USUAL_OF_ONE_SCALE };
-        let usual = usual(&mut sample, dimension, share, Self::is_centred(&settings));
-        if Self::is_centred(&settings) {
+        let usual = usual(&mut sample, dimension, share, &middle);
+        if is_centred {
             centre = mean(sample[..usual * dimension].chunks_exact(dimension), dimension);
             for values in sample.chunks_exact_mut(dimension) {
                 values.iter_mut().zip(&centre).for_each(|(value, centre)| *value -= centre);
@@ -213,7 +217,7 @@ impl Coder {
         let (_, &mut limit, _) = sample.select_nth_unstable_by(at, f32::total_cmp);
         let scale = limit / CODE_MAX;
         let scale = if scale > 0.0 && scale.is_finite() { scale } else { 1.0 };
-        Self::new(settings, scale, centre)
+        Self { middle, ..Self::new(settings, scale, centre) }
     }
 
     /// Writes the code of a row and gives what stands beside it.
@@ -280,11 +284,11 @@ impl Coder {
 }
 
 /// The rows of a sample that are usual come first; how many. Of a few that are far off, the mean is far off.
-fn usual(sample: &mut Vec<f32>, dimension: usize, share: f64, is_centred: bool) -> usize {
+fn usual(sample: &mut Vec<f32>, dimension: usize, share: f64, middle: &[f32]) -> usize {
     let rows = sample.len() / dimension;
-    let middle = if is_centred { medians(sample, dimension) } else { vec![0.0; dimension] };
+    let middles = || middle.iter().copied().chain(std::iter::repeat(0.0));
     let far = |values: &[f32]| -> f32 {
-        let squares = values.iter().zip(&middle).map(|(value, middle)| (value - middle).powi(2));
+        let squares = values.iter().zip(middles()).map(|(value, middle)| (value - middle).powi(2));
         squares.sum::<f32>().sqrt()
     };
     let lengths: Vec<f32> = sample.chunks_exact(dimension).map(far).collect();
