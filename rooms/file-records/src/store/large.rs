@@ -45,6 +45,8 @@ impl Store {
         let mut moved = 0;
         if !scan.is_first() {
             moved = self.move_children(&tx, scan, &head, &inode_at).await?;
+        }
+        if moved > 0 {
             // What moved to it may have made its row.
             known = self.known(&tx, scan, std::iter::once(&head)).await?;
         }
