@@ -31,6 +31,7 @@ use tokio::sync::Semaphore;
 pub use images::ImagePoint;
 pub use pages::Pages;
 pub use points::{ColumnsSet, NewPoint, Written};
+pub use snapshots::blocking;
 pub use spaces::Visible;
 
 use migration::Migrator;

@@ -16,7 +16,11 @@ fn key(space: Uuid, file: &str) -> String {
     format!("{}/{file}", space.simple())
 }
 
-async fn blocking<T: Send + 'static>(
+/// Work that keeps a core busy, or waits for a disk, away from the threads that serve.
+///
+/// # Errors
+/// Work that died.
+pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ServiceError> {
     tokio::task::spawn_blocking(work)

@@ -33,7 +33,7 @@ use service_error::ServiceError;
 
 use crate::model::{Address, Space};
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{Store, blocking};
 
 pub use embed::{EMBED, EmbedDataset};
 pub use generations::Assemble;
@@ -149,13 +149,4 @@ impl App {
         };
         Ok(Self { inner: Arc::new(inner) })
     }
-}
-
-/// Work that keeps a core busy, away from the threads that serve.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ServiceError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| ServiceError::internal("a piece of work was cut short").caused_by(error))
 }
