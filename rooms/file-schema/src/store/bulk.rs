@@ -254,12 +254,13 @@ fn part(
     Some((Statement::from_sql_and_values(backend, sql(&source), values), to))
 }
 
-/// Arrays side by side. Of many rows a column that is the same in each is told once:
-/// owners, modes and targets mostly are. Bytes of one length, as hashes are, are no array:
-/// to read its text is a sixth of an insert of contents.
+/// Arrays side by side among what is selected, where their elements come one by one: functions
+/// to select from are kept whole first, which is an eighth of an insert. Of many rows a column
+/// that is the same in each is told once: owners, modes and targets mostly are. Bytes of one
+/// length, as hashes are, are no array: to read its text is a sixth of an insert of contents.
 fn unnest(columns: &Columns<'_>, rows: Rows, from: usize, to: usize) -> (String, Vec<Value>) {
-    let (mut arrays, mut names, mut list, mut values) = (vec![], vec![], vec![], vec![]);
-    let mut numbered = "";
+    let (mut arrays, mut list, mut values) = (vec![], vec![], vec![]);
+    let mut is_numbered = false;
     for (at, (_, column)) in columns.iter().enumerate() {
         let (parameter, sql_type) = (at + 1, column.sql_type());
         if at > 0 && to - from >= SAME_ROWS && column.is_same(from, to) {
@@ -272,22 +273,28 @@ fn unnest(columns: &Columns<'_>, rows: Rows, from: usize, to: usize) -> (String,
                 "SUBSTRING(${parameter}::bytea FROM CAST((u.at - 1) * {width} + 1 AS integer) FOR {width})"
             ));
             values.push(bytes.into());
-            numbered = " WITH ORDINALITY";
+            is_numbered = true;
         } else {
             arrays.push(match rows {
-                Rows::Counted => format!("CAST(${parameter}::text AS {sql_type}[])"),
-                Rows::Hidden => format!("CAST((SELECT ${parameter}::text) AS {sql_type}[])"),
+                Rows::Counted => {
+                    format!("UNNEST(CAST(${parameter}::text AS {sql_type}[])) AS c{at}")
+                }
+                Rows::Hidden => {
+                    format!("UNNEST(CAST((SELECT ${parameter}::text) AS {sql_type}[])) AS c{at}")
+                }
             });
-            names.push(format!("c{at}"));
             list.push(format!("u.c{at}"));
             values.push(column.array(from, to).into());
         }
     }
-    if !numbered.is_empty() {
-        names.push("at".to_owned());
+    if is_numbered {
+        // A parameter: of each count it would be another statement.
+        let parameter = columns.len() + 1;
+        arrays.push(format!("GENERATE_SERIES(1, CAST(${parameter}::text AS integer)) AS at"));
+        values.push((to - from).to_string().into());
     }
-    let (list, arrays, names) = (list.join(", "), arrays.join(", "), names.join(", "));
-    (format!("SELECT {list} FROM UNNEST({arrays}){numbered} AS u ({names})"), values)
+    let (list, arrays) = (list.join(", "), arrays.join(", "));
+    (format!("SELECT {list} FROM (SELECT {arrays}) u"), values)
 }
 
 fn long_values(columns: &Columns<'_>, from: usize, to: usize) -> (String, Vec<Value>) {
@@ -408,7 +415,7 @@ mod tests {
         assert_eq!(
             sql,
             "SELECT u.c0, CAST($2::text AS bigint), CAST($3::text AS text), CAST($4::text AS bytea) \
-             FROM UNNEST(CAST($1::text AS bigint[])) AS u (c0)"
+             FROM (SELECT UNNEST(CAST($1::text AS bigint[])) AS c0) u"
         );
         let told: [Value; 3] = ["1".into(), Value::String(None), "\\xab01".into()];
         assert_eq!(values[1..], told);
@@ -417,7 +424,10 @@ mod tests {
         assert!(
             hidden.contains("u.c0, u.c1, u.c2, SUBSTRING($4::bytea FROM CAST((u.at - 1) * 2 + 1")
         );
-        assert!(hidden.ends_with("WITH ORDINALITY AS u (c0, c1, c2, at)"), "{hidden}");
+        assert!(
+            hidden.ends_with("GENERATE_SERIES(1, CAST($5::text AS integer)) AS at) u"),
+            "{hidden}"
+        );
         assert!(hidden.contains("UNNEST(CAST((SELECT $1::text) AS bigint[])"));
     }
 }
