@@ -15,7 +15,10 @@ use super::bulk;
 use super::{Store, execute, get};
 use crate::model::AnyCase;
 
+/// Numbers of one statement.
 const PAGE: i64 = 20_000;
+/// Names that are worth a statement while more are merged.
+const LEAST: i64 = 2_000;
 /// Numbers of a page. More are taken up a little faster, and looked through slower.
 const NAMES: i64 = 8;
 /// Trigrams of a text that are looked for; its name says the rest.
@@ -127,11 +130,6 @@ impl Store {
         Ok(get::<Option<i64>>(row, "named")?.unwrap_or(0) >= newest)
     }
 
-    async fn newest_entry(&self) -> Result<i64, ServiceError> {
-        let row = self.row("SELECT MAX(id) AS id FROM entry", vec![]).await?;
-        Ok(row.as_ref().map_or(Ok(None), |row| get::<Option<i64>>(row, "id"))?.unwrap_or(0))
-    }
-
     /// Whether names can be indexed while others are merged: on SQLite there is one
     /// writer.
     #[must_use]
@@ -144,40 +142,48 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn index_names(&self) -> Result<bool, ServiceError> {
-        self.index_page_of(1).await
+        let (from, next, newest) = self.unnamed().await?;
+        let Some(next) = next else { return Ok(false) };
+        let to = newest.min(next + PAGE - 1);
+        self.index_up_to(from, to, to == newest).await?;
+        Ok(to < newest)
     }
 
-    /// The same while more are merged: a page that is not full yet waits, since Postgres takes
-    /// up what it holds.
+    /// The same while more are merged: of whole pages, once they are worth a statement. The
+    /// last ones are always left for [`Store::index_names`], which has them taken up.
     ///
     /// # Errors
     /// The database's.
     pub async fn index_names_meanwhile(&self) -> Result<bool, ServiceError> {
-        self.index_page_of(PAGE).await
+        let (from, next, newest) = self.unnamed().await?;
+        let Some(next) = next else { return Ok(false) };
+        let to = newest.min(next + PAGE) / NAMES * NAMES - 1;
+        if to - next < LEAST {
+            return Ok(false);
+        }
+        self.index_up_to(from, to, false).await?;
+        Ok(true)
     }
 
-    async fn index_page_of(&self, least: i64) -> Result<bool, ServiceError> {
+    /// The watermark, the first entry beyond it, and the newest one.
+    async fn unnamed(&self) -> Result<(i64, Option<i64>, i64), ServiceError> {
         if !self.has_trigrams {
-            return Ok(false);
+            return Ok((0, None, 0));
         }
-        let is_postgres = self.backend() == DbBackend::Postgres;
         let from = self.named_up_to().await?;
-        if least > 1 && self.newest_entry().await? < from + least {
-            return Ok(false);
-        }
-        let look = "SELECT MAX(id) AS id, COUNT(*) AS n FROM (SELECT id FROM entry WHERE id > $1 ORDER BY id LIMIT $2) page";
-        let row = self.row(look, vec![from.into(), PAGE.into()]).await?;
-        let Some(row) = row else { return Ok(false) };
-        let Some(to) = get::<Option<i64>>(&row, "id")? else { return Ok(false) };
-        let names: i64 = get(&row, "n")?;
-        if names < least {
-            return Ok(false);
-        }
+        let look = "SELECT (SELECT MIN(id) FROM entry WHERE id > $1) AS next, (SELECT MAX(id) FROM entry) AS newest";
+        let row = self.row(look, vec![from.into()]).await?;
+        let row = row.ok_or_else(|| ServiceError::internal("the database said nothing"))?;
+        let newest: Option<i64> = get(&row, "newest")?;
+        Ok((from, get(&row, "next")?, newest.unwrap_or(0)))
+    }
+
+    async fn index_up_to(&self, from: i64, to: i64, is_last: bool) -> Result<(), ServiceError> {
+        let is_postgres = self.backend() == DbBackend::Postgres;
         let tx = self.sql.begin().await?;
         // Of two that fill it at once the second finds the watermark moved.
-        let reached = next_numbers(&tx, WATERMARK, 0).await?;
-        if reached != from {
-            return Ok(true);
+        if next_numbers(&tx, WATERMARK, 0).await? != from {
+            return Ok(());
         }
         let step = u32::try_from(to - from)
             .map_err(|_| ServiceError::internal("a page of names is too long"))?;
@@ -188,12 +194,10 @@ impl Store {
         let sql = into_pages(self.backend(), "id > $1 AND id <= $2");
         execute(&tx, &sql, vec![from.into(), to.into()]).await?;
         next_numbers(&tx, WATERMARK, step).await?;
-        let is_full = names == PAGE;
-        if is_postgres && !is_full {
+        if is_postgres && is_last {
             execute(&tx, TAKE_UP, vec![]).await?;
         }
-        tx.commit().await.map_err(db_error)?;
-        Ok(is_full)
+        tx.commit().await.map_err(db_error)
     }
 
     /// Before the first entry is renamed on Postgres, and before numbers are taken: nobody else

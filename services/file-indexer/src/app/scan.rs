@@ -142,12 +142,16 @@ impl Indexer {
         };
         let scan = self.store.begin_scan(location.id, mode).await?;
         work.step(&Pace::new(work, scan.generation).checkpoint()).await?;
-        let walked = self.walk_and_merge(work, &location, scan, &source);
-        let (merged, summary) = self.with_names(scan, walked).await?;
-        let moved = self.store.match_moves(scan).await?;
-        let archives = self.read_archives(work, &location, scan, &source, mode).await?;
-        let removed = self.sweep(work, &location, scan, &source, arguments.accept_removals).await?;
-        self.forget_members(&location, scan).await?;
+        let found = async {
+            let (merged, summary) = self.walk_and_merge(work, &location, scan, &source).await?;
+            let moved = self.store.match_moves(scan).await?;
+            let archives = self.read_archives(work, &location, scan, &source, mode).await?;
+            let accepted = arguments.accept_removals;
+            let removed = self.sweep(work, &location, scan, &source, accepted).await?;
+            self.forget_members(&location, scan).await?;
+            Ok((merged, summary, moved, archives, removed))
+        };
+        let (merged, summary, moved, archives, removed) = self.with_names(scan, found).await?;
         let mut hashed = archives.hashed;
         let is_unhashed = self.store.location(location.id).await?.is_some_and(|now| now.unhashed);
         if mode > Mode::Metadata && is_unhashed {
@@ -267,20 +271,25 @@ impl Indexer {
         Ok(Some(missing))
     }
 
-    /// Indexes names beside the merge where the database does both at once: of a
-    /// first scan, which neither moves nor removes what is being indexed.
+    /// Whether names are indexed beside what finds them: where the database does both at once,
+    /// of a first scan, which mostly neither moves nor removes what is being indexed.
+    pub(super) fn names_beside(&self, scan: ScanKey) -> bool {
+        scan.is_first() && self.store.indexes_beside()
+    }
+
+    /// Indexes names beside what finds them, where that is done.
     async fn with_names<T>(
         &self,
         scan: ScanKey,
-        merge: impl Future<Output = Result<T, Interrupt>>,
+        find: impl Future<Output = Result<T, Interrupt>>,
     ) -> Result<T, Interrupt> {
-        if !scan.is_first() || !self.store.indexes_beside() {
-            return merge.await;
+        if !self.names_beside(scan) {
+            return find.await;
         }
         let over = CancellationToken::new();
-        let merging = async {
+        let finding = async {
             let _over = over.clone().drop_guard();
-            merge.await
+            find.await
         };
         let naming = async {
             while !over.is_cancelled() {
@@ -291,10 +300,10 @@ impl Indexer {
             }
             Ok::<(), ServiceError>(())
         };
-        let (merged, named) = tokio::join!(merging, naming);
-        let merged = merged?;
+        let (found, named) = tokio::join!(finding, naming);
+        let found = found?;
         named?;
-        Ok(merged)
+        Ok(found)
     }
 
     async fn index_names(&self, work: &Work, scan: ScanKey) -> Result<(), Interrupt> {

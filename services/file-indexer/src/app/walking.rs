@@ -20,6 +20,8 @@ use crate::store::{Batch, Listed, Merged, ScanKey};
 /// Entries and directories that are merged at once: one transaction, and at
 /// most so much is done twice after a kill.
 const BATCH_ENTRIES: usize = 20_000;
+/// The same where names are indexed beside the merge, which has something to do sooner.
+const BATCH_ENTRIES_BESIDE: usize = 6_000;
 const BATCH_DIRS: usize = 4_000;
 /// So many are merged although the walk will have more: it goes on meanwhile.
 const BATCH_LEAST: usize = 2_000;
@@ -78,8 +80,9 @@ impl Indexer {
         let expected = Some(location.entries).filter(|entries| *entries > 0);
         let now = source.clone();
         let inode_at = |path: &str| now.inode_at(&names::bytes(path));
+        let most = if self.names_beside(scan) { BATCH_ENTRIES_BESIDE } else { BATCH_ENTRIES };
         loop {
-            let Next { batch, large } = next(&mut listings, work).await;
+            let Next { batch, large } = next(&mut listings, work, most).await;
             if batch.listed.is_empty() && large.is_none() {
                 break;
             }
@@ -199,12 +202,12 @@ fn hand_over_pages(
     true
 }
 
-/// As many listings as are there, up to a batch, and at least some; nothing at the end
-/// of the walk.
-async fn next(listings: &mut mpsc::Receiver<Walked>, work: &Work) -> Next {
+/// As many listings as are there, up to a batch of `most` entries, and at least some;
+/// nothing at the end of the walk.
+async fn next(listings: &mut mpsc::Receiver<Walked>, work: &Work, most: usize) -> Next {
     let mut next = Next::default();
     let mut entries = 0;
-    while entries < BATCH_ENTRIES && next.batch.listed.len() < BATCH_DIRS {
+    while entries < most && next.batch.listed.len() < BATCH_DIRS {
         let walked = match listings.try_recv() {
             Err(TryRecvError::Empty) if entries >= BATCH_LEAST => break,
             Err(TryRecvError::Empty) => listings.recv().await,
