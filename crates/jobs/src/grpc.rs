@@ -102,15 +102,14 @@ impl Surface {
     fn changes(self, first: Job) -> BoxStream<'static, Result<wire::JobsWatchResponse, Status>> {
         let id = first.id;
         let changed = self.0.changed();
-        let start = (self, Some(first), changed, None::<i64>);
+        let start = (self, Some(first), changed, None);
         stream::unfold(start, move |(surface, pending, mut changed, sent)| async move {
             if let Some(job) = pending {
-                let (revision, is_final) = (job.revision, job.state.is_final());
+                let sent = Sent::of(&job);
                 let message = wire::JobsWatchResponse { job: Some(surface.wire(job)) };
-                let sent = if is_final { Some(i64::MAX) } else { Some(revision) };
-                return Some((Ok(message), (surface, None, changed, sent)));
+                return Some((Ok(message), (surface, None, changed, Some(sent))));
             }
-            if sent == Some(i64::MAX) {
+            if sent == Some(Sent::Last) {
                 return None;
             }
             loop {
@@ -118,21 +117,41 @@ impl Surface {
                 // Told by this process, or by nobody when another one runs the job.
                 drop(tokio::time::timeout(WATCH_POLL, changed.changed()).await);
                 match surface.0.find(id).await {
-                    Ok(Some(job)) if Some(job.revision) != sent => {
-                        let is_final = job.state.is_final();
-                        let sent = Some(if is_final { i64::MAX } else { job.revision });
+                    Ok(Some(job)) if sent.as_ref() != Some(&Sent::of(&job)) => {
+                        let sent = Some(Sent::of(&job));
                         let message = wire::JobsWatchResponse { job: Some(surface.wire(job)) };
                         return Some((Ok(message), (surface, None, changed, sent)));
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => return None,
                     Err(error) => {
-                        return Some((Err(error.into()), (surface, None, changed, Some(i64::MAX))));
+                        return Some((
+                            Err(error.into()),
+                            (surface, None, changed, Some(Sent::Last)),
+                        ));
                     }
                 }
             }
         })
         .boxed()
+    }
+}
+
+/// What a watcher was told last.
+#[derive(Debug, PartialEq, Eq)]
+enum Sent {
+    /// A revision, and why the job waits.
+    Change(i64, Option<String>),
+    /// That it ended.
+    Last,
+}
+
+impl Sent {
+    fn of(job: &Job) -> Self {
+        if job.state.is_final() {
+            return Self::Last;
+        }
+        Self::Change(job.revision, job.waiting.clone())
     }
 }
 
@@ -246,6 +265,7 @@ fn to_wire(service: &str, job: Job) -> wire::Job {
         stopping: job.stopping,
         result: job.result.into_iter().collect(),
         attempt: job.attempt,
+        waiting: job.waiting.unwrap_or_default(),
     }
 }
 

@@ -284,6 +284,8 @@ pub struct Job {
     pub stopping: bool,
     /// Why it failed.
     pub failure: Option<Failure>,
+    /// Why it does not go on: nothing can be stored of it.
+    pub waiting: Option<String>,
     /// Numbers it ended with.
     pub result: BTreeMap<String, i64>,
     /// Grows with each change.

@@ -3,6 +3,8 @@
 mod claims;
 mod rows;
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use ids::PrincipalId;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, Statement, Value,
@@ -26,13 +28,16 @@ pub struct Jobs {
     asked: watch::Sender<u64>,
     /// A row changed: watchers look.
     changed: watch::Sender<u64>,
+    /// Why the last write of a runner of this process failed: rows can't say so.
+    unwritten: Arc<Mutex<Option<String>>>,
 }
 
 impl Jobs {
     /// The jobs in a service's schema, which has run [`crate::Migration`].
     #[must_use]
     pub fn new(sql: SqlStore, service: &'static str) -> Self {
-        Self { sql, service, asked: watch::Sender::new(0), changed: watch::Sender::new(0) }
+        let (asked, changed) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { sql, service, asked, changed, unwritten: Arc::default() }
     }
 
     /// The service's name: the first part of a job's outward name.
@@ -117,8 +122,9 @@ impl Jobs {
     /// # Errors
     /// As the database's.
     pub async fn find(&self, id: Uuid) -> Result<Option<Job>, ServiceError> {
-        self.one(self.read(), &format!("SELECT {COLUMNS} FROM job WHERE id = $1"), vec![id.into()])
-            .await
+        let sql = format!("SELECT {COLUMNS} FROM job WHERE id = $1");
+        let found = self.one(self.read(), &sql, vec![id.into()]).await?;
+        Ok(found.map(|job| self.with_waiting(job)))
     }
 
     /// Up to `limit` jobs older than `before`, newest first: of one owner or of
@@ -148,7 +154,40 @@ impl Jobs {
         sql.push_str(" ORDER BY id DESC LIMIT $2");
         let rows =
             self.read().query_all_raw(self.statement(&sql, values)).await.map_err(db_error)?;
-        rows.iter().map(job_of).collect()
+        rows.iter().map(|row| Ok(self.with_waiting(job_of(row)?))).collect()
+    }
+
+    /// A job that somebody works on, or will, waits while nothing can be stored.
+    fn with_waiting(&self, mut job: Job) -> Job {
+        if matches!(job.state, State::Queued | State::Running) {
+            job.waiting = self.unwritten().clone();
+        }
+        job
+    }
+
+    /// Remembers why a runner's write failed, until one is stored: `written` says whether
+    /// this one was.
+    fn heard<T>(
+        &self,
+        outcome: Result<T, ServiceError>,
+        written: impl FnOnce(&T) -> bool,
+    ) -> Result<T, ServiceError> {
+        let now = match &outcome {
+            Ok(value) if !written(value) => return outcome,
+            Ok(_) => None,
+            Err(error) => Some(error.message().to_owned()),
+        };
+        let mut unwritten = self.unwritten();
+        if *unwritten != now {
+            *unwritten = now;
+            drop(unwritten);
+            self.tell();
+        }
+        outcome
+    }
+
+    fn unwritten(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first errors of single items.

@@ -63,10 +63,14 @@ impl Jobs {
         if self.read().query_one_raw(waiting).await.map_err(db_error)?.is_none() {
             return Ok(None);
         }
-        let tx = self.sql.begin().await?;
         let values: Vec<Value> = vec![now.into(), (now + lease_micros).into()];
-        let row = tx.query_one_raw(self.statement(&sql, values)).await.map_err(db_error)?;
-        tx.commit().await.map_err(db_error)?;
+        let claiming = async {
+            let tx = self.sql.begin().await?;
+            let row = tx.query_one_raw(self.statement(&sql, values)).await.map_err(db_error)?;
+            tx.commit().await.map_err(db_error)?;
+            Ok(row)
+        };
+        let row = self.heard(claiming.await, Option::is_some)?;
         self.tell();
         row.as_ref().map(job_of).transpose()
     }
@@ -74,6 +78,10 @@ impl Jobs {
     /// Renews the lease and tells how far the job is; answers what somebody
     /// wants of it, or nothing if the lease is lost.
     pub(crate) async fn beat(&self, beat: Beat<'_>) -> Result<Option<Wanted>, ServiceError> {
+        self.heard(self.store_beat(beat).await, Option::is_some)
+    }
+
+    async fn store_beat(&self, beat: Beat<'_>) -> Result<Option<Wanted>, ServiceError> {
         let tx = self.sql.begin().await?;
         let counted = i64::try_from(beat.errors.len()).unwrap_or(0) + beat.errors_uncounted;
         let sql = "UPDATE job SET lease_until = $3, phase = $4, unit = $5, done = $6, total = $7, per_second = $8,
@@ -162,11 +170,15 @@ impl Jobs {
             failure.as_ref().map(|failure| failure.reason.clone()).into(),
             failure.map(|failure| failure.message).into(),
         ];
-        let tx = self.sql.begin().await?;
-        let done = tx.execute_raw(self.statement(sql, values)).await.map_err(db_error)?;
-        tx.commit().await.map_err(db_error)?;
+        let ending = async {
+            let tx = self.sql.begin().await?;
+            let done = tx.execute_raw(self.statement(sql, values)).await.map_err(db_error)?;
+            tx.commit().await.map_err(db_error)?;
+            Ok(done.rows_affected() == 1)
+        };
+        let is_ended = self.heard(ending.await, |is_ended| *is_ended)?;
         self.ask();
-        Ok(done.rows_affected() == 1)
+        Ok(is_ended)
     }
 
     /// A SQLite file belongs to one process: what still runs there when it

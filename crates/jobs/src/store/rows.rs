@@ -39,6 +39,7 @@ pub fn job_of(row: &QueryResult) -> Result<Job, ServiceError> {
         item_errors: get(row, "item_errors")?,
         stopping: Wanted::of(get(row, "wanted")?) != Wanted::Nothing,
         failure: failure_of(row)?,
+        waiting: None,
         result: result
             .map_or_else(BTreeMap::new, |text| serde_json::from_str(&text).unwrap_or_default()),
         revision: get(row, "revision")?,

@@ -4,6 +4,7 @@ use futures::StreamExt;
 use ops_api::v1 as wire;
 use ops_api::v1::JobState;
 use ops_api::v1::jobs_server::Jobs as _;
+use sea_orm::ConnectionTrait;
 use tonic::{Code, Request};
 
 use super::*;
@@ -118,4 +119,40 @@ async fn a_watcher_sees_the_job_end_and_then_nothing() {
         running.stop().await;
     })
     .await;
+}
+
+async fn run(sql: &SqlStore, statement: &str) {
+    let tx = sql.begin().await.unwrap();
+    tx.execute_unprepared(statement).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_of_which_nothing_can_be_stored_says_that_it_waits_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = SqlSettings::sqlite(dir.path());
+    let jobs = jobs(&settings).await;
+    let sql = SqlStore::open(&settings, "sample").await.unwrap();
+    let full = "CREATE TRIGGER full BEFORE UPDATE ON job BEGIN SELECT RAISE(ABORT, 'full'); END";
+    run(&sql, full).await;
+    let ada = somebody(Role::User);
+    let job = submit(&jobs, &ada).await;
+    let watch = wire::JobsWatchRequest { name: format!("sample/{}", job.id) };
+    let surface = Surface::new(jobs.clone());
+    let mut changes = surface.watch(by(&ada, watch)).await.unwrap().into_inner();
+    let first = changes.next().await.unwrap().unwrap().job.unwrap();
+    assert_eq!((first.state(), first.waiting.as_str()), (JobState::Queued, ""));
+    let running = Running::start(&jobs, Runner::anybody());
+    let waits = changes.next().await.unwrap().unwrap().job.unwrap();
+    assert_eq!(waits.state(), JobState::Queued);
+    assert!(!waits.waiting.is_empty());
+    let page = surface.list(by(&ada, Default::default())).await.unwrap().into_inner();
+    assert_eq!(page.jobs[0].waiting, waits.waiting);
+    run(&sql, "DROP TRIGGER full").await;
+    for _ in 0..2 {
+        running.step.send(()).await.unwrap();
+    }
+    let done = until_state(&jobs, job.id, State::Completed).await;
+    assert_eq!(done.waiting, None);
+    running.stop().await;
 }

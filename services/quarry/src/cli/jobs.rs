@@ -1,5 +1,7 @@
 //! `quarry jobs`: long work of every service.
 
+use std::collections::BTreeSet;
+
 use clap::{Subcommand, ValueEnum};
 use ops_api::v1 as wire;
 use ops_api::v1::JobState;
@@ -113,6 +115,7 @@ impl JobsCommand {
                 let answer = jobs.get(wire::JobsGetRequest { name }).await?.into_inner();
                 let json = message_json("quarry.ops.v1.JobsGetResponse", &answer)?;
                 context.output.message(&json, "job", &COLUMNS)?;
+                hint_waiting(context, answer.job.iter());
                 for error in answer.item_errors {
                     context.output.text(&format!("{}: {}", error.item, error.message))?;
                 }
@@ -160,11 +163,20 @@ async fn list(
     let answer = client.jobs().list(request).await?.into_inner();
     let json = message_json("quarry.ops.v1.JobsListResponse", &answer)?;
     context.output.message(&json, "jobs", &COLUMNS)?;
+    hint_waiting(context, answer.jobs.iter());
     if !answer.unreachable.is_empty() {
         let missing = answer.unreachable.join(", ");
         context.output.hint(&format!("Did not answer: {missing}; their jobs are not shown."));
     }
     Ok(())
+}
+
+/// Says why jobs don't go on, each reason once.
+fn hint_waiting<'a>(context: &Context, jobs: impl Iterator<Item = &'a wire::Job>) {
+    let waiting: BTreeSet<&str> = jobs.map(|job| job.waiting.as_str()).collect();
+    for why in waiting.into_iter().filter(|why| !why.is_empty()) {
+        context.output.hint(&format!("Waiting: {why}"));
+    }
 }
 
 /// Shows a job's progress until it ends, and answers how it ended.
@@ -186,11 +198,15 @@ async fn follow_once(
 ) -> Result<Option<wire::Job>, Status> {
     let request = wire::JobsWatchRequest { name: name.to_owned() };
     let mut changes = client.jobs().watch(request).await?.into_inner();
-    let mut last = None;
+    let mut last: Option<wire::Job> = None;
     while let Some(change) = changes.message().await? {
         let Some(job) = change.job else { continue };
         if let (Some(bar), Some(progress)) = (bar, &job.progress) {
             bar.told(&progress.phase, progress.done, progress.total);
+            let is_told = last.as_ref().is_some_and(|last| last.waiting == job.waiting);
+            if !is_told && !job.waiting.is_empty() {
+                bar.note(&format!("Waiting: {}", job.waiting));
+            }
         }
         last = Some(job);
     }
