@@ -1,5 +1,6 @@
 //! Paths within a location, and directories by who they are.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 /// Between the name of what went aside and a number: no name's text holds it.
@@ -15,6 +16,22 @@ pub fn name_of(path: &str) -> &str {
 #[must_use]
 pub fn is_below(path: &str, dir: &str) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// A path, and those of all directories that it lies in but the root.
+pub fn with_parents(path: &str) -> impl Iterator<Item = &str> {
+    let first = Some(path).filter(|path| !path.is_empty());
+    std::iter::successors(first, |path| path.rsplit_once('/').map(|(parent, _)| parent))
+}
+
+/// A path as it was before anything of it went aside.
+#[must_use]
+pub fn in_place(path: &str) -> Cow<'_, str> {
+    if !path.contains(ASIDE) {
+        return path.into();
+    }
+    let names = path.split('/').map(|name| name.split(ASIDE).next().unwrap_or_default());
+    names.collect::<Vec<_>>().join("/").into()
 }
 
 /// The ends of the range of all that lies below a directory: `/` and the
@@ -79,5 +96,18 @@ impl KnownDirs {
         }
         let free = |path: &str| !path.is_empty() && (path.contains(ASIDE) || !is_there(path));
         ids.iter().copied().find(|id| free(self.path(*id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_lies_in_all_that_it_names_and_is_plain_without_what_set_it_aside() {
+        assert_eq!(with_parents("a/b/c").collect::<Vec<_>>(), ["a/b/c", "a/b", "a"]);
+        assert_eq!(with_parents("").count(), 0);
+        assert_eq!(in_place("a/b/c"), "a/b/c");
+        assert_eq!(in_place("a\u{10ffff}12/b/c\u{10ffff}7"), "a/b/c");
     }
 }

@@ -74,6 +74,8 @@ impl Location {
 pub struct Place {
     pub uuid: Uuid,
     pub path: String,
+    /// Entries that its last scan did not find and did not remove.
+    pub missing: i64,
 }
 
 impl Place {
@@ -85,7 +87,7 @@ impl Place {
 
 impl From<&Location> for Place {
     fn from(location: &Location) -> Self {
-        Self { uuid: location.uuid, path: location.path.clone() }
+        Self { uuid: location.uuid, path: location.path.clone(), missing: location.missing }
     }
 }
 

@@ -6,8 +6,9 @@ use sea_orm::{DbBackend, QueryResult, Value};
 use service_error::ServiceError;
 
 use super::bulk;
-use super::found::{FOUND, Found, found_of};
+use super::found::{FOUND, found_of};
 use super::{Store, get, sum, sum_of};
+use crate::model::Found;
 
 /// What the files of a group have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,9 @@ use sql_store::{db_error, next_number, now_micros};
 use uuid::Uuid;
 
 use super::bulk::{self, Column};
-use super::found::{FOUND, Found, found_of};
+use super::found::{FOUND, found_of};
 use super::{Store, below, execute, get};
+use crate::model::Found;
 
 const COLUMNS: &str = "id, uuid, location_id, path, dataset_id, dataset, layout, query, seq, version, samples, imported_at";
 const PAGE: i64 = 50_000;

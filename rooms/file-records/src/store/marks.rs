@@ -6,8 +6,9 @@ use service_error::ServiceError;
 use sql_store::{db_error, next_number, now_micros};
 use uuid::Uuid;
 
-use super::found::{FOUND, Found, found_of};
+use super::found::{FOUND, found_of};
 use super::{Store, all, bulk, execute, get};
+use crate::model::Found;
 
 /// Tags in a chain of implications.
 const TAGS_MAX: i64 = 10_000;

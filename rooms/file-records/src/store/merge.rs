@@ -84,6 +84,22 @@ pub(super) struct Known {
     files: i64,
 }
 
+/// Columns of the directories of location `$1` that are at the paths of `$2`: a table `d`.
+pub(super) fn dirs_at(backend: DbBackend, columns: &str) -> String {
+    match backend {
+        // Looked up one by one, whatever the planner knows of the table: else it may
+        // read all directories of the location each time.
+        DbBackend::Postgres => format!(
+            "UNNEST(CAST($2::text AS text[])) AS p (path)
+             CROSS JOIN LATERAL (SELECT {columns} FROM dir WHERE location_id = $1 AND path = p.path LIMIT 1) d"
+        ),
+        _ => format!(
+            "(SELECT {columns} FROM dir WHERE location_id = $1 AND {}) d",
+            bulk::in_texts(backend, "path", 2)
+        ),
+    }
+}
+
 const KNOWN: &str = "id, path, print, problem, ino, born, archive, files";
 
 impl Listed {
@@ -269,18 +285,7 @@ impl Store {
             paths.extend(parent_of(&listed.path));
         }
         let backend = self.backend();
-        let sql = match backend {
-            // Looked up one by one, whatever the planner knows of the table: else it may
-            // read all directories of the location each time.
-            DbBackend::Postgres => format!(
-                "SELECT d.* FROM UNNEST(CAST($2::text AS text[])) AS p (path)
-                 CROSS JOIN LATERAL (SELECT {KNOWN} FROM dir WHERE location_id = $1 AND path = p.path LIMIT 1) d"
-            ),
-            _ => format!(
-                "SELECT {KNOWN} FROM dir WHERE location_id = $1 AND {}",
-                bulk::in_texts(backend, "path", 2)
-            ),
-        };
+        let sql = format!("SELECT d.* FROM {}", dirs_at(backend, KNOWN));
         let values = vec![scan.location.into(), bulk::texts(backend, paths)];
         let rows = all(db, &sql, values).await?;
         let mut known = HashMap::with_capacity(rows.len());

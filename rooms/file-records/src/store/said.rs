@@ -8,8 +8,8 @@ use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::bulk;
-use super::found::Found;
 use super::{Store, get};
+use crate::model::Found;
 
 /// What is said of an entry. What the viewer alone sees goes before what all
 /// see, what is said of the entry before what is said of its content.

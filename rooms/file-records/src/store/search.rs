@@ -7,12 +7,14 @@ use service_error::ServiceError;
 use uuid::Uuid;
 
 use super::bulk;
-use super::found::{FOUND, FOUND_TEXT, Found, FoundPage, PLACE, page_in, page_of_rows};
+use super::found::{FOUND, PLACE, page_of_rows};
 use super::locations::{in_uuids, uuids};
 use super::said::IS_SAID;
 use super::text::{NAMED, from_pages, from_pages_in_order, page_of, pattern, trigrams};
 use super::{Store, below, get, sum, sum_of};
-use crate::model::{AnyCase, Locations, Query, Sort, SortBy};
+use crate::model::{
+    AnyCase, FOUND_TEXT, Found, FoundPage, Locations, Query, Sort, SortBy, page_in,
+};
 
 /// Of more entries Postgres plans each search for its own text: a frequent one is met soon
 /// in the order of the pages. With fewer the plan takes longer than what it saves.

@@ -182,8 +182,9 @@ impl Indexer {
     async fn shown_page(
         &self,
         caller: &Caller,
-        page: FoundPage,
+        mut page: FoundPage,
     ) -> Result<Vec<Shown>, ServiceError> {
+        self.store.tell_missing(&mut page).await?;
         let FoundPage { found, places, is_said } = page;
         let mut said = HashMap::new();
         if is_said {

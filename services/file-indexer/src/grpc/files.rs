@@ -14,7 +14,7 @@ use crate::app::{
     DuplicateMode, Facet, FacetRow, FoundContent, Group, Indexer, QueryText, Shown, ShownGroup,
     UsageRow,
 };
-use crate::model::{Location, Matcher, Query, Sort, SortBy};
+use crate::model::{Location, Matcher, Query, Sort, SortBy, in_place};
 
 /// Words of a list that one query takes.
 const WORDS_MAX: usize = 1_000;
@@ -252,14 +252,15 @@ fn media_to_wire(content: &FoundContent) -> Option<wire::MediaInfo> {
 
 fn to_wire(shown: Shown) -> wire::FileEntry {
     let Shown { found, place, said, archive } = shown;
-    let path = place.absolute(&found.path());
+    // What went aside is shown where it was.
+    let path = place.absolute(&in_place(&found.path()));
     let path_raw = if names::is_plain(&path) { Vec::new() } else { names::bytes(&path) };
     let content = found.content.as_ref();
     let (media, missing) = (content.and_then(media_to_wire), found.is_missing());
     wire::FileEntry {
         id: format!("{}.{}", place.uuid, found.id),
         path: names::shown(&path),
-        name: names::shown(&found.name),
+        name: names::shown(&in_place(&found.name)),
         location_id: place.uuid.to_string(),
         kind: found.kind.into(),
         size: found.size,

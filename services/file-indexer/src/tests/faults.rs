@@ -14,6 +14,8 @@ async fn a_location_that_came_back_empty_asks_and_keeps_everything() {
         for n in 0..20 {
             house.write(&format!("d/f{n}"), "x");
         }
+        house.write("d/e/deep", "x");
+        house.write("dx", "x");
         house.scanned().await;
         let before = house.index().await;
         fs::remove_dir_all(house.path("d")).unwrap();
@@ -21,15 +23,18 @@ async fn a_location_that_came_back_empty_asks_and_keeps_everything() {
         assert_eq!((job.state, result(&job, "removed")), (State::Completed, 0));
         assert_eq!(house.index().await, before);
         let now = house.now().await;
-        assert_eq!(now.missing, 21);
-        assert!(now.problem.contains("21 of 21"), "{}", now.problem);
-        assert!(house.all(Query::default()).await.iter().any(|found| found.is_gone));
+        assert_eq!(now.missing, 23);
+        assert!(now.problem.contains("23 of 24"), "{}", now.problem);
+        // All that lies below says so, too.
+        for shown in house.shown().await {
+            assert_eq!(shown.found.is_missing(), shown.found.name != "dx", "{:?}", shown.found);
+        }
         // It is asked again, and removed once somebody says so.
         house.scan().await;
-        assert_eq!(house.index().await.len(), 21);
+        assert_eq!(house.index().await.len(), 24);
         let job = house.scan_as(Mode::Metadata, true).await;
-        assert_eq!(result(&job, "removed"), 21);
-        assert!(house.index().await.is_empty());
+        assert_eq!(result(&job, "removed"), 23);
+        assert_eq!(house.index().await.len(), 1);
         assert_eq!((house.now().await.missing, house.now().await.problem), (0, String::new()));
     })
     .await;

@@ -28,7 +28,7 @@ use sql_store::testing;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Announcer, Indexer, ScanAsked};
+use crate::app::{Announcer, Indexer, QueryText, ScanAsked, Shown};
 use crate::model::{Location, Mode, Query, Sort, SortBy};
 use crate::settings::{Paths, Settings};
 use crate::store::{Found, NewLocation, Store};
@@ -159,6 +159,14 @@ impl House {
             after = Some((crate::store::SortValue::Number(0), last.id));
             all.extend(page);
         }
+    }
+
+    /// What a caller is shown, on one page.
+    async fn shown(&self) -> Vec<Shown> {
+        let sort = Sort { by: SortBy::Number, descending: false };
+        let (asked, query) = (QueryText::default(), Query::default());
+        let page = self.indexer.search(&self.caller, &asked, query, sort, None, 1_000).await;
+        page.unwrap().files
     }
 
     async fn assert_equal(&self) {
