@@ -313,9 +313,9 @@ async fn a_directory_of_any_size_is_written_in_parts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_that_accepts_removals_does_not_pass_as_one_that_does_not() {
-    on_each(|house| async move {
-        // Nobody runs jobs: the first stays queued.
-        house.shutdown.cancel();
+    on_each(|mut house| async move {
+        // The first stays queued.
+        house.without_runners().await;
         let id = house.location.uuid.to_string();
         let ask = |accept_removals| {
             let asked = ScanAsked { accept_removals, ..ScanAsked::default() };

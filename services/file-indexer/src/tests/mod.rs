@@ -26,6 +26,7 @@ use jobs::{Job, State};
 use options_api::v1::Role;
 use sql_store::testing;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Announcer, Indexer, QueryText, ScanAsked, Shown};
@@ -41,6 +42,7 @@ struct House {
     location: Location,
     caller: Caller,
     shutdown: CancellationToken,
+    runners: Vec<JoinHandle<()>>,
 }
 
 async fn on_each<F: Future<Output = ()>>(case: impl Fn(House) -> F) {
@@ -83,12 +85,19 @@ impl House {
             Settings::default(),
             paths,
         );
-        for job in crate::jobs::all(&indexer, &shutdown) {
-            tokio::spawn(job.run);
-        }
+        let runners = crate::jobs::all(&indexer, &shutdown).into_iter();
+        let runners = runners.map(|job| tokio::spawn(job.run)).collect();
         let tree = tempfile::tempdir().unwrap();
         let location = locate(&store, tree.path()).await;
-        Self { indexer, store, tree, location, caller: role(), shutdown }
+        Self { indexer, store, tree, location, caller: role(), shutdown, runners }
+    }
+
+    /// Nobody runs jobs any more.
+    async fn without_runners(&mut self) {
+        self.shutdown.cancel();
+        for runner in self.runners.drain(..) {
+            runner.await.unwrap();
+        }
     }
 
     fn path(&self, relative: &str) -> PathBuf {

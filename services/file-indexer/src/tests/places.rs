@@ -99,14 +99,14 @@ async fn a_path_is_allowed_or_refused_before_it_is_looked_at() {
 async fn the_data_directory_within_a_location_is_not_read() {
     let data = tempfile::tempdir().unwrap();
     let settings = sql_store::SqlSettings::sqlite(data.path());
-    let house = House::new(Store::open(&settings).await.unwrap(), data.path()).await;
+    let mut house = House::new(Store::open(&settings).await.unwrap(), data.path()).await;
     let closed = house.path("secrets");
     house.write("secrets/admin-token", "x");
     house.write("open/file", "x");
     let paths = Paths { any_for_admins: true, closed, ..Paths::default() };
     let indexer = house.indexer.with_paths(paths);
     let shutdown = CancellationToken::new();
-    house.shutdown.cancel();
+    house.without_runners().await;
     for job in crate::jobs::all(&indexer, &shutdown) {
         tokio::spawn(job.run);
     }
