@@ -6,7 +6,7 @@
 //! a later listing may name its own place, else its files are looked for and it is swept. So
 //! nothing that moves meets a row, whatever moved before it and in whichever order they are told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use file_scan::{Entry, Identity, Kind, LargeChild, names};
 use sea_orm::DatabaseTransaction;
@@ -52,6 +52,34 @@ impl Place {
     }
 }
 
+/// The moves of a transaction, and what they come to once all are made. Not one by one: of a
+/// row that a transaction writes a thousand times Postgres reads through a thousand versions.
+#[derive(Default)]
+struct Moves {
+    rows: KnownDirs,
+    count: i64,
+    logged: Logged,
+    /// Something moved of which the log can't tell.
+    is_unsaid: bool,
+    /// Directories whose listings are to be looked at again.
+    again: BTreeSet<i64>,
+    /// Entries that have another name.
+    renamed: Vec<i64>,
+}
+
+impl Moves {
+    /// Tells of a move, step by step: whoever follows the log makes the same ones.
+    fn log(&mut self, entry: Option<&Placed>, old: &str, new: &str) {
+        match entry {
+            Some(entry) => {
+                let (new, old) = (new.to_owned(), Some(old.to_owned()));
+                self.logged.add(ChangeKind::Moved, entry.id, new, old);
+            }
+            None => self.is_unsaid = true,
+        }
+    }
+}
+
 /// What a directory's listing said is at a path.
 struct Placed {
     id: i64,
@@ -73,7 +101,7 @@ impl Store {
         seen: &[Listed],
         inode_at: &impl Fn(&str) -> Option<Identity>,
     ) -> Result<i64, ServiceError> {
-        let mut rows = self.rows_of(tx, scan, &named).await?;
+        let rows = self.rows_of(tx, scan, &named).await?;
         let is_moved = |place: &Place| rows.misplaced(place.who, &place.path, |_| false).is_some();
         if !named.iter().any(is_moved) {
             return Ok(0);
@@ -83,26 +111,51 @@ impl Store {
         let mut here: HashMap<&str, i64> =
             named.iter().map(|place| (place.path.as_str(), place.who.0)).collect();
         here.extend(seen.iter().map(|seen| (seen.path.as_str(), seen.listing.ino.cast_signed())));
-        let mut moved = 0;
+        let mut moves = Moves { rows, ..Moves::default() };
         for _ in 0..PASSES {
-            let before = moved;
+            let before = moves.count;
             for place in &named {
                 let is_there = |path: &str| {
                     let ino = inode_at(path).map(|there| there.ino.cast_signed());
                     ino.or_else(|| here.get(path).copied()) == Some(place.who.0)
                 };
-                let Some(id) = rows.misplaced(place.who, &place.path, is_there) else { continue };
-                if moved == 0 {
+                let id = moves.rows.misplaced(place.who, &place.path, is_there);
+                let Some(id) = id else { continue };
+                if moves.count == 0 {
                     self.hold_names(tx).await?;
                 }
-                self.move_dir(tx, scan, &mut rows, id, place).await?;
-                moved += 1;
+                self.move_dir(tx, scan, &mut moves, id, place).await?;
+                moves.count += 1;
             }
-            if moved == before {
+            if moves.count == before {
                 break;
             }
         }
-        Ok(moved)
+        self.end_moves(tx, scan, moves).await
+    }
+
+    /// Writes what moves come to; answers how many they were.
+    async fn end_moves(
+        &self,
+        tx: &DatabaseTransaction,
+        scan: ScanKey,
+        moves: Moves,
+    ) -> Result<i64, ServiceError> {
+        let backend = self.backend();
+        let again: Vec<i64> = moves.again.into_iter().collect();
+        for dirs in again.chunks(10_000) {
+            let which = bulk::in_numbers(backend, "id", 1);
+            let sql = format!("UPDATE dir SET print = NULL WHERE {which}");
+            execute(tx, &sql, vec![bulk::numbers(backend, dirs)]).await?;
+        }
+        for entries in moves.renamed.chunks(10_000) {
+            self.learn_names(tx, entries).await?;
+        }
+        match moves.is_unsaid {
+            true => self.log_unsaid(tx, scan).await?,
+            false => self.log(tx, scan, moves.logged).await?,
+        }
+        Ok(moves.count)
     }
 
     /// The same for the directories in one that comes in pages, before any page: a file of an
@@ -156,36 +209,36 @@ impl Store {
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
-        rows: &mut KnownDirs,
+        moves: &mut Moves,
         id: i64,
         place: &Place,
     ) -> Result<(), ServiceError> {
-        let old = rows.path(id).to_owned();
+        let old = moves.rows.path(id).to_owned();
         let entry = self.placed(tx, scan, &old).await?;
         // Of another directory or a file that took its place the entry stays there.
         let entry = entry.filter(|it| it.kind == Kind::Dir as i16 && it.ino == place.who.0);
         if is_below(&place.path, &old) {
             // Another directory has its place, and holds it.
             let aside = aside(tx, &old).await?;
-            self.rename_rows(tx, scan, rows, &old, &aside).await?;
-            self.log_moved(tx, scan, entry.as_ref(), &old, &aside).await?;
+            self.rename_rows(tx, scan, &mut moves.rows, &old, &aside).await?;
+            moves.log(entry.as_ref(), &old, &aside);
         }
-        self.clear(tx, scan, rows, &place.path).await?;
+        self.clear(tx, scan, moves, &place.path).await?;
         // It may have lain in what was there.
-        let now = rows.path(id).to_owned();
-        self.rename_rows(tx, scan, rows, &now, &place.path).await?;
+        let now = moves.rows.path(id).to_owned();
+        self.rename_rows(tx, scan, &mut moves.rows, &now, &place.path).await?;
         let parent = self.dir_at(tx, scan, parent_of(&place.path).unwrap_or("")).await?;
         let sql = "UPDATE dir SET parent_id = $2, dev = $3 WHERE id = $1";
         execute(tx, sql, vec![id.into(), parent.into(), place.dev.into()]).await?;
-        self.log_moved(tx, scan, entry.as_ref(), &now, &place.path).await?;
+        moves.log(entry.as_ref(), &now, &place.path);
         let Some(entry) = entry else { return Ok(()) };
         if !entry.is_gone {
-            // Who held it may have been found unchanged: it is looked at again.
-            execute(tx, "UPDATE dir SET print = NULL WHERE id = $1", vec![entry.dir.into()])
-                .await?;
+            // Who held it may have been found unchanged.
+            moves.again.insert(entry.dir);
         }
         let name = name_of(&place.path);
-        self.place_entry(tx, entry.id, parent, name, name_of(&old) != name).await
+        moves.renamed.extend((name_of(&old) != name).then_some(entry.id));
+        self.place_entry(tx, entry.id, parent, name).await
     }
 
     /// Puts what has a place aside, rows and entry, as something that is missing.
@@ -193,7 +246,7 @@ impl Store {
         &self,
         tx: &DatabaseTransaction,
         scan: ScanKey,
-        rows: &mut KnownDirs,
+        moves: &mut Moves,
         path: &str,
     ) -> Result<(), ServiceError> {
         let (from, to) = below(path);
@@ -207,32 +260,17 @@ impl Store {
         }
         let aside = aside(tx, path).await?;
         if has_rows {
-            self.rename_rows(tx, scan, rows, path, &aside).await?;
+            self.rename_rows(tx, scan, &mut moves.rows, path, &aside).await?;
         }
         if entry.as_ref().is_none_or(|entry| entry.kind != Kind::Dir as i16) {
             // Nothing says that it is missing: it is swept as one whose place is taken.
             self.lose_place(tx, scan, &aside).await?;
         }
-        self.log_moved(tx, scan, entry.as_ref(), path, &aside).await?;
+        moves.log(entry.as_ref(), path, &aside);
         let Some(entry) = entry else { return Ok(()) };
         let sql = "UPDATE entry SET name = $2, gone = COALESCE(gone, $3) WHERE id = $1";
         let values = vec![entry.id.into(), name_of(&aside).into(), scan.generation.into()];
         execute(tx, sql, values).await.map(drop)
-    }
-
-    /// Tells of a move, step by step: whoever follows the log makes the same ones.
-    async fn log_moved(
-        &self,
-        tx: &DatabaseTransaction,
-        scan: ScanKey,
-        entry: Option<&Placed>,
-        old: &str,
-        new: &str,
-    ) -> Result<(), ServiceError> {
-        let Some(entry) = entry else { return self.log_unsaid(tx, scan).await };
-        let mut logged = Logged::default();
-        logged.add(ChangeKind::Moved, entry.id, new.to_owned(), Some(old.to_owned()));
-        self.log(tx, scan, logged).await
     }
 
     /// Something else has a directory's place.

@@ -142,20 +142,19 @@ impl Store {
         tx.commit().await.map_err(db_error)
     }
 
-    /// Gives an entry another place; its name is found by its trigrams, if it `is_renamed`.
+    /// Gives an entry another place; another name has to be learnt then.
     pub(super) async fn place_entry(
         &self,
         tx: &DatabaseTransaction,
         entry: i64,
         dir: i64,
         name: &str,
-        is_renamed: bool,
     ) -> Result<(), ServiceError> {
         let ext = names::extension(name).to_ascii_lowercase();
         let sql = "UPDATE entry SET dir_id = $2, name = $3, ext = CASE WHEN kind = 1 THEN $4 ELSE '' END, gone = NULL
             WHERE id = $1";
-        execute(tx, sql, vec![entry.into(), dir.into(), name.into(), ext.into()]).await?;
-        if is_renamed { self.learn_names(tx, &[entry]).await } else { Ok(()) }
+        let values = vec![entry.into(), dir.into(), name.into(), ext.into()];
+        execute(tx, sql, values).await.map(drop)
     }
 
     /// Removes entries, with what is said of them.

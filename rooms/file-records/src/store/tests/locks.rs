@@ -122,7 +122,8 @@ async fn a_name_that_is_indexed_while_it_changes_is_found_by_the_new_one() {
         let dir: i64 = get(&row, "dir_id").unwrap();
         let tx = store.sql.begin().await.unwrap();
         store.hold_names(&tx).await.unwrap();
-        store.place_entry(&tx, entry, dir, "afterwards", true).await.unwrap();
+        store.place_entry(&tx, entry, dir, "afterwards").await.unwrap();
+        store.learn_names(&tx, &[entry]).await.unwrap();
         let indexing = tokio::spawn({
             let store = store.clone();
             async move { while store.index_names().await.unwrap() {} }
