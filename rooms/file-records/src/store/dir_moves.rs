@@ -9,7 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use file_scan::{Entry, Identity, Kind, LargeChild, names};
-use sea_orm::DatabaseTransaction;
+use sea_orm::{DatabaseTransaction, DbBackend};
 use service_error::ServiceError;
 
 use super::bulk;
@@ -188,13 +188,11 @@ impl Store {
         named: &[Place],
     ) -> Result<KnownDirs, ServiceError> {
         let backend = self.backend();
-        let sql = format!(
-            "SELECT id, path, ino, born FROM dir WHERE location_id = $1 AND {} AND born IS NOT NULL AND archive IS NULL",
-            bulk::in_numbers(backend, "ino", 2)
-        );
+        let sql = dirs_of_inodes(backend);
         let mut rows = KnownDirs::default();
         for chunk in named.chunks(10_000) {
-            let inodes: Vec<i64> = chunk.iter().map(|place| place.who.0).collect();
+            let inodes: BTreeSet<i64> = chunk.iter().map(|place| place.who.0).collect();
+            let inodes: Vec<i64> = inodes.into_iter().collect();
             let values = vec![scan.location.into(), bulk::numbers(backend, &inodes)];
             for row in all(tx, &sql, values).await? {
                 let (id, who) = (get(&row, "id")?, (get(&row, "ino")?, get(&row, "born")?));
@@ -344,6 +342,24 @@ impl Store {
         let sql = "INSERT INTO dir (id, location_id, path, dev, ino, files, bytes) VALUES ($1, $2, $3, 0, 0, 0, 0)";
         execute(tx, sql, vec![id.into(), scan.location.into(), path.into()]).await?;
         Ok(id)
+    }
+}
+
+/// The directories of location `$1` that have the inodes of `$2`, each once.
+pub(super) fn dirs_of_inodes(backend: DbBackend) -> String {
+    let which = "born IS NOT NULL AND archive IS NULL";
+    match backend {
+        // Looked up one by one, as those of paths are. The bound keeps the planner from reading
+        // all directories of the location and looking for each among the inodes.
+        DbBackend::Postgres => format!(
+            "SELECT d.* FROM UNNEST(CAST($2::text AS bigint[])) AS who (ino)
+             CROSS JOIN LATERAL (SELECT id, path, ino, born FROM dir WHERE location_id = $1 AND ino = who.ino AND {which}
+             LIMIT 1000000) d"
+        ),
+        _ => format!(
+            "SELECT id, path, ino, born FROM dir WHERE location_id = $1 AND {} AND {which}",
+            bulk::in_numbers(backend, "ino", 2)
+        ),
     }
 }
 

@@ -5,6 +5,7 @@ use sea_orm::DbBackend;
 
 use super::{Place, file, on_each};
 use crate::store::contents::to_hash_sql;
+use crate::store::dir_moves::dirs_of_inodes;
 use crate::store::usage::totals_in;
 use crate::store::{GroupKey, Store, Which, below, bulk, get};
 
@@ -68,6 +69,21 @@ async fn paths_are_found_by_an_index() {
             let plan = plan(&store, sql, values.to_vec()).await;
             assert!(plan.contains(index), "{sql}: {plan}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn inodes_are_found_by_an_index() {
+    on_each(async |store| {
+        let place = Place::new(&store, "/made").await;
+        let files: Vec<_> = (0..900).map(|n| file(&format!("d{n}/f"), n, 1, 1)).collect();
+        place.scan(&files).await;
+        let backend = store.backend();
+        let inodes: Vec<i64> = (0..900).collect();
+        let values = vec![place.location.into(), bulk::numbers(backend, &inodes)];
+        let plan = plan(&store, &dirs_of_inodes(backend), values).await;
+        assert!(plan.contains("dir_inode") && !plan.contains("Filter: (ino"), "{plan}");
     })
     .await;
 }
