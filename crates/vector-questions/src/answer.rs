@@ -6,7 +6,7 @@ use ann::Answer;
 use filter::Filter;
 use roaring::RoaringBitmap;
 use service_error::ServiceError;
-use space_index::{Search, SpaceIndex};
+use space_index::{Passing, Search, SpaceIndex};
 
 use crate::{
     Ask, Diversity, Explain, Found, FusionMethod, Grouping, IndexFailure, Match, OwnedVector,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How often a search that was overtaken by writes is made again.
-const AGAIN_MAX: usize = 3;
+const AGAIN_MAX: usize = 4;
 /// Searches that a grouping makes beyond the first [`ann::K_MAX`] hits.
 const ROUNDS_MAX: usize = 32;
 
@@ -81,7 +81,8 @@ fn failed(error: space_index::IndexError) -> ServiceError {
 /// Answers a question by an index.
 ///
 /// While the search went through the index, points that it met may have been replaced or deleted:
-/// what is not there at the end is not answered, and the search is made again.
+/// what is not there at the end is not answered, and the search is made again. So it is when
+/// others pass the filter at its end: of a replaced point it looked for the old version alone.
 ///
 /// # Errors
 /// `InvalidArgument` for a filter, a column or a bound that does not fit; damage; `Cancelled` once
@@ -90,21 +91,22 @@ pub fn answer(index: &SpaceIndex, plan: &Plan, ask: &Ask) -> Result<SearchResult
     let mut gone = 0;
     for _ in 0..AGAIN_MAX {
         let (result, met) = answer_once(index, plan, ask, gone)?;
-        if met == 0 {
-            return Ok(result);
+        match met {
+            None => return Ok(result),
+            Some(met) => gone = met,
         }
-        gone = met;
     }
     answer_once(index, plan, ask, gone).map(|(result, _)| result)
 }
 
-/// An answer, and how many of what was found were not there; `more` than wanted are looked for.
+/// An answer, and if writes overtook it how many of what was found were not there; `more` than
+/// wanted are looked for.
 fn answer_once(
     index: &SpaceIndex,
     plan: &Plan,
     ask: &Ask,
     more: usize,
-) -> Result<(SearchResult, usize), ServiceError> {
+) -> Result<(SearchResult, Option<usize>), ServiceError> {
     // Read first: the answer is at least as new.
     let token = index.cursor();
     let allowed = allowed(index, &ask.filter)?;
@@ -113,6 +115,9 @@ fn answer_once(
         (None, Some(diversity)) => diverse(index, plan, ask, diversity, allowed.as_deref())?,
         (None, None) => rank(index, plan, ask, ask.k + more, allowed.as_deref())?,
     };
+    let passing = self::allowed(index, &ask.filter)?;
+    let is_new = |passing: &Passing| allowed.as_ref().is_some_and(|then| !passing.is_subset(then));
+    let is_overtaken = passing.as_ref().is_some_and(is_new);
     let group_column = ask.grouping.as_ref().map(|grouping| grouping.column.as_str());
     // Held to the end: of a replaced point either the old or the new one is live.
     let payload = index.payload();
@@ -149,7 +154,8 @@ fn answer_once(
         token,
         short,
     };
-    Ok((SearchResult { found, explain }, gone))
+    let met = (gone > 0 || is_overtaken).then_some(gone);
+    Ok((SearchResult { found, explain }, met))
 }
 
 fn groups(found: &[Found], payload: &payload_index::PayloadIndex, column: &str) -> usize {
