@@ -41,8 +41,10 @@ pub(crate) enum Measure {
 impl Measure {
     pub(crate) const fn of(metric: Metric) -> Self {
         match metric {
-            Metric::Cosine | Metric::InnerProduct => Self::Dot,
-            Metric::L2 => Self::L2,
+            Metric::InnerProduct => Self::Dot,
+            // Of vectors of length one both have one order, and between near ones the difference of codes says more
+            // than their product, whose error is of the whole length.
+            Metric::Cosine | Metric::L2 => Self::L2,
             Metric::L1 => Self::L1,
             Metric::Hamming => Self::Hamming,
             Metric::Jaccard => Self::Jaccard,
@@ -90,7 +92,7 @@ pub(crate) const fn code_bytes(settings: &Settings) -> usize {
 /// What stands beside a code.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Beside {
-    /// |code|² for L2 and for products, in the segment's scale; the bits that are set for Jaccard.
+    /// |code|² for L2, cosine and products, in the segment's scale; the bits that are set for Jaccard.
     pub(crate) aside: f32,
     /// The row's own scale in the segment's.
     pub(crate) ratio: f32,
@@ -176,8 +178,11 @@ impl Coder {
 
     /// Whether codes are differences from a centre: where only differences count.
     pub(crate) const fn is_centred(settings: &Settings) -> bool {
-        matches!(settings.metric(), Metric::L2 | Metric::L1)
-            && matches!(settings.element(), Element::F32 | Element::F16)
+        match settings.metric() {
+            Metric::Cosine => !matches!(settings.element(), Element::Bit),
+            Metric::L2 | Metric::L1 => matches!(settings.element(), Element::F32 | Element::F16),
+            _ => false,
+        }
     }
 
     /// Chooses centre and scale by rows taken evenly. `row` gives one of `rows`.
@@ -202,7 +207,12 @@ impl Coder {
         let mut centre = Vec::new();
         let is_centred = Self::is_centred(&settings);
         let middle = if is_centred { medians(&sample, dimension) } else { Vec::new() };
-        let share = if Self::may_be_by_row(&settings) { USUAL } else { USUAL_OF_ONE_SCALE };
+        let share = match settings.metric() {
+            // None is far.
+            Metric::Cosine => 1.0,
+            _ if Self::may_be_by_row(&settings) => USUAL,
+            _ => USUAL_OF_ONE_SCALE,
+        };
         let usual = usual(&mut sample, dimension, share, &middle);
         if is_centred {
             centre = mean(sample[..usual * dimension].chunks_exact(dimension), dimension);
@@ -426,8 +436,13 @@ impl<'a> Table<'a> {
         ratios: &'a [f32],
     ) -> Self {
         let size = if settings.element() == Element::Bit { 8 } else { 1 };
+        let measure = match settings.metric() {
+            // Of a file of before: codes without a centre.
+            Metric::Cosine if asides.is_empty() => Measure::Dot,
+            metric => Measure::of(metric),
+        };
         Self {
-            measure: Measure::of(settings.metric()),
+            measure,
             width: code_bytes(settings) / size,
             codes: Codes::of(settings, codes),
             asides,

@@ -102,13 +102,17 @@ fn number(bytes: &[u8]) -> usize {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
 
-/// A file as version 1 has it: every link takes 32 bits.
-fn of_version_1(new: &[u8]) -> Vec<u8> {
+/// A file as version 1 has it, without some sections: every link takes 32 bits.
+fn of_version_1(new: &[u8], without: &[usize]) -> Vec<u8> {
     const LINKS: usize = 9;
     let mut old = new[..HEADER_BYTES].to_vec();
     old[8] = 1;
+    old[64..].fill(0);
     let mut sums = Vec::new();
-    for at in (64..).step_by(24).take(number(&new[60..64])) {
+    let all = (64..).step_by(24).take(number(&new[60..64]));
+    let kept: Vec<usize> = all.filter(|at| !without.contains(&number(&new[*at..at + 4]))).collect();
+    old[60] = kept.len() as u8;
+    for (at, to) in kept.into_iter().zip((64..).step_by(24)) {
         let (begin, length) = (number(&new[at + 8..at + 16]), number(&new[at + 16..at + 24]));
         let mut section = new[begin..begin + length].to_vec();
         if number(&new[at..at + 4]) == LINKS {
@@ -121,8 +125,9 @@ fn of_version_1(new: &[u8]) -> Vec<u8> {
         }
         old.resize(old.len().next_multiple_of(64), 0);
         let places = [old.len(), section.len()].map(|place| (place as u64).to_le_bytes());
-        old[at + 4..at + 8].copy_from_slice(&(sums.len() as u32 / 4).to_le_bytes());
-        old[at + 8..at + 24].copy_from_slice(places.as_flattened());
+        old[to..to + 4].copy_from_slice(&new[at..at + 4]);
+        old[to + 4..to + 8].copy_from_slice(&(sums.len() as u32 / 4).to_le_bytes());
+        old[to + 8..to + 24].copy_from_slice(places.as_flattened());
         old.extend_from_slice(&section);
         for block in section.chunks(64 * 1_024) {
             sums.extend_from_slice(&crc32fast::hash(block).to_le_bytes());
@@ -141,7 +146,7 @@ fn of_version_1(new: &[u8]) -> Vec<u8> {
 fn a_file_of_the_version_before_is_read() {
     for space in [0, 1, 13] {
         let file = File::new(space, 6_000);
-        let old = file.with(|bytes| *bytes = of_version_1(bytes));
+        let old = file.with(|bytes| *bytes = of_version_1(bytes, &[]));
         let whole = Arc::new(Segment::open(&file.folder.path().join("world.segment")).unwrap());
         let segment = Arc::new(Segment::open(&old).expect("opened"));
         let links = 6_000 * u64::from(segment.settings().graph().links) * 2;
@@ -260,6 +265,42 @@ fn damage_after_it_was_verified_is_not_merged() {
         let is_told = matches!(&built, Err(Error::Damaged { path: named, .. }) if *named == path);
         assert!(is_told && !made.exists(), "{at}: {built:?}");
     }
+}
+
+/// Codes of cosine were compared by their products before they had asides and a centre.
+#[test]
+fn a_file_of_angles_alone_is_read() {
+    const ASIDES_AND_CENTRE: [usize; 2] = [5, 6];
+    let file = File::new(0, 3_000);
+    let old = file.with(|bytes| *bytes = of_version_1(bytes, &ASIDES_AND_CENTRE));
+    let segment = Arc::new(Segment::open(&old).expect("opened"));
+    segment.verify().expect("sound");
+    let index = Index::open(*segment.settings(), vec![segment], &RoaringBitmap::new());
+    let index = index.expect("opened");
+    for made in file.world.queries() {
+        let query = Query::new(made.as_vector(), 10);
+        let exact = index.search(&Query { exact: true, ..query }).expect("an answer");
+        let found = index.search(&query).expect("an answer");
+        assert_eq!(found.strategy, Strategy::Graph);
+        let same = found.hits.iter().filter(|hit| exact.hits.contains(hit)).count();
+        assert!(same >= 8, "{same} of 10");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_vector_that_is_no_number_any_more_is_damage() {
+    let file = File::new(0, 500);
+    let path = file.with(|_| {});
+    let segment = Arc::new(Segment::open(&path).expect("opened"));
+    let index = Index::open(*segment.settings(), vec![segment], &RoaringBitmap::new());
+    let index = index.expect("opened");
+    let query = Query { exact: true, ..Query::new(file.world.queries()[0].as_vector(), 10) };
+    index.search(&query).expect("whole");
+    let mut damaged = fs::OpenOptions::new().write(true).open(&path).expect("opened");
+    damaged.seek(SeekFrom::Start(HEADER_BYTES as u64)).expect("there");
+    damaged.write_all(&f32::NAN.to_le_bytes()).expect("written");
+    assert!(matches!(index.search(&query), Err(Error::Damaged { .. })));
 }
 
 /// Before version 3 graphs of inner products were others.

@@ -22,10 +22,14 @@ fn normal(random: &mut StdRng) -> Vec<f32> {
 
 /// Vectors of length one in a hundred clusters.
 fn clustered() -> Vec<Vec<f32>> {
+    clusters(0.3)
+}
+
+fn clusters(deviation: f32) -> Vec<Vec<f32>> {
     let mut random = StdRng::seed_from_u64(21);
     let centres: Vec<_> = (0..100).map(|_| normal(&mut random)).collect();
     let of = |centre: &Vec<f32>, spread: Vec<f32>| -> Vec<f32> {
-        let values = centre.iter().zip(spread).map(|(centre, spread)| centre + 0.3 * spread);
+        let values = centre.iter().zip(spread).map(|(centre, spread)| centre + deviation * spread);
         let values: Vec<f32> = values.collect();
         let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
         values.iter().map(|value| value / length).collect()
@@ -34,8 +38,8 @@ fn clustered() -> Vec<Vec<f32>> {
 }
 
 /// Of those asked for, how many do not find themselves, and the recall of ten.
-fn lost(rows: &[Vec<f32>]) -> (usize, f64) {
-    let settings = Settings::new(Metric::L2, Element::F32, DIMENSION as u32).expect("a space");
+fn lost(metric: Metric, rows: &[Vec<f32>]) -> (usize, f64) {
+    let settings = Settings::new(metric, Element::F32, DIMENSION as u32).expect("a space");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("hubs.segment");
     let options = BuildOptions::default();
@@ -62,8 +66,19 @@ fn lost(rows: &[Vec<f32>]) -> (usize, f64) {
 fn vectors_without_neighbourhoods_are_found() {
     let mut random = StdRng::seed_from_u64(22);
     let rows: Vec<_> = (0..ROWS).map(|_| normal(&mut random)).collect();
-    let (lost, recall) = lost(&rows);
+    let (lost, recall) = lost(Metric::L2, &rows);
     assert!(lost <= 1 && recall >= 0.93, "{lost}, {recall}");
+}
+
+#[test]
+fn near_vectors_are_told_apart_by_cosine() {
+    let mut random = StdRng::seed_from_u64(23);
+    let far: Vec<Vec<f32>> =
+        (0..ROWS).map(|_| normal(&mut random).iter().map(|value| value + 10.0).collect()).collect();
+    for (rows, least) in [(clusters(0.1), 0.99), (clusters(0.03), 0.95), (far, 0.95)] {
+        let (lost, recall) = lost(Metric::Cosine, &rows);
+        assert!(lost <= 3 && recall >= least, "{lost}, {recall}");
+    }
 }
 
 #[test]
@@ -72,7 +87,7 @@ fn vectors_around_many_zeros_are_found() {
     for (step, most, least) in [(1_000, 1, 0.99), (200, 1, 0.99), (100, 1, 0.99), (20, 20, 0.93)] {
         let mut rows = clustered();
         rows.iter_mut().skip(7).step_by(step).for_each(|row| row.fill(0.0));
-        let (lost, recall) = lost(&rows);
+        let (lost, recall) = lost(Metric::L2, &rows);
         assert!(lost <= most && recall >= least, "one in {step}: {lost}, {recall}");
     }
 }
@@ -86,6 +101,6 @@ fn vectors_beside_one_that_is_most_of_all_are_found() {
             row.clone_from(&one);
         }
     }
-    let (lost, recall) = lost(&rows);
+    let (lost, recall) = lost(Metric::L2, &rows);
     assert!(lost <= 30 && recall >= 0.91, "{lost}, {recall}");
 }

@@ -1,7 +1,8 @@
 //! The file: a header of one page, sections that begin at multiples of 64 bytes, and a checksum
 //! of each 64 KiB of each section. Little-endian throughout. A file of version 2 has no ratios; one of
 //! version 1, too, has links of 32 bits each. Both are read as they are, but for those of inner
-//! products: their graphs were others, which found little, and they are to be made anew.
+//! products: their graphs were others, which found little, and they are to be made anew. Of cosine
+//! asides and a centre may be missing: then its codes are compared by their products.
 //!
 //! ```text
 //! 0     "QUARRANN"  version u32  crc32 of the page after this field u32
@@ -51,9 +52,9 @@ pub(crate) enum Kind {
     Norms = 3,
     /// A code for each slot.
     Codes = 4,
-    /// f32 for each slot: the number beside its code. L2 and Jaccard alone.
+    /// f32 for each slot: the number beside its code. L2, cosine and Jaccard alone.
     Asides = 5,
-    /// f32 for each coordinate: what is taken away before it is coded. L2 and L1 of floats.
+    /// f32 for each coordinate: what is taken away before it is coded. L2 and L1 of floats, and cosine.
     Centre = 6,
     /// u32 for each slot: its row.
     RowOfSlot = 7,
@@ -274,6 +275,11 @@ impl Header {
             return Err("its sections overlap".to_owned());
         }
         Ok(())
+    }
+
+    /// Whether its codes are those of vectors of length one, without a centre and anything beside.
+    pub(crate) fn is_of_angles_alone(&self) -> bool {
+        self.settings.metric() == Metric::Cosine && !self.has(Kind::Asides)
     }
 
     /// Bytes of a link of the lowest level.

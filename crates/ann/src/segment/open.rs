@@ -116,7 +116,11 @@ impl Parts {
             rows: header.section(Kind::Rows, rows * settings.row_bytes() as u64)?,
             norms: optional(settings.metric() == Metric::Cosine, Kind::Norms, rows * 4)?,
             codes: header.section(Kind::Codes, rows * code_bytes(settings) as u64)?,
-            asides: optional(Measure::of(settings.metric()).has_aside(), Kind::Asides, rows * 4)?,
+            asides: optional(
+                Measure::of(settings.metric()).has_aside() && !header.is_of_angles_alone(),
+                Kind::Asides,
+                rows * 4,
+            )?,
             ratios: optional(
                 header.has(Kind::Ratios) && Coder::may_be_by_row(settings),
                 Kind::Ratios,
@@ -206,7 +210,7 @@ impl Segment {
         }
         all.optimize();
         self.all = all;
-        if Coder::is_centred(self.settings()) {
+        if Coder::is_centred(self.settings()) && !self.header.is_of_angles_alone() {
             let bytes = u64::from(self.settings().dimension()) * 4;
             let centre = self.floats(self.header.section(Kind::Centre, bytes)?).to_vec();
             self.coder = Coder::new(self.header.settings, self.header.scale, centre);

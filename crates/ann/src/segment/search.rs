@@ -352,7 +352,7 @@ impl Search<'_> {
             }
             let row = now;
             let norm = norms.and_then(|norms| norms.get(row).copied());
-            let distance = self.exact.distance(self.segment.row(row)?, norm);
+            let distance = self.distance(row, norm)?;
             nearest.offer(Hit { number: numbers[row], distance });
         }
         Ok(())
@@ -368,11 +368,25 @@ impl Search<'_> {
                 control.check()?;
             }
             let norm = norms.and_then(|norms| norms.get(row).copied());
-            let distance = self.exact.distance(self.segment.row(row)?, norm);
+            let distance = self.distance(row, norm)?;
             nearest.offer(Hit { number, distance });
             scanned += 1;
         }
         Ok(scanned as u64)
+    }
+
+    /// By exact values. All that was stored is numbers: what is none was damaged since it was checked.
+    fn distance(&self, row: usize, norm: Option<f32>) -> Result<f32> {
+        let stored = self.segment.row(row)?;
+        let distance = self.exact.distance(stored, norm);
+        if distance.is_nan() {
+            let mut values = Vec::new();
+            stored.write_floats(&mut values);
+            if values.iter().any(|value| value.is_nan()) {
+                return Err(self.segment.damaged("it holds a vector that is no number"));
+            }
+        }
+        Ok(distance)
     }
 }
 
