@@ -220,10 +220,11 @@ fn new(model: &str) -> wire::CreateVersionRequest {
 async fn eventually(holds: impl AsyncFn() -> bool) {
     let waiting = async {
         while !holds().await {
-            tokio::task::yield_now().await;
+            // A loop without rest would take a core from what is waited for.
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it to hold in time");
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it to hold in time");
 }
 
 #[tokio::test]
