@@ -1,5 +1,6 @@
 //! Types and rules that need no database.
 
+mod changes;
 mod dirs;
 mod folding;
 mod found;
@@ -7,6 +8,7 @@ pub mod likeness;
 mod location;
 mod query;
 
+pub use changes::{Change, ChangeKind, Log, Logged, Merged, path_in};
 pub use dirs::{ASIDE, KnownDirs, below, in_place, is_below, name_of, with_parents};
 pub use folding::AnyCase;
 pub use found::{FOUND_TEXT, Found, FoundContent, FoundPage, HASH_BYTES, page_in};

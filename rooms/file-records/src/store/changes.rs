@@ -12,73 +12,13 @@ use sql_store::{db_error, now_micros};
 
 use super::bulk::{self, Column};
 use super::{ScanKey, Store, execute, get};
+use crate::model::{Change, Log};
+pub(super) use crate::model::{ChangeKind, Logged, path_in};
 
 /// Changes of one transaction that are written one by one.
 const ROWS_MAX: usize = 50_000;
 /// Changes of a location that are kept.
 const KEPT: i64 = 1_000_000;
-
-/// What happened. A directory stands for all below it when it is moved or
-/// removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// It is new.
-    Added = 1,
-    /// Its size, time or inode is another one.
-    Changed = 2,
-    /// It has another place.
-    Moved = 3,
-    /// It is gone.
-    Removed = 4,
-    /// Its bytes were read.
-    Hashed = 5,
-}
-
-/// One change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    pub seq: i64,
-    pub kind: i16,
-    pub entry: i64,
-    /// Relative to the location; the new one of what was moved.
-    pub path: String,
-    pub old_path: Option<String>,
-    /// Microseconds.
-    pub at: i64,
-}
-
-/// A page of the log.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Log {
-    /// Changes, and the newest number there is.
-    Changes(Vec<Change>, i64),
-    /// They are not all kept: everything has to be read, and then the changes
-    /// after this number.
-    Reset(i64),
-}
-
-/// Changes that a transaction makes.
-#[derive(Debug, Default)]
-pub(super) struct Logged {
-    kinds: Vec<i64>,
-    entries: Vec<i64>,
-    paths: Vec<String>,
-    old_paths: Vec<Option<String>>,
-}
-
-impl Logged {
-    pub fn add(&mut self, kind: ChangeKind, entry: i64, path: String, old_path: Option<String>) {
-        self.kinds.push(kind as i64);
-        self.entries.push(entry);
-        self.paths.push(path);
-        self.old_paths.push(old_path);
-    }
-}
-
-/// A path of a directory's entry.
-pub(super) fn path_in(dir: &str, name: &str) -> String {
-    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
-}
 
 impl Store {
     /// Writes changes in the transaction that makes them.

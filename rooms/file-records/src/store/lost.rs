@@ -1,5 +1,5 @@
 //! What lies below something that is missing, where that is not removed yet: the guard of a scan
-//! waits for a word. Rows say of the highest ones alone that they are missing.
+//! waits for a word. Rows say of the highest ones alone that they are missing, or that their place is lost.
 
 use std::collections::HashSet;
 
@@ -71,6 +71,12 @@ impl Store {
             dirs_at(backend, "id, path"),
             bulk::in_texts(backend, "e.name", 3)
         );
+        let replaced =
+            format!("SELECT d.path FROM {} WHERE d.dev = -1", dirs_at(backend, "path, dev"));
+        let asked = bulk::texts(backend, paths.iter().copied());
+        for row in self.rows(&replaced, vec![location.into(), asked]).await? {
+            lost.insert(get(&row, "path")?);
+        }
         let parents: HashSet<&str> = paths.iter().filter_map(|path| parent_of(path)).collect();
         let names: HashSet<&str> = paths.iter().map(|path| name_of(path)).collect();
         let texts = |texts: HashSet<&str>| bulk::texts(backend, texts);

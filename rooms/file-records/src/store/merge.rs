@@ -13,6 +13,7 @@ use super::bulk::{self, Column};
 use super::diff::{self, Changes};
 use super::dir_moves::Place;
 use super::{ScanKey, Store, all, execute, get, sum_of};
+pub use crate::model::Merged;
 
 /// Entries of a directory that are written at once; of larger ones the parts are not
 /// told one by one.
@@ -46,31 +47,6 @@ impl From<Listing> for Listed {
 pub struct Batch {
     /// In the order of the walk.
     pub listed: Vec<Listed>,
-}
-
-/// What a merge did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Merged {
-    /// Directories that are as they were.
-    pub unchanged: i64,
-    /// New entries.
-    pub added: i64,
-    /// Entries that are not what they were.
-    pub changed: i64,
-    /// Entries that are not there any more; swept later.
-    pub missing: i64,
-    /// Directories that were moved.
-    pub moved: i64,
-}
-
-impl std::ops::AddAssign for Merged {
-    fn add_assign(&mut self, other: Self) {
-        self.unchanged += other.unchanged;
-        self.added += other.added;
-        self.changed += other.changed;
-        self.missing += other.missing;
-        self.moved += other.moved;
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -258,8 +234,10 @@ impl Store {
         let sql = "UPDATE location SET lease_epoch = lease_epoch WHERE id = $1 AND lease_epoch = $2 AND deleted_at IS NULL";
         match execute(tx, sql, vec![scan.location.into(), scan.epoch.into()]).await? {
             1 => Ok(()),
-            _ => Err(ServiceError::precondition("another scan has taken the location over")
-                .reason("LEASE_LOST")),
+            _ => Err(ServiceError::precondition(
+                "another scan has taken the location over, or it was deleted",
+            )
+            .reason("LEASE_LOST")),
         }
     }
 

@@ -43,15 +43,14 @@ use sql_store::{MigrationStatus, SqlSettings, SqlStore, db_error};
 
 pub use agents::Wanted;
 pub use archives::{ArchiveFile, MemberRow};
-pub use changes::{Change, ChangeKind, Log};
 pub use contents::{Hashed, HashedBy, ToHash, Which};
 pub use duplicates::{Group, GroupKey, Totals};
-pub use file_model::{Found, FoundContent, FoundPage};
+pub use file_model::{Change, ChangeKind, Found, FoundContent, FoundPage, Log, Merged};
 pub use imports::{Import, ImportDone, ImportKey, ListedFile};
 pub use large::LargeDir;
 pub use locations::{NewLocation, ScanKey};
 pub use marks::{Annotation, Author, NewLabel, Target};
-pub use merge::{Batch, Listed, Merged};
+pub use merge::{Batch, Listed};
 pub use said::{Said, SaidLabel, TagRow, TagsAfter};
 pub use search::{Facet, FacetRow, SortValue};
 pub use usage::UsageRow;

@@ -1,5 +1,7 @@
 //! What is missing is removed last, and only if it is not too much.
 
+use std::collections::HashSet;
+
 use sea_orm::QueryResult;
 use service_error::ServiceError;
 use sql_store::{db_error, next_numbers};
@@ -7,8 +9,10 @@ use sql_store::{db_error, next_numbers};
 use super::bulk;
 use super::changes::{ChangeKind, Logged};
 use super::{ScanKey, Store, below, execute, get, sum};
+use crate::model::with_parents;
 
-const CHUNK: i64 = 10_000;
+/// Small in tests, which have more.
+const CHUNK: i64 = if cfg!(test) { 10 } else { 10_000 };
 
 /// Of a content: no file has it, and nothing is said of it.
 const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM entry e WHERE e.content_id = content.id)
@@ -44,20 +48,20 @@ impl Store {
     /// The database's.
     pub async fn missing(&self, location: i64) -> Result<(i64, i64), ServiceError> {
         let (mut missing, mut after) = (0, 0);
-        for path in self.replaced_dirs(location).await? {
-            missing += self.entries_below(location, &path).await?;
-        }
+        let mut dirs: HashSet<String> = self.replaced_dirs(location).await?.into_iter().collect();
         loop {
             let page = self.missing_page(location, after).await?;
-            for entry in page.iter().filter(|entry| !entry.is_member) {
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            for entry in page.into_iter().filter(|entry| !entry.is_member) {
                 missing += 1;
-                if entry.is_dir {
-                    missing += self.entries_below(location, &entry.path).await?;
-                }
+                dirs.extend(entry.is_dir.then_some(entry.path));
             }
-            match page.last() {
-                Some(last) => after = last.id,
-                None => break,
+        }
+        for dir in &dirs {
+            // What lies in another one was counted with it.
+            if !with_parents(dir).skip(1).any(|parent| dirs.contains(parent)) {
+                missing += self.entries_below(location, dir).await?;
             }
         }
         // Of a scan that found everything nobody asks how much that is.
@@ -98,9 +102,26 @@ impl Store {
 
     /// Directories whose place something else has now.
     async fn replaced_dirs(&self, location: i64) -> Result<Vec<String>, ServiceError> {
-        let sql = "SELECT path FROM dir WHERE location_id = $1 AND dev = -1 LIMIT $2";
-        let rows = self.rows(sql, vec![location.into(), CHUNK.into()]).await?;
-        rows.iter().map(|row| get(row, "path")).collect()
+        let (mut dirs, mut after) = (Vec::new(), 0);
+        while let Some(last) = self.replaced_page(location, after, &mut dirs).await? {
+            after = last;
+        }
+        Ok(dirs)
+    }
+
+    /// Adds a chunk of them, of higher numbers than `after`; answers the highest.
+    async fn replaced_page(
+        &self,
+        location: i64,
+        after: i64,
+        dirs: &mut Vec<String>,
+    ) -> Result<Option<i64>, ServiceError> {
+        let sql = "SELECT id, path FROM dir WHERE location_id = $1 AND dev = -1 AND id > $2 ORDER BY id LIMIT $3";
+        let rows = self.rows(sql, vec![location.into(), after.into(), CHUNK.into()]).await?;
+        for row in &rows {
+            dirs.push(get(row, "path")?);
+        }
+        rows.last().map(|row| get(row, "id")).transpose()
     }
 
     /// Directories that are missing or whose place something else has.
@@ -125,14 +146,18 @@ impl Store {
     }
 
     /// Removes a chunk of what is missing, directories with all below them;
-    /// answers how many entries, 0 when nothing is left.
+    /// answers how many entries, none at all when nothing is left: a directory may hold none.
     ///
     /// # Errors
     /// As [`Store::merge`].
-    pub async fn sweep(&self, scan: ScanKey) -> Result<i64, ServiceError> {
+    pub async fn sweep(&self, scan: ScanKey) -> Result<Option<i64>, ServiceError> {
         let page = self.missing_page(scan.location, 0).await?;
-        let mut removed = 0;
-        for path in self.replaced_dirs(scan.location).await? {
+        let (mut removed, mut replaced) = (0, Vec::new());
+        self.replaced_page(scan.location, 0, &mut replaced).await?;
+        if page.is_empty() && replaced.is_empty() {
+            return Ok(None);
+        }
+        for path in replaced {
             removed += self.sweep_below(scan, &path).await?;
             // What took its place is told as changed; what was below it is not.
             let tx = self.sql.begin().await?;
@@ -156,7 +181,7 @@ impl Store {
             self.drop_entries(&tx, &ids).await?;
             tx.commit().await.map_err(db_error)?;
         }
-        Ok(removed + i64::try_from(ids.len()).unwrap_or(0))
+        Ok(Some(removed + i64::try_from(ids.len()).unwrap_or(0)))
     }
 
     pub(super) async fn sweep_below(&self, scan: ScanKey, path: &str) -> Result<i64, ServiceError> {

@@ -229,11 +229,7 @@ impl Indexer {
         work.phase("removing", "entries");
         let mut pace = Pace::new(work, scan.generation);
         let mut removed = 0;
-        loop {
-            let gone = self.store.sweep(scan).await?;
-            if gone == 0 {
-                break;
-            }
+        while let Some(gone) = self.store.sweep(scan).await? {
             removed += gone;
             work.progress(removed, Some(missing.max(removed)));
             pace.step().await?;

@@ -210,7 +210,7 @@ async fn scanned_on_two(place: &Place<'_>, files: &[File], devs: (u64, u64)) -> 
         listed.print = Some(listed.listing.fingerprint());
     }
     place.store.merge(scan, Batch { listed }, |_| None).await.unwrap();
-    while place.store.sweep(scan).await.unwrap() > 0 {}
+    while place.store.sweep(scan).await.unwrap().is_some() {}
     place.store.end_scan(scan, (devs.0.cast_signed(), 2), 0, "").await.unwrap();
     scan
 }

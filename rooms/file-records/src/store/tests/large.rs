@@ -70,7 +70,7 @@ impl Place<'_> {
                 store.merge(scan, batch, inode_at).await.unwrap();
             }
         }
-        while store.sweep(scan).await.unwrap() > 0 {}
+        while store.sweep(scan).await.unwrap().is_some() {}
         store.end_scan(scan, (1, 2), 0, "").await.unwrap();
     }
 

@@ -4,6 +4,7 @@
 mod holding;
 mod large;
 mod locks;
+mod missing;
 mod names;
 mod paths;
 mod plans;
@@ -140,7 +141,7 @@ impl<'a> Place<'a> {
         let batch = Batch { listed: listings(files) };
         let mut merged = self.store.merge(scan, batch, |_| None).await.unwrap();
         merged.moved += self.store.match_moves(scan).await.unwrap();
-        while self.store.sweep(scan).await.unwrap() > 0 {}
+        while self.store.sweep(scan).await.unwrap().is_some() {}
         self.store.end_scan(scan, (1, 2), 0, "").await.unwrap();
         (scan, merged)
     }

@@ -210,7 +210,7 @@ impl Place<'_> {
         }
         merged += self.store.merge(scan, batch, inode_at).await.unwrap();
         merged.moved += self.store.match_moves(scan).await.unwrap();
-        while self.store.sweep(scan).await.unwrap() > 0 {}
+        while self.store.sweep(scan).await.unwrap().is_some() {}
         self.store.end_scan(scan, (1, 2), 0, "").await.unwrap();
         merged
     }

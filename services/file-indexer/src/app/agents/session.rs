@@ -292,11 +292,7 @@ impl Session {
         let may = self.indexer.guarded(&self.location, self.key, root, self.accept).await?;
         let mut removed = 0;
         if may.is_some() {
-            loop {
-                let gone = store.sweep(self.key).await?;
-                if gone == 0 {
-                    break;
-                }
+            while let Some(gone) = store.sweep(self.key).await? {
                 removed += gone;
                 self.is_here().await?;
             }
