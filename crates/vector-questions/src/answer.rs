@@ -6,7 +6,7 @@ use ann::Answer;
 use filter::Filter;
 use roaring::RoaringBitmap;
 use service_error::ServiceError;
-use space_index::{Passing, Search, SpaceIndex};
+use space_index::{Search, SpaceIndex};
 
 use crate::{
     Ask, Diversity, Explain, Found, FusionMethod, Grouping, IndexFailure, Match, OwnedVector,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How often a search that was overtaken by writes is made again.
-const AGAIN_MAX: usize = 4;
+const AGAIN_MAX: usize = 3;
 /// Searches that a grouping makes beyond the first [`ann::K_MAX`] hits.
 const ROUNDS_MAX: usize = 32;
 
@@ -81,8 +81,7 @@ fn failed(error: space_index::IndexError) -> ServiceError {
 /// Answers a question by an index.
 ///
 /// While the search went through the index, points that it met may have been replaced or deleted:
-/// what is not there at the end is not answered, and the search is made again. So it is when
-/// others pass the filter at its end: of a replaced point it looked for the old version alone.
+/// what is not there at the end is not answered, and the search is made again.
 ///
 /// # Errors
 /// `InvalidArgument` for a filter, a column or a bound that does not fit; damage; `Cancelled` once
@@ -91,33 +90,36 @@ pub fn answer(index: &SpaceIndex, plan: &Plan, ask: &Ask) -> Result<SearchResult
     let mut gone = 0;
     for _ in 0..AGAIN_MAX {
         let (result, met) = answer_once(index, plan, ask, gone)?;
-        match met {
-            None => return Ok(result),
-            Some(met) => gone = met,
+        if met == 0 {
+            return Ok(result);
         }
+        gone = met;
     }
     answer_once(index, plan, ask, gone).map(|(result, _)| result)
 }
 
-/// An answer, and if writes overtook it how many of what was found were not there; `more` than
-/// wanted are looked for.
+/// An answer, and how many of what was found were not there; `more` than wanted are looked for.
 fn answer_once(
     index: &SpaceIndex,
     plan: &Plan,
     ask: &Ask,
     more: usize,
-) -> Result<(SearchResult, Option<usize>), ServiceError> {
+) -> Result<(SearchResult, usize), ServiceError> {
     // Read first: the answer is at least as new.
     let token = index.cursor();
     let allowed = allowed(index, &ask.filter)?;
     let ranked = match (&ask.grouping, ask.diversity) {
         (Some(grouping), _) => grouped(index, plan, ask, grouping, allowed.as_deref())?,
         (None, Some(diversity)) => diverse(index, plan, ask, diversity, allowed.as_deref())?,
-        (None, None) => rank(index, plan, ask, ask.k + more, allowed.as_deref())?,
+        (None, None) => {
+            let k = ask.k + more;
+            let ranked = rank(index, plan, ask, k, allowed.as_deref())?;
+            match (&allowed, plan) {
+                (Some(then), Plan::Near(..)) => with_newcomers(index, plan, ask, k, then, ranked)?,
+                _ => ranked,
+            }
+        }
     };
-    let passing = self::allowed(index, &ask.filter)?;
-    let is_new = |passing: &Passing| allowed.as_ref().is_some_and(|then| !passing.is_subset(then));
-    let is_overtaken = passing.as_ref().is_some_and(is_new);
     let group_column = ask.grouping.as_ref().map(|grouping| grouping.column.as_str());
     // Held to the end: of a replaced point either the old or the new one is live.
     let payload = index.payload();
@@ -154,8 +156,7 @@ fn answer_once(
         token,
         short,
     };
-    let met = (gone > 0 || is_overtaken).then_some(gone);
-    Ok((SearchResult { found, explain }, met))
+    Ok((SearchResult { found, explain }, gone))
 }
 
 fn groups(found: &[Found], payload: &payload_index::PayloadIndex, column: &str) -> usize {
@@ -266,6 +267,35 @@ fn rank(
             Ok(whole)
         }
     }
+}
+
+/// The nearest of what was found and of the points that pass since `then`: of one that was replaced
+/// before the search began, but after it was known what passes, neither version was looked at.
+fn with_newcomers(
+    index: &SpaceIndex,
+    plan: &Plan,
+    ask: &Ask,
+    k: usize,
+    then: &RoaringBitmap,
+    mut ranked: Ranked,
+) -> Result<Ranked, ServiceError> {
+    let now = allowed(index, &ask.filter)?;
+    let newcomers = now.map_or_else(RoaringBitmap::new, |now| &*now - then);
+    if newcomers.is_empty() {
+        return Ok(ranked);
+    }
+    let more = rank(index, plan, ask, k, Some(&newcomers))?;
+    ranked.scanned += more.scanned;
+    ranked.hits.extend(more.hits);
+    let payload = index.payload();
+    let key = |hit: &Ranking| (hit.distance.unwrap_or_default(), payload.item_id(hit.number));
+    ranked.hits.sort_by(|a, b| {
+        let (a, b) = (key(a), key(b));
+        a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+    });
+    drop(payload);
+    ranked.hits.truncate(k);
+    Ok(ranked)
 }
 
 fn rank_part(
@@ -596,6 +626,30 @@ mod tests {
                 assert_eq!(result.explain.cardinality, u64::from(passing), "{filter}");
             }
         }
+    }
+
+    #[test]
+    fn points_that_pass_since_are_looked_at_too() {
+        let vectors = Settings::new(Metric::L2, Element::F32, 2).unwrap();
+        let settings = SpaceSettings { space: Default::default(), epoch: 0, vectors };
+        let index = SpaceIndex::empty(settings, std::path::Path::new("."));
+        index.load(&(1..=9).map(|item| version(item, item)).collect::<Vec<_>>()).unwrap();
+        let plan = Plan::Near(OwnedVector::Floats(vec![0.0, 1.0]), Vec::new());
+        let ask = Ask { k: 3, filter: "item_id >= \"i\"".into(), ..Ask::default() };
+        let then = allowed(&index, &ask.filter).unwrap().unwrap();
+        let changes = [(1, 2), (2, 7)].map(|(at, item)| Change {
+            seq: at,
+            removed: Some(item),
+            point: Some(version(item + 20, item)),
+        });
+        index.apply(&changes).unwrap();
+        let numbers = |ranked: &Ranked| ranked.hits.iter().map(|hit| hit.number).collect();
+        let ranked = rank(&index, &plan, &ask, 3, Some(&then)).unwrap();
+        let found: Vec<u32> = numbers(&ranked);
+        assert_eq!(found, [1, 3, 4], "the old version is not there, the new one not allowed");
+        let found: Vec<u32> =
+            numbers(&with_newcomers(&index, &plan, &ask, 3, &then, ranked).unwrap());
+        assert_eq!(found, [1, 22, 3]);
     }
 
     /// All items are written again and again, many in one batch, while they are searched for.
