@@ -166,7 +166,10 @@ impl JobsService for Surface {
     async fn get(&self, request: Request<wire::JobsGetRequest>) -> Answer<wire::JobsGetResponse> {
         let caller = caller::of(&request)?;
         let job = self.seen(&caller, &request.into_inner().name).await?;
-        let errors = self.0.item_errors(job.id, ITEM_ERRORS_SHOWN).await?;
+        let mut errors = Vec::new();
+        if job.item_errors > 0 {
+            errors = self.0.item_errors(job.id, ITEM_ERRORS_SHOWN).await?;
+        }
         let item_errors = errors
             .into_iter()
             .map(|error| wire::JobItemError {
